@@ -1,0 +1,15 @@
+"""The dependencies come from settings.ini, the rest from pyproject.toml."""
+
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import setup
+
+cfg = ConfigParser(delimiters=["="])
+with Path(__file__).with_name("settings.ini").open(encoding="utf-8") as f:
+    cfg.read_file(f)  # unlike read(), fails if the file is missing
+s = cfg["DEFAULT"]
+extras = {k.removesuffix("_requirements"): s[k].split() for k in s if k.endswith("_requirements")}
+extras["dev"] = extras["dev"] + extras["data"]
+
+setup(install_requires=s["requirements"].split(), extras_require=extras)
