@@ -1,0 +1,97 @@
+# Everything runs in .venv; nothing outside this folder is touched.
+#   make test         all checks           make reproduce    the figures and tables, into results/
+#   make lab          the chapters         make help         this and the rest
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON  ?= python3
+VENV    ?= .venv
+# What is installed before everything else. A plain `torch` would pull several GB of CUDA libraries on some
+# systems; with a GPU say e.g. `make reproduce TORCH=torch`. Anything pip understands may stand here.
+TORCH   ?= torch==2.13.0
+PROFILE ?= quick
+OUT     ?= results
+# Some of the checks by name: make test STEPS="ruff pytest"
+STEPS   ?=
+
+BIN  := $(VENV)/bin
+PIP  := $(BIN)/python -m pip --disable-pip-version-check
+ifdef CI
+PIP_QUIET := -q --progress-bar off
+endif
+# One thread a process: several times less CPU time for arrays of this size than the default.
+export OMP_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+
+DEPENDS := settings.ini pyproject.toml setup.py
+
+# A torch that is already there stays, unless TORCH was given by hand and differs.
+ifneq ($(origin TORCH),file)
+ifneq ($(shell cat $(VENV)/.stamp-torch 2>/dev/null),$(TORCH))
+.PHONY: $(VENV)/.stamp-torch
+endif
+endif
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*?## ' $(MAKEFILE_LIST) | awk -F ':.*?## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@echo
+	@echo "  PROFILE=quick|full  OUT=results  PYTHON=python3  TORCH='torch==2.13.0'  STEPS='export notebooks ...'"
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON) is missing or older than Python 3.11; name a newer one, e.g. make test PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.stamp-torch: | $(BIN)/python
+	$(PIP) install $(PIP_QUIET) $(TORCH)
+	@printf '%s' "$(TORCH)" > $@
+
+$(VENV)/.stamp-run: $(DEPENDS) | $(VENV)/.stamp-torch
+	$(PIP) install $(PIP_QUIET) -e .
+	@touch $@
+
+$(VENV)/.stamp-dev: $(DEPENDS) | $(VENV)/.stamp-torch
+	$(PIP) install $(PIP_QUIET) -e '.[dev]'
+	@touch $(VENV)/.stamp-run $@
+
+.PHONY: install dev
+install: $(VENV)/.stamp-torch $(VENV)/.stamp-run ## .venv with the package
+dev: $(VENV)/.stamp-torch $(VENV)/.stamp-dev ## .venv with the package and everything the checks need
+
+.PHONY: test
+test: dev ## export, notebooks, site, README, ruff, import layers, pytest
+	$(BIN)/python tools/checks.py $(STEPS)
+
+.PHONY: reproduce
+reproduce: install ## train, score and draw into OUT; run again, it resumes (PROFILE=quick|full)
+	$(BIN)/ion-ode reproduce --profile $(PROFILE) --out $(OUT)
+
+.PHONY: lab
+lab: dev ## open the chapters in JupyterLab
+	$(BIN)/jupyter lab nbs
+
+.PHONY: readme
+readme: dev ## README.md from nbs/index.ipynb
+	$(BIN)/python tools/readme.py
+
+.PHONY: export
+export: dev ## notebooks to modules, then clean the notebooks
+	$(BIN)/nbdev-export && $(BIN)/nbdev-clean
+
+.PHONY: dist
+dist: dev ## sdist and wheel in dist/, checked
+	rm -rf build dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+
+.PHONY: clean clean-results
+clean: ## remove what tools leave behind; keeps .venv and results
+	rm -rf _proc _docs build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find ion_ode tests tools benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
+clean-results: ## remove OUT after asking
+	@test -d "$(OUT)" || { echo "$(OUT) is not there"; exit 0; }; \
+	read -r -p "Delete $(OUT) ($$(du -sh "$(OUT)" | cut -f1)) for good? [y/N] " answer && \
+	if [ "$$answer" = y ]; then rm -rf -- "$(OUT)"; else echo "kept"; fi

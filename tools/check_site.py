@@ -1,0 +1,125 @@
+"""Check the pages of the site without Quarto.
+
+Runs nbdev's own docs processing, which executes imports, exports and show_doc calls, then checks what Quarto would be
+given: configuration, navigation, links between pages, saved errors, titles, and a text alternative for every figure.
+"""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import yaml
+from nbdev.config import get_config, nbpath2html
+from nbdev.doclinks import NbdevLookup
+from nbdev.serve import proc_nbs
+
+MD_LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)[^)]*\)")
+MD_IMG = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
+HTML_IMG = re.compile(r"<img\b[^>]*>")
+FENCE = re.compile(r"^```.*?^```", re.M | re.S)
+FIG_ALT = re.compile(r"^#\|\s*fig-(?:alt|cap):\s*\S", re.M)
+
+
+def hrefs(node):
+    "Every file that a piece of navigation names."
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, list):
+        for o in node:
+            yield from hrefs(o)
+    elif isinstance(node, dict):
+        for k in ("href", "contents", "left", "right", "menu", "sidebar"):
+            if k in node:
+                yield from hrefs(node[k])
+
+
+def merge(*documents: dict) -> dict:
+    "Nested merge, later ones win: what Quarto does with metadata-files."
+    out = {}
+    for d in documents:
+        for k, v in d.items():
+            out[k] = merge(out[k], v) if isinstance(v, dict) and isinstance(out.get(k), dict) else v
+    return out
+
+
+def check_config(cache: Path) -> tuple[list[str], set[str]]:
+    "Problems of the site's configuration, and the pages its navigation shows."
+    q = merge(*(yaml.safe_load((cache / f).read_text(encoding="utf-8")) for f in ("_quarto.yml", "nbdev.yml", "sidebar.yml")))
+    bad = []
+    if q["project"].get("type") != "website":
+        bad.append("_quarto.yml: project type is not website")
+    if "commonmark" in q["format"] and not q["format"]["html"].get("keep-md"):
+        bad.append("_quarto.yml: commonmark needs html keep-md")
+    css = q["format"]["html"].get("css")
+    if css and not (cache / css).exists():
+        bad.append(f"_quarto.yml: css {css} does not exist")
+    shown = set()
+    for h in hrefs([q["website"].get("sidebar"), q["website"].get("navbar")]):
+        found = list(cache.glob(h)) if "://" not in h else [cache]
+        if not found:
+            bad.append(f"navigation: {h} does not exist")
+        shown |= {f.relative_to(cache).as_posix() for f in found}
+    return bad, shown
+
+
+def check_links(cell: str, page: Path, cache: Path, base: str, pages: dict, anchors: set) -> tuple[list[str], int]:
+    "Links and images of one markdown cell: what points nowhere, and how many there are."
+    body = FENCE.sub("", cell)
+    images = MD_IMG.findall(body)
+    bad = [f"image {u} has no text alternative" for alt, u in images if not alt.strip()]
+    bad += [f"image without alt: {t[:60]}" for t in HTML_IMG.findall(body) if "alt=" not in t]
+    urls = MD_LINK.findall(body) + [u for _, u in images]
+    for u in urls:
+        if u.startswith(base):
+            rest = u.removeprefix(base).removesuffix(".md")
+            if rest.split("#")[0] not in ({""} | pages.keys()) or ("#" in rest and rest not in anchors):
+                bad.append(f"{u} points nowhere")
+        elif "://" not in u and not u.startswith(("#", "mailto:")):
+            t = u.split("#")[0]
+            near = (page.parent / t).resolve()
+            inside = near.is_relative_to(cache.resolve())
+            if not near.exists() and not (inside and near.relative_to(cache.resolve()).as_posix() in pages):
+                bad.append(f"{t} does not exist")
+    return bad, len(urls)
+
+
+def main() -> int:
+    cfg = get_config()
+    cache = proc_nbs(n_workers=2, force=True)
+    bad, shown = check_config(cache)
+    base = cfg.doc_host.rstrip("/") + cfg.doc_baseurl.rstrip("/") + "/"
+    files = [p for p in sorted(cache.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
+    pages = {nbpath2html(p.relative_to(cache)).as_posix(): p for p in files}
+    if len(pages) < len(files):
+        bad.append("two notebooks would become the same page")
+    anchors = {v[0].removeprefix(base) for v in NbdevLookup().syms.values() if isinstance(v, tuple) and v[0].startswith(base)}
+    n_figures = n_links = 0
+    for p in files:
+        name = p.relative_to(cache).as_posix()
+        if name not in shown:
+            bad.append(f"{name}: no page of the navigation leads here")
+        cells = json.loads(p.read_text(encoding="utf-8"))["cells"]
+        if not any(re.search(r"^title:\s*\S", "".join(c["source"]), re.M) for c in cells[:1]):
+            bad.append(f"{name}: no title (the first cell is not '# Title')")
+        for i, c in enumerate(cells):
+            source = "".join(c["source"])
+            for o in c.get("outputs", []):
+                if o["output_type"] == "error":
+                    bad.append(f"{name} cell {i}: saved traceback")
+                if any(k.startswith("image/") for k in o.get("data", {})):
+                    n_figures += 1
+                    if not FIG_ALT.search(source):
+                        bad.append(f"{name} cell {i}: figure without '#| fig-alt: ...' (or fig-cap)")
+            if c["cell_type"] == "markdown":
+                problems, n = check_links(source, p, cache, base, pages, anchors)
+                bad += [f"{name} cell {i}: {b}" for b in problems]
+                n_links += n
+    for b in bad:
+        print(" ", b)
+    print(f"{len(pages)} pages, {n_links} links, {n_figures} saved figures, {len(bad)} problems")
+    return bool(bad) or not pages
+
+
+if __name__ == "__main__":
+    sys.exit(main())

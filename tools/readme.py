@@ -1,0 +1,98 @@
+"""README.md from nbs/index.ipynb, without Quarto.
+
+    python tools/readme.py           write README.md (and its figures in index_files/)
+    python tools/readme.py --check   fail if README.md or a figure is not what the notebook says
+
+Markdown cells are taken as they are, code cells as Python with their stored outputs. `#| hide` leaves a cell out,
+`#| echo: false` its code, `#| output: false` its outputs. Links to notebooks become links to the site.
+"""
+
+import argparse
+import base64
+import hashlib
+import re
+import sys
+from pathlib import Path
+
+from nbdev.config import get_config
+from nbdev.process import NBProcessor
+from nbdev.readme_filter import doc_link
+
+ROOT = Path(__file__).resolve().parents[1]
+FIGURES = "index_files"
+LINK = re.compile(r"(\]\()([^)\s]+)(\))")
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def text(value) -> str:
+    return "".join(value) if isinstance(value, list) else value
+
+
+def fence(body: str, language: str = "") -> str:
+    return f"```{language}\n{body.rstrip()}\n```"
+
+
+def render_output(output, alt: str, figures: dict[str, bytes]) -> str:
+    "One stored output as markdown; a figure is added to `figures`."
+    if output.output_type == "stream":
+        return fence(ANSI.sub("", text(output.text)), "text")
+    if output.output_type == "error":
+        raise SystemExit("index.ipynb holds a saved error: run it again")
+    data = output.data
+    if "image/png" in data:
+        png = base64.b64decode(text(data["image/png"]))
+        name = f"{FIGURES}/{hashlib.sha256(png).hexdigest()[:12]}.png"
+        figures[name] = png
+        return f"![{alt}]({name})"
+    if "text/markdown" in data:
+        return text(data["text/markdown"])
+    return fence(ANSI.sub("", text(data["text/plain"])), "text")
+
+
+def render(notebook: Path) -> tuple[str, dict[str, bytes]]:
+    "The README and its figures, from the notebook's cells."
+    base = get_config(ROOT).doc_url
+    parts, figures = [], {}
+    for cell in NBProcessor(notebook, rm_directives=False).nb.cells:
+        d = cell.directives_
+        if "hide" in d or "default_exp" in d:
+            continue
+        source = re.sub(r"^(?:#\|.*\n?)+", "", text(cell.source))
+        if cell.cell_type == "markdown":
+            parts.append(LINK.sub(lambda m: m[1] + doc_link(m[2], base) + m[3], source))
+        elif cell.cell_type == "code":
+            if d.get("echo") != "false" and source.strip():
+                parts.append(fence(source, "python"))
+            if d.get("output") != "false":
+                alt = d.get("fig-alt", "").strip("\"'")
+                parts += [render_output(o, alt, figures) for o in cell.get("outputs", [])]
+    head = "<!-- Made from nbs/index.ipynb by tools/readme.py: edit the notebook, then `make readme`. -->"
+    return "\n\n".join([head, *(p.strip() for p in parts if p.strip())]) + "\n", figures
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--check", action="store_true", help="write nothing, fail where something differs")
+    check = p.parse_args().check
+    readme, figures = render(ROOT / "nbs" / "index.ipynb")
+    want = {"README.md": readme.encode()} | figures
+    have = {"README.md", *(f"{FIGURES}/{f.name}" for f in (ROOT / FIGURES).glob("*"))}
+    differs = sorted(f for f in want.keys() | have if not (ROOT / f).is_file() or (ROOT / f).read_bytes() != want.get(f))
+    if check:
+        for f in differs:
+            print(f"{f} is not what nbs/index.ipynb says: make readme")
+        if not differs:
+            print(f"README.md equals nbs/index.ipynb ({len(readme.splitlines())} lines, {len(figures)} figures)")
+        return bool(differs)
+    for f in differs:
+        if f in want:
+            (ROOT / f).parent.mkdir(exist_ok=True)
+            (ROOT / f).write_bytes(want[f])
+        else:
+            (ROOT / f).unlink()
+        print(f"{f} {'written' if f in want else 'removed'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
