@@ -1,0 +1,387 @@
+"""The command line: ion-ode simulate | predict | fit | train | check | reproduce
+
+Thin: text becomes SI numbers, one library function is called, and its table goes to the screen or a file. A mistake in
+the input ends with one sentence on standard error and exit status 2, and leaves existing files as they were.
+
+Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
+
+import json
+import os
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from ion_ode import __version__
+
+__all__ = ["main"]
+
+# Nothing heavy is imported up here: `ion-ode --help` and shell completion must answer at once.
+
+
+class OneSentence(click.Group):
+    "A command group whose errors are one sentence; 2 for what the user can mend in the input, 1 for the rest."
+
+    def main(self, *args, standalone_mode=True, **kw):
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kw)
+        try:
+            status = super().main(*args, standalone_mode=False, **kw)
+        except click.exceptions.NoArgsIsHelpError as e:
+            e.show()
+            status = 2
+        except click.ClickException as e:
+            where = e.ctx.command_path if getattr(e, "ctx", None) else "ion-ode"
+            status = _complain(f"{e.format_message().rstrip('.')}; see {where} --help", 2)
+        except (click.Abort, KeyboardInterrupt):
+            status = _complain("stopped", 130)
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 0
+        except OSError as e:
+            status = _complain(f"{e.filename}: {e.strerror}" if e.filename else str(e), 2)
+        except Exception as e:
+            status = _explain(e)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(message: str, status: int) -> int:
+    click.echo(f"ion-ode: {' '.join(str(message).split())}", err=True)
+    return status
+
+
+def _explain(e: Exception) -> int:
+    "Errors that the library means for people; anything else is a bug and keeps its traceback."
+    from ion_ode.core import ConvergenceError, InputError
+
+    if isinstance(e, InputError):
+        return _complain(e, 2)
+    if isinstance(e, (ConvergenceError, ImportError)):
+        return _complain(e, 1)
+    raise e
+
+
+@click.group(cls=OneSentence, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="ion-ode")
+def main():
+    """Ion rejection of nanofiltration membranes.
+
+    \b
+    ion-ode simulate   the pore model DSPM-DE: any feed, any membrane
+    ion-ode predict    the trained networks, with an interval
+
+    Each command has its own --help with an example. Feeds are in mol/m³ (= mM) unless a unit is written, fluxes
+    in L m⁻² h⁻¹.
+    """
+
+
+# ---- options that several commands share
+
+FEED = click.option(
+    "--feed",
+    required=True,
+    metavar="TEXT|FILE|-",
+    help="Ions and concentrations, 'Na+=10,Cl-=10' (mol/m³; units may be written, 'Na+=230 mg/L'), or a table with "
+    "a column an ion, 'Na+ [mM]', and a row a feed (.csv .tsv .json .parquet .xlsx; - reads CSV from standard input).",
+)
+FLUX = click.option(
+    "--flux",
+    metavar="TEXT",
+    help="Water fluxes in L m⁻² h⁻¹: '5,10,20', or '5:100:20' for 20 values from 5 to 100. Not needed where the feed "
+    "table has a column 'flux [L m-2 h-1]'.",
+)
+BALANCE = click.option("--balance", metavar="ION", help="Let this ion close the charge balance of each feed.")
+
+
+def output_options(f):
+    f = click.option("--force", is_flag=True, help="Replace the file named by --out if it exists.")(f)
+    f = click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of a table.")(f)
+    return click.option(
+        "--out",
+        metavar="FILE|-",
+        help="Write a tidy table, one row a feed, flux and ion: .csv, .json, .jsonl or .parquet; - is CSV on "
+        "standard output.",
+    )(f)
+
+
+def _feeds(feed: str, flux: str | None):
+    "Pieces (ions, c_feed, flux, names, where) of the --feed and --flux options."
+    import numpy as np
+
+    from ion_ode.core import InputError
+    from ion_ode.feeds import FeedTable, parse_feed, parse_flux, read_feeds
+
+    given = parse_flux(flux) if flux is not None else None
+    is_file = feed == "-" or Path(feed).suffix.lower() in (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".pq", ".xlsx", ".xls")
+    if not is_file:
+        d = parse_feed(feed)
+        if given is None:
+            raise InputError("no flux: add --flux 5,10,20 (L m-2 h-1)")
+        yield FeedTable(tuple(d), np.array([list(d.values())]), given, [0], "")
+        return
+    if feed != "-" and not Path(feed).is_file():
+        raise InputError(f"there is no file {feed}; name a table of feeds, or write the feed as 'Na+=10,Cl-=10'")
+    for t in read_feeds(feed):
+        if t.flux is not None and given is not None:
+            raise InputError(f"{t.where} has a flux column and --flux was given too; use one of them")
+        if t.flux is None and given is None:
+            raise InputError(f"no flux: add --flux 5,10,20 (L m-2 h-1) or a column 'flux [L m-2 h-1]' to {feed}")
+        yield t if t.flux is not None else FeedTable(t.ions, t.c_feed, given, t.sample, t.where)
+
+
+def _membrane(text: str):
+    "A membrane by name, or from 'r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40' (nm, µm, mol/m³, -)."
+    from ion_ode.core import InputError
+    from ion_ode.feeds import MEMBRANE_UNITS, parse_pairs
+    from ion_ode.membranes import NF270, Membrane
+
+    if text.strip().lower() == "nf270":
+        return NF270
+    if "=" not in text:
+        raise InputError(f"unknown membrane {text!r}; write nf270, or r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40")
+    values = parse_pairs(text, MEMBRANE_UNITS)
+    if missing := [k for k in MEMBRANE_UNITS if k not in values]:
+        units = ", ".join(f"{k} [{MEMBRANE_UNITS[k][0]}]" for k in missing)
+        raise InputError(f"membrane {text!r} lacks {units}; a membrane has {', '.join(MEMBRANE_UNITS)}")
+    return Membrane(**values)
+
+
+class Sink:
+    "Rows as they come: to a temporary file that takes its name at the end, or to standard output."
+
+    def __init__(self, out: str | None, as_json: bool, force: bool):
+        from ion_ode.core import InputError, need
+
+        self.path = Path(out) if out not in (None, "-") else None
+        self.kind = "screen"
+        if as_json and out is not None:
+            raise InputError("--json writes to standard output; leave out --out, or name a file --out result.json")
+        if as_json:
+            self.kind = "json"
+        elif out == "-":
+            self.kind = "csv"
+        elif self.path:
+            self.kind = self.path.suffix.lower().lstrip(".")
+            if self.kind not in ("csv", "json", "jsonl", "parquet"):
+                raise InputError(f"--out {out}: the name must end in .csv, .json, .jsonl or .parquet")
+            if self.kind == "parquet":
+                need("pyarrow.parquet", "data")
+            if self.path.exists() and not force:
+                raise InputError(f"{out} exists and stays as it is; choose another name, or add --force to replace it")
+            if not self.path.absolute().parent.is_dir():
+                raise InputError(f"--out {out}: there is no folder {self.path.absolute().parent}; make it first")
+        self.rows, self.shown, self.parquet = 0, 0, None
+
+    def __enter__(self):
+        import tempfile
+
+        self.temporary = None
+        if self.path:
+            fd, self.temporary = tempfile.mkstemp(dir=self.path.absolute().parent, prefix=f".{self.path.name}.")
+            self.file = os.fdopen(fd, "wb" if self.kind == "parquet" else "w", **({} if self.kind == "parquet" else {"encoding": "utf-8", "newline": ""}))
+        else:
+            self.file = sys.stdout
+        if self.kind == "json":
+            self.file.write("[")
+        return self
+
+    def write(self, frame):
+        "A piece of the tidy table."
+        if self.kind == "csv":
+            frame.to_csv(self.file, index=False, header=self.rows == 0, lineterminator="\n")
+        elif self.kind in ("json", "jsonl"):
+            text = frame.to_json(orient="records", lines=True, double_precision=15).strip().split("\n")
+            lead = "\n" if self.rows == 0 else ",\n"
+            self.file.write(lead + ",\n".join(text) if self.kind == "json" else "\n".join(text) + "\n")
+        elif self.kind == "parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            self.parquet = self.parquet or pq.ParquetWriter(self.file, table.schema)
+            self.parquet.write_table(table.cast(self.parquet.schema))
+        else:
+            _show(frame, self)
+        self.rows += len(frame)
+
+    def __exit__(self, kind, error, trace):
+        try:
+            if kind is None and self.kind == "json":
+                self.file.write("\n]\n")
+            if self.parquet:
+                self.parquet.close()
+            if self.path:
+                self.file.close()
+            if self.path and kind is None:
+                mask = os.umask(0)
+                os.umask(mask)
+                os.chmod(self.temporary, 0o666 & ~mask)
+                os.replace(self.temporary, self.path)
+                click.echo(f"{self.rows} rows in {self.path}", err=True)
+        finally:
+            if self.temporary:
+                Path(self.temporary).unlink(missing_ok=True)
+        if kind is None and self.kind == "screen" and self.shown > SCREEN_FEEDS:
+            click.echo(f"... and {self.shown - SCREEN_FEEDS} more feeds; --out FILE keeps them all")
+
+
+SCREEN_FEEDS = 20
+
+
+def _show(frame, sink):
+    "The table a person reads: for each feed, a row a flux and a column an ion, rejection in percent."
+    flux, interval = "flux_L_m2_h", "lower" in frame
+    for sample, g in frame.groupby("sample", sort=False):
+        sink.shown += 1
+        if sink.shown > SCREEN_FEEDS:
+            continue
+        feed = g.drop_duplicates("ion")
+        label = "" if sink.rows == 0 and sink.shown == 1 and frame["sample"].nunique() == 1 else f"feed {sample}: "
+        parts = [f"{i} {c:g}" for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0]
+        click.echo(f"{label}{', '.join(parts)} mol/m³, rejection in %")
+        ions = [i for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0]
+        cell = lambda r: f"{100 * r.rejection:.1f}" + (f" [{100 * r.lower:.1f}, {100 * r.upper:.1f}]" if interval else "")
+        rows = []
+        for f, at in g.groupby(flux, sort=False):
+            here = {r.ion: cell(r) for r in at.itertuples()}
+            status = sorted(set(at["status"])) if "status" in at else []
+            rows.append([f"{f:.4g}", *(here[i] for i in ions), *status])
+        head = ["flux L/m²/h", *ions, *(["status"] if "status" in g else [])]
+        width = [max(len(r[k]) for r in [head, *rows]) for k in range(len(head))]
+        for r in [head, *rows]:
+            click.echo("  " + "  ".join(t.rjust(w) for t, w in zip(r, width)).rstrip())
+
+
+@contextmanager
+def _located(where: str):
+    "Say which rows of a long file an error is about."
+    from ion_ode.core import InputError
+
+    try:
+        yield
+    except InputError as e:
+        raise InputError(f"{where}: {e}" if where else str(e)) from e
+
+
+def _tidy(frame, table):
+    "The library's frame with the file's own names and laboratory units at the edge."
+    from ion_ode.core import LMH
+
+    frame = frame.rename(columns={"c_feed": "c_feed_mol_m3", "c_perm": "c_perm_mol_m3"})
+    frame.insert(1, "flux_L_m2_h", (frame.pop("flux_m_s") / LMH).round(12))
+    frame["sample"] = [table.sample[i] for i in frame["sample"]]
+    return frame
+
+
+def _run(feed, flux, out, as_json, force, compute):
+    "Read, compute piece by piece, write."
+    with Sink(out, as_json, force) as sink:
+        for table in _feeds(feed, flux):
+            with _located(table.where):
+                frame = compute(table)
+            sink.write(_tidy(frame, table))
+
+
+# ---- commands
+
+
+@main.command()
+@FEED
+@FLUX
+@BALANCE
+@click.option(
+    "--membrane",
+    default="nf270",
+    show_default=True,
+    metavar="NAME|TEXT",
+    help="nf270, or 'r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40' (nm, µm, mol/m³, -).",
+)
+@click.option("--film-thickness", type=float, metavar="UM", help="Stagnant (Nernst-Planck) film before the membrane [µm].")
+@click.option("--activity", type=click.Choice(["ideal", "davies", "davies_solution"]), default="ideal", show_default=True)
+@click.option("--hindrance", type=click.Choice(["dechadilok_deen", "bowen_mohammad"]), default="dechadilok_deen", show_default=True)
+@click.option("--born/--no-born", default=True, show_default=True, help="Dielectric exclusion.")
+@click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K")
+@click.option("--keep-going", is_flag=True, help="Flag samples without a solution in the column status instead of ending.")
+@output_options
+def simulate(feed, flux, balance, membrane, film_thickness, activity, hindrance, born, temperature, keep_going, out, as_json, force):
+    """Rejections by the pore model DSPM-DE.
+
+    \b
+    Examples:
+      ion-ode simulate --feed "Na+=10,Cl-=10" --flux 5,10,20
+      ion-ode simulate --feed "Mg+2=240 mg/L,Na+=5" --balance Cl- --flux 5:100:20 --film-thickness 25
+      ion-ode simulate --feed feeds.csv --flux 10,20 --out rejections.csv
+      ion-ode simulate --feed "Mg+2=10,Cl-=20" --flux 20 --membrane "r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40"
+    """
+    from ion_ode.core import InputError, um
+    from ion_ode.dspmde import simulate as run
+    from ion_ode.membranes import Film
+
+    if film_thickness is not None and not 0 < film_thickness < float("inf"):
+        raise InputError(f"--film-thickness {film_thickness:g}: expected a positive number of µm")
+    options = {
+        "membrane": _membrane(membrane),
+        "film": None if film_thickness is None else Film(thickness=film_thickness * um),
+        "activity": activity,
+        "hindrance": hindrance,
+        "born": born,
+        "temperature": temperature,
+        "throw": not keep_going,
+    }
+    if balance is not None:
+        options["balance"] = balance
+    _run(feed, flux, out, as_json, force, lambda t: run(_frame(t), t.flux, **options).to_frame())
+
+
+def _frame(table):
+    import pandas as pd
+
+    return pd.DataFrame(table.c_feed, columns=list(table.ions))
+
+
+@main.command()
+@FEED
+@FLUX
+@BALANCE
+@click.option("--model", default="nf270", show_default=True, metavar="NAME|FOLDER", help="A shipped model (nf270, dspmde) or a folder written by ion-ode train.")
+@click.option("--membrane", metavar="NAME|TEXT", help="For models that take one; as in ion-ode simulate.")
+@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True, help="Share of measurements the interval should hold.")
+@output_options
+def predict(feed, flux, balance, model, membrane, level, out, as_json, force):
+    """Rejections by a trained network, with an interval.
+
+    \b
+    Examples:
+      ion-ode predict --feed "Na+=10,Cl-=10" --flux 5,10,20
+      ion-ode predict --feed feeds.csv --flux 10,20 --out rejections.csv
+      cat feeds.csv | ion-ode predict --feed - --flux 20 --json
+    """
+    from ion_ode.training import load_model
+
+    predictor = load_model(model)
+    options = {"level": level}
+    if membrane is not None:
+        options["membrane"] = _membrane(membrane)
+    if balance is not None:
+        options["balance"] = balance
+    _run(feed, flux, out, as_json, force, lambda t: predictor.predict(_frame(t), t.flux, **options))
+
+
+@main.command()
+@click.option("--profile", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
+@click.option("--out", default="results", show_default=True, metavar="FOLDER", help="Folder for figures, tables and metrics.")
+def reproduce(profile, out):
+    """Train, score and draw; run again, it resumes where it stopped.
+
+    \b
+    Examples:
+      ion-ode reproduce
+      ion-ode reproduce --profile full --out results-full
+    """
+    from ion_ode.core import InputError
+    from ion_ode.results import reproduce as run
+
+    if Path(out).exists() and not Path(out).is_dir():
+        raise InputError(f"--out {out} is a file; name a folder")
+    run(profile, out)

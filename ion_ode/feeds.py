@@ -1,0 +1,247 @@
+"""Feeds, fluxes and membranes as people write them: text on a command line, columns with units in a file
+
+Everything that leaves here is SI: mol/m³, m/s, m. A mistake raises `InputError` with one sentence that names the file,
+the column and the row.
+
+Docs: https://ion-ode.github.io/ion_ode/guides/my_feed.html.md"""
+
+import math
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ion_ode.core import LMH, InputError, need, nm, um
+from ion_ode.ions import Ion, UnknownIon, get_ion
+
+__all__ = ["FeedTable", "parse_feed", "parse_flux", "parse_pairs", "read_feeds", "to_mol_m3", "MEMBRANE_UNITS"]
+
+FLUX_UNITS = {"lm-2h-1": LMH, "l/m2/h": LMH, "l/(m2h)": LMH, "lmh": LMH, "m/s": 1.0, "ms-1": 1.0, "um/s": um}
+MOLAR_UNITS = {"mol/m3": 1.0, "mm": 1.0, "mmol/l": 1.0, "mol/l": 1e3, "m": 1e3, "um": 1e-3, "umol/l": 1e-3, "kmol/m3": 1e3}
+MASS_UNITS = {"mg/l": 1.0, "g/m3": 1.0, "g/l": 1e3, "kg/m3": 1e3, "ug/l": 1e-3}  # g/m³
+CHARGE_UNITS = {"meq/l": 1.0, "eq/m3": 1.0}
+MEMBRANE_UNITS = {"r_pore": ("nm", nm), "thickness": ("µm", um), "charge_density": ("mol/m³", 1.0), "eps_pore": ("-", 1.0)}
+LABELS = ("sample", "id", "name", "label", "note")  # columns of a feed file that are carried along, not read
+
+
+def _plain_unit(unit: str) -> str:
+    "One spelling of a unit: no spaces, no superscripts, lower case."
+    s = unit.translate(str.maketrans("⁻¹²³−·μµ", "-123- uu", "")).replace("^", "").replace(" ", "").replace("*", "")
+    return s.lower()
+
+
+def to_mol_m3(
+    unit: str,  # mol/m3, mM, mol/L, uM, mg/L, g/L, meq/L, ...
+    ion: Ion,  # Whose molar mass and charge convert masses and equivalents
+) -> float:  # mol/m³ in one `unit`
+    "Factor from a laboratory unit of concentration to mol/m³."
+    u = _plain_unit(unit)
+    if u in MOLAR_UNITS:
+        return MOLAR_UNITS[u]
+    if u in MASS_UNITS:
+        return MASS_UNITS[u] / ion.molar_mass
+    if u in CHARGE_UNITS:
+        return CHARGE_UNITS[u] / abs(ion.z)
+    raise InputError(
+        f"{unit!r} is not a unit of concentration for {ion.name}; use mol/m3, mM, mol/L, uM, mg/L, g/L or meq/L"
+    )
+
+
+def _number(text, what: str) -> float:
+    try:
+        return float(text)
+    except (TypeError, ValueError):
+        raise InputError(f"{what} is {text!r}, expected a number") from None
+
+
+def parse_feed(
+    text: str,  # "Na+=10,Cl-=10", in mol/m³; a unit may follow a number: "Na+=230 mg/L"
+) -> dict[str, float]:  # {ion: mol/m³}
+    "A feed from text."
+    feed = {}
+    for part in filter(None, (p.strip() for p in re.split(r"[,;]", text))):
+        name, equals, value = part.rpartition("=")
+        if not equals or not name.strip() or not value.strip():
+            raise InputError(f"feed {text!r}: cannot read {part!r}; write ions as 'Na+=10,Cl-=10' (mol/m3)")
+        ion = get_ion(name)
+        m = re.fullmatch(r"\s*([-+.\deE]+|[-+]?(?:nan|inf)\w*)\s*(.*)", value, re.I)
+        if not m:
+            raise InputError(f"feed {text!r}: {ion.name} is {value.strip()!r}, expected a number (mol/m3)")
+        if ion.name in feed:
+            raise InputError(f"feed {text!r} names {ion.name} twice; name each ion once")
+        c = _number(m[1], f"feed {text!r}: {ion.name}") * (to_mol_m3(m[2], ion) if m[2] else 1.0)
+        if not (math.isfinite(c) and c >= 0):
+            raise InputError(f"feed {text!r}: {ion.name} is {m[1]}, expected a concentration of 0 or more (mol/m3)")
+        feed[ion.name] = c
+    if not feed:
+        raise InputError("the feed is empty; write ions as 'Na+=10,Cl-=10' (mol/m3)")
+    return feed
+
+
+def parse_flux(
+    text: str,  # "5,10,20", or "5:100:20" for 20 values from 5 to 100, in L m⁻² h⁻¹
+) -> np.ndarray:  # (n_flux,) [m/s]
+    "Water fluxes from text."
+    values = []
+    for part in filter(None, (p.strip() for p in re.split(r"[,;\s]+", text))):
+        ends = part.split(":")
+        if len(ends) == 1:
+            values.append(_number(part, "flux"))
+        elif len(ends) == 3 and ends[2].isdigit() and int(ends[2]) > 1:
+            values += list(np.linspace(_number(ends[0], "flux"), _number(ends[1], "flux"), int(ends[2])))
+        else:
+            raise InputError(f"flux {part!r}: expected numbers '5,10,20' or first:last:count '5:100:20' (L m-2 h-1)")
+    if not values:
+        raise InputError("the flux is empty; write '5,10,20' (L m-2 h-1)")
+    if bad := [v for v in values if not (math.isfinite(v) and v > 0)]:
+        raise InputError(f"flux {bad[0]:g} L m-2 h-1: a water flux must be a positive number")
+    return np.array(values) * LMH
+
+
+def parse_pairs(
+    text: str,  # "r_pore=0.45,thickness=1.2"
+    known: dict[str, tuple[str, float]],  # {name: (unit, factor to SI)}
+    what: str = "membrane",  # For messages
+) -> dict[str, float]:  # {name: SI value}
+    "Named numbers from text, in the laboratory units given by `known`."
+    out = {}
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        name, equals, value = (s.strip() for s in part.partition("="))
+        if name not in known or not equals:
+            units = ", ".join(f"{k} [{u}]" for k, (u, _) in known.items())
+            raise InputError(f"{what}: cannot read {part!r}; expected name=value with the names {units}")
+        unit, factor = known[name]
+        value = value.removesuffix(unit).removesuffix(unit.replace("µ", "u")).strip() if unit != "-" else value
+        out[name] = _number(value, f"{what}: {name} [{unit}]") * factor
+        if not math.isfinite(out[name]):
+            raise InputError(f"{what}: {name} is {value}, expected a finite number [{unit}]")
+    return out
+
+
+@dataclass(frozen=True)
+class FeedTable:
+    "Some rows of a feed file."
+
+    ions: tuple[str, ...]  # Canonical names, in the order of the columns
+    c_feed: np.ndarray  # (batch, ion) [mol/m³]
+    flux: np.ndarray | None  # (batch, 1) [m/s], where the file has a flux column
+    sample: list  # What the file calls the rows; their numbers, counted from 0, where it does not
+    where: str  # "feeds.csv rows 1 to 2000"
+
+
+def _column(name: str) -> tuple[str, str]:
+    "Name and unit of a column: 'Na+ [mM]', 'Na+ (mM)', 'flux_m_s', 'Na+_mol_m3'."
+    if m := re.fullmatch(r"\s*(.+?)\s*[\[(]\s*([^\])]*?)\s*[\])]\s*", name):
+        return m[1], m[2]
+    for suffix, unit in (("_mol_m3", "mol/m3"), ("_m_s", "m/s"), ("_LMH", "LMH")):
+        if name.endswith(suffix) and name != suffix:
+            return name.removesuffix(suffix), unit
+    return name.strip(), ""
+
+
+def _chunks(path: Path | None, rows: int) -> Iterator[pd.DataFrame]:
+    "The file as frames of text, at most `rows` rows each; None is standard input."
+    suffix = path.suffix.lower() if path else ".csv"
+    if suffix in (".parquet", ".pq"):
+        pq = need("pyarrow.parquet", "data")
+        for batch in pq.ParquetFile(path).iter_batches(rows):
+            yield batch.to_pandas()
+    elif suffix in (".json", ".jsonl"):
+        yield pd.read_json(path, lines=suffix == ".jsonl", dtype=False)
+    elif suffix in (".xlsx", ".xls"):
+        need("openpyxl", "data")
+        yield pd.read_excel(path, dtype=str)
+    elif suffix in (".csv", ".txt", ".tsv", ""):
+        separator = "\t" if suffix == ".tsv" else ","
+        options = {"dtype": str, "keep_default_na": False, "skipinitialspace": True, "encoding": "utf-8-sig"}
+        with pd.read_csv(path or sys.stdin, sep=separator, chunksize=rows, **options) as reader:
+            yield from reader
+    else:
+        raise InputError(f"{path.name}: feeds come from .csv, .tsv, .json, .jsonl, .parquet or .xlsx, not from {suffix}")
+
+
+def _numbers(column: pd.Series, name: str, where: str, first: int) -> np.ndarray:
+    "A column as float64, or a sentence about its first cell that is not a number."
+    text = column.astype("string").str.strip()
+    values = pd.to_numeric(text, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    if not np.isfinite(values).all():
+        k = int(np.flatnonzero(~np.isfinite(values))[0])
+        cell = column.iloc[k]
+        empty = cell is None or (isinstance(cell, float) and math.isnan(cell)) or not str(cell).strip()
+        said = "is empty; write 0 for an ion that is absent" if empty else f"is {str(cell).strip()!r}, expected a number"
+        raise InputError(f"{where}: row {first + k + 1}, column {name!r} {said}")
+    return values
+
+
+def read_feeds(
+    path: str | Path,  # CSV, TSV, JSON, Parquet or Excel; "-" is CSV on standard input
+    rows: int = 2000,  # Rows a piece
+) -> Iterator[FeedTable]:  # The file in pieces, so that its length does not matter
+    "Feeds from a file: a column an ion, with its unit ('Na+ [mM]', 'SO4-2 [mg/L]'; none means mol/m³), a row a feed."
+    path = None if str(path) == "-" else Path(path)
+    where = path.name if path else "standard input"
+    first = 0
+    try:
+        for frame in _chunks(path, rows):
+            if len(frame) == 0:
+                continue
+            yield _feed_table(frame, where, first)
+            first += len(frame)
+    except pd.errors.EmptyDataError:
+        pass
+    except (pd.errors.ParserError, UnicodeDecodeError) as e:
+        raise InputError(f"{where} is not a readable table: {' '.join(str(e).split())}") from e
+    except ValueError as e:
+        if isinstance(e, InputError):
+            raise
+        raise InputError(f"{where} is not a readable table: {' '.join(str(e).split())[:200]}") from e
+    if first == 0:
+        raise InputError(f"{where} is empty; expected a header such as 'Na+ [mM],Cl- [mM]' and a row for each feed")
+
+
+def _feed_table(frame: pd.DataFrame, where: str, first: int) -> FeedTable:
+    ions, columns, flux, sample = [], [], None, None
+    for raw in map(str, frame.columns):
+        name, unit = _column(raw)
+        if name.lower() in LABELS:
+            sample = frame[raw].tolist() if sample is None else sample
+        elif name.lower() in ("flux", "j_v", "jv"):
+            if _plain_unit(unit) not in FLUX_UNITS:
+                raise InputError(f"{where}: column {raw!r} needs a unit of flux, as in 'flux [L m-2 h-1]' or 'flux [m/s]'")
+            flux = _numbers(frame[raw], raw, where, first) * FLUX_UNITS[_plain_unit(unit)]
+            if (flux <= 0).any():
+                k = int(np.flatnonzero(flux <= 0)[0])
+                raise InputError(f"{where}: row {first + k + 1}, column {raw!r}: a water flux must be positive")
+        else:
+            try:
+                ion = get_ion(name)
+            except UnknownIon:
+                raise InputError(
+                    f"{where}: column {raw!r} is neither an ion such as 'Na+ [mM]' nor a flux nor one of {', '.join(LABELS)}"
+                ) from None
+            if ion.name in ions:
+                raise InputError(f"{where} has two columns for {ion.name}; keep one")
+            try:
+                factor = to_mol_m3(unit, ion) if unit else 1.0
+            except InputError as e:
+                raise InputError(f"{where}: column {raw!r}: {e}") from None
+            c = _numbers(frame[raw], raw, where, first) * factor
+            if (c < 0).any():
+                k = int(np.flatnonzero(c < 0)[0])
+                raise InputError(f"{where}: row {first + k + 1}, column {raw!r} is negative ({frame[raw].iloc[k]})")
+            ions.append(ion.name)
+            columns.append(c)
+    if not ions:
+        raise InputError(f"{where} has no ion column; expected a header such as 'Na+ [mM],Cl- [mM]'")
+    n = len(frame)
+    return FeedTable(
+        tuple(ions),
+        np.stack(columns, 1),
+        None if flux is None else flux[:, None],
+        list(range(first, first + n)) if sample is None else sample,
+        f"{where} rows {first + 1} to {first + n}",
+    )

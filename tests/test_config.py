@@ -1,0 +1,122 @@
+"""The files that configure the project say the same."""
+
+import subprocess
+import sys
+import tomllib
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def ini():
+    c = ConfigParser(delimiters=["="])
+    c.read_string((ROOT / "settings.ini").read_text(encoding="utf-8"))
+    return c["DEFAULT"]
+
+
+@pytest.fixture(scope="module")
+def toml():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_settings_ini_and_pyproject_agree(ini, toml):
+    p, n = toml["project"], toml["tool"]["nbdev"]
+    assert ini["lib_name"] == p["name"]
+    assert ini["description"] == p["description"]
+    assert ini["author"] == p["authors"][0]["name"] and ini["author_email"] == p["authors"][0]["email"]
+    assert ini["keywords"].split() == p["keywords"]
+    assert p["requires-python"] == ">=" + ini["min_python"]
+    assert f"/{ini['user']}/{ini['repo']}" in p["urls"]["Repository"]
+    for k in ("nbs_path", "lib_path", "doc_path", "tst_flags"):
+        assert ini[k] == n[k], k
+    for k in ("custom_sidebar", "update_pyproject"):
+        assert (ini[k] == "True") == n[k], k
+
+
+def test_version_agrees(ini):
+    import ion_ode
+
+    assert ion_ode.__version__ == ini["version"]
+    cff = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cff["version"] == ini["version"]
+    assert f"## {ini['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_nbs_site_config_is_the_top_level_one():
+    link = ROOT / "nbs" / "_quarto.yml"
+    assert link.is_symlink() and link.resolve() == (ROOT / "_quarto.yml").resolve()
+
+
+def test_nbdev_yml_is_what_nbdev_would_write(toml):
+    site = yaml.safe_load((ROOT / "nbs" / "nbdev.yml").read_text(encoding="utf-8"))
+    p = toml["project"]
+    assert site["website"]["title"] == p["name"]
+    assert site["website"]["description"] == p["description"]
+    assert site["website"]["site-url"].rstrip("/") == p["urls"]["Documentation"].rstrip("/")
+    assert site["website"]["repo-url"] == p["urls"]["Repository"]
+    assert site["project"]["output-dir"] == toml["tool"]["nbdev"]["doc_path"]
+
+
+def test_nbdev_and_torch_versions_are_the_pinned_ones(ini):
+    dev = ini["dev_requirements"].split()
+    assert {"nbdev==3.3.26", "fastcore==2.2.38", "execnb==0.3.4"} <= set(dev)
+    assert "torch>=2.11" in ini["requirements"].split()
+
+
+def test_the_site_workflow_pins_quarto():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/site.yml").read_text(encoding="utf-8"))["jobs"]
+    steps = [s for j in jobs.values() for s in j["steps"]]
+    (quarto,) = [s for s in steps if "quarto-actions/setup" in s.get("uses", "")]
+    assert all(part.isdigit() for part in str(quarto["with"]["version"]).split("."))
+
+
+def test_ci_tests_every_python_that_is_promised(toml):
+    jobs = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8"))["jobs"]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    assert toml["project"]["requires-python"] == ">=3.11"
+
+
+def test_extras_are_what_the_errors_name(ini):
+    "need(module, extra) must name an extra that exists and brings the module."
+    import re
+
+    extras = {k.removesuffix("_requirements"): ini[k] for k in ini if k.endswith("_requirements")}
+    brings = {"pyarrow": "pyarrow", "pint": "pint", "openpyxl": "openpyxl", "dask": "dask", "distributed": "dask", "rdkit": "rdkit",
+              "sklearn": "scikit-learn", "tensorboard": "tensorboard"}  # fmt: skip
+    calls = [
+        (f.name, m[1].split(".")[0], m[2])
+        for f in (ROOT / "ion_ode").rglob("*.py")
+        for m in re.finditer(r'\bneed\(\s*"([\w.]+)",\s*"(\w+)"', f.read_text(encoding="utf-8"))
+    ]
+    assert calls
+    for name, module, extra in calls:
+        assert extra in extras, f"{name}: no extra {extra}"
+        if module in brings:
+            assert brings[module] in extras[extra], f"{name}: [{extra}] does not bring {module}"
+
+
+def test_imports_point_down():
+    r = subprocess.run([Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True)
+    assert r.returncode == 0, r.stdout + r.stderr
+
+
+def test_no_machine_paths_or_secrets_in_committed_files():
+    if not (ROOT / ".git").exists():
+        files = [p for p in ROOT.rglob("*") if p.is_file() and not {".venv", "_proc", "results"} & set(p.relative_to(ROOT).parts)]
+    else:
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        files = [ROOT / f for f in listed.split("\0") if f and (ROOT / f).is_file()]
+    found = []
+    for f in files:
+        if f.suffix in {".png", ".pdf", ".safetensors", ".parquet"} or f == Path(__file__):
+            continue
+        text = f.read_text(encoding="utf-8", errors="ignore")
+        for word in ("/work/main", "/root/", "/home/", "/tmp/bash_jobs", "site-packages/"):
+            if word in text:
+                found.append(f"{f.relative_to(ROOT)}: {word}")
+    assert not found
