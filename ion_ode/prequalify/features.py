@@ -10,7 +10,7 @@ __all__ = ['N_SLOTS', 'PROCESS', 'N_LAYOUT', 'DESCRIPTORS', 'GRID', 'N_EIGEN', '
            'coulomb_eigenvalues', 'shape_features', 'invariant_features', 'moved']
 
 # %% ../../nbs/prequalify/features.ipynb #06c7572e
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -264,4 +264,4 @@ def moved(
     q = q * np.sign(np.diag(r))  # uniform over O(3), so half of the draws are reflections
     order = rng.permutation(len(geometry))
     xyz = (geometry.xyz @ q.T + rng.normal(size=3))[order]
-    return Geometry(geometry.smiles, geometry.number[order], geometry.mass[order], xyz, geometry.energy, geometry.force_field)
+    return replace(geometry, number=geometry.number[order], mass=geometry.mass[order], xyz=xyz)
