@@ -1,0 +1,290 @@
+"""The command line as a person meets it: what works, and one sentence for every mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+from numpy.testing import assert_allclose
+
+from ion_ode.cli import main
+from ion_ode.core import LMH
+from ion_ode.dspmde import simulate
+
+BIN = Path(sys.executable).with_name("ion-ode")
+NACL = ["--feed", "Na+=10,Cl-=10", "--flux", "5,10,20"]
+
+
+def invoke(*args, input=None):
+    return CliRunner().invoke(main, [str(a) for a in args], input=input, catch_exceptions=False)
+
+
+def table(text):
+    "Numbers of a printed table, one row a flux."
+    rows = [line.split() for line in text.splitlines()]
+    return [r for r in rows if r and r[0].replace(".", "").isdigit()]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# ---- what works
+
+
+def test_simulate_prints_the_library_s_numbers():
+    r = invoke("simulate", *NACL)
+    assert r.exit_code == 0, r.stderr
+    sol = simulate({"Na+": 10.0, "Cl-": 10.0}, np.array([5, 10, 20]) * LMH)
+    rows = table(r.stdout)
+    assert [row[0] for row in rows] == ["5", "10", "20"]
+    assert_allclose([float(row[1]) for row in rows], 100 * sol.rejection[0, :, 0].numpy(), atol=0.0501)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "json", "jsonl", "parquet"])
+def test_out_formats_hold_the_same_table(folder, suffix):
+    name = f"r.{suffix}"
+    r = invoke("simulate", *NACL, "--out", name)
+    assert r.exit_code == 0 and r.stdout == ""
+    read = {"csv": pd.read_csv, "json": pd.read_json, "jsonl": lambda p: pd.read_json(p, lines=True), "parquet": pd.read_parquet}
+    d = read[suffix](name)
+    sol = simulate({"Na+": 10.0, "Cl-": 10.0}, np.array([5, 10, 20]) * LMH)
+    assert {"sample", "flux_L_m2_h", "ion", "c_feed_mol_m3", "c_perm_mol_m3", "rejection", "status"} <= set(d.columns)
+    got = d.pivot(index="flux_L_m2_h", columns="ion", values="rejection")
+    assert list(got.index) == [5, 10, 20]
+    assert_allclose(got[["Na+", "Cl-"]].to_numpy(), sol.rejection[0].numpy(), rtol=1e-12)
+    assert [f.name for f in folder.iterdir()] == [name], "no temporary file is left"
+
+
+def test_json_and_csv_on_standard_output():
+    records = json.loads(invoke("simulate", *NACL, "--json").stdout)
+    assert len(records) == 6 and {r["ion"] for r in records} == {"Na+", "Cl-"}
+    csv = invoke("simulate", *NACL, "--out", "-").stdout
+    assert csv.splitlines()[0].startswith("sample,flux_L_m2_h,ion,") and len(csv.splitlines()) == 7
+
+
+FEEDS = "name,Na+ [mM],Mg2+ [mg/L],Cl- (mol/m3)\nsea,10,0,10\nbrine,10,243.05,30\n"
+
+
+def test_feed_file_with_units_and_names(folder):
+    (folder / "feeds.csv").write_text(FEEDS)
+    r = invoke("simulate", "--feed", "feeds.csv", "--flux", "20", "--out", "r.csv")
+    assert r.exit_code == 0, r.stderr
+    d = pd.read_csv("r.csv")
+    assert list(d["sample"].unique()) == ["sea", "brine"]
+    c = d[d["sample"] == "brine"].set_index("ion").c_feed_mol_m3
+    assert_allclose(c[["Na+", "Mg+2", "Cl-"]], [10, 10, 30], rtol=1e-4)
+    want = simulate({"Na+": 10.0, "Mg+2": 243.05 / 24.305, "Cl-": 30.0}, 20 * LMH).rejection[0, 0]
+    assert_allclose(d[d["sample"] == "brine"].rejection, want, rtol=1e-9)
+
+
+def test_feed_from_standard_input_and_flux_column():
+    r = invoke("simulate", "--feed", "-", "--out", "-", input="Na+,Cl-,flux [L m-2 h-1]\n10,10,5\n20,20,36\n")
+    assert r.exit_code == 0, r.stderr
+    lines = [row.split(",") for row in r.stdout.splitlines()]
+    assert {row[1] for row in lines[1:]} == {"5.0", "36.0"} and len(lines) == 5
+
+
+def test_long_files_stream_in_pieces(folder, monkeypatch):
+    "Pieces give the same table as one, and the rows keep their order and names."
+    import ion_ode.feeds
+
+    rng = np.random.default_rng(0)
+    c = rng.uniform(1, 100, 40).round(3)
+    pd.DataFrame({"id": [f"f{i}" for i in range(40)], "Na+": c, "Cl-": c}).to_csv("feeds.csv", index=False)
+    assert invoke("simulate", "--feed", "feeds.csv", "--flux", "10", "--out", "one.csv").exit_code == 0
+    whole = ion_ode.feeds.read_feeds
+    monkeypatch.setattr(ion_ode.feeds, "read_feeds", lambda path, rows=7: whole(path, rows))
+    assert invoke("simulate", "--feed", "feeds.csv", "--flux", "10", "--out", "pieces.csv").exit_code == 0
+    one, pieces = pd.read_csv("one.csv"), pd.read_csv("pieces.csv")
+    assert list(one["sample"]) == list(pieces["sample"]) == [f"f{i}" for i in range(40) for _ in range(2)]
+    assert_allclose(pieces.rejection, one.rejection, rtol=1e-9)
+
+
+def test_membrane_film_and_balance():
+    plain = table(invoke("simulate", "--feed", "Mg+2=10", "--balance", "Cl-", "--flux", "50").stdout)
+    film = table(invoke("simulate", "--feed", "Mg+2=10", "--balance", "Cl-", "--flux", "50", "--film-thickness", "50").stdout)
+    assert float(film[0][1]) < float(plain[0][1]), "polarisation lowers the observed rejection"
+    own = ["--membrane", "r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40"]
+    r = invoke("simulate", "--feed", "Mg+2=10,Cl-=20", "--flux", "50", *own)
+    from ion_ode import Membrane
+
+    sol = simulate({"Mg+2": 10.0, "Cl-": 20.0}, 50 * LMH, membrane=Membrane(0.45e-9, 1.2e-6, -40.0, 40.0))
+    assert_allclose(float(table(r.stdout)[0][1]), 100 * float(sol.rejection[0, 0, 0]), atol=0.0501)
+
+
+def test_flux_ranges():
+    assert [row[0] for row in table(invoke("simulate", "--feed", "Na+=10,Cl-=10", "--flux", "10:30:3,50").stdout)] == ["10", "20", "30", "50"]
+
+
+def test_predict_prints_an_interval_around_each_value():
+    r = invoke("predict", *NACL)
+    assert r.exit_code == 0, r.stderr
+    records = json.loads(invoke("predict", *NACL, "--json").stdout)
+    assert len(records) == 6
+    assert all(x["lower"] <= x["rejection"] <= x["upper"] <= 1 for x in records)
+    wide = json.loads(invoke("predict", *NACL, "--level", "0.99", "--json").stdout)
+    assert all(w["upper"] - w["lower"] >= x["upper"] - x["lower"] for w, x in zip(wide, records, strict=True))
+    assert [row[0] for row in table(r.stdout)] == ["5", "10", "20"]
+
+
+def test_help_has_an_example_for_every_command():
+    assert {"simulate", "predict", "reproduce"} <= set(main.commands)
+    for name in main.commands:
+        r = invoke(name, "--help")
+        assert r.exit_code == 0 and f"ion-ode {name}" in r.stdout.split("Example", 1)[1]
+
+
+def test_version():
+    from ion_ode import __version__
+
+    assert __version__ in invoke("--version").stdout
+
+
+def test_shell_completion_knows_the_commands():
+    env = os.environ | {"_ION_ODE_COMPLETE": "bash_complete", "COMP_WORDS": "ion-ode sim", "COMP_CWORD": "1"}
+    r = subprocess.run([BIN], env=env, capture_output=True, text=True)
+    assert r.stdout.strip() == "plain,simulate"
+
+
+# ---- what must be refused: arguments, files beside them, and words that the sentence must hold
+
+FLUX = ["--flux", "10"]
+BAD = {
+    "not neutral": (["--feed", "Na+=10,Cl-=9", *FLUX], {}, "neutral"),
+    "only a cation": (["--feed", "Na+=10", *FLUX], {}, "neutral"),
+    "negative": (["--feed", "Na+=-10,Cl-=-10", *FLUX], {}, "-10"),
+    "unknown ion": (["--feed", "Xx+=10,Cl-=10", *FLUX], {}, "Xx+"),
+    "nan": (["--feed", "Na+=nan,Cl-=10", *FLUX], {}, "nan"),
+    "infinite": (["--feed", "Na+=inf,Cl-=inf", *FLUX], {}, "inf"),
+    "all zero": (["--feed", "Na+=0,Cl-=0", *FLUX], {}, "0"),
+    "not a number": (["--feed", "Na+=ten,Cl-=10", *FLUX], {}, "ten"),
+    "no number": (["--feed", "Na+,Cl-", *FLUX], {}, "Na+"),
+    "empty text": (["--feed", "", *FLUX], {}, "empty"),
+    "ion twice": (["--feed", "Na+=5,sodium=5,Cl-=10", *FLUX], {}, "twice"),
+    "wrong unit in text": (["--feed", "Na+=10 psi,Cl-=10", *FLUX], {}, "psi"),
+    "zero flux": (["--feed", "Na+=10,Cl-=10", "--flux", "0"], {}, "flux"),
+    "negative flux": (["--feed", "Na+=10,Cl-=10", "--flux", "-5"], {}, "-5"),
+    "flux nan": (["--feed", "Na+=10,Cl-=10", "--flux", "nan"], {}, "flux"),
+    "flux not a number": (["--feed", "Na+=10,Cl-=10", "--flux", "fast"], {}, "fast"),
+    "flux range malformed": (["--feed", "Na+=10,Cl-=10", "--flux", "5:10"], {}, "5:10"),
+    "flux empty": (["--feed", "Na+=10,Cl-=10", "--flux", ""], {}, "flux"),
+    "no flux": (["--feed", "Na+=10,Cl-=10"], {}, "--flux"),
+    "no feed": ([*FLUX], {}, "--feed"),
+    "no such file": (["--feed", "nowhere.csv", *FLUX], {}, "nowhere.csv"),
+    "empty file": (["--feed", "f.csv", *FLUX], {"f.csv": ""}, "empty"),
+    "header only": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-\n"}, "empty"),
+    "missing column": (["--feed", "f.csv", *FLUX], {"f.csv": "name\na\n"}, "ion column"),
+    "missing counter-ion column": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+\n10\n"}, "neutral"),
+    "wrong unit column": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+ [bar],Cl- [mM]\n10,10\n"}, "bar"),
+    "unknown column": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-,colour\n10,10,blue\n"}, "colour"),
+    "flux column without unit": (["--feed", "f.csv"], {"f.csv": "Na+,Cl-,flux\n10,10,5\n"}, "flux"),
+    "flux column with a wrong unit": (["--feed", "f.csv"], {"f.csv": "Na+,Cl-,flux [bar]\n10,10,5\n"}, "flux [bar]"),
+    "flux column zero": (["--feed", "f.csv"], {"f.csv": "Na+,Cl-,flux [LMH]\n10,10,5\n10,10,0\n"}, "row 2"),
+    "flux twice": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-,flux [LMH]\n10,10,5\n"}, "--flux"),
+    "empty cell": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-\n10,10\n,10\n"}, "row 2"),
+    "text in a cell": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-\n10,10\n10,lots\n"}, "lots"),
+    "negative cell": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-\n10,10\n-1,10\n"}, "row 2"),
+    "row not neutral": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-\n10,10\n10,11\n"}, "neutral"),
+    "column twice": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,sodium,Cl-\n10,1,10\n"}, "two columns"),
+    "ragged": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-\n10,10\n10,10,10,10\n"}, "f.csv"),
+    "not text": (["--feed", "f.csv", *FLUX], {"f.csv": b"\xff\xfe\x00\x01\x80\x81"}, "f.csv"),
+    "broken json": (["--feed", "f.json", *FLUX], {"f.json": "{["}, "f.json"),
+    "folder as file": (["--feed", ".", *FLUX], {}, "feed"),
+    "bad --out suffix": ([*NACL, "--out", "r.docx"], {}, ".csv"),
+    "no such folder": ([*NACL, "--out", "no/r.csv"], {}, "folder"),
+    "json and out": ([*NACL, "--json", "--out", "r.csv"], {}, "--json"),
+    "unknown balance ion": (["--feed", "Na+=10", "--balance", "Xx", *FLUX], {}, "Xx"),
+    "balance cannot close": (["--feed", "Na+=10", "--balance", "K+", *FLUX], {}, "K+"),
+    "unknown option": ([*NACL, "--fluxx", "3"], {}, "--fluxx"),
+}
+BAD_SIMULATE = {
+    "r_s >= r_p": ([*NACL, "--membrane", "r_pore=0.15,thickness=1,charge_density=-40,eps_pore=40"], {}, "Na+"),
+    "pore negative": ([*NACL, "--membrane", "r_pore=-0.5,thickness=1,charge_density=-40,eps_pore=40"], {}, "r_pore"),
+    "thickness zero": ([*NACL, "--membrane", "r_pore=0.5,thickness=0,charge_density=-40,eps_pore=40"], {}, "thickness"),
+    "eps_pore nan": ([*NACL, "--membrane", "r_pore=0.5,thickness=1,charge_density=-40,eps_pore=nan"], {}, "eps_pore"),
+    "membrane incomplete": ([*NACL, "--membrane", "r_pore=0.5"], {}, "thickness"),
+    "membrane unknown": ([*NACL, "--membrane", "nf9000"], {}, "nf9000"),
+    "membrane misspelt": ([*NACL, "--membrane", "radius=0.5"], {}, "radius"),
+    "film negative": ([*NACL, "--film-thickness", "-3"], {}, "film"),
+    "temperature in celsius": ([*NACL, "--temperature", "25"], {}, "273"),
+    "activity unknown": ([*NACL, "--activity", "wild"], {}, "wild"),
+}
+BAD_PREDICT = {
+    "level": ([*NACL, "--level", "1.5"], {}, "1.5"),
+    "unknown model": ([*NACL, "--model", "nf9000"], {}, "nf9000"),
+}
+CASES = [(c, n, *v) for c, d in (("simulate", BAD | BAD_SIMULATE), ("predict", BAD | BAD_PREDICT)) for n, v in d.items()]
+
+
+@pytest.mark.parametrize("command,name,args,files,words", CASES, ids=[f"{c}: {n}" for c, n, *_ in CASES])
+def test_one_sentence_for_every_mistake(folder, command, name, args, files, words):
+    for f, content in files.items():
+        (folder / f).write_bytes(content if isinstance(content, bytes) else content.encode())
+    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    out = [] if {"--out", "--json"} & set(args) else ["--out", "result.csv"]
+    r = invoke(command, *args, *out)
+    assert r.exit_code == 2, r.output
+    assert r.stdout == ""
+    assert len(r.stderr.strip().splitlines()) == 1 and r.stderr.startswith("ion-ode: ")
+    assert words in r.stderr and "Traceback" not in r.stderr
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before, "nothing is written"
+
+
+def test_existing_files_stay_without_force(folder):
+    (folder / "r.csv").write_text("precious")
+    r = invoke("simulate", *NACL, "--out", "r.csv")
+    assert r.exit_code == 2 and "--force" in r.stderr
+    assert (folder / "r.csv").read_text() == "precious"
+    bad = invoke("simulate", "--feed", "Na+=10,Cl-=9", "--flux", "5", "--out", "r.csv", "--force")
+    assert bad.exit_code == 2 and (folder / "r.csv").read_text() == "precious", "an error leaves the old file"
+    assert invoke("simulate", *NACL, "--out", "r.csv", "--force").exit_code == 0
+    assert len(pd.read_csv("r.csv")) == 6
+
+
+def test_a_late_mistake_in_a_long_file_leaves_nothing(folder, monkeypatch):
+    import ion_ode.feeds
+
+    whole = ion_ode.feeds.read_feeds
+    monkeypatch.setattr(ion_ode.feeds, "read_feeds", lambda path, rows=4: whole(path, rows))
+    (folder / "f.csv").write_text("Na+,Cl-\n" + "10,10\n" * 9 + "10,11\n")
+    r = invoke("simulate", "--feed", "f.csv", "--flux", "5", "--out", "r.csv")
+    assert r.exit_code == 2 and "rows 9 to 10" in r.stderr
+    assert [p.name for p in folder.iterdir()] == ["f.csv"]
+
+
+def test_reproduce_refuses_a_file_as_folder(folder):
+    (folder / "results").write_text("precious")
+    r = invoke("reproduce", "--out", "results")
+    assert r.exit_code == 2 and (folder / "results").read_text() == "precious"
+
+
+# ---- the same through a real process
+
+
+def run(*args, **kw):
+    return subprocess.run([BIN, *args], capture_output=True, text=True, **kw)
+
+
+def test_real_process_exit_codes(tmp_path):
+    good = run("simulate", *NACL, cwd=tmp_path)
+    assert good.returncode == 0 and good.stderr == "" and len(table(good.stdout)) == 3
+    bad = run("simulate", "--feed", "Na+=10,Cl-=9", "--flux", "5", cwd=tmp_path)
+    assert bad.returncode == 2 and bad.stdout == "" and len(bad.stderr.splitlines()) == 1
+    assert run(cwd=tmp_path).returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    pd.DataFrame({"Na+": np.full(3000, 10.0), "Cl-": 10.0}).to_csv(tmp_path / "f.csv", index=False)
+    p = subprocess.run(
+        f"set -o pipefail; {BIN} simulate --feed f.csv --flux 5 --out - | head -n 2", shell=True, executable="/bin/bash", cwd=tmp_path, capture_output=True, text=True
+    )
+    assert p.returncode == 0 and p.stderr == "" and len(p.stdout.splitlines()) == 2
