@@ -9,7 +9,7 @@ _HOME = {
     "Solution": "dspmde",
     "Membrane": "membranes",
     "NF270": "membranes",
-    "Film": "membranes",
+    "Film": "dspmde",
     "Freundlich": "membranes",
     "ChargeBinding": "membranes",
     "membrane_table": "membranes",
@@ -33,10 +33,10 @@ __all__ = ["__version__", *_HOME]
 if TYPE_CHECKING:
     from .core import ConvergenceError, InputError
     from .data import composition_folds, load_nf270
-    from .dspmde import Solution, simulate
+    from .dspmde import Film, Solution, simulate
     from .fitting import fit_membrane
     from .ions import IONS, get_ion, ion_table, read_ion_table
-    from .membranes import NF270, ChargeBinding, Film, Freundlich, Membrane, membrane_table
+    from .membranes import NF270, ChargeBinding, Freundlich, Membrane, membrane_table
     from .references import citations
     from .results import reproduce
     from .training import TrainConfig, load_model, train

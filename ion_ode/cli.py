@@ -23,6 +23,14 @@ __all__ = ["main"]
 class OneSentence(click.Group):
     "A command group whose errors are one sentence; 2 for what the user can mend in the input, 1 for the rest."
 
+    def invoke(self, ctx):
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
     def main(self, *args, standalone_mode=True, **kw):
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **kw)
@@ -36,9 +44,6 @@ class OneSentence(click.Group):
             status = _complain(f"{e.format_message().rstrip('.')}; see {where} --help", 2)
         except (click.Abort, KeyboardInterrupt):
             status = _complain("stopped", 130)
-        except BrokenPipeError:  # the reader of a pipe has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            status = 0
         except OSError as e:
             status = _complain(f"{e.filename}: {e.strerror}" if e.filename else str(e), 2)
         except Exception as e:
@@ -57,7 +62,7 @@ def _explain(e: Exception) -> int:
 
     if isinstance(e, InputError):
         return _complain(e, 2)
-    if isinstance(e, (ConvergenceError, ImportError)):
+    if isinstance(e, ConvergenceError) or (isinstance(e, ImportError) and "pip install" in str(e)):
         return _complain(e, 1)
     raise e
 
@@ -134,12 +139,11 @@ def _membrane(text: str):
     "A membrane by name, or from 'r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40' (nm, µm, mol/m³, -)."
     from ion_ode.core import InputError
     from ion_ode.feeds import MEMBRANE_UNITS, parse_pairs
-    from ion_ode.membranes import NF270, Membrane
+    from ion_ode.membranes import Membrane, get_membrane, membrane_table
 
-    if text.strip().lower() == "nf270":
-        return NF270
     if "=" not in text:
-        raise InputError(f"unknown membrane {text!r}; write nf270, or r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40")
+        names = {n.lower(): n for n in membrane_table().name}
+        return get_membrane(names.get(text.strip().lower(), text.strip()))
     values = parse_pairs(text, MEMBRANE_UNITS)
     if missing := [k for k in MEMBRANE_UNITS if k not in values]:
         units = ", ".join(f"{k} [{MEMBRANE_UNITS[k][0]}]" for k in missing)
@@ -314,12 +318,10 @@ def simulate(feed, flux, balance, membrane, film_thickness, activity, hindrance,
       ion-ode simulate --feed feeds.csv --flux 10,20 --out rejections.csv
       ion-ode simulate --feed "Mg+2=10,Cl-=20" --flux 20 --membrane "r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40"
     """
-    from ion_ode.core import InputError, um
+    from ion_ode.core import um
+    from ion_ode.dspmde import Film
     from ion_ode.dspmde import simulate as run
-    from ion_ode.membranes import Film
 
-    if film_thickness is not None and not 0 < film_thickness < float("inf"):
-        raise InputError(f"--film-thickness {film_thickness:g}: expected a positive number of µm")
     options = {
         "membrane": _membrane(membrane),
         "film": None if film_thickness is None else Film(thickness=film_thickness * um),

@@ -158,7 +158,7 @@ def _chunks(path: Path | None, rows: int) -> Iterator[pd.DataFrame]:
     elif suffix in (".csv", ".txt", ".tsv", ""):
         separator = "\t" if suffix == ".tsv" else ","
         options = {"dtype": str, "keep_default_na": False, "skipinitialspace": True, "encoding": "utf-8-sig"}
-        with pd.read_csv(path or sys.stdin, sep=separator, chunksize=rows, **options) as reader:
+        with pd.read_csv(path or sys.stdin.buffer, sep=separator, chunksize=rows, **options) as reader:
             yield from reader
     else:
         raise InputError(f"{path.name}: feeds come from .csv, .tsv, .json, .jsonl, .parquet or .xlsx, not from {suffix}")
