@@ -6,17 +6,18 @@ Docs: https://ion-ode.github.io/ion_ode/attention_odenet.html.md"""
 
 # %% auto #0
 __all__ = ['ENCODINGS', 'CONTEXTS', 'FieldConfig', 'ion_features', 'sinusoidal', 'Static', 'IonEncoder', 'VectorField',
-           'Unconstrained', 'Rollout', 'ODENet', 'n_parameters']
+           'Unconstrained', 'Rollout', 'ODENet', 'n_parameters', 'compile_or_eager', 'Ensemble']
 
 # %% ../nbs/02_attention_odenet.ipynb #8a3ce16d
+import copy
 import math
 import warnings
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.func import functional_call, stack_module_state, vmap
 
 from .core import E_CHARGE, EPS_0, K_B, InputError
 from .ions import IONS, eps_water, ion_arrays
@@ -461,3 +462,107 @@ class ODENet(nn.Module):
 def n_parameters(model: nn.Module) -> int:
     "Trainable numbers of a model."
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+# %% ../nbs/02_attention_odenet.ipynb #d925aeba
+class _Method(nn.Module):
+    "Lets functional_call reach a method of a module."
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, name, *args, **kwargs):
+        return getattr(self.model, name)(*args, **kwargs)
+
+
+def compile_or_eager(function, **options):
+    "torch.compile where it works, the function itself where it does not (no C++ compiler, for instance)."
+    state = {"run": torch.compile(function, **options), "tried": False}
+
+    def run(*args):
+        if state["tried"]:
+            return state["run"](*args)
+        try:
+            answer = state["run"](*args)
+        except Exception as error:  # the compiler has many ways to fail; eager then gives the same numbers
+            answer = function(*args)
+            warnings.warn(f"torch.compile failed ({type(error).__name__}); the step runs uncompiled", stacklevel=2)
+            state["run"] = function
+        state["tried"] = True
+        return answer
+
+    return run
+
+
+class Ensemble:
+    "Networks of one shape side by side: every parameter gets a leading axis, and one pass serves all."
+
+    def __init__(
+        self,
+        models,  # Networks of one shape; seeds, folds and hard or soft constraints may differ
+        compiled: bool = False,  # Compile the Tsitouras step (ODENet alone); the first call then takes a minute
+    ):
+        self.models = list(models)
+        params, buffers = stack_module_state(self.models)
+        self.params = {n: nn.Parameter(p.detach().clone()) for n, p in params.items()}
+        self.buffers = {n: b.detach().clone() for n, b in buffers.items()}
+        self.base = _Method(copy.deepcopy(self.models[0]).to("meta"))
+        self.n_steps = getattr(self.models[0], "n_steps", None)
+        self._steps = isinstance(self.models[0], ODENet)
+        dims = (0, 0, None, 0, 0, None, 0, 0)
+        step = vmap(self._step, in_dims=dims)
+        self._vstep = compile_or_eager(step, fullgraph=True, dynamic=False) if compiled else step
+
+    def parameters(self) -> list[Tensor]:
+        "Stacked parameters, (member, ...), for an optimiser."
+        return list(self.params.values())
+
+    def _call(self, params, buffers, name, *args, **kwargs):
+        state = {f"model.{n}": v for n, v in (params | buffers).items()}
+        return functional_call(self.base, state, (name, *args), kwargs)
+
+    def _step(self, params, buffers, s, y, k, h, static, flux_max):
+        field = lambda s, y: self._call(params, buffers, "rate", s, y, Static(*static), flux_max)
+        return tsit5_step(field, s, y, k, h)
+
+    def __call__(
+        self,
+        c_feed: Tensor,  # (batch, ion) for all members, or (member, batch, ion)
+        flux: Tensor,  # (batch, flux) or (member, batch, flux)
+        membrane: Tensor | None = None,  # (batch, feature) or (member, batch, feature)
+        *,
+        mask: Tensor | None = None,  # (batch, ion) or (member, batch, ion)
+        n_steps: int | None = None,  # Steps, the models' own by default
+        weights: Tensor | None = None,  # dense_weights, if kept, shaped like flux
+    ) -> Tensor:  # (member, batch, flux, ion)
+        "Permeate of every member."
+        dim = lambda x, unbatched: 0 if x is not None and x.dim() > unbatched else None
+        given = (c_feed, flux, membrane, mask)
+        dims = (0, 0, *(dim(x, 2) for x in given))
+        if not self._steps:
+            run = lambda p, b, c, j, m, k: self._call(p, b, "forward", c, j, m, mask=k)
+            return vmap(run, in_dims=dims)(self.params, self.buffers, *given)
+        n = n_steps or self.n_steps
+        start = lambda p, b, *a: self._call(p, b, "start", *a)
+        static, y, flux_max = vmap(start, in_dims=dims)(self.params, self.buffers, *given)
+        static = tuple(static)
+        rate = lambda p, b, s, y, st, jm: self._call(p, b, "rate", s, y, Static(*st), jm)
+        zero = torch.zeros((), dtype=y.dtype, device=y.device)
+        k = vmap(rate, in_dims=(0, 0, None, 0, 0, 0))(self.params, self.buffers, zero, y, static, flux_max)
+        h, y0, stages = zero + 1 / n, y, []
+        for i in range(n):
+            y, K = self._vstep(self.params, self.buffers, h * i, y, k, h, static, flux_max)
+            k = K[..., -1, :]
+            stages.append(K)
+        if weights is None:
+            jm = flux.to(y.dtype).amax(-1, keepdim=True)
+            weights = dense_weights(unwarp_flux(flux.to(y.dtype), jm), n)
+        y = y0.unsqueeze(-2) + weights @ torch.cat(stages, dim=-2)
+        finish = lambda p, b, y, st: self._call(p, b, "finish", y, Static(*st))
+        return vmap(finish, in_dims=(0, 0, 0, 0))(self.params, self.buffers, y, static)
+
+    def unstack(self) -> list[nn.Module]:
+        "The networks, with the members' present parameters."
+        for i, model in enumerate(self.models):
+            model.load_state_dict({n: p.detach()[i] for n, p in self.params.items()}, strict=False)
+        return self.models
