@@ -1,4 +1,4 @@
-"""The command line: ion-ode simulate | predict | fit | train | check | reproduce
+"""The command line: ion-ode simulate | predict | check | generate | reproduce
 
 Thin: text becomes SI numbers, one library function is called, and its table goes to the screen or a file. A mistake in
 the input ends with one sentence on standard error and exit status 2, and leaves existing files as they were.
@@ -387,3 +387,58 @@ def reproduce(profile, out):
     if Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
     run(profile, out)
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--unit", "units", multiple=True, metavar="NAME=UNIT", help="Unit of a column whose header has none, as in --unit flux=LMH. Repeatable.")
+@click.option("--balance", metavar="ION", help="Let this ion close the charge balance of each feed.")
+@click.option("--decimal", default=".", show_default=True, help="Decimal sign; ',' where numbers are written 0,95.")
+@click.option("--write/--no-write", default=True, show_default=True, help="Write a cleaned copy beside the file, never over anything.")
+@click.option("--json", "as_json", is_flag=True, help="The verdict as JSON.")
+def check(file, units, balance, decimal, write, as_json):
+    """Read a file of measurements and say what is in it, or all that is wrong with it.
+
+    Exit status 2 if it cannot be used. Needs the extra [data].
+
+    \b
+    Examples:
+      ion-ode check data.csv
+      ion-ode check data.xlsx --unit flux=LMH --unit c_feed=mg/L --balance Cl-
+    """
+    from ion_ode.core import InputError
+    from ion_ode.tables import check_measurements
+
+    pairs = dict(u.partition("=")[::2] for u in units)
+    if bad := [u for u in units if not all(u.partition("="))]:
+        raise InputError(f"--unit {bad[0]}: expected NAME=UNIT, as in --unit flux=LMH")
+    found = check_measurements(file, write=write, units=pairs, balance=balance, decimal=decimal)
+    if as_json:
+        problems = [] if found.problems is None else json.loads(found.problems.to_json(orient="records"))
+        clean = None if found.clean_path is None else str(found.clean_path)
+        click.echo(json.dumps({"ok": found.ok, "text": found.text, "problems": problems, "clean": clean}, indent=1))
+    else:
+        click.echo(found.text)
+    return 0 if found.ok else 2
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--curves", type=click.IntRange(min=1), required=True, metavar="N", help="Points of the design.")
+@click.option("--seed", type=int, required=True, help="Same seed, same curves.")
+@click.option("--family", type=click.Choice(["dspmde", "dspmde+"]), default="dspmde+", show_default=True, help="Four parameters, or with binding charge and ion-specific partitioning.")
+@click.option("--fluxes", type=click.IntRange(min=1), default=24, show_default=True, metavar="N", help="Fluxes a curve.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="A local Dask cluster of N processes (extra [cluster]).")
+@click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, tcp://head:8786 (extra [cluster]).")
+def generate(folder, curves, seed, family, fluxes, workers, scheduler):
+    """Simulate a set of rejection curves for pre-training, in shards; run again, it resumes.
+
+    \b
+    Examples:
+      ion-ode generate runs/curves --curves 20000 --seed 1
+      ion-ode generate runs/curves --curves 20000 --seed 1 --workers 2
+    """
+    from ion_ode.simulated import Design, simulate_shards
+
+    manifest = simulate_shards(folder, curves, Design(seed=seed, n_flux=fluxes, family=family), workers=workers, scheduler=scheduler)
+    click.echo(f"{manifest.get('curves', curves)} curves in {folder}")
