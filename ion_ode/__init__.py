@@ -1,3 +1,7 @@
+"""Ion transport through nanofiltration membranes: certified DSPM-DE and attention-enhanced neural ODEs
+
+Docs: https://ion-ode.github.io/ion_ode/"""
+
 __version__ = "0.1.0"
 
 from importlib import import_module as _import

@@ -1,9 +1,9 @@
 """The command line: ion-ode simulate | predict | check | generate | reproduce
 
-Thin: text becomes SI numbers, one library function is called, and its table goes to the screen or a file. A mistake in
-the input ends with one sentence on standard error and exit status 2, and leaves existing files as they were.
-
 Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
+
+# Thin: text becomes SI numbers, one library function is called, and its table goes to the screen or a file. A mistake
+# in the input ends with one sentence on standard error and exit status 2, and leaves existing files as they were.
 
 import json
 import os

@@ -1,9 +1,9 @@
 """Feeds, fluxes and membranes as people write them: text on a command line, columns with units in a file
 
-Everything that leaves here is SI: mol/m³, m/s, m. A mistake raises `InputError` with one sentence that names the file,
-the column and the row.
-
 Docs: https://ion-ode.github.io/ion_ode/guides/my_feed.html.md"""
+
+# Everything that leaves here is SI: mol/m³, m/s, m. A mistake raises `InputError` with one sentence that names the file,
+# the column and the row.
 
 import math
 import re

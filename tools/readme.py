@@ -1,7 +1,7 @@
-"""README.md from nbs/index.ipynb, without Quarto.
+"""README.md from nbs/index.ipynb, and nbs/llms.txt from the titles of all pages, without Quarto.
 
-    python tools/readme.py           write README.md (and its figures in index_files/)
-    python tools/readme.py --check   fail if README.md or a figure is not what the notebook says
+    python tools/readme.py           write README.md (and its figures in index_files/) and nbs/llms.txt
+    python tools/readme.py --check   fail if one of them is not what the notebooks say
 
 Markdown cells are taken as they are, code cells as Python with their stored outputs. `#| hide` leaves a cell out,
 `#| echo: false` its code, `#| output: false` its outputs. Links to notebooks become links to the site.
@@ -10,11 +10,13 @@ Markdown cells are taken as they are, code cells as Python with their stored out
 import argparse
 import base64
 import hashlib
+import json
 import re
 import sys
 from pathlib import Path
 
-from nbdev.config import get_config
+import yaml
+from nbdev.config import get_config, nbpath2html
 from nbdev.process import NBProcessor
 from nbdev.readme_filter import doc_link
 
@@ -70,17 +72,40 @@ def render(notebook: Path) -> tuple[str, dict[str, bytes]]:
     return "\n\n".join([head, *(p.strip() for p in parts if p.strip())]) + "\n", figures
 
 
+def llms() -> str:
+    "The site for readers that are language models: what this is, and every page in the order of the navigation."
+    cfg = get_config(ROOT)
+    base = cfg.doc_url.rstrip("/") + "/"
+    parts = [f"# {cfg.lib_name}", f"> {cfg.description}"]
+    for section, pages in navigation():
+        lines = []
+        for page in pages:
+            head = text(json.loads((ROOT / "nbs" / page).read_text(encoding="utf-8"))["cells"][0]["source"])
+            title, promise = re.search(r"^# (.+)", head, re.M), re.search(r"^> (.+)", head, re.M)
+            url = base + nbpath2html(Path(page)).as_posix() + ".md"
+            lines.append(f"- [{title[1] if title else page}]({url})" + (f": {promise[1]}" if promise else ""))
+        parts.append(f"## {section}\n\n" + "\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+def navigation() -> list[tuple[str, list[str]]]:
+    "Sections of nbs/sidebar.yml with their notebooks."
+    contents = yaml.safe_load((ROOT / "nbs" / "sidebar.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]
+    top = [c for c in contents if isinstance(c, str)]
+    return [("Start", top), *((c["section"], c["contents"]) for c in contents if isinstance(c, dict))]
+
+
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     p.add_argument("--check", action="store_true", help="write nothing, fail where something differs")
     check = p.parse_args().check
     readme, figures = render(ROOT / "nbs" / "index.ipynb")
-    want = {"README.md": readme.encode()} | figures
-    have = {"README.md", *(f"{FIGURES}/{f.name}" for f in (ROOT / FIGURES).glob("*"))}
+    want = {"README.md": readme.encode(), "nbs/llms.txt": llms().encode()} | figures
+    have = {"README.md", "nbs/llms.txt", *(f"{FIGURES}/{f.name}" for f in (ROOT / FIGURES).glob("*"))}
     differs = sorted(f for f in want.keys() | have if not (ROOT / f).is_file() or (ROOT / f).read_bytes() != want.get(f))
     if check:
         for f in differs:
-            print(f"{f} is not what nbs/index.ipynb says: make readme")
+            print(f"{f} is not what the notebooks say: make readme")
         if not differs:
             print(f"README.md equals nbs/index.ipynb ({len(readme.splitlines())} lines, {len(figures)} figures)")
         return bool(differs)
