@@ -8,11 +8,14 @@ Docs: https://ion-ode.github.io/ion_ode/data.html.md"""
 __all__ = ['KINDS', 'MeasurementSchema', 'GROUPS', 'MIXTURES', 'SINGLES', 'FILM_THICKNESS', 'load_sources', 'load_nf270',
            'load_transfer', 'load_tracers', 'load_solutions', 'load_parameters', 'independent_rows',
            'independent_values', 'coverage', 'replicate_sd', 'measurement_sd', 'Fold', 'check_split',
-           'composition_folds', 'film_wall', 'Points', 'measurement_points', 'SLOTS', 'CurveSet', 'Design',
-           'MembranePrior', 'ShardedCurves', 'add_noise', 'flux_grid', 'membrane_from_parameters', 'noise_sd',
-           'parameter_names', 'sample_feeds', 'sample_membranes', 'simulate_curves', 'simulate_shards', 'water_types']
+           'composition_folds', 'flux_fold', 'ion_fold', 'fold_table', 'load_folds', 'film_wall', 'Points',
+           'measurement_points', 'SLOTS', 'CurveSet', 'Design', 'MembranePrior', 'ShardedCurves', 'add_noise',
+           'flux_grid', 'membrane_from_parameters', 'noise_sd', 'parameter_names', 'sample_feeds', 'sample_membranes',
+           'simulate_curves', 'simulate_shards', 'water_types']
 
 # %% ../nbs/01_data.ipynb #af4231c6
+import io
+import json
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,8 +24,8 @@ import pandas as pd
 import pandera.pandas as pa
 import torch
 
-from .core import T_REF, InputError, asset
-from .ions import IONS, UnknownIon, get_ion, ion_arrays, viscosity_water
+from .core import T_REF, InputError, asset, digest
+from .ions import IONS, UnknownIon, get_ion, ion_arrays, ion_name, viscosity_water
 from ion_ode.simulated import (
     SLOTS,
     CurveSet,
@@ -297,6 +300,64 @@ def composition_folds(
         folds.append(Fold(g, train, test, GROUPS.get(g, "")))
     return folds
 
+# %% ../nbs/01_data.ipynb #61b32e8d
+def flux_fold(
+    df: pd.DataFrame | None = None,  # Measurements; None: `independent_rows()` of NF270
+    share: float = 1 / 3,  # Share of the runs of each composition that is held out
+) -> Fold:
+    "Hold out the runs of highest flux in each of A to G: does a model extrapolate along its curves?"
+    if not 0 < share < 1:
+        raise InputError(f"share is {share:g}, expected a number between 0 and 1, such as 1/3")
+    d = independent_rows() if df is None else df
+    d = d[d.composition.isin([*MIXTURES, *SINGLES])]
+    runs = d.groupby(["composition", "state_id"]).flux_m_s.first()
+    limit = runs.groupby("composition").quantile(1 - share)
+    high = d.flux_m_s > d.composition.map(limit)
+    fold = Fold("high flux", d[~high].copy(), d[high].copy(), f"highest {share:.0%} of fluxes in each composition")
+    check_split(fold.train, fold.test, by="state_id")
+    return fold
+
+
+def ion_fold(
+    ion: str = "Li+",  # Ion never seen in training
+    df: pd.DataFrame | None = None,  # Measurements; None: `independent_rows()` of NF270
+) -> Fold:
+    "Train on feeds without an ion, score that ion."
+    name = ion_name(ion)
+    d = independent_rows() if df is None else df
+    feeds = load_solutions()
+    holds = d.solution_id.isin(feeds[feeds.ion == name].solution_id) | d.state_id.isin(d[d.ion == name].state_id)
+    test = d[d.ion == name].copy()
+    if test.empty:
+        raise InputError(f"no rejection of {name} among these measurements; they hold {', '.join(sorted(set(d.ion)))}")
+    fold = Fold(f"without {name}", d[~holds].copy(), test, f"{name} is in no feed of the training part")
+    check_split(fold.train, fold.test, by="state_id")
+    return fold
+
+
+def fold_table() -> pd.DataFrame:  # Index row_id, one column a fold: "train", "test" or ""
+    "The folds as a table that anyone can join to the measurements."
+    folds = {f"leave out {f.name}": f for f in composition_folds()} | {
+        f.name: f for f in (flux_fold(), ion_fold("Li+"))
+    }
+    rows = independent_rows().index
+    out = pd.DataFrame("", index=rows, columns=list(folds))
+    for name, f in folds.items():
+        out.loc[f.train.index, name], out.loc[f.test.index, name] = "train", "test"
+    return out
+
+
+def load_folds() -> tuple[pd.DataFrame, dict]:  # The stored table; version, hashes, counts and rules
+    "The published folds; refuses a file that differs from its hash or belongs to other measurements."
+    data = asset("folds.csv").read_bytes()
+    card = json.loads(asset("folds.json").read_text())
+    for name, want in (("folds.csv", card["sha256"]), ("nf_measurements.csv", card["measurements_sha256"])):
+        if digest(asset(name).read_bytes()) != want:
+            raise InputError(
+                f"{name} differs from the hash in folds.json (version {card['version']}); reinstall the package"
+            )
+    return pd.read_csv(io.BytesIO(data), keep_default_na=False).set_index("row_id"), card
+
 # %% ../nbs/01_data.ipynb #851a70e8
 FILM_THICKNESS = 25e-6  # $\delta$ between observed and intrinsic rejections; a setting [m]
 
@@ -459,11 +520,11 @@ def measurement_points(
     feed = torch.from_numpy(_feed_matrix(first.sid.tolist(), ions, known))
     measured = torch.isfinite(rejection)
     perm = torch.where(measured, feed * (1 - rejection), 0.0)
-    flux = torch.from_numpy(first.flux_m_s.to_numpy())
-    temperature = torch.from_numpy(first.temperature_K.fillna(T_REF).to_numpy())
+    flux = torch.tensor(first.flux_m_s.to_numpy())
+    temperature = torch.tensor(first.temperature_K.fillna(T_REF).to_numpy())
 
     wall = feed.clone()
-    through = torch.from_numpy((first.kind == "observed").to_numpy())
+    through = torch.tensor((first.kind == "observed").to_numpy())
     if film is not None and through.any():
         full = _complete(feed, perm, measured, ions)
         gap = through & torch.isnan(full).any(-1)

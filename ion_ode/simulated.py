@@ -477,6 +477,7 @@ def add_noise(
 
 # %% ../nbs/support/simulated.ipynb #9ef102b3
 _FORMAT = "ion_ode shards 1"
+_CONNECT = "30s"  # How long a scheduler may take to answer
 
 
 def _make_shard(design: dict, index: int, size: int, count: int, dtype: str) -> tuple[int, bytes, int]:
@@ -587,7 +588,7 @@ def _run(jobs, scheduler, workers, retries):
             n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, env=env
         )
     try:
-        client = distributed.Client(cluster or scheduler, timeout="30s")
+        client = distributed.Client(cluster or scheduler, timeout=_CONNECT)
     except (OSError, TimeoutError, ValueError) as e:
         raise InputError(
             f"no Dask scheduler answers at {scheduler} ({type(e).__name__}); start one with 'dask scheduler' and pass its tcp:// address"

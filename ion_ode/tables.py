@@ -41,8 +41,25 @@ _ALIASES = {
     "doi": ("doi",),
 }
 _TEXT = ("ion", "solution", "run", "membrane", "kind", "censored", "note", "doi")
-_TARGET = {"flux": "m/s", "c_feed": "mol/m**3", "c_perm": "mol/m**3", "rejection": "", "rejection_sd": "", "pressure": "Pa", "temperature": "K", "pH": ""}
-_EXAMPLE = {"flux": "LMH", "c_feed": "mg/L", "c_perm": "mg/L", "rejection": "%", "rejection_sd": "%", "pressure": "bar", "temperature": "degC"}
+_TARGET = {
+    "flux": "m/s",
+    "c_feed": "mol/m**3",
+    "c_perm": "mol/m**3",
+    "rejection": "",
+    "rejection_sd": "",
+    "pressure": "Pa",
+    "temperature": "K",
+    "pH": "",
+}
+_EXAMPLE = {
+    "flux": "LMH",
+    "c_feed": "mg/L",
+    "c_perm": "mg/L",
+    "rejection": "%",
+    "rejection_sd": "%",
+    "pressure": "bar",
+    "temperature": "degC",
+}
 _SUFFIX = {  # unit text after an underscore, where brackets are not used
     "lmh": "LMH", "l_m2_h": "L/m**2/h", "m_s": "m/s", "um_s": "um/s", "gfd": "gfd", "mm": "mM", "mg_l": "mg/L", "g_l": "g/L",
     "ug_l": "ug/L", "mol_m3": "mol/m**3", "mol_l": "mol/L", "mmol_l": "mmol/L", "meq_l": "meq/L", "ppm": "ppm", "bar": "bar", "kpa": "kPa",
@@ -113,7 +130,7 @@ class MeasurementError(InputError):
     ):
         self.problems = pd.DataFrame(problems, columns=["row", "column", "value", "problem", "fix"])
         lines = []
-        for row, column, value, problem, fix in problems[:100]:
+        for row, column, _, problem, fix in problems[:100]:
             where = ", ".join(x for x in (f"row {row}" if row else "", f"column {column!r}" if column else "") if x)
             lines.append(f"{where}: {problem}; {fix}" if where else f"{problem}; {fix}")
         more = [f"... and {len(problems) - 100} more"] if len(problems) > 100 else []
@@ -121,7 +138,15 @@ class MeasurementError(InputError):
         super().__init__(head + "\n  ".join(lines + more))
 
 
-_READERS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".xlsx": "excel", ".xlsm": "excel", ".parquet": "parquet", ".pq": "parquet"}
+_READERS = {
+    ".csv": "csv",
+    ".tsv": "csv",
+    ".txt": "csv",
+    ".xlsx": "excel",
+    ".xlsm": "excel",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
 
 
 def _read(path: Path, decimal: str) -> pd.DataFrame:
@@ -151,9 +176,21 @@ def _read(path: Path, decimal: str) -> pd.DataFrame:
             if not lines:
                 raise fail("the file holds no rows", "it needs a header and one row an ion")
             sep = max(("\t", ";", ","), key=lines[0].count)
-            d = pd.read_csv(path, sep=sep, dtype=str, comment="#", encoding="utf-8-sig", skipinitialspace=True, skip_blank_lines=True)
+            d = pd.read_csv(
+                path,
+                sep=sep,
+                dtype=str,
+                comment="#",
+                encoding="utf-8-sig",
+                skipinitialspace=True,
+                skip_blank_lines=True,
+                keep_default_na=False,
+            )
             if d.index.nlevels > 1 or not isinstance(d.index, pd.RangeIndex):
-                raise fail("rows have more cells than the header", "quote cells that contain the separator, or name every column")
+                raise fail(
+                    "rows have more cells than the header",
+                    "quote cells that contain the separator, or name every column",
+                )
     except UnicodeDecodeError as e:
         raise fail(f"the file is not UTF-8 text (byte {e.start})", "save it as CSV in UTF-8") from e
     except pd.errors.ParserError as e:
@@ -163,8 +200,10 @@ def _read(path: Path, decimal: str) -> pd.DataFrame:
     except (InputError, ImportError):
         raise
     except Exception as e:
-        raise fail(f"the file cannot be read as {kind} ({type(e).__name__})", "open it and save it again, or export it as CSV") from e
-    d = d.dropna(how="all")
+        raise fail(
+            f"the file cannot be read as {kind} ({type(e).__name__})", "open it and save it again, or export it as CSV"
+        ) from e
+    d = d.replace("", None).dropna(how="all")
     if d.empty:
         raise fail("the file has a header but no rows", "add one row an ion")
     return d
@@ -200,18 +239,37 @@ def _columns(d: pd.DataFrame, units: dict, names: dict) -> tuple[dict, dict, lis
         found[base], unit[base] = col, u
     for base in ("ion", "flux", "c_feed"):
         if base not in found:
-            close = difflib.get_close_matches(base, [str(c) for c in d.columns], n=1, cutoff=0.5)
+            labels = {re.split(r"[\[(]", str(c))[0].strip(): str(c) for c in d.columns}
+            close = [labels[k] for k in difflib.get_close_matches(base, labels, n=1, cutoff=0.5)]
             hint = f"rename {close[0]!r} or " if close else ""
             sample = f"{base} [{_EXAMPLE[base]}]" if base in _EXAMPLE else base
-            problems.append((1, "", "", f"no column holds {base} among {', '.join(map(str, d.columns))}", f"{hint}add a column such as '{sample}'"))
+            problems.append(
+                (
+                    1,
+                    "",
+                    "",
+                    f"no column holds {base} among {', '.join(map(str, d.columns))}",
+                    f"{hint}add a column such as '{sample}'",
+                )
+            )
     if "rejection" not in found and "c_perm" not in found:
-        problems.append((1, "", "", "neither rejection nor c_perm is given", "add a column such as 'rejection [%]' or 'permeate [mg/L]'"))
+        problems.append(
+            (
+                1,
+                "",
+                "",
+                "neither rejection nor c_perm is given",
+                "add a column such as 'rejection [%]' or 'permeate [mg/L]'",
+            )
+        )
     for base, u in units.items():
         if base not in _TARGET:
             problems.append((None, "", base, f"units names {base!r}", f"expected one of {', '.join(_TARGET)}"))
         elif base in found:
             if unit[base] and unit[base] != u:
-                problems.append((1, found[base], "", f"the header says {unit[base]!r}, units says {u!r}", "keep one of them"))
+                problems.append(
+                    (1, found[base], "", f"the header says {unit[base]!r}, units says {u!r}", "keep one of them")
+                )
             unit[base] = u
     if "rejection_sd" in found and not unit["rejection_sd"]:
         unit["rejection_sd"] = unit.get("rejection")
@@ -222,7 +280,15 @@ def _columns(d: pd.DataFrame, units: dict, names: dict) -> tuple[dict, dict, lis
             if base in ("rejection", "rejection_sd"):
                 unit[base] = ""
                 continue
-            problems.append((1, col, "", f"no unit for {base}", f"write '{base} [{_EXAMPLE[base]}]' or pass units={{'{base}': '{_EXAMPLE[base]}'}}"))
+            problems.append(
+                (
+                    1,
+                    col,
+                    "",
+                    f"no unit for {base}",
+                    f"write '{base} [{_EXAMPLE[base]}]' or pass units={{'{base}': '{_EXAMPLE[base]}'}}",
+                )
+            )
             continue
         try:
             convert([1.0], unit[base], base, ["Na+"])
@@ -241,13 +307,31 @@ def _numbers(s: pd.Series, rows, col: str, decimal: str, problems: list, needed:
     for k in np.flatnonzero((x.isna() & (~empty | needed)).to_numpy()):
         v = raw.iloc[k]
         if empty.iloc[k]:
-            problems.append((rows[k], col, v, "the cell is empty" if v == "" else f"{v!r} is not a number", "give a number or remove the row"))
+            problems.append(
+                (
+                    rows[k],
+                    col,
+                    v,
+                    "the cell is empty" if v == "" else f"{v!r} is not a number",
+                    "give a number or remove the row",
+                )
+            )
         elif re.fullmatch(r"[<≤].*", v):
-            problems.append((rows[k], col, v, f"{v!r} is a bound, not a number", "write the limit itself and put true in a column 'censored'"))
+            problems.append(
+                (
+                    rows[k],
+                    col,
+                    v,
+                    f"{v!r} is a bound, not a number",
+                    "write the limit itself and put true in a column 'censored'",
+                )
+            )
         elif re.fullmatch(r"-?\d+,\d+", v):
             problems.append((rows[k], col, v, f"{v!r} has a decimal comma", "pass decimal=','"))
         elif re.search(r"\d\s*[%A-Za-zµ°]", v):
-            problems.append((rows[k], col, v, f"{v!r} carries a unit", "put the unit in the column name and keep the number"))
+            problems.append(
+                (rows[k], col, v, f"{v!r} carries a unit", "put the unit in the column name and keep the number")
+            )
         else:
             problems.append((rows[k], col, v, f"{v!r} is not a number", "give a number such as 12.5"))
     bad = np.isinf(x.to_numpy(dtype=float))
@@ -280,39 +364,81 @@ def load_measurements(
     path = Path(path)
     d = _read(path, decimal)
     rows = np.asarray(d.index) + 2
-    found, unit, problems = _columns(d, dict(units or {}), dict(columns or {}))
-    for k, v in dict(columns or {}).items():
+    names = dict(columns or {})
+    found, unit, problems = _columns(
+        d, dict(units or {}), {k: v for k, v in names.items() if k in _ALIASES and v in d.columns}
+    )
+    for k, v in names.items():
         if k not in _ALIASES:
             problems.append((None, "", k, f"columns names {k!r}", f"expected one of {', '.join(_ALIASES)}"))
         elif v not in d.columns:
-            problems.append((None, "", v, f"columns says {k} is in {v!r}, which the file lacks", f"it has {', '.join(map(str, d.columns))}"))
+            problems.append(
+                (
+                    None,
+                    "",
+                    v,
+                    f"columns says {k} is in {v!r}, which the file lacks",
+                    f"it has {', '.join(map(str, d.columns))}",
+                )
+            )
     if problems:
         raise MeasurementError(path.name, problems)
-    n, cell = len(d), lambda base: d[found[base]].map(lambda v: "" if v is None or v != v else str(v).strip())
-    text = lambda base, default: cell(base).replace("", default) if base in found else pd.Series([default] * n, index=d.index)
+    n, cell = len(d), lambda base: d[found[base]].map(lambda v: "" if v is None or v != v else " ".join(str(v).split()))
+    text = lambda base, default: (
+        cell(base).replace("", default) if base in found else pd.Series([default] * n, index=d.index)
+    )
 
     ions = []
     for row, spelling in zip(rows, cell("ion"), strict=True):
         try:
             ions.append(ion_name(spelling))
         except UnknownIon:
-            close = difflib.get_close_matches(spelling, ["Na+", "K+", "Li+", "Mg+2", "Ca+2", "Cl-", "SO4-2", "NO3-", "NH4+", "HCO3-"], n=1, cutoff=0.4)
+            close = difflib.get_close_matches(
+                spelling, ["Na+", "K+", "Li+", "Mg+2", "Ca+2", "Cl-", "SO4-2", "NO3-", "NH4+", "HCO3-"], n=1, cutoff=0.4
+            )
             ions.append(None)
             what = f"{spelling!r} is not an ion of the table" if spelling else "the cell is empty"
-            problems.append((row, found["ion"], spelling, what, f"did you mean {close[0]}?" if close and spelling else "name the ion, such as Na+, or add it with read_ion_table"))
+            problems.append(
+                (
+                    row,
+                    found["ion"],
+                    spelling,
+                    what,
+                    f"did you mean {close[0]}?"
+                    if close and spelling
+                    else "name the ion, such as Na+, or add it with read_ion_table",
+                )
+            )
     known = [i or "Na+" for i in ions]  # a stand-in, only so that the other cells of the row are checked too
 
     raw, si = {}, {}
     for base in [b for b in _TARGET if b in found]:
         raw[base] = _numbers(d[found[base]], rows, found[base], decimal, problems, needed=base in ("flux", "c_feed"))
         si[base] = raw[base] if base == "pH" else convert(raw[base], unit[base], base, known)
-    check = lambda base, *a, **k: base in si and _bounds(si[base], rows, found[base], *a, problems=problems, shown=raw[base], **k)
+    check = lambda base, *a, **k: (
+        base in si and _bounds(si[base], rows, found[base], *a, problems=problems, shown=raw[base], **k)
+    )
     check("flux", 0, np.inf, "not a water flux above zero", "a flux is positive, from feed to permeate", open_low=True)
     for base, shown_unit in (("flux", "flux"),):
         ok = np.isfinite(si[base]) & (si[base] > 0)
         for k in np.flatnonzero(ok & ((si[base] > 1e-3) | (si[base] < 1e-9))):
-            problems.append((rows[k], found[base], f"{raw[base][k]:g}", f"{raw[base][k]:g} {unit[base]} is {si[base][k]:.2g} m/s, far from nanofiltration", f"check the unit of {shown_unit}"))
-    check("c_feed", 0, 2e4, "not a feed concentration (above 0, at most 20 mol/L)", "leave out ions that the feed lacks, check the unit", open_low=True)
+            problems.append(
+                (
+                    rows[k],
+                    found[base],
+                    f"{raw[base][k]:g}",
+                    f"{raw[base][k]:g} {unit[base]} is {si[base][k]:.2g} m/s, far from nanofiltration",
+                    f"check the unit of {shown_unit}",
+                )
+            )
+    check(
+        "c_feed",
+        0,
+        2e4,
+        "not a feed concentration (above 0, at most 20 mol/L)",
+        "leave out ions that the feed lacks, check the unit",
+        open_low=True,
+    )
     check("c_perm", 0, 2e4, "not a concentration", "a concentration is not negative; check the unit")
     check("pressure", 1e3, 2e7, "outside 0.01 to 200 bar", "check the unit")
     check("temperature", 273.15, 373.15, "outside 0 to 100 °C", "check the unit: degC or K")
@@ -321,43 +447,120 @@ def load_measurements(
     if "rejection" in si:
         with np.errstate(invalid="ignore"):
             over = si["rejection"] > 1
-        hint = "a fraction is at most 1; for percent write 'rejection [%]'" if not unit["rejection"] else "a rejection is at most 1 (100 %); it may be negative"
+        hint = (
+            "a fraction is at most 1; for percent write 'rejection [%]'"
+            if not unit["rejection"]
+            else "a rejection is at most 1 (100 %); it may be negative"
+        )
         for k in np.flatnonzero(over):
-            problems.append((rows[k], found["rejection"], f"{raw['rejection'][k]:g}", f"{raw['rejection'][k]:g} is a rejection above 1", hint))
+            problems.append(
+                (
+                    rows[k],
+                    found["rejection"],
+                    f"{raw['rejection'][k]:g}",
+                    f"{raw['rejection'][k]:g} is a rejection above 1",
+                    hint,
+                )
+            )
     with np.errstate(invalid="ignore", divide="ignore"):
         derived = 1 - si["c_perm"] / si["c_feed"] if "c_perm" in si else np.full(n, np.nan)
     rejection = np.where(np.isfinite(si["rejection"]), si["rejection"], derived) if "rejection" in si else derived
     for k in np.flatnonzero(~np.isfinite(rejection)):
-        if not any(p[0] == rows[k] and p[1] in (found.get("rejection"), found.get("c_perm"), found["c_feed"]) for p in problems):
-            problems.append((rows[k], found.get("rejection", found.get("c_perm")), "", "the row has neither a rejection nor a permeate concentration", "give one of them or remove the row"))
+        if not any(
+            p[0] == rows[k] and p[1] in (found.get("rejection"), found.get("c_perm"), found["c_feed"]) for p in problems
+        ):
+            problems.append(
+                (
+                    rows[k],
+                    found.get("rejection", found.get("c_perm")),
+                    "",
+                    "the row has neither a rejection nor a permeate concentration",
+                    "give one of them or remove the row",
+                )
+            )
     if "rejection" in si and "c_perm" in si:
         for k in np.flatnonzero(np.abs(si["rejection"] - derived) > 0.02):
-            problems.append((rows[k], found["rejection"], f"{raw['rejection'][k]:g}", f"the rejection {si['rejection'][k]:.3f} contradicts 1 - c_perm/c_feed = {derived[k]:.3f}", "correct one of the three cells"))
+            problems.append(
+                (
+                    rows[k],
+                    found["rejection"],
+                    f"{raw['rejection'][k]:g}",
+                    f"the rejection {si['rejection'][k]:.3f} contradicts 1 - c_perm/c_feed = {derived[k]:.3f}",
+                    "correct one of the three cells",
+                )
+            )
 
     kinds = text("kind", kind).str.lower()
     for k in np.flatnonzero(~kinds.isin(KINDS)):
-        problems.append((rows[k], found.get("kind", ""), kinds.iloc[k], f"{kinds.iloc[k]!r} is not a kind of rejection", f"write one of {', '.join(KINDS)}"))
+        problems.append(
+            (
+                rows[k],
+                found.get("kind", ""),
+                kinds.iloc[k],
+                f"{kinds.iloc[k]!r} is not a kind of rejection",
+                f"write one of {', '.join(KINDS)}",
+            )
+        )
     flag = text("censored", "false").str.lower()
-    truth = flag.map({"true": True, "1": True, "yes": True, "y": True, "1.0": True, "false": False, "0": False, "no": False, "n": False, "0.0": False})
+    truth = flag.map(
+        {
+            "true": True,
+            "1": True,
+            "yes": True,
+            "y": True,
+            "1.0": True,
+            "false": False,
+            "0": False,
+            "no": False,
+            "n": False,
+            "0.0": False,
+        }
+    )
     for k in np.flatnonzero(truth.isna()):
-        problems.append((rows[k], found["censored"], flag.iloc[k], f"{flag.iloc[k]!r} is neither true nor false", "write true or false"))
+        problems.append(
+            (
+                rows[k],
+                found["censored"],
+                flag.iloc[k],
+                f"{flag.iloc[k]!r} is neither true nor false",
+                "write true or false",
+            )
+        )
 
     stem = source or path.stem
     solution = text("solution", stem)
     key = pd.DataFrame({b: si.get(b, np.full(n, np.nan)) for b in ("flux", "pressure", "temperature", "pH")})
     run = cell("run") if "run" in found else pd.Series([repr(r) for r in key.to_numpy().tolist()], index=d.index)
-    order = pd.Series(run.to_numpy()).groupby(solution.to_numpy()).transform(lambda s: pd.factorize(s)[0] + 1).astype(int)
+    order = (
+        pd.Series(run.to_numpy()).groupby(solution.to_numpy()).transform(lambda s: pd.factorize(s)[0] + 1).astype(int)
+    )
     state = pd.Series([f"{s}/{k:02d}" for s, k in zip(solution, order, strict=True)])
     seen: dict = {}
     for k, (s, i, kd) in enumerate(zip(state, ions, kinds, strict=True)):
         if i and (s, i, kd) in seen:
-            problems.append((rows[k], found["ion"], i, f"{i} of run {run.iloc[k] if 'run' in found else s} stands already in row {seen[s, i, kd]}", "remove one, or tell the runs apart in a column 'run'"))
+            problems.append(
+                (
+                    rows[k],
+                    found["ion"],
+                    i,
+                    f"{i} of run {run.iloc[k] if 'run' in found else s} stands already in row {seen[s, i, kd]}",
+                    "remove one, or tell the runs apart in a column 'run'",
+                )
+            )
         elif i:
             seen[s, i, kd] = rows[k]
     c = si["c_feed"].copy()
-    for (s, i), g in pd.DataFrame({"s": state, "i": ions, "c": c}).dropna().groupby(["s", "i"]):
+    for (_, i), g in pd.DataFrame({"s": state, "i": ions, "c": c}).dropna().groupby(["s", "i"]):
         if len(g) > 1 and g.c.max() > 1.02 * g.c.min():
-            problems.append((rows[g.index[-1]], found["c_feed"], f"{raw['c_feed'][g.index[-1]]:g}", f"{i} has two feed concentrations in one run", "give each run its own name in a column 'run'"))
+            problems.append(
+                (
+                    rows[g.index[-1]],
+                    found["c_feed"],
+                    f"{raw['c_feed'][g.index[-1]]:g}",
+                    f"{i} has two feed concentrations in one run",
+                    "give each run its own name in a column 'run'",
+                )
+            )
     if balance is not None:
         try:
             balance = ion_name(balance)
@@ -365,7 +568,7 @@ def load_measurements(
             problems.append((None, "", balance, f"balance: {e}", "name an ion of the feeds"))
             balance = None
     if problems:
-        raise MeasurementError(path.name, sorted(problems, key=lambda p: (p[0] or 0)))
+        raise MeasurementError(path.name, sorted(problems, key=lambda p: p[0] or 0))
 
     out = pd.DataFrame(
         {
@@ -384,7 +587,9 @@ def load_measurements(
             "c_feed_mol_m3": c,
             "rejection": rejection,
             "rejection_sd": si.get("rejection_sd", np.full(n, np.nan)),
-            "sd_meaning": np.where(np.isfinite(si.get("rejection_sd", np.full(n, np.nan))), "as given in the file", "not given"),
+            "sd_meaning": np.where(
+                np.isfinite(si.get("rejection_sd", np.full(n, np.nan))), "as given in the file", "not given"
+            ),
             "kind": kinds.to_numpy(),
             "censored": truth.astype(bool).to_numpy(),
             "salt_level": False,
@@ -392,7 +597,13 @@ def load_measurements(
             "note": text("note", "").to_numpy(),
         }
     )
-    out.index = pd.Index([f"{s}/{i}{'/intrinsic' if k == 'intrinsic' else ''}" for s, i, k in zip(out.state_id, out.ion, out.kind, strict=True)], name="row_id")
+    out.index = pd.Index(
+        [
+            f"{s}/{i}{'/intrinsic' if k == 'intrinsic' else ''}"
+            for s, i, k in zip(out.state_id, out.ion, out.kind, strict=True)
+        ],
+        name="row_id",
+    )
     if balance is not None:
         out = _close(out, balance, path.name)
     out.attrs["charge"] = charge_balance(out)
@@ -405,7 +616,12 @@ def charge_balance(
     "Charge balance of the listed ions of each run."
     g = df.drop_duplicates(["state_id", "ion"])
     q = g.z * g.c_feed_mol_m3
-    out = pd.DataFrame({"cations_mol_m3": q.clip(lower=0).groupby(g.state_id).sum(), "anions_mol_m3": (-q).clip(lower=0).groupby(g.state_id).sum()})
+    out = pd.DataFrame(
+        {
+            "cations_mol_m3": q.clip(lower=0).groupby(g.state_id).sum(),
+            "anions_mol_m3": (-q).clip(lower=0).groupby(g.state_id).sum(),
+        }
+    )
     out["imbalance"] = (out.cations_mol_m3 - out.anions_mol_m3) / (out.cations_mol_m3 + out.anions_mol_m3)
     return out
 
@@ -418,13 +634,23 @@ def _close(df: pd.DataFrame, ion: str, name: str) -> pd.DataFrame:
         others = g[g.ion != ion].drop_duplicates("ion")
         c = -(others.z * others.c_feed_mol_m3).sum() / z
         mine = d.index[(d.state_id == state) & (d.ion == ion)]
-        if c <= 0:
-            problems.append((None, "", state, f"run {state} cannot be balanced on {ion}: it would need {c:.3g} mol/m3", "balance on an ion of the other sign"))
-        elif len(mine) == 0:
-            problems.append((None, "", state, f"run {state} does not list {ion}", "balance on an ion that every run lists"))
+        if len(mine) == 0:
+            problems.append(
+                (None, "", state, f"run {state} does not list {ion}", "balance on an ion that every run lists")
+            )
+        elif c <= 0:
+            problems.append(
+                (
+                    None,
+                    "",
+                    state,
+                    f"run {state} cannot be balanced on {ion}: it would need {c:.3g} mol/m3",
+                    "balance on an ion of the other sign",
+                )
+            )
         else:
             d.loc[mine, "c_feed_mol_m3"] = c
-            d.loc[mine, "note"] = (d.loc[mine, "note"] + f"; c_feed closed on charge").str.lstrip("; ")
+            d.loc[mine, "note"] = (d.loc[mine, "note"] + "; c_feed closed on charge").str.lstrip("; ")
     if problems:
         raise MeasurementError(name, problems)
     return d
@@ -473,7 +699,9 @@ def check_measurements(
     off = charge[charge.imbalance.abs() > 0.05]
     if len(off):
         sign = "Cl-" if charge.imbalance[worst] > 0 else "Na+"
-        lines.append(f"  charge: {len(off)} of {len(charge)} runs are off by more than 5 %, worst {charge.imbalance[worst]:+.1%} ({worst}); an ion may be missing, or close it with balance={sign!r}")
+        lines.append(
+            f"  charge: {len(off)} of {len(charge)} runs are off by more than 5 %, worst {charge.imbalance[worst]:+.1%} ({worst}); an ion may be missing, or close it with balance={sign!r}"
+        )
     else:
         lines.append(f"  charge: every run closes within {charge.imbalance.abs().max():.1%}")
     if d.rejection_sd.isna().any():

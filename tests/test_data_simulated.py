@@ -1,0 +1,270 @@
+"""Simulated sets: designs, determinism, shards, kills, Dask."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from ion_ode import simulated as sim
+from ion_ode.core import InputError, digest
+from ion_ode.data import load_solutions
+from ion_ode.dspmde import simulate
+from ion_ode.ions import get_ion
+
+Z = torch.tensor([get_ion(i).z for i in sim.SLOTS], dtype=torch.float64)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 300), st.integers(0, 5000), st.sampled_from([None, "seawater", "cooling water"]))
+def test_feeds_are_neutral_and_depend_on_seed_and_index_only(seed, n, start, water):
+    c = sim.sample_feeds(n, seed, start=start, water=water)
+    assert c.shape == (n, len(sim.SLOTS)) and (c >= 0).all()
+    assert ((c @ Z).abs() / (c @ Z.abs())).max() < 1e-14
+    assert ((c * (Z > 0)) > 0).any(1).all() and ((c * (Z < 0)) > 0).any(1).all()
+    k = n // 2
+    assert torch.equal(c[k:], sim.sample_feeds(n - k, seed, start=start + k, water=water))
+
+
+def test_feeds_cover_the_ranges():
+    c = sim.sample_feeds(8192, 0, equivalents=(1.0, 100.0), n_ions=(3, 6))
+    q = (c * Z.clamp(min=0)).sum(1)
+    assert_allclose(np.quantile(np.log10(q), [0, 0.25, 0.5, 0.75, 1]), [0, 0.5, 1, 1.5, 2], atol=0.01)
+    count = (c > 0).sum(1)
+    assert (count.min(), count.max()) == (3, 6)
+    assert_allclose(torch.bincount(count)[3:] / len(c), 0.25, atol=0.02)
+    present = (c > 0).double().mean(0)
+    cations, anions = present[Z > 0], present[Z < 0]
+    assert cations.max() - cations.min() < 0.03 and anions.max() - anions.min() < 0.03
+
+
+def test_water_types_are_what_their_sources_say():
+    w = sim.water_types()
+    assert_allclose(w.loc["seawater brine"], 2 * w.loc["seawater"], rtol=1e-4)
+    lab = load_solutions().query("source_id == 'lykke2022'").groupby("ion").c_feed_mol_m3.median()
+    for ion in ("Na+", "Ca+2", "Cl-", "SO4-2"):
+        assert_allclose(w.loc["cooling water", ion], lab[ion], rtol=1e-4)
+    sea = w.loc["seawater"]
+    charge = sum(get_ion(i).z * c for i, c in sea.items())
+    assert abs(charge) / sum(abs(get_ion(i).z) * c for i, c in sea.items()) < 0.01
+
+
+@pytest.mark.parametrize("family", sim.FAMILIES)
+def test_parameters_rebuild_the_curves(family):
+    curves = sim.simulate_curves(24, seed=3, n_flux=6, family=family)
+    names = tuple(curves.meta["parameters"])
+    membrane = sim.membrane_from_parameters(curves.parameters, names, curves.ions)
+    again = simulate(curves.c_feed, curves.flux, membrane, ions=curves.ions, rtol=1e-8)
+    rel = (curves.c_perm / again.c_perm - 1)[curves.valid > 0].abs()
+    assert rel.max() < 1e-4
+    assert (curves.c_perm[curves.valid == 0] == 0).all()
+    if family == "dspmde+":
+        lnp = membrane.ln_partition
+        assert torch.equal(lnp["K+"], lnp["Na+"]) and torch.equal(lnp["Li+"], lnp["Na+"])
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes():
+    a, b = (sim.simulate_curves(20, seed=s, n_flux=4).to_bytes() for s in (0, 0))
+    assert a == b and a != sim.simulate_curves(20, seed=1, n_flux=4).to_bytes()
+
+
+def test_uncertified_curves_are_replaced(monkeypatch):
+    real = sim.simulate
+
+    def flaky(*a, **k):
+        s = real(*a, **k)
+        s.status[1::3, 0] = "failed"
+        return s
+
+    clean = sim.simulate_curves(12, seed=0, n_flux=3)
+    monkeypatch.setattr(sim, "simulate", flaky)
+    got = sim.simulate_curves(8, seed=0, n_flux=3)
+    assert len(got) == 8
+    assert torch.equal(got.c_feed[:3], clean.c_feed[[0, 2, 3]])
+    monkeypatch.setattr(sim, "simulate", lambda *a, **k: (s := real(*a, **k), s.status.fill("failed"))[0])
+    with pytest.raises(InputError, match="only 0 of"):
+        sim.simulate_curves(4, seed=0, n_flux=2)
+
+
+def test_save_and_load(tmp_path):
+    c = sim.add_noise(sim.simulate_curves(8, seed=0, n_flux=4), seed=1)
+    path = c.save(tmp_path / "set.safetensors")
+    back = sim.CurveSet.load(path)
+    for f in ("c_feed", "flux", "c_perm", "valid", "sd", "membrane", "parameters"):
+        assert torch.equal(getattr(back, f), getattr(c, f)), f
+    assert back.ions == c.ions and back.to_bytes() == c.to_bytes()
+    card = json.loads((tmp_path / "set.safetensors.json").read_text())
+    assert card["samples"] == 8 and card["meta"]["design"]["seed"] == 0
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(InputError, match="differs from the hash"):
+        sim.CurveSet.load(path)
+    path.write_bytes(b"no")
+    with pytest.raises(InputError, match="not a curve set"):
+        sim.CurveSet.load(path)
+
+
+def test_noise_models():
+    c = sim.simulate_curves(400, seed=0, n_flux=8)
+    for model, options in (("gaussian", {"sd": 0.03}), ("heteroscedastic", {"sd": 0.005, "relative": {i: 0.1 if "2" in i else 0.02 for i in c.ions}})):
+        n = sim.add_noise(c, model, seed=2, **options)
+        u = ((n.rejection - c.rejection) / n.sd)[c.valid > 0]
+        assert abs(u.std() - 1) < 0.02 and abs(u.mean()) < 0.02
+        assert (n.c_perm[c.valid == 0] == 0).all()
+    wide, narrow = n.sd[..., c.ions.index("Mg+2")], n.sd[..., c.ions.index("Na+")]
+    assert wide[wide > 0].mean() > narrow[narrow > 0].mean()
+    with pytest.raises(InputError, match="relative lacks"):
+        sim.noise_sd(c, "heteroscedastic", relative={"Na+": 0.1})
+    with pytest.raises(InputError, match="not negative"):
+        sim.noise_sd(c, sd=-0.1)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"family": "dspm"}, "expected one of dspmde"),
+        ({"ions": ("Na+", "K+")}, "all of one sign"),
+        ({"n_ions": (1, 3)}, "2 <= fewest"),
+        ({"equivalents": (10.0, 1.0)}, "two increasing numbers"),
+        ({"flux_max": (0.0, 1e-5)}, "two increasing numbers"),
+        ({"n_flux": 0}, "at least 1"),
+        ({"water": "milk"}, "unknown water"),
+    ],
+)
+def test_designs_that_cannot_be(options, message):
+    with pytest.raises(InputError, match=message):
+        sim.simulate_curves(2, **options)
+
+
+DESIGN = sim.Design(seed=11, n_flux=4, family="dspmde", chunk=32)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole")
+    sim.simulate_shards(folder, 320, DESIGN, shard=32)
+    return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+def same(folder, whole):
+    return {p.name: p.read_bytes() for p in folder.iterdir()} == whole
+
+
+def test_shards_equal_the_plain_set(whole, tmp_path):
+    for name, data in whole.items():
+        (tmp_path / name).write_bytes(data)
+    s = sim.ShardedCurves(tmp_path)
+    plain = sim.simulate_curves(320, **{k: v for k, v in asdict(DESIGN).items() if k != "prior"}, prior=DESIGN.prior)
+    got = torch.cat([s.shard(k, verify=True).c_perm for k in range(10)])
+    assert_allclose(got, plain.c_perm.float(), rtol=0)
+    batches = [b.c_feed for b in s.batches(16, seed=0)]
+    assert len(batches) == 20 and not torch.equal(batches[0], next(s.batches(16)).c_feed)
+    (tmp_path / "shard-00003.safetensors").write_bytes(whole["shard-00004.safetensors"])
+    with pytest.raises(InputError, match="differs from its hash"):
+        s.verify()
+
+
+SCRIPT = """
+import sys, json
+from ion_ode.simulated import *
+n, options = int(sys.argv[2]), json.loads(sys.argv[3])
+simulate_shards(sys.argv[1], n, Design(seed=11, n_flux=4, family="dspmde", chunk=32), shard=32, **options)
+"""
+
+
+def start(folder, n=320, **options):
+    env = os.environ | {"OMP_NUM_THREADS": "1", "ION_ODE_NO_PROGRESS": "1"}
+    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), str(n), json.dumps(options)], env=env, start_new_session=True)
+
+
+def wait_for(condition, seconds=90):
+    end = time.time() + seconds
+    while not condition():
+        assert time.time() < end, "took too long"
+        time.sleep(0.02)
+
+
+def test_killed_and_started_again_gives_the_same_bytes(whole, tmp_path):
+    folder = tmp_path / "set"
+    p = start(folder)
+    wait_for(lambda: len(list(folder.glob("shard-*"))) >= 2 or p.poll() is not None)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    made = len([x for x in folder.iterdir() if x.name.startswith("shard-")])
+    with pytest.raises(InputError, match="not complete"):
+        sim.ShardedCurves(folder)
+    (folder / "shard-00000.safetensors").write_bytes(b"cut")
+    sim.simulate_shards(folder, 320, DESIGN, shard=32)
+    for stray in folder.glob(".shard-*"):
+        stray.unlink()
+    assert 2 <= made < 10 and same(folder, whole)
+
+
+def test_other_settings_and_foreign_folders_are_refused(tmp_path):
+    sim.simulate_shards(tmp_path / "a", 4, DESIGN, shard=4)
+    with pytest.raises(InputError, match=r"another set \(design differ\)"):
+        sim.simulate_shards(tmp_path / "a", 4, replace(DESIGN, seed=0), shard=4)
+    with pytest.raises(InputError, match=r"\(points differ\)"):
+        sim.simulate_shards(tmp_path / "a", 8, DESIGN, shard=4)
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "weights.safetensors").write_bytes(b"mine")
+    with pytest.raises(InputError, match="no manifest.json"):
+        sim.simulate_shards(tmp_path / "b", 4, DESIGN)
+    assert (tmp_path / "b" / "weights.safetensors").read_bytes() == b"mine"
+    with pytest.raises(InputError, match="at least 1"):
+        sim.simulate_shards(tmp_path / "c", 0, DESIGN)
+    with pytest.raises(InputError, match="not both"):
+        sim.simulate_shards(tmp_path / "c", 4, DESIGN, scheduler="tcp://x:1", workers=2)
+    with pytest.raises(InputError, match="no manifest.json"):
+        sim.ShardedCurves(tmp_path / "b")
+    assert digest(asdict(DESIGN)) != digest(asdict(replace(DESIGN, seed=0)))
+
+
+def test_without_dask_the_error_names_the_extra(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "dask.distributed", None)
+    with pytest.raises(ImportError, match=r"ion_ode\[cluster\]"):
+        sim.simulate_shards(tmp_path, 4, DESIGN, workers=2)
+    assert sim.simulate_shards(tmp_path, 4, DESIGN)["curves"] == 4
+
+
+def test_scheduler_and_two_workers_one_killed(whole, tmp_path):
+    pytest.importorskip("dask.distributed")
+    env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    dask = lambda *a: subprocess.Popen([sys.executable, "-m", "dask", *a], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    info = tmp_path / "scheduler.json"
+    running = [dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(info))]
+    try:
+        wait_for(info.exists)
+        wait_for(lambda: info.read_text().strip().endswith("}"))
+        address = json.loads(info.read_text())["address"]
+        running += [dask("worker", address, "--nworkers", "1", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path)) for _ in range(2)]
+        folder = tmp_path / "set"
+        job = start(folder, scheduler=address)
+        running.append(job)
+        wait_for(lambda: len(list(folder.glob("shard-*"))) >= 2 or job.poll() is not None)
+        os.killpg(running[1].pid, signal.SIGKILL)
+        assert job.poll() is None, "the run was over before a worker could be killed"
+        assert job.wait(90) == 0
+        assert same(folder, whole)
+    finally:
+        for p in running:
+            if p.poll() is None:
+                os.killpg(p.pid, signal.SIGKILL)
+            p.wait()
+
+
+def test_no_scheduler_there(tmp_path, monkeypatch):
+    pytest.importorskip("dask.distributed")
+    monkeypatch.setattr(sim, "_CONNECT", "1s")
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        sim.simulate_shards(tmp_path, 4, DESIGN, scheduler="tcp://127.0.0.1:1")
