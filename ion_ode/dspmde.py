@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['HINDRANCE', 'CONVERGED', 'REFINED', 'NO_SOLUTION', 'FAILED', 'STATUS', 'partition_steric', 'born_energy',
            'hindrance_dechadilok_deen', 'hindrance_bowen_mohammad', 'nernst_planck', 'nernst_planck_tangent', 'layer',
-           'donnan', 'solution_strength', 'Transport', 'shoot', 'Certified', 'first_guess', 'certify', 'Film',
-           'Solution', 'read_feed', 'read_flux', 'transport_problem', 'simulate']
+           'donnan', 'solution_strength', 'Transport', 'shoot', 'Certified', 'first_guess', 'certify',
+           'permeate_jacobian', 'Film', 'Solution', 'read_feed', 'read_flux', 'transport_problem', 'simulate']
 
 # %% ../nbs/00_dspmde.ipynb #d932d472
 import math
@@ -156,13 +156,11 @@ def donnan(
     "Potential at which ions and fixed charge balance: a scalar equation, or two with activity."
     with torch.no_grad():
         p, s = _donnan_root(ln_a.detach(), z, charge.detach(), None if davies is None else davies.detach())
-    F, J, c = _donnan_equations(p, s, ln_a, z, charge, davies)
-    if ln_a.requires_grad or charge.requires_grad or (davies is not None and davies.requires_grad):
-        # one Newton step with a constant Jacobian carries the exact first derivative
-        dp, ds = _solve2(F, tuple(j.detach() for j in J))
-        p, s = p - dp, s - ds
-        c = _donnan_equations(p, s, ln_a, z, charge, davies)[2]
-    return p, s, c
+    # one more Newton step, with a constant Jacobian, carries the exact first derivative
+    F, J, _ = _donnan_equations(p, s, ln_a, z, charge, davies)
+    dp, ds = _solve2(F, tuple(j.detach() for j in J))
+    p, s = p - dp, s - ds
+    return p, s, _pore_mouth(p, s, ln_a, z, davies)[0]
 
 
 def _solve2(F, J):
@@ -171,16 +169,18 @@ def _solve2(F, J):
     return (f * gs - g * fs) / det, (fp * g - gp * f) / det
 
 
+def _pore_mouth(p, s, ln_a, z, davies):
+    "Concentrations behind the step, and the derivative of ln c by ln I over z²."
+    if davies is None:
+        return (ln_a - z * p).exp(), None
+    strength = s.exp()
+    shape, slope = davies_shape(strength)
+    return (ln_a - z * p + davies * z * z * shape).exp(), davies * slope * strength
+
+
 def _donnan_equations(p, s, ln_a, z, charge, davies):
     "Residuals (charge balance in logs, strength in logs), their derivatives by (p, s), concentrations."
-    expo = ln_a - z * p
-    slope = torch.zeros_like(p)
-    if davies is not None:
-        strength = s.exp()
-        shape, dshape = davies_shape(strength)
-        expo = expo + davies * z * z * shape
-        slope = davies * dshape * strength
-    c = expo.exp()
+    c, slope = _pore_mouth(p, s, ln_a, z, davies)
     zc, zzc = z * c, z * z * c
     plus, minus = zc.clamp(min=0).sum(0) + charge.clamp(min=0), (-zc).clamp(min=0).sum(0) + (-charge).clamp(min=0)
     pos = (z > 0).to(c.dtype)
@@ -207,7 +207,7 @@ def _donnan_root(ln_a, z, charge, davies):
     for law in stages:
         if law is not None:
             s = (0.5 * (z * z * c).sum(0)).log()  # noqa: F821
-        for it in range(60):
+        for _ in range(60):
             F, J, c = _donnan_equations(p, s, ln_a, z, charge, law)
             dp, ds = _solve2(F, J)
             p, s = p - dp.clamp(-2, 2), s - ds.clamp(-2, 2)
@@ -240,11 +240,9 @@ def solution_strength(
             s = s - step
             if not bool((step.abs() > 1e-9).any()):
                 break
-    g, dg, c = equation(s, ln_a, davies)
-    if ln_a.requires_grad or davies.requires_grad:
-        s = s - g / dg.detach()
-        c = equation(s, ln_a, davies)[2]
-    return s, c
+    g, dg, _ = equation(s, ln_a, davies)
+    s = s - g / dg.detach()
+    return s, (ln_a + davies * zz * davies_shape(s.exp())[0]).exp()
 
 # %% ../nbs/00_dspmde.ipynb #6237a867
 @dataclass
@@ -671,6 +669,23 @@ def _ends(q: Transport, found: Certified) -> dict:
     return {"c_wall": c_wall, "p_perm": p_perm}
 
 # %% ../nbs/00_dspmde.ipynb #80791aca
+def permeate_jacobian(
+    q: Transport,  # Coefficients with a graph that reaches `wrt`
+    found: Certified,  # Their solution
+    wrt: list,  # Leaves (batch,), one value a problem
+) -> Tensor:  # Derivatives of ln c_p (ion, parameter, batch)
+    "Exact derivatives of the permeate by per-problem parameters: one linear solve a problem, shared by all of them."
+    n, n_film = max(8, int(found.n.max()) // 2), max(8, int(found.n_film.max()) // 2)
+    plain = replace(q, **{k: None if t is None else t.detach() for k, t in zip(Transport.FIELDS, q.tensors(), strict=True)})
+    with torch.no_grad():
+        rows = -_inverse(found.u, plain, n, n_film)[:, : q.n_ions].permute(1, 2, 0)  # (ion, unknown, batch)
+    with torch.enable_grad():
+        r = shoot(found.u.detach(), q, n, n_film)[0]
+        grads = torch.autograd.grad(r, wrt, rows, is_grads_batched=True, allow_unused=True)
+    zero = torch.zeros(q.n_ions, q.size, dtype=r.dtype, device=r.device)
+    return torch.stack([zero if g is None else g for g in grads], 1)
+
+# %% ../nbs/00_dspmde.ipynb #411833b2
 @dataclass(frozen=True)
 class Film:
     "Concentration polarisation in front of the membrane."
@@ -684,8 +699,9 @@ class Film:
         values = {"thickness": self.thickness} if self.k is None else self.k if isinstance(self.k, dict) else {"k": self.k}
         for name, v in values.items():
             t = torch.as_tensor(v).detach()
-            if not bool((torch.isfinite(t) & (t > 0) & (t < 1)).all()):
-                raise InputError(f"film {name} is {v}, expected a positive number in {'m' if self.k is None else 'm/s'}")
+            above = t >= 0 if self.k is None else t > 0
+            if not bool((torch.isfinite(t) & above & (t < 1)).all()):
+                raise InputError(f"film {name} is {v}, expected {'0 or more, in m' if self.k is None else 'a positive number in m/s'}")
         if isinstance(self.k, dict):
             object.__setattr__(self, "k", {ion_name(i): v for i, v in self.k.items()})
 
@@ -751,7 +767,7 @@ def read_feed(
     device=None,
 ) -> tuple[tuple[str, ...], Tensor]:  # Canonical names, concentrations (batch, ion) [mol/m³]
     "Bring a feed in any accepted form into one tensor, and refuse what cannot be a solution."
-    as_t = lambda v: torch.as_tensor(np.asarray(v, dtype=float) if not isinstance(v, Tensor) else v).to(dtype=torch.float64, device=device)
+    as_t = lambda v: torch.as_tensor(np.array(v, dtype=float) if not isinstance(v, Tensor) else v).to(dtype=torch.float64, device=device)
     if isinstance(feed, (Tensor, np.ndarray)):
         if ions is None:
             raise InputError("a feed given as an array needs ions=(...), the name of each column")
@@ -843,7 +859,7 @@ def read_feed(
 def read_flux(flux, batch: int, device=None) -> Tensor:
     "Water flux as (batch, n_flux), positive."
     try:
-        f = flux if isinstance(flux, Tensor) else torch.as_tensor(np.asarray(flux, dtype=float))
+        f = flux if isinstance(flux, Tensor) else torch.as_tensor(np.array(flux, dtype=float))
     except (TypeError, ValueError) as e:
         raise InputError(f"flux is {flux!r}, expected numbers in m/s") from e
     f = f.to(dtype=torch.float64, device=device)
@@ -880,7 +896,6 @@ def transport_problem(
     z = ions.z[:, None]
     T = per(temperature)
     D_bulk = ions.D_bulk[:, None] * (T / T_REF * viscosity_water(T_REF) / viscosity_water(T))
-    D_bulk = torch.where(T == T_REF, ions.D_bulk[:, None], D_bulk)
     eps_bulk = eps_water(T)
     present = (c_feed.detach() > 0).T
     r_s = ions.r_stokes[:, None].expand(-1, batch)

@@ -142,7 +142,7 @@ def read_membrane_table(
     found = {}
     for n, row in enumerate(rows, start=2):
         try:
-            number = lambda k: float(row[k])
+            number = lambda k, row=row: float(row[k])
             m = Membrane(
                 number("r_pore_nm") * 1e-9,
                 number("thickness_um") * 1e-6,
