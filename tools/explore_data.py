@@ -8,6 +8,7 @@ measurements. standalone.html opens by a double click: no server, no network.
 """
 
 import argparse
+import base64
 import json
 import re
 import sys
@@ -19,6 +20,7 @@ from ion_ode.core import E_CHARGE, EPS_0, K_B, LMH, R_GAS, T_REF, atomic_write, 
 from ion_ode.data import load_nf270, load_solutions
 from ion_ode.ions import IONS, eps_water, get_ion, ion_label, viscosity_water
 from ion_ode.membranes import NF270, membrane_table
+from ion_ode.ode import K_WARP
 from ion_ode.plotting import ION_COLORS, ION_MARKERS
 
 HERE = Path(__file__).resolve().parents[1] / "nbs" / "explore"
@@ -87,7 +89,14 @@ def data() -> dict:
     ions = {}
     for n in NAMES:
         i = get_ion(n)
-        ions[n] = {"z": i.z, "D_bulk": i.D_bulk, "r_stokes": i.r_stokes, "label": ion_label(n), "color": ION_COLORS[n], "marker": ION_MARKERS[n]}
+        ions[n] = {
+            "z": i.z,
+            "D_bulk": i.D_bulk,
+            "r_stokes": i.r_stokes,
+            "label": ion_label(n),
+            "color": ION_COLORS[n],
+            "marker": ION_MARKERS[n],
+        }
     return {
         "constants": {
             "elementaryCharge": E_CHARGE, "vacuumPermittivity": EPS_0, "boltzmann": K_B, "gasConstant": R_GAS,
@@ -101,7 +110,34 @@ def data() -> dict:
             "eps_pore": NF270.eps_pore, "permeability": NF270.permeability, "source": row.source, "doi": row.doi,
         },
         "mixtures": mixtures(table),
+        "network": "network.json" if (HERE / "network.json").exists() else None,
     }  # fmt: skip
+
+
+def network_json(members, **more) -> dict:
+    "Networks of one configuration with their weights, as network.mjs reads them."
+    first = members[0]
+    encoder = first.field.encoder
+    packed = lambda t: base64.b64encode(t.detach().cpu().numpy().astype("<f4").tobytes()).decode()
+    return {
+        "config": first.config.to_dict(),
+        "k_warp": K_WARP,
+        "z": encoder.z.tolist(),
+        "features": encoder.features.tolist() if hasattr(encoder, "features") else None,
+        "members": [
+            {
+                "n_steps": m.n_steps,
+                "constraint": {
+                    "name": m.constraint.name,
+                    "strength": float(getattr(m.constraint, "strength", 1.0)),
+                    "by": getattr(m.constraint, "by", None),
+                },
+                "tensors": {k: {"shape": list(v.shape), "data": packed(v)} for k, v in m.named_parameters()},
+            }
+            for m in members
+        ],
+        **more,
+    }
 
 
 def module_text(name: str) -> str:
@@ -114,7 +150,9 @@ def module_text(name: str) -> str:
 def standalone(files: dict[str, str]) -> str:
     "The page in one file."
     safe = lambda text: text.replace("</", "<\\/")
-    blocks = "\n".join(f'<script type="application/json" data-file="{name}">{safe(text)}</script>' for name, text in files.items())
+    blocks = "\n".join(
+        f'<script type="application/json" data-file="{name}">{safe(text)}</script>' for name, text in files.items()
+    )
     code = "\n".join(f"// --- {name}\n{module_text(name)}" for name in MODULES)
     css = (HERE / "explore.css").read_text(encoding="utf-8")
     return f"""<!doctype html>
@@ -169,7 +207,9 @@ def main() -> int:
         stale += not same
         if not (same or a.check):
             atomic_write(path, text)
-        print(f"{name}: {len(text.encode()) / 1000:.1f} kB, {'as it was' if same else 'NOT what the package gives' if a.check else 'written'}")
+        print(
+            f"{name}: {len(text.encode()) / 1000:.1f} kB, {'as it was' if same else 'NOT what the package gives' if a.check else 'written'}"
+        )
     return bool(a.check and stale)
 
 

@@ -1,0 +1,256 @@
+// The neural ODE of ion_ode.attention_odenet in plain JavaScript, in double precision: tokens, masked attention, linear
+// layers, the charge constraint, and fixed-step Tsitouras 5(4) in the log-warped flux with dense output. The weights come as
+// JSON, float32 in base64.
+
+// Tsitouras (2011), 10.1016/j.camwa.2011.06.002
+const STAGE_TIMES = [0, 0.161, 0.327, 0.9, 0.9800255409045097, 1];
+const STAGES = [
+  [],
+  [0.161],
+  [-0.008480655492356989, 0.335480655492357],
+  [2.8971530571054935, -6.359448489975075, 4.3622954328695815],
+  [5.325864828439257, -11.748883564062828, 7.4955393428898365, -0.09249506636175525],
+  [5.86145544294642, -12.92096931784711, 8.159367898576159, -0.071584973281401, -0.028269050394068383],
+  [0.09646076681806523, 0.01, 0.4798896504144996, 1.379008574103742, -3.290069515436081, 2.324710524099774],
+];
+const DENSE = [
+  [1, -2.763706197274826, 2.9132554618219126, -1.0530884977290216],
+  [0, 0.13169999999999998, -0.2234, 0.1017],
+  [0, 3.9302962368947516, -5.941033872131505, 2.490627285651253],
+  [0, -12.411077166933676, 30.33818863028232, -16.548102889244902],
+  [0, 37.50931341651104, -88.1789048947664, 47.37952196281928],
+  [0, -27.896526289197286, 65.09189467479366, -34.87065786149661],
+  [0, 1.5, -4, 2.5],
+];
+const TINY = 2.2250738585072014e-308;
+
+function decodeTensor({ shape, data }) {
+  const bytes = Uint8Array.from(atob(data), (ch) => ch.charCodeAt(0));
+  const view = new DataView(bytes.buffer), out = new Float64Array(bytes.length / 4);
+  for (let i = 0; i < out.length; i++) out[i] = view.getFloat32(4 * i, true);
+  return { shape, data: out };
+}
+
+// json.members: [{ constraint, n_steps, tensors: { name: { shape, data } } }], names as in the Python module.
+export function loadNetwork(json) {
+  return {
+    ...json,
+    members: json.members.map((m) => ({
+      ...m,
+      tensors: Object.fromEntries(Object.entries(m.tensors).map(([name, t]) => [name, decodeTensor(t)])),
+    })),
+  };
+}
+
+// y = W x (+ b), W row-major (out, in)
+function linear(tensors, name, x) {
+  const { shape: [rows, columns], data } = tensors[`${name}.weight`], bias = tensors[`${name}.bias`]?.data;
+  const y = new Float64Array(rows);
+  for (let r = 0, at = 0; r < rows; r++) {
+    let sum = bias ? bias[r] : 0;
+    for (let c = 0; c < columns; c++) sum += data[at++] * x[c];
+    y[r] = sum;
+  }
+  return y;
+}
+
+const softmax = (logits) => {
+  const top = Math.max(...logits), e = logits.map((l) => Math.exp(l - top)), sum = e.reduce((a, b) => a + b, 0);
+  return e.map((x) => x / sum);
+};
+
+const add = (a, b) => a.map((x, i) => x + b[i]);
+
+function sinusoidal(position, width) {
+  return Float64Array.from({ length: width }, (_, k) => {
+    const angle = position * Math.exp((-Math.log(1e4) * (k - (k % 2))) / width);
+    return Math.fround(k % 2 ? Math.cos(angle) : Math.sin(angle));
+  });
+}
+
+// The charge constraints of ion_ode.constraints. Arrays run over the ions that are present.
+function balance(f, weight, z) {
+  let net = 0, total = 0;
+  for (let i = 0; i < z.length; i++) { net += f[i] * z[i]; total += weight[i] * z[i] * z[i]; }
+  const share = net / Math.max(total, TINY);
+  return f.map((x, i) => x - weight[i] * z[i] * share);
+}
+
+const settleByConcentration = (h, z) => balance(h, h.map(Math.abs), z);
+
+function shares(logits, z) {
+  const out = new Float64Array(z.length);
+  for (const sign of [1, -1]) {
+    const group = [...z.keys()].filter((i) => Math.sign(z[i]) === sign);
+    softmax(group.map((i) => logits[i])).forEach((p, k) => { out[group[k]] = p; });
+  }
+  return out;
+}
+
+const plain = { encode: (h) => h, decode: (y) => y, settle: (h) => h };
+
+function makeConstraint({ name, strength = 1, by = "state" }) {
+  switch (name) {
+    case "none": case "soft": case "projection": {
+      const part = (f, weight, z) => { const hard = balance(f, weight, z); return f.map((x, i) => x + strength * (hard[i] - x)); };
+      return { ...plain, rate: (f, y, h, hFeed, z) => part(f, z.map(() => 1), z), settle: (h, z) => part(h, h.map(Math.abs), z) };
+    }
+    case "weighted": case "weighted_feed":
+      return { ...plain, settle: settleByConcentration, rate: (f, y, h, hFeed, z) => {
+        if (by === "feed") return balance(f, hFeed, z);
+        const weight = h.map(Math.abs);
+        return balance(f.map((x, i) => (x * weight[i]) / hFeed[i]), weight, z);
+      } };
+    case "ion_pair":
+      return { ...plain, settle: settleByConcentration, rate: (f, y, h, hFeed, z) => {
+        const e = h.map((x, i) => Math.abs(x * z[i])), relative = f.map((x, i) => x / hFeed[i]);
+        const total = Math.max(0.5 * e.reduce((a, b) => a + b, 0), TINY), out = new Float64Array(z.length);
+        for (let c = 0; c < z.length; c++)
+          for (let a = 0; a < z.length; a++)
+            if (z[c] > 0 && z[a] < 0) {
+              const salt = ((e[c] * e[a]) / total) * (relative[c] + relative[a]);
+              out[c] += salt; out[a] += salt;
+            }
+        return out.map((x, i) => x / Math.abs(z[i]));
+      } };
+    case "equivalents":
+      return {
+        encode: (h, z) => {
+          const e = h.map((x, i) => x * Math.abs(z[i]));
+          return Float64Array.from([...e.map(Math.log), Math.log(0.5 * e.reduce((a, b) => a + b, 0))]);
+        },
+        decode: (y, z) => {
+          const p = shares(y, z), charge = Math.exp(y[z.length]);
+          return p.map((x, i) => (charge * x) / Math.abs(z[i]));
+        },
+        settle: (h) => h,
+        rate: (f, y, h, hFeed, z) => {
+          const relative = f.map((x, i) => x / hFeed[i]), p = shares(y, z);
+          return Float64Array.from([...relative, p.reduce((sum, x, i) => sum + x * relative[i], 0)]);
+        },
+      };
+    default: throw new Error(`unknown constraint ${name}`);
+  }
+}
+
+// Everything that stays the same along a curve. cFeed: concentrations in the order of config.ions, 0 where absent.
+function prepareNetwork(network, member, cFeed, membrane) {
+  const { config } = network, T = member.tensors, token = config.heads * config.d_k;
+  const index = [...cFeed.keys()].filter((i) => cFeed[i] > 0);
+  const z = Float64Array.from(index, (i) => network.z[i]);
+  const scale = index.reduce((sum, i) => sum + Math.abs(network.z[i]) * cFeed[i], 0);
+  const hFeed = Float64Array.from(index, (i) => cFeed[i] / scale);
+  const e = "field.encoder.";
+  const tokens = index.map((i, k) => {
+    let t = new Float64Array(token);
+    if (config.encoding === "sinusoidal") t = add(t, sinusoidal(i, token));
+    if (config.encoding.includes("learned")) t = add(t, T[`${e}embedding`].data.subarray(i * token, (i + 1) * token));
+    if (config.encoding.includes("physical")) t = add(t, linear(T, `${e}physical`, network.features[i]));
+    if (config.context !== "none") {
+      const share = 2 * Math.abs(z[k]) * hFeed[k];
+      t = add(t, linear(T, `${e}feed`, [share, Math.log(share) / 4]));
+    }
+    return t;
+  });
+  const context = config.context === "none" ? [] : [Math.log(scale / 20) / 2];
+  if (config.context === "feed+membrane") context.push(...membrane);
+  return { index, z, scale, hFeed, tokens, context, constraint: makeConstraint(member.constraint) };
+}
+
+// Rate of every present ion per unit of the flux coordinate, before the constraint, and the slope of that coordinate.
+function field(network, member, s, h, flux) {
+  const { config } = network, T = member.tensors, e = "field.encoder.", n = h.length;
+  const token = config.heads * config.d_k;
+  let tokens = s.tokens.map((fixed, i) => {
+    const r = h[i] / s.hFeed[i];
+    const state = config.state === "concentration" ? [h[i]] : [r, Math.asinh(50 * r) / 5, 2 * Math.abs(s.z[i]) * h[i]];
+    return add(fixed, linear(T, `${e}state`, state));
+  });
+  if (config.attention) {
+    const [q, k, v] = ["query", "key", "value"].map((part) => tokens.map((t) => linear(T, e + part, t)));
+    tokens = tokens.map((t, i) => {
+      const out = config.residual ? t.slice() : new Float64Array(token);
+      for (let head = 0; head < config.heads; head++) {
+        const from = head * config.d_k, to = from + config.d_k;
+        const logits = k.map((kj) => {
+          let dot = 0;
+          for (let c = from; c < to; c++) dot += q[i][c] * kj[c];
+          return dot / Math.sqrt(config.d_k);
+        });
+        softmax(logits).forEach((w, j) => { for (let c = from; c < to; c++) out[c] += w * v[j][c]; });
+      }
+      return out;
+    });
+  }
+  const log = config.flux_coordinate === "log";
+  const features = log ? [Math.log1p(flux / config.flux_ref) / 4, flux / (60 * config.flux_ref)] : [flux / config.flux_ref];
+  const slope = log ? 1 / (config.flux_ref + flux) : 1 / config.flux_ref;
+  const through = (x) => {
+    for (let layer = 0; layer < config.depth; layer++) {
+      x = linear(T, `field.linears.${layer}`, x);
+      if (layer < config.depth - 1) x = x.map(Math.tanh);
+    }
+    return x;
+  };
+  let rate;
+  if (config.head === "flat") {
+    const all = new Float64Array(config.ions.length * token);
+    s.index.forEach((ion, i) => all.set(tokens[i], ion * token));
+    const out = through(Float64Array.from([...all, ...features, ...s.context]));
+    rate = Float64Array.from(s.index, (ion) => out[ion]);
+  } else {
+    const mean = tokens.reduce(add).map((x) => x / n);
+    rate = Float64Array.from(tokens, (t) => through(Float64Array.from([...t, ...mean, ...features, ...s.context]))[0]);
+  }
+  return { rate: config.output === "ratio" ? rate.map((x, i) => x * s.hFeed[i]) : rate, slope };
+}
+
+// Permeate concentrations (flux, ion) of one member [mol/m³], 0 where absent, as ODENet.forward: N equal steps to the largest
+// flux, dense output in between.
+export function rollout(network, member, cFeed, fluxes, membrane = null) {
+  const s = prepareNetwork(network, member, cFeed, membrane);
+  const { z, hFeed, constraint } = s;
+  const fluxMax = Math.max(...fluxes), warp = network.k_warp, logWarp = Math.log1p(warp), n = member.n_steps;
+  const derivative = (at, y) => {
+    const flux = (fluxMax * Math.expm1(logWarp * at)) / warp, dFlux = ((fluxMax * logWarp) / warp) * Math.exp(logWarp * at);
+    const h = constraint.decode(y, z);
+    const { rate, slope } = field(network, member, s, h, flux);
+    return constraint.rate(rate, y, h, hFeed, z).map((x) => x * slope * dFlux);
+  };
+  const combine = (y, stages, weights) =>
+    y.map((x, i) => { let sum = x; for (let k = 0; k < weights.length; k++) sum += (weights[k] / n) * stages[k][i]; return sum; });
+  const starts = [constraint.encode(hFeed, z)], steps = [];
+  let first = derivative(0, starts[0]);
+  for (let step = 0; step < n; step++) {
+    const K = [first];
+    for (let k = 1; k < 6; k++) K.push(derivative((step + STAGE_TIMES[k]) / n, combine(starts[step], K, STAGES[k])));
+    starts.push(combine(starts[step], K, STAGES[6]));
+    first = derivative((step + 1) / n, starts[step + 1]);
+    steps.push([...K, first]);
+  }
+  return fluxes.map((flux) => {
+    const x = (Math.log1p((warp * flux) / Math.max(fluxMax, TINY)) / logWarp) * n;
+    const step = Math.min(Math.max(Math.floor(x), 0), n - 1), theta = x - step;
+    const weights = DENSE.map((b) => b.reduce((sum, c, power) => sum + c * theta ** (power + 1), 0));
+    const h = constraint.settle(constraint.decode(combine(starts[step], steps[step], weights), z), z);
+    const out = new Array(cFeed.length).fill(0);
+    s.index.forEach((ion, i) => { out[ion] = h[i] * s.scale; });
+    return out;
+  });
+}
+
+// Rejections of every present ion along a grid of fluxes, and at one flux: the mean of the members.
+export function predictNetwork(network, feed, fluxes, membrane = null) {
+  const cFeed = network.config.ions.map((ion) => feed[ion] ?? 0);
+  const present = network.config.ions.filter((_, i) => cFeed[i] > 0);
+  const unknown = Object.keys(feed).filter((ion) => feed[ion] > 0 && !network.config.ions.includes(ion));
+  const curves = (j) => {
+    const runs = network.members.map((member) => rollout(network, member, cFeed, j, membrane));
+    return Object.fromEntries(present.map((ion) => {
+      const i = network.config.ions.indexOf(ion);
+      const each = j.map((_, n) => runs.map((run) => 1 - run[n][i] / cFeed[i]));
+      return [ion, { rejection: each.map((r) => r.reduce((a, b) => a + b, 0) / r.length) }];
+    }));
+  };
+  return { ions: curves(fluxes), warnings: unknown, at: (flux) => ({ ions: curves([flux]), warnings: [] }) };
+}

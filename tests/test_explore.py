@@ -1,0 +1,511 @@
+"The live page: its JavaScript against Python, its generated files, and the page itself in a real Chromium."
+
+import base64
+import functools
+import http.server
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from ion_ode.attention_odenet import FieldConfig, ODENet
+from ion_ode.constraints import CONSTRAINTS, make_constraint
+from ion_ode.core import LMH, bar
+from ion_ode.dspmde import hindrance_dechadilok_deen, simulate
+from ion_ode.membranes import NF270, Membrane
+
+ROOT = Path(__file__).parents[1]
+NBS, PAGE, HERE = ROOT / "nbs", ROOT / "nbs" / "explore", Path(__file__).parent / "explore"
+sys.path.insert(0, str(ROOT / "tools"))
+import explore_data  # noqa: E402
+
+NODE = shutil.which("node")
+CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if p), None)
+DRIVER = shutil.which("chromedriver")
+try:
+    import selenium
+except ImportError:
+    selenium = None
+needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
+needs_browser = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER and selenium),
+    reason="needs Chromium, its chromedriver (Debian: chromium chromium-driver) and selenium",
+)
+LARGEST = 1_000_000  # bytes: what a reader downloads at most
+
+
+@pytest.fixture(scope="module")
+def data():
+    return json.loads((PAGE / "data.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def ask(data):
+    "Run cases through the modules in Node."
+
+    def run(cases):
+        text = json.dumps({"data": data, "cases": cases})
+        done = subprocess.run(
+            [NODE, str(HERE / "evaluate.mjs"), str(PAGE)],
+            input=text,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    return run
+
+
+def feed_of(salts: dict, data: dict) -> dict:
+    feed = {}
+    for salt, c in salts.items():
+        for ion, n in data["salts"][salt]["ions"].items():
+            feed[ion] = feed.get(ion, 0.0) + n * c
+    return feed
+
+
+def plain(membrane: Membrane) -> dict:
+    return {k: getattr(membrane, k) for k in ("r_pore", "thickness", "charge_density", "eps_pore", "permeability")}
+
+
+# ---- DSPM-DE in Node
+
+
+def random_cases(data: dict, n: int, seed: int) -> list[tuple[dict, Membrane, list]]:
+    "Feeds of one to five salts, membranes and fluxes over the range of the page's sliders."
+    rng = np.random.default_rng(seed)
+    log = lambda low, high: float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    out = []
+    for _ in range(n):
+        salts = rng.choice(list(data["salts"]), size=rng.integers(1, 6), replace=False)
+        feed = feed_of({str(s): log(0.01, 500) for s in salts}, data)
+        charge = log(1, 200) * (-1 if rng.random() < 0.8 else 0.5)
+        membrane = Membrane(log(0.42e-9, 0.8e-9), log(0.2e-6, 4e-6), charge, rng.uniform(34, 78), log(1e-11, 1e-10))
+        out.append((feed, membrane, sorted(log(1e-8, 6e-5) for _ in range(3))))
+    return out
+
+
+@needs_node
+def test_dspmde_in_node_is_simulate(ask, data):
+    """Permeate, rejection, Donnan potentials and pressure of the JavaScript solver within 1e-6 of the Python one."""
+    cases = random_cases(data, 60, seed=0)
+    cases += [(feed_of(m["salts"], data), NF270, [1e-7, 1e-5, 5.8e-5]) for m in data["mixtures"]]
+    cases.append((feed_of({"NaCl": 10, "MgCl2": 5, "Na2SO4": 2}, data), NF270, [5 * LMH, 50 * LMH, 200 * LMH]))
+    answers = ask([{"what": "curve", "feed": f, "membrane": plain(m), "flux": j} for f, m, j in cases])
+    names = tuple(data["ions"])
+    feeds = torch.tensor([[f.get(n, 0.0) for n in names] for f, _, _ in cases], dtype=torch.float64)
+    membranes = Membrane(*(torch.tensor([plain(m)[k] for _, m, _ in cases], dtype=torch.float64) for k in plain(NF270)))
+    wanted = simulate(feeds, np.array([j for _, _, j in cases]), membranes, ions=names, rtol=1e-10)
+    kT = data["constants"]["boltzmann"] * data["constants"]["temperature"] / data["constants"]["elementaryCharge"]
+    worst = 0.0
+    for i, found in enumerate(answers):
+        assert all(s["converged"] for s in found)
+        order = [names.index(n) for n in found[0]["names"]]
+        c_perm = np.array([s["cPerm"] for s in found])
+        assert_allclose(c_perm, wanted.c_perm[i][:, order], rtol=1e-6)
+        assert_allclose([s["rejection"] for s in found], wanted.rejection[i][:, order], rtol=1e-6, atol=1e-7)
+        assert_allclose([s["pressure"] for s in found], wanted.pressure[i], rtol=1e-6)
+        psi = np.array([[s["psiFeed"], s["psiPerm"]] for s in found]) * kT
+        assert_allclose(psi, wanted.psi_donnan[i], rtol=1e-6, atol=1e-6 * kT)
+        assert max(abs(s["chargeBalance"]) for s in found) < 1e-12
+        worst = max(worst, np.abs(c_perm / wanted.c_perm[i][:, order].numpy() - 1).max())
+    print(f"largest relative difference of c_perm over {sum(len(c[2]) for c in cases)} problems: {worst:.1e}")
+
+
+@needs_node
+def test_a_cold_start_finds_what_the_sweep_finds(ask, data):
+    cases = [{"feed": f, "membrane": plain(m), "flux": j} for f, m, j in random_cases(data, 12, seed=1)]
+    warm, cold = ask([c | {"what": "curve"} for c in cases]), ask([c | {"what": "cold"} for c in cases])
+    for a, b in zip(warm, cold, strict=True):
+        assert_allclose([s["cPerm"] for s in b], [s["cPerm"] for s in a], rtol=1e-8)
+
+
+@needs_node
+def test_without_flux_the_permeate_is_the_feed(ask, data):
+    feed = feed_of({"KCl": 3, "CaSO4": 1, "Mg(NO3)2": 7}, data)
+    (answer,) = ask([{"what": "curve", "feed": feed, "membrane": plain(NF270), "flux": [0.0]}])
+    assert answer[0]["cPerm"] == [feed[n] for n in answer[0]["names"]]
+    assert answer[0]["rejection"] == [0] * len(feed)
+
+
+@needs_node
+def test_hindrance_in_node_is_the_packages(ask):
+    lam = np.r_[np.linspace(0.01, 0.949, 20), np.linspace(0.951, 0.999, 8)]
+    (answer,) = ask([{"what": "hindrance", "lam": lam.tolist()}])
+    assert_allclose(
+        np.transpose(answer), np.stack(hindrance_dechadilok_deen(torch.tensor(lam))), rtol=1e-9
+    )  # 1e-14 of terms that cancel
+
+
+@needs_node
+@pytest.mark.parametrize(
+    ("feed", "change", "flux", "says"),
+    [
+        ({"Na+": 1.0, "Cl-": 2.0}, {}, 1e-5, "not electroneutral"),
+        ({"Na+": 1.0, "Cl-": 1.0}, {"r_pore": 0.15e-9}, 1e-5, "wider than the pore"),
+        ({"Na+": 0.0, "Cl-": 0.0}, {}, 1e-5, "no salt"),
+        ({"Na+": -1.0, "Cl-": -1.0}, {}, 1e-5, "positive"),
+        ({"Xe+": 1.0, "Cl-": 1.0}, {}, 1e-5, "unknown ion Xe+"),
+        ({"Na+": 1.0, "Cl-": 1.0}, {"thickness": 0.0}, 1e-5, "thickness is 0"),
+        ({"Na+": 1.0, "Cl-": 1.0}, {}, -1e-5, "the flux is"),
+    ],
+)
+def test_what_cannot_be_solved_is_refused_in_words(ask, feed, change, flux, says):
+    (answer,) = ask([{"what": "refuse", "feed": feed, "membrane": plain(NF270) | change, "flux": flux}])
+    assert says in answer["error"]
+
+
+# ---- the network in Node
+
+
+def random_network(config: FieldConfig, constraint: str, seed: int) -> ODENet:
+    torch.manual_seed(seed)
+    net = ODENet(config, make_constraint(constraint), n_steps=5)
+    with torch.no_grad():  # strong enough that curves bend, weak enough that every form stays finite
+        net.linears[-1].weight.mul_(4)
+        net.linears[-1].bias.normal_(0, 0.05)
+    return net
+
+
+NETWORKS = {
+    "default": FieldConfig(),
+    "paper": FieldConfig.paper(),
+    "shared head, two heads": FieldConfig(head="shared", heads=2, d_k=4, encoding="physical"),
+    "no attention, membrane": FieldConfig(attention=False, context="feed+membrane", n_membrane=5, encoding="learned", output="concentration"),
+}  # fmt: skip
+
+
+@needs_node
+def test_network_in_node_is_odenet(ask):
+    """Every architecture and constraint: the same weights, feed and fluxes give the same permeate, absent ions exactly 0."""
+    flux = torch.linspace(0, 3e-5, 6, dtype=torch.float64)
+    feed = torch.tensor([10.0, 0, 5, 2, 0, 17, 0.5, 1], dtype=torch.float64)
+    assert float((feed * torch.tensor([1, 1, 1, 2, 2, -1, -2, -1])).sum()) == 0
+    cases, wanted, names = [], [], []
+    for (name, config), constraint in product(NETWORKS.items(), CONSTRAINTS):
+        net = random_network(config, constraint, seed=3)
+        membrane = torch.linspace(-1, 1, config.n_membrane, dtype=torch.float64)
+        cases.append({
+            "what": "rollout", "network": explore_data.network_json([net]),
+            "feed": feed.tolist(), "flux": flux.tolist(), "membrane": membrane.tolist(),
+        })  # fmt: skip
+        net = net.double()
+        with torch.no_grad():
+            h = net(feed[None], flux[None], membrane[None] if config.n_membrane else None)[0]
+        wanted.append((h * (feed * net.z.abs()).sum()).numpy())
+        names.append(f"{name}, {constraint}")
+    for name, found, want in zip(names, ask(cases), wanted, strict=True):
+        found = np.array(found[0], dtype=float)
+        assert_allclose(found, want, rtol=1e-6, atol=0, err_msg=name)
+        assert (found[:, feed == 0] == 0).all(), name
+        assert np.abs(want[-1] - feed.numpy()).max() > 0.01, f"{name}: the case does not move"
+
+
+# ---- drawing
+
+
+@needs_node
+def test_ticks_and_labels(ask):
+    tick, apart = ask([
+        {"what": "ticks", "low": -37, "high": 100, "count": 6},
+        {"what": "spread", "positions": [10, 10, 11, 90, 50], "gap": 12, "low": 0, "high": 100},
+    ])  # fmt: skip
+    assert tick["values"] == [-25, 0, 25, 50, 75, 100]
+    ordered = np.sort(apart)
+    assert (np.diff(ordered) > 12 - 0.1).all() and ordered[0] >= 0 and ordered[-1] <= 100
+    assert np.argsort(apart)[-1] == 3
+
+
+# ---- generated files
+
+
+def test_generated_files_are_what_the_package_gives():
+    for name, text in explore_data.build().items():
+        assert (PAGE / name).read_text(encoding="utf-8") == text, f"{name} is old: run python tools/explore_data.py"
+
+
+def test_recipes_dissolve_into_the_measured_feeds(data):
+    for m in data["mixtures"]:
+        feed = feed_of(m["salts"], data)
+        assert abs(sum(data["ions"][n]["z"] * c for n, c in feed.items())) < 1e-9
+        assert {p[0] for p in m["points"]} <= set(feed) and len(m["points"]) >= 8
+
+
+def test_every_salt_is_neutral(data):
+    cations, anions = ([n for n, i in data["ions"].items() if np.sign(i["z"]) == s] for s in (1, -1))
+    assert len(data["salts"]) == len(cations) * len(anions)
+    for salt, entry in data["salts"].items():
+        assert sum(n * data["ions"][i]["z"] for i, n in entry["ions"].items()) == 0, salt
+
+
+def test_small_and_self_contained():
+    """Less than 1 MB either way it is read, and nothing in it is fetched from elsewhere."""
+    alone = (PAGE / "standalone.html").read_bytes()
+    parts = sum(p.stat().st_size for p in PAGE.iterdir() if p.suffix in (".mjs", ".json", ".css"))
+    assert len(alone) < LARGEST and parts < LARGEST, (len(alone), parts)
+    text = alone.decode()
+    assert not re.search(r"<(script|link|img|iframe)\b[^>]*\b(src|href)=", text)
+    addresses = set(re.findall(r"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", text))
+    assert addresses <= {"https://doi.org", "http://www.w3.org"}, addresses
+    script = text.rsplit('<script type="module">', 1)[1]
+    assert not re.search(r"^\s*(import|export)\s", script, re.M)
+
+
+# ---- the page in Chromium
+
+
+def raw_block() -> str:
+    "The raw HTML block of the notebook, as Quarto would pass it on."
+    cells = json.loads((NBS / "explore.ipynb").read_text(encoding="utf-8"))["cells"]
+    blocks = re.findall(r"^```\{=html\}\n(.*?)^```", "\n".join("".join(c["source"]) for c in cells), re.M | re.S)
+    assert len(blocks) == 1
+    return blocks[0]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    "A page of the site around the raw block, with the page's files beside it, served on this machine."
+    root = tmp_path_factory.mktemp("site")
+    (root / "explore").mkdir()
+    for p in PAGE.iterdir():
+        if p.suffix in (".mjs", ".json", ".css", ".html"):
+            shutil.copy(p, root / "explore")
+    body = f"<!doctype html><meta charset=utf-8><meta name=viewport content='width=device-width'><body><main>{raw_block()}</main>"
+    (root / "explore.html").write_text(body, encoding="utf-8")
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {".mjs": "text/javascript"}
+
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(root)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield root, f"http://127.0.0.1:{server.server_port}/explore.html"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    "Headless Chromium that reaches nothing but this machine."
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (
+        "headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
+        "disable-component-update", "disable-sync", "disable-dev-shm-usage", "hide-scrollbars",
+        f"user-data-dir={tmp_path_factory.mktemp('profile')}", "host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1",
+    ):  # fmt: skip
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.set_page_load_timeout(30)
+    driver.set_script_timeout(30)
+    yield driver
+    driver.quit()
+
+
+def open_page(driver, url: str, width: int = 1280, height: int = 900, dark: bool = False):
+    driver.get("about:blank")
+    driver.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+    driver.get(url)
+    wait(driver, "return document.querySelector('#ion-explore')?.dataset.ready === 'true'")
+
+
+def wait(driver, script: str, *args):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(driver, 20, poll_frequency=0.05).until(lambda d: d.execute_script(script, *args))
+
+
+def settle(driver):
+    "Until the page has computed what was asked of it."
+    driver.execute_async_script(
+        "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
+    )
+
+
+def values(driver, what: str) -> dict:
+    script = "return Object.fromEntries([...document.querySelectorAll('tr[data-ion]')].map(r => [r.dataset.ion, r.querySelector(`[data-what=${arguments[0]}]`).value]))"
+    return {ion: float(v) for ion, v in driver.execute_script(script, what).items()}
+
+
+def screenshot(driver, name: str, folder: Path) -> bytes:
+    "A picture of the whole page; kept where ION_ODE_SCREENSHOTS says, or with the test's other files."
+    shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "captureBeyondViewport": True})
+    picture = base64.b64decode(shot["data"])
+    folder = Path(os.environ.get("ION_ODE_SCREENSHOTS", folder))
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(picture)
+    return picture
+
+
+def errors(driver) -> list:
+    return [
+        entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE" and "favicon" not in entry["message"]
+    ]
+
+
+@needs_browser
+def test_sliders_move_the_values(browser, site, tmp_path, data):
+    """By keyboard, as a reader would: a salt's slider, the flux slider, a number; each time the table is simulate's."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, site[1])
+    salts, flux = {"NaCl": 10.0, "MgCl2": 5.0, "Na2SO4": 2.0}, 50.0
+
+    def check():
+        settle(browser)
+        feed = feed_of(salts, data)
+        wanted = simulate(feed, flux * LMH, rtol=1e-10)
+        found = values(browser, "dspmde")
+        assert set(found) == set(feed)
+        assert_allclose([found[n] for n in wanted.ions], wanted.rejection[0, 0], rtol=1e-6)
+        assert_allclose([values(browser, "feed")[n] for n in feed], list(feed.values()), rtol=1e-12)
+        shown = float(browser.execute_script("return document.querySelector('[data-what=pressure]').value"))
+        assert_allclose(shown * bar, float(wanted.pressure[0, 0]), rtol=1e-6)
+        return found
+
+    before = check()
+    slider = browser.find_element(By.ID, "salt-MgCl2")
+    slider.send_keys(*[Keys.ARROW_RIGHT] * 30)
+    salts["MgCl2"] = float(f"{10 ** float(slider.get_attribute('value')):.3g}")
+    assert salts["MgCl2"] > 9
+    after = check()
+    assert abs(after["Na+"] - before["Na+"]) > 1e-3
+    slider = browser.find_element(By.ID, "flux")
+    slider.send_keys(*[Keys.ARROW_LEFT] * 20)
+    flux = float(slider.get_attribute("value"))
+    assert flux == 30
+    assert check()["Na+"] < after["Na+"]
+    number = browser.find_element(By.CSS_SELECTOR, "[data-name=NaCl] input[type=number]")
+    number.send_keys(Keys.CONTROL, "a")
+    number.send_keys("0.7")
+    salts["NaCl"] = 0.7
+    check()
+    picture = screenshot(browser, "sliders.png", tmp_path)
+    assert picture.startswith(b"\x89PNG") and len(picture) > 20_000
+    assert errors(browser) == []
+    # another reader opens the same address
+    address = browser.current_url
+    assert "flux=30" in address
+    open_page(browser, address)
+    check()
+
+
+@needs_browser
+def test_salts_come_and_go(browser, site, data):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import Select
+
+    open_page(browser, site[1])
+    Select(browser.find_element(By.CSS_SELECTOR, "select[aria-label='Add a salt']")).select_by_value("KNO3")
+    settle(browser)
+    assert {"K+", "NO3-"} < set(values(browser, "feed"))
+    for salt in ("NaCl", "MgCl2", "Na2SO4"):
+        browser.find_element(By.CSS_SELECTOR, f"[data-name={salt}] button").click()
+    settle(browser)
+    assert set(values(browser, "feed")) == {"K+", "NO3-"}
+    browser.find_element(By.CSS_SELECTOR, "[data-name=KNO3] button").click()
+    settle(browser)
+    assert values(browser, "feed") == {}
+    assert "holds no salt" in browser.find_element(By.CSS_SELECTOR, ".notices").text
+    for m in data["mixtures"]:
+        Select(browser.find_element(By.ID, "ie-preset")).select_by_value(m["id"])
+        settle(browser)
+        assert set(values(browser, "feed")) == set(feed_of(m["salts"], data))
+        assert len(browser.find_elements(By.CSS_SELECTOR, "svg .measured")) == len(m["points"])
+    assert errors(browser) == []
+
+
+@needs_browser
+def test_labels_and_live_values(browser, site):
+    """Every control has a name for a screen reader and is reached by Tab; the summary is announced when values change."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    open_page(browser, site[1])
+    browser.execute_script("document.querySelectorAll('#ion-explore details').forEach(d => { d.open = true })")
+    browser.find_element(By.ID, "salt-NaCl").send_keys(Keys.ARROW_RIGHT)
+    assert browser.find_element(By.ID, "salt-NaCl").get_attribute("aria-valuetext") == "10.2 mol per cubic metre"
+    tree = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    roles = {"slider", "spinbutton", "combobox", "checkbox", "button", "image", "table", "img", "form", "region"}
+    named = [
+        (n["role"]["value"], n.get("name", {}).get("value", ""))
+        for n in tree
+        if not n["ignored"] and n["role"]["value"] in roles
+    ]
+    assert {"slider", "spinbutton", "combobox", "button", "table"} <= {role for role, _ in named}
+    assert [role for role, name in named if not name.strip()] == []
+    spoken = browser.execute_script(
+        "return [...document.querySelectorAll('input[type=range]')].map(e => e.getAttribute('aria-valuetext'))"
+    )
+    assert "5 mol per cubic metre" in spoken and "50 litres per square metre and hour" in spoken and all(spoken)
+    focusable = browser.execute_script(
+        "return [...document.querySelectorAll('#ion-explore :is(input, select, button, summary, a[href])')].filter(e => e.tabIndex < 0).length"
+    )
+    assert focusable == 0
+    browser.find_element(By.ID, "flux").send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 3)
+    wait(browser, "return document.querySelector('[aria-live=polite]').textContent.includes('at 3 L m⁻² h⁻¹')")
+
+
+@needs_browser
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
+def test_opens_from_a_file_at_any_width(browser, tmp_path, width, dark):
+    """The page in one file, as a double click opens it: values there, nothing cut off, text readable, nothing fetched."""
+    url = (PAGE / "standalone.html").as_uri() + "#MgSO4=10&NaNO3=0.2&NH4Cl=0.2&flux=100"
+    open_page(browser, url, width, 900, dark)
+    assert len(values(browser, "dspmde")) == 6
+    across, visible = browser.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    assert across <= visible == width
+    cut = browser.execute_script("""
+      const svg = document.querySelector('#ion-explore svg'), box = svg.getBoundingClientRect();
+      return [...svg.querySelectorAll('text')].filter(t => { const b = t.getBoundingClientRect();
+        return b.right > box.right + 0.5 || b.left < box.left - 0.5 || b.bottom > box.bottom + 0.5 || b.top < box.top - 0.5; }).map(t => t.textContent)""")
+    assert cut == []
+    contrast = browser.execute_script("""
+      const lum = (c) => { const v = c.map(x => { x /= 255; return x <= 0.04045 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4; });
+        return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2]; };
+      const rgb = (s) => s.match(/[\\d.]+/g).map(Number);
+      const paper = (e) => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c.length < 4 || c[3] > 0) return c; } return [255, 255, 255]; };
+      return [...document.querySelectorAll('#ion-explore :is(td, th, p, legend, label, .name, .unit, button, summary, caption, text)')].filter(e => e.textContent.trim())
+        .map(e => { const style = getComputedStyle(e), ink = rgb(e.namespaceURI.endsWith('svg') ? style.fill : style.color);
+          const [a, b] = [lum(ink), lum(paper(e))].sort((x, y) => y - x); return [(a + 0.05) / (b + 0.05), e.textContent.slice(0, 30)]; })
+        .sort((x, y) => x[0] - y[0])[0]""")
+    assert contrast[0] >= 4.5, contrast
+    assert browser.execute_script("return performance.getEntriesByType('resource').length") == 0
+    screenshot(browser, f"page_{'phone' if width < 600 else 'desktop'}_{'dark' if dark else 'light'}.png", tmp_path)
+    assert errors(browser) == []
+
+
+@needs_browser
+def test_a_page_of_the_site_opened_as_a_file_falls_back(browser, site):
+    browser.get((site[0] / "explore.html").as_uri())
+    wait(browser, "return document.querySelector('#ion-explore iframe') !== null")
+    browser.switch_to.frame(browser.find_element("css selector", "#ion-explore iframe"))
+    wait(browser, "return document.querySelector('#ion-explore')?.dataset.ready === 'true'")
+    assert len(values(browser, "dspmde")) == 4
+    browser.switch_to.default_content()
