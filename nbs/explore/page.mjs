@@ -337,7 +337,7 @@ export async function mount(root) {
     if (!at?.converged) { summary.textContent = "No values at this setting."; return; }
     const values = present().map((ion) => {
       const r = use?.ions[ion]?.rejection ?? at.rejection[at.names.indexOf(ion)];
-      return `${data.ions[ion].label} ${percent(r)} %`;
+      return `${data.ions[ion].label} ${percent(r)}\u00a0%`;
     });
     summary.textContent = `Rejected at ${Number(state.flux.toPrecision(4))} L m⁻² h⁻¹ (${use ? "network" : "DSPM-DE"}): ${values.join(", ")}.`;
   }
