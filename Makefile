@@ -71,7 +71,7 @@ reproduce: install ## train, score and draw into OUT; run again, it resumes (PRO
 
 .PHONY: lab
 lab: dev ## open the chapters in JupyterLab
-	$(BIN)/jupyter lab nbs
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab nbs
 
 .PHONY: readme
 readme: dev ## README.md from nbs/index.ipynb

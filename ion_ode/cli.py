@@ -1,4 +1,4 @@
-"""The command line: ion-ode simulate | predict | check | generate | reproduce
+"""The command line: ion-ode simulate | predict | fit | check | generate | reproduce
 
 Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
 
@@ -195,7 +195,7 @@ class Sink:
         if self.kind == "csv":
             frame.to_csv(self.file, index=False, header=self.rows == 0, lineterminator="\n")
         elif self.kind in ("json", "jsonl"):
-            text = frame.to_json(orient="records", lines=True, double_precision=15).strip().split("\n")
+            text = [json.dumps(r, ensure_ascii=False) for r in _records(frame)]
             lead = "\n" if self.rows == 0 else ",\n"
             self.file.write(lead + ",\n".join(text) if self.kind == "json" else "\n".join(text) + "\n")
         elif self.kind == "parquet":
@@ -228,6 +228,11 @@ class Sink:
                 Path(self.temporary).unlink(missing_ok=True)
         if kind is None and self.kind == "screen" and self.shown > SCREEN_FEEDS:
             click.echo(f"... and {self.shown - SCREEN_FEEDS} more feeds; --out FILE keeps them all")
+
+
+def _records(frame) -> list[dict]:
+    "Rows as JSON writes them: every digit (pandas rounds to 15 decimals, which SI numbers do not survive), null for NaN."
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 SCREEN_FEEDS = 20
@@ -406,15 +411,11 @@ def check(file, units, balance, decimal, write, as_json):
       ion-ode check data.csv
       ion-ode check data.xlsx --unit flux=LMH --unit c_feed=mg/L --balance Cl-
     """
-    from ion_ode.core import InputError
     from ion_ode.tables import check_measurements
 
-    pairs = dict(u.partition("=")[::2] for u in units)
-    if bad := [u for u in units if not all(u.partition("="))]:
-        raise InputError(f"--unit {bad[0]}: expected NAME=UNIT, as in --unit flux=LMH")
-    found = check_measurements(file, write=write, units=pairs, balance=balance, decimal=decimal)
+    found = check_measurements(file, write=write, units=_pairs(units), balance=balance, decimal=decimal)
     if as_json:
-        problems = [] if found.problems is None else json.loads(found.problems.to_json(orient="records"))
+        problems = [] if found.problems is None else _records(found.problems)
         clean = None if found.clean_path is None else str(found.clean_path)
         click.echo(json.dumps({"ok": found.ok, "text": found.text, "problems": problems, "clean": clean}, indent=1))
     else:
@@ -442,3 +443,62 @@ def generate(folder, curves, seed, family, fluxes, workers, scheduler):
 
     manifest = simulate_shards(folder, curves, Design(seed=seed, n_flux=fluxes, family=family), workers=workers, scheduler=scheduler)
     click.echo(f"{manifest.get('curves', curves)} curves in {folder}")
+
+
+@main.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.option("--free", default="r_pore,thickness,charge_density,eps_pore", show_default=True, metavar="NAMES", help="Parameters to fit, the rest stay as in --start.")
+@click.option("--start", default="nf270", show_default=True, metavar="NAME|TEXT", help="As --membrane in ion-ode simulate.")
+@click.option("--film-thickness", type=float, default=25.0, show_default=True, metavar="UM", help="Film in front of observed rejections [µm]; 0 for none.")
+@click.option("--unit", "units", multiple=True, metavar="NAME=UNIT", help="Unit of a column whose header has none. Repeatable.")
+@click.option("--balance", metavar="ION", help="Let this ion close the charge balance of each feed.")
+@click.option("--starts", type=click.IntRange(min=1), default=6, show_default=True, help="Local searches.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--intervals", type=click.Choice(["profile", "wald", "none"]), default="profile", show_default=True)
+@click.option("--out", metavar="FILE", help="Write the estimates and what they rest on as .json.")
+@click.option("--force", is_flag=True, help="Replace the file named by --out if it exists.")
+def fit(file, free, start, film_thickness, units, balance, starts, seed, intervals, out, force):
+    """Fit membrane parameters to measurements; intervals say what the data can tell.
+
+    \b
+    Examples:
+      ion-ode fit data.csv
+      ion-ode fit data.xlsx --unit flux=LMH --free r_pore,charge_density --out fit.json
+    """
+    from ion_ode.core import InputError, atomic_write, digest, provenance, um
+    from ion_ode.fitting import fit_membrane
+    from ion_ode.tables import load_measurements
+
+    if out and Path(out).suffix != ".json":
+        raise InputError(f"--out {out}: the name must end in .json")
+    if out and Path(out).exists() and not force:
+        raise InputError(f"{out} exists and stays as it is; choose another name, or add --force to replace it")
+    found = fit_membrane(
+        load_measurements(file, units=_pairs(units)),
+        tuple(filter(None, (n.strip() for n in free.split(",")))),
+        start=_membrane(start),
+        film=film_thickness * um if film_thickness else None,
+        n_starts=starts,
+        seed=seed,
+        intervals=intervals,
+        balance=balance,
+    )
+    click.echo(repr(found))
+    if out:
+        record = {
+            "estimates": _records(found.estimates),
+            "rmse": found.rmse,
+            "n_values": found.n_values,
+            "message": found.message,
+            "provenance": provenance(seed, file=Path(file).name, data=digest(Path(file).read_bytes())),
+        }
+        atomic_write(out, json.dumps(record, indent=1, default=str) + "\n")
+
+
+def _pairs(units) -> dict[str, str]:
+    "NAME=UNIT options as a dict."
+    from ion_ode.core import InputError
+
+    if bad := [u for u in units if not all(u.partition("="))]:
+        raise InputError(f"--unit {bad[0]}: expected NAME=UNIT, as in --unit flux=LMH")
+    return dict(u.partition("=")[::2] for u in units)

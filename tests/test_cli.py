@@ -60,7 +60,22 @@ def test_out_formats_hold_the_same_table(folder, suffix):
     got = d.pivot(index="flux_L_m2_h", columns="ion", values="rejection")
     assert list(got.index) == [5, 10, 20]
     assert_allclose(got[["Na+", "Cl-"]].to_numpy(), sol.rejection[0].numpy(), rtol=1e-12)
+    perm = d.pivot(index="flux_L_m2_h", columns="ion", values="c_perm_mol_m3")
+    assert_allclose(perm[["Na+", "Cl-"]].to_numpy(), sol.c_perm[0].numpy(), rtol=1e-12)
     assert [f.name for f in folder.iterdir()] == [name], "no temporary file is left"
+
+
+def test_tiny_numbers_keep_their_digits(folder):
+    "A permeate of 1e-12 of the feed is a real answer, in every format."
+    tight = ["--membrane", "r_pore=0.355,thickness=2,charge_density=-40,eps_pore=32"]
+    for suffix, read in {"csv": pd.read_csv, "json": lambda p: pd.DataFrame(json.loads(Path(p).read_text()))}.items():
+        r = invoke("simulate", "--feed", "Mg+2=10,SO4-2=10", "--flux", "5", *tight, "--out", f"r.{suffix}")
+        assert r.exit_code == 0, r.stderr
+        from ion_ode import Membrane
+
+        sol = simulate({"Mg+2": 10.0, "SO4-2": 10.0}, 5 * LMH, membrane=Membrane(0.355e-9, 2e-6, -40.0, 32.0))
+        assert 0 < float(sol.c_perm.min()) < 1e-5
+        assert_allclose(read(f"r.{suffix}").c_perm_mol_m3, sol.c_perm[0, 0], rtol=1e-10)
 
 
 def test_json_and_csv_on_standard_output():

@@ -1,7 +1,6 @@
 """The files that configure the project say the same."""
 
 import subprocess
-import sys
 import tomllib
 from configparser import ConfigParser
 from pathlib import Path
@@ -98,11 +97,6 @@ def test_extras_are_what_the_errors_name(ini):
         assert extra in extras, f"{name}: no extra {extra}"
         if module in brings:
             assert brings[module] in extras[extra], f"{name}: [{extra}] does not bring {module}"
-
-
-def test_imports_point_down():
-    r = subprocess.run([Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True)
-    assert r.returncode == 0, r.stdout + r.stderr
 
 
 def test_no_machine_paths_or_secrets_in_committed_files():

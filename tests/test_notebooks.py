@@ -20,6 +20,13 @@ def code(fn):
     return [c for c in NBProcessor(fn, rm_directives=False, process=True).nb.cells if c.cell_type == "code"]
 
 
+def statements(cell):
+    "The cell's Python; shell lines and cells of another language have none."
+    if cell.source.lstrip().startswith("%%"):
+        return []
+    return ast.parse(re.sub(r"^\s*[%!].*$", "", cell.source, flags=re.M)).body
+
+
 def tool(name):
     spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
@@ -38,8 +45,7 @@ def test_imports_stand_alone(fn):
         d = c.directives_
         if {"export", "exports", "exporti"} & set(d) or d.get("eval") == "false":
             continue
-        source = re.sub(r"^\s*[%!].*$", "", c.source, flags=re.M)
-        body = ast.parse(source).body
+        body = statements(c)
         imports = [n for n in body if isinstance(n, (ast.Import, ast.ImportFrom))]
         assert not imports or len(imports) == len(body), c.source
 
@@ -72,7 +78,7 @@ def test_cells_that_show_something_have_run(fn):
         d = set(c.directives_)
         if d & {"export", "exports", "exporti", "hide", "eval", "slow", "cuda", "notest", "default_exp", "output"}:
             continue
-        body = ast.parse(re.sub(r"^\s*[%!].*$", "", c.source, flags=re.M)).body
+        body = statements(c)
         last = body[-1] if body else None
         shows = isinstance(last, ast.Expr) and isinstance(last.value, (ast.Name, ast.Attribute, ast.Subscript))
         if shows and not c.source.rstrip().endswith(";") and not c.outputs:

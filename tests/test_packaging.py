@@ -218,4 +218,4 @@ def test_public_names():
 
     assert {"simulate", "NF270", "Membrane", "load_model", "fit_membrane", "train", "citations"} <= set(dir(ion_ode))
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
-        ion_ode.nonsense
+        ion_ode.nonsense  # noqa: B018
