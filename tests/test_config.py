@@ -51,6 +51,13 @@ def test_nbs_site_config_is_the_top_level_one():
     assert link.is_symlink() and link.resolve() == (ROOT / "_quarto.yml").resolve()
 
 
+def test_yaml_files_can_be_read():
+    files = [*ROOT.glob(".github/**/*.yml"), ROOT / ".pre-commit-config.yaml", ROOT / "CITATION.cff", ROOT / "_quarto.yml", *ROOT.glob("nbs/*.yml")]
+    assert len(files) >= 9
+    for f in files:
+        assert yaml.safe_load(f.read_text(encoding="utf-8")), f
+
+
 def test_nbdev_yml_is_what_nbdev_would_write(toml):
     site = yaml.safe_load((ROOT / "nbs" / "nbdev.yml").read_text(encoding="utf-8"))
     p = toml["project"]
