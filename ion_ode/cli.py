@@ -284,12 +284,20 @@ def _tidy(frame, table):
 
 
 def _run(feed, flux, out, as_json, force, compute):
-    "Read, compute piece by piece, write."
+    "Read, compute piece by piece, write; a long file shows its progress to a person who watches."
+    from ion_ode.core import progress
+
+    bar = None
     with Sink(out, as_json, force) as sink:
         for table in _feeds(feed, flux):
             with _located(table.where):
                 frame = compute(table)
             sink.write(_tidy(frame, table))
+            if sys.stderr.isatty() and sink.path:
+                bar = bar if bar is not None else progress(desc="feeds", unit=" feeds")
+                bar.update(len(table.sample))
+        if bar is not None:
+            bar.close()
 
 
 # ---- commands

@@ -20,7 +20,7 @@ from ion_ode.ions import Ion, UnknownIon, get_ion
 
 __all__ = ["FeedTable", "parse_feed", "parse_flux", "parse_pairs", "read_feeds", "to_mol_m3", "MEMBRANE_UNITS"]
 
-FLUX_UNITS = {"lm-2h-1": LMH, "l/m2/h": LMH, "l/(m2h)": LMH, "lmh": LMH, "m/s": 1.0, "ms-1": 1.0, "um/s": um}
+FLUX_UNITS = {"l/m2/h": LMH, "l/(m2h)": LMH, "lmh": LMH, "m/s": 1.0, "um/s": um}
 MOLAR_UNITS = {"mol/m3": 1.0, "mm": 1.0, "mmol/l": 1.0, "mol/l": 1e3, "m": 1e3, "um": 1e-3, "umol/l": 1e-3, "kmol/m3": 1e3}
 MASS_UNITS = {"mg/l": 1.0, "g/m3": 1.0, "g/l": 1e3, "kg/m3": 1e3, "ug/l": 1e-3}  # g/m³
 CHARGE_UNITS = {"meq/l": 1.0, "eq/m3": 1.0}
@@ -29,9 +29,10 @@ LABELS = ("sample", "id", "name", "label", "note")  # columns of a feed file tha
 
 
 def _plain_unit(unit: str) -> str:
-    "One spelling of a unit: no spaces, no superscripts, lower case."
-    s = unit.translate(str.maketrans("⁻¹²³−·μµ", "-123- uu", "")).replace("^", "").replace(" ", "").replace("*", "")
-    return s.lower()
+    "One spelling of a unit: lower case, no spaces or superscripts, a slash for a negative power: mol m⁻³ is mol/m3."
+    s = unit.translate(str.maketrans("⁻¹²³−·μµ", "-123- uu")).replace("^", "").lower()
+    s = re.sub(r"[\s*]*\b([a-z]+)-1\b", r"/\1", s)
+    return re.sub(r"[\s*]*\b([a-z]+)-(\d)\b", r"/\1\2", s).replace(" ", "")
 
 
 def to_mol_m3(
@@ -135,8 +136,8 @@ class FeedTable:
 
 def _column(name: str) -> tuple[str, str]:
     "Name and unit of a column: 'Na+ [mM]', 'Na+ (mM)', 'flux_m_s', 'Na+_mol_m3'."
-    if m := re.fullmatch(r"\s*(.+?)\s*[\[(]\s*([^\])]*?)\s*[\])]\s*", name):
-        return m[1], m[2]
+    if m := re.fullmatch(r"\s*(.+?)\s*(?:\[([^\]]*)\]|\((.*)\))\s*", name):
+        return m[1], (m[2] or m[3] or "").strip()
     for suffix, unit in (("_mol_m3", "mol/m3"), ("_m_s", "m/s"), ("_LMH", "LMH")):
         if name.endswith(suffix) and name != suffix:
             return name.removesuffix(suffix), unit

