@@ -8,8 +8,8 @@ Docs: https://ion-ode.github.io/ion_ode/data.html.md"""
 __all__ = ['KINDS', 'MeasurementSchema', 'GROUPS', 'MIXTURES', 'SINGLES', 'FILM_THICKNESS', 'load_sources', 'load_nf270',
            'load_transfer', 'load_tracers', 'load_solutions', 'load_parameters', 'independent_rows',
            'independent_values', 'coverage', 'replicate_sd', 'measurement_sd', 'Fold', 'check_split',
-           'composition_folds', 'flux_fold', 'ion_fold', 'fold_table', 'load_folds', 'film_wall', 'Points',
-           'measurement_points', 'SLOTS', 'CurveSet', 'Design', 'MembranePrior', 'ShardedCurves', 'add_noise',
+           'composition_folds', 'flux_fold', 'ion_fold', 'fold_table', 'load_folds', 'film_wall', 'solve_film',
+           'Points', 'measurement_points', 'SLOTS', 'CurveSet', 'Design', 'MembranePrior', 'ShardedCurves', 'add_noise',
            'flux_grid', 'membrane_from_parameters', 'noise_sd', 'parameter_names', 'sample_feeds', 'sample_membranes',
            'simulate_curves', 'simulate_shards', 'water_types']
 
@@ -362,27 +362,20 @@ def load_folds() -> tuple[pd.DataFrame, dict]:  # The stored table; version, has
 FILM_THICKNESS = 25e-6  # $\delta$ between observed and intrinsic rejections; a setting [m]
 
 
-def film_wall(
-    c_feed: torch.Tensor,  # Bulk feed (B, d); zeros are absent ions [mol/m³]
-    c_perm: torch.Tensor,  # Permeate (B, d) [mol/m³]
-    flux: torch.Tensor,  # $J_v$ (B,) [m/s]
-    ions: tuple[str, ...],  # Names of the d slots
-    thickness: float = FILM_THICKNESS,  # $\delta$ [m]
-    temperature: float | torch.Tensor = T_REF,  # [K], a number or (B,)
-    steps: int = 64,  # Runge-Kutta steps through the film
-) -> torch.Tensor:  # $c_w$ (B, d) [mol/m³]
-    "Concentrations at the membrane for a measured permeate (Eq. 1.3)."
+def _through_film(c, c_perm, flux, ions, thickness, temperature, steps, direction):
+    "Integrate Eq. 1.3 from one side of the film to the other; direction +1 from the bulk, -1 from the wall."
     a = ion_arrays(ions)
-    T = torch.as_tensor(temperature, dtype=torch.float64).expand(len(c_feed))
+    T = torch.as_tensor(temperature, dtype=torch.float64).expand(len(c))
     D = a.D_bulk * (T / T_REF * viscosity_water(T_REF) / viscosity_water(T))[:, None]
+    present = c > 0
     peclet = flux[:, None] * thickness / D
 
     def slope(c):
-        convection = peclet * (c - c_perm) * (c_feed > 0)
+        convection = peclet * (c - c_perm) * present
         field = (a.z * convection).sum(-1, keepdim=True) / (a.z**2 * c).sum(-1, keepdim=True)
         return convection - a.z * c * field
 
-    c, h = c_feed.double(), 1 / steps
+    c, h = c.double(), direction / steps
     for _ in range(steps):
         k1 = slope(c)
         k2 = slope(c + h / 2 * k1)
@@ -390,6 +383,56 @@ def film_wall(
         k4 = slope(c + h * k3)
         c = c + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
     return c
+
+
+def film_wall(
+    c_feed: torch.Tensor,  # Bulk feed (B, d); zeros are absent ions [mol/m³]
+    c_perm: torch.Tensor,  # Permeate (B, d), measured [mol/m³]
+    flux: torch.Tensor,  # $J_v$ (B,) [m/s]
+    ions: tuple[str, ...],  # Names of the d slots
+    thickness: float = FILM_THICKNESS,  # $\delta$ [m]
+    temperature: float | torch.Tensor = T_REF,  # [K], a number or (B,)
+    steps: int = 64,  # Runge-Kutta steps through the film
+) -> torch.Tensor:  # $c_w$ (B, d) [mol/m³]
+    "Concentrations at the membrane for a measured permeate (Eq. 1.3)."
+    return _through_film(c_feed, c_perm, flux, ions, thickness, temperature, steps, 1)
+
+
+def solve_film(
+    permeate,  # permeate(c_wall (b, d), index (b,)) -> c_perm (b, d): any model, asked for the states in `index`
+    c_feed: torch.Tensor,  # Bulk feed (B, d) [mol/m³]
+    flux: torch.Tensor,  # $J_v$ (B,) [m/s]
+    ions: tuple[str, ...],  # Names of the d slots
+    thickness: float = FILM_THICKNESS,  # $\delta$ [m]
+    temperature: float | torch.Tensor = T_REF,  # [K], a number or (B,)
+    rtol: float = 1e-6,  # Agreement of the bulk concentrations, relative
+    max_iter: int = 100,
+    steps: int = 64,  # Runge-Kutta steps through the film
+) -> tuple[torch.Tensor, torch.Tensor]:  # c_perm, c_wall (B, d)
+    "Put a film in front of any model: the wall concentration that the bulk feed and the model agree on."
+    z = torch.tensor([get_ion(i).z for i in ions], dtype=torch.float64)
+    T = torch.as_tensor(temperature, dtype=torch.float64).expand(len(c_feed))
+    wall, perm = c_feed.double().clone(), torch.zeros_like(c_feed, dtype=torch.float64)
+    active = torch.arange(len(c_feed))
+    for _ in range(max_iter):
+        perm[active] = permeate(wall[active], active).double()
+        bulk = _through_film(wall[active], perm[active], flux[active], ions, thickness, T[active], steps, -1)
+        want, present = c_feed[active].double(), c_feed[active] > 0
+        ratio = torch.where(present, want / torch.where(present, bulk, 1.0), 1.0)
+        off = (ratio - 1).abs().amax(-1) > rtol
+        if not off.any():
+            return perm, wall
+        new = wall[active] * ratio.clamp(0.2, 5.0)
+        positive, negative = (
+            (new * z.clamp(min=0)).sum(-1, keepdim=True),
+            (new * (-z).clamp(min=0)).sum(-1, keepdim=True),
+        )
+        new = new * torch.where(z > 0, (negative / positive).sqrt(), (positive / negative).sqrt())
+        wall[active[off]] = new[off]
+        active = active[off]
+    raise InputError(
+        f"the film did not settle for {len(active)} of {len(c_feed)} states in {max_iter} rounds; use a thinner film"
+    )
 
 # %% ../nbs/01_data.ipynb #cf95a7dd
 @dataclass(frozen=True)
