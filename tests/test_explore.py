@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import sys
 import threading
+import warnings
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -22,7 +24,9 @@ from ion_ode.attention_odenet import FieldConfig, ODENet
 from ion_ode.constraints import CONSTRAINTS, make_constraint
 from ion_ode.core import LMH, bar
 from ion_ode.dspmde import hindrance_dechadilok_deen, simulate
-from ion_ode.membranes import NF270, Membrane
+from ion_ode.membranes import NF270, ChargeBinding, Freundlich, Membrane
+from ion_ode.simulated import SLOTS, membrane_from_parameters, parameter_names, sample_membranes
+from ion_ode.training import Predictor, TrainConfig, build, describe, load_model, n_told, trained_ranges
 
 ROOT = Path(__file__).parents[1]
 NBS, PAGE, HERE = ROOT / "nbs", ROOT / "nbs" / "explore", Path(__file__).parent / "explore"
@@ -81,6 +85,17 @@ def plain(membrane: Membrane) -> dict:
     return {k: getattr(membrane, k) for k in ("r_pore", "thickness", "charge_density", "eps_pore", "permeability")}
 
 
+# A membrane with everything a law of this package can say
+LAWS = Membrane(
+    0.46e-9,
+    1.1e-6,
+    ChargeBinding(Freundlich(-8.0, 0.4), {"Mg+2": 30.0, "SO4-2": -12.0}),
+    44.0,
+    3e-11,
+    {"NO3-": 0.7, "Na+": -0.3},
+)
+
+
 # ---- DSPM-DE in Node
 
 
@@ -123,6 +138,15 @@ def test_dspmde_in_node_is_simulate(ask, data):
         assert max(abs(s["chargeBalance"]) for s in found) < 1e-12
         worst = max(worst, np.abs(c_perm / wanted.c_perm[i][:, order].numpy() - 1).max())
     print(f"largest relative difference of c_perm over {sum(len(c[2]) for c in cases)} problems: {worst:.1e}")
+
+
+@needs_node
+def test_charge_laws_and_partitioning_in_node(ask, data):
+    feed, flux = feed_of({"NaNO3": 2, "MgSO4": 5, "KCl": 1}, data), [1e-7, 1e-5, 5e-5]
+    (answer,) = ask([{"what": "curve", "feed": feed, "membrane": explore_data.membrane_json(LAWS), "flux": flux}])
+    wanted = simulate(feed, flux, LAWS, rtol=1e-10)
+    order = [answer[0]["names"].index(n) for n in wanted.ions]
+    assert_allclose(np.array([s["cPerm"] for s in answer])[:, order], wanted.c_perm[0], rtol=1e-6)
 
 
 @needs_node
@@ -212,6 +236,101 @@ def test_network_in_node_is_odenet(ask):
         assert_allclose(found, want, rtol=1e-6, atol=0, err_msg=name)
         assert (found[:, feed == 0] == 0).all(), name
         assert np.abs(want[-1] - feed.numpy()).max() > 0.01, f"{name}: the case does not move"
+
+
+def random_predictor(family: str, told: str) -> Predictor:
+    "Three untrained networks, each told of a membrane of its own, as `load_model` would return trained ones."
+    network = replace(TrainConfig().network, n_membrane=n_told(SLOTS, told))
+    config = TrainConfig(family=family, told=told, network=network, members=3)
+    ensemble = build(config, [0, 1, 2])
+    with torch.no_grad():
+        last = f"field.linears.{network.depth - 1}.bias"
+        ensemble.params[last].add_(torch.tensor([-0.2, -0.2, -0.2, -0.5, -0.5, -0.3, -0.9, 0.3, -0.2]))
+    membranes = sample_membranes(3, 1, family=family).tensors()
+    column = lambda n: membranes.get(n, membranes.get(f"{n}.base"))
+    rename = {"charge_shift ": "charge_density.shift.", "ln_partition ": "ln_partition."}
+    long = lambda n: next((n.replace(a, b) for a, b in rename.items() if n.startswith(a)), n)
+    parameters = torch.stack([column(long(n)) for n in parameter_names(family, SLOTS)], -1)
+    seen = torch.tensor([[20.0, 0, 0, 9, 0, 38, 0, 0, 0], [2.0, 0, 0, 1, 0, 0, 2, 0, 0]], dtype=torch.float64)
+    card = {
+        "name": "random",
+        "errors": np.linspace(0, 0.2, 40).tolist(),
+        "ranges": trained_ranges(seen, torch.tensor([5e-5]), SLOTS),
+    }
+    return Predictor(config, ensemble, parameters, card)
+
+
+@needs_node
+@pytest.mark.parametrize(("family", "told"), [("dspmde+", "entry"), ("dspmde", "entry"), ("dspmde+", "parameters")])
+@pytest.mark.parametrize("membrane", [None, NF270, LAWS], ids=["own", "NF270", "laws"])
+def test_prediction_in_node_is_predict(ask, data, family, told, membrane):
+    """Mean, interval and warnings of an ensemble that is told of its membranes: to 1e-6 of the same sums in double precision, and
+    to the round-off of single precision of `Predictor.predict`."""
+    predictor = random_predictor(family, told)
+    feed, flux = feed_of({"NaCl": 12, "MgCl2": 4, "K2SO4": 1}, data), (np.array([2, 30, 150, 205]) * LMH).tolist()
+    case = {"what": "predict", "network": explore_data.predictor_json(predictor), "feed": feed, "flux": flux}
+    (answer,) = ask([case | {"membrane": membrane and explore_data.membrane_json(membrane)}])
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        frame = predictor.predict(feed, flux, membrane).set_index(["ion", "flux_m_s"])
+    assert_same_prediction(answer, predictor, feed, flux, membrane, frame)
+    said = answer["curve"]["warnings"] + answer["at"][-1]["warnings"]
+    assert {s for s in (str(w.message) for w in caught)} and len(said) == len(caught)
+    assert any("K⁺" in s and "not in" in s for s in said) and any("flux" in s for s in said)
+
+
+SHIPPED = ROOT / "ion_ode" / "assets" / "weights" / "nf270.json"
+
+
+@needs_node
+@pytest.mark.skipif(not SHIPPED.exists(), reason="no trained network ships with the package")
+def test_shipped_network_on_the_page_is_load_model(ask, data):
+    "The weights the page carries give what `load_model('nf270').predict` gives, for every measured mixture and the start."
+    network, predictor = json.loads((PAGE / "network.json").read_text(encoding="utf-8")), load_model("nf270")
+    feeds = [feed_of(m["salts"], data) for m in data["mixtures"]] + [
+        feed_of({"NaCl": 10, "MgCl2": 5, "Na2SO4": 2}, data)
+    ]
+    flux = (np.array([1, 10, 50, 120, 200]) * LMH).tolist()
+    answers = ask([{"what": "predict", "network": network, "feed": f, "flux": flux, "membrane": None} for f in feeds])
+    for feed, answer in zip(feeds, answers, strict=True):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            frame = predictor.predict(feed, flux).set_index(["ion", "flux_m_s"])
+        assert_same_prediction(answer, predictor, feed, flux, None, frame)
+        assert len(answer["curve"]["warnings"] + answer["at"][-1]["warnings"]) == len(caught)
+
+
+def assert_same_prediction(answer, predictor, feed, flux, membrane, frame):
+    exact = predict_in_double(predictor, feed, flux, membrane)
+    for ion in feed:
+        found = np.array(answer["curve"]["ions"][ion]["rejection"])
+        assert_allclose(1 - found, 1 - exact[ion], rtol=1e-6, atol=1e-9, err_msg=ion)
+        for what in ("rejection", "lower", "upper"):
+            assert_allclose(
+                answer["curve"]["ions"][ion][what], frame.loc[ion][what], rtol=1e-5, atol=1e-5, err_msg=f"{ion} {what}"
+            )
+
+
+def predict_in_double(predictor, feed, flux, membrane) -> dict:
+    "Mean rejection by the predictor's networks, every step in double precision."
+    config, n = predictor.config, len(predictor.ensemble)
+    ions = config.network.ions
+    c_feed = torch.tensor([[feed.get(i, 0.0) for i in ions]], dtype=torch.float64)
+    J = torch.tensor([flux], dtype=torch.float64)
+    total = 0
+    for m in range(n):
+        own = membrane
+        if own is None and predictor.parameters is not None:
+            own = membrane_from_parameters(
+                predictor.parameters[m : m + 1].double(), parameter_names(config.family, ions), ions
+            )
+        told = None if config.told == "nothing" else describe(own, c_feed, ions, config.told)
+        net = predictor.ensemble.member(m).double()
+        with torch.no_grad():
+            h = net(c_feed, J, told)[0]
+        total = total + h * (c_feed * net.z.abs()).sum() / c_feed / n
+    rejection = (1 - total).clamp(max=1.0).numpy()
+    return {i: rejection[:, ions.index(i)] for i in feed}
 
 
 # ---- drawing

@@ -16,14 +16,19 @@ from itertools import product
 from math import gcd
 from pathlib import Path
 
+import torch
+
 from ion_ode.core import E_CHARGE, EPS_0, K_B, LMH, R_GAS, T_REF, atomic_write, bar, nm, um
 from ion_ode.data import load_nf270, load_solutions
 from ion_ode.ions import IONS, eps_water, get_ion, ion_label, viscosity_water
-from ion_ode.membranes import NF270, membrane_table
+from ion_ode.membranes import NF270, ChargeBinding, Freundlich, Membrane, membrane_table
 from ion_ode.ode import K_WARP
 from ion_ode.plotting import ION_COLORS, ION_MARKERS
+from ion_ode.simulated import membrane_from_parameters, parameter_names
+from ion_ode.uncertainty import conformal_quantile
 
-HERE = Path(__file__).resolve().parents[1] / "nbs" / "explore"
+ROOT = Path(__file__).resolve().parents[1]
+HERE, ASSETS = ROOT / "nbs" / "explore", ROOT / "ion_ode" / "assets"
 MODULES = ("dspmde.mjs", "network.mjs", "chart.mjs", "page.mjs")
 # The eight ions, and ammonium, which every mixture of fdly2021 holds
 NAMES = (*IONS[:5], "NH4+", *IONS[5:])
@@ -83,7 +88,8 @@ def mixtures(table: dict) -> list[dict]:
     return out
 
 
-def data() -> dict:
+def data(network: bool = False) -> dict:
+    "Everything the pore model and the controls of the page need."
     table = salts()
     row = membrane_table().set_index("name").loc["NF270"]
     ions = {}
@@ -110,7 +116,7 @@ def data() -> dict:
             "eps_pore": NF270.eps_pore, "permeability": NF270.permeability, "source": row.source, "doi": row.doi,
         },
         "mixtures": mixtures(table),
-        "network": "network.json" if (HERE / "network.json").exists() else None,
+        "network": "network.json" if network else None,
     }  # fmt: skip
 
 
@@ -138,6 +144,58 @@ def network_json(members, **more) -> dict:
         ],
         **more,
     }
+
+
+def membrane_json(m: Membrane) -> dict:
+    "A membrane as dspmde.mjs reads it."
+    number = lambda v: float(torch.as_tensor(v))
+
+    def law(x):
+        if isinstance(x, ChargeBinding):
+            return {"base": law(x.base), "shifts": {k: number(v) for k, v in x.shifts.items()}}
+        return {"a": number(x.a), "b": number(x.b)} if isinstance(x, Freundlich) else number(x)
+
+    return {
+        "r_pore": number(m.r_pore),
+        "thickness": number(m.thickness),
+        "charge_density": law(m.charge_density),
+        "eps_pore": number(m.eps_pore),
+        "permeability": None if m.permeability is None else number(m.permeability),
+        "ln_partition": {k: number(v) for k, v in (m.ln_partition or {}).items()},
+    }
+
+
+def predictor_json(predictor, level: float = 0.9) -> dict:
+    "A trained model with all that its predictions depend on."
+    from ion_ode.training import FLUX_TOLD
+
+    config, ensemble = predictor.config, predictor.ensemble
+    out = network_json(
+        [ensemble.member(m) for m in range(len(ensemble))],
+        name=predictor.card.get("name"),
+        told=config.told,
+        flux_told=FLUX_TOLD,
+        interval={"level": level, "half_width": conformal_quantile(predictor.card["errors"], level)},
+        ranges=predictor.card["ranges"],
+    )
+    for m, member in enumerate(out["members"]):
+        member["membrane"] = None
+        if predictor.parameters is not None:
+            ions = config.network.ions
+            row = predictor.parameters[m : m + 1].double()
+            member["membrane"] = membrane_json(
+                membrane_from_parameters(row, parameter_names(config.family, ions), ions)
+            )
+    return out
+
+
+def shipped_network() -> dict | None:
+    "The model that ships with the package, if it does: without it the page shows the pore model alone."
+    if not (ASSETS / "weights" / "nf270.json").exists():
+        return None
+    from ion_ode.training import load_model
+
+    return predictor_json(load_model("nf270"))
 
 
 def module_text(name: str) -> str:
@@ -187,13 +245,11 @@ def compact(x) -> str:
 
 def build() -> dict[str, str]:
     "Content of every generated file."
-    out = {"data.json": compact(data())}
-    files = dict(out)
-    network = HERE / "network.json"
-    if network.exists():
-        files["network.json"] = network.read_text(encoding="utf-8")
-    out["standalone.html"] = standalone(files)
-    return out
+    network = shipped_network()
+    files = {"data.json": compact(data(network is not None))}
+    if network:
+        files["network.json"] = compact(network)
+    return files | {"standalone.html": standalone(files)}
 
 
 def main() -> int:

@@ -74,8 +74,20 @@ export function solveLinear(A, b) {
   return b;
 }
 
+// The fixed charge a feed meets: a number, Freundlich's { a, b }, or { base, shifts } by equivalent fractions, as in
+// ion_ode.membranes. c, z, names: the ions that are present.
+export function chargeOfFeed(law, c, z, names) {
+  if (typeof law === "number") return law;
+  const equivalents = 0.5 * c.reduce((sum, ci, i) => sum + Math.abs(z[i]) * ci, 0);
+  if ("a" in law) return law.a * equivalents ** law.b;
+  return names.reduce(
+    (sum, name, i) => sum + ((law.shifts[name] ?? 0) * Math.abs(z[i]) * c[i]) / equivalents,
+    chargeOfFeed(law.base, c, z, names),
+  );
+}
+
 // What does not depend on the flux. feed: {ion: mol/m³}; ions: {name: {z, D_bulk, r_stokes}}; membrane: {r_pore,
-// thickness, charge_density, eps_pore} in SI. Ions with zero concentration leave the problem exactly.
+// thickness, charge_density, eps_pore, ln_partition} in SI. Ions with zero concentration leave the problem exactly.
 export function prepare(feed, membrane, data) {
   const names = Object.keys(feed).filter((name) => feed[name] !== 0);
   if (names.length === 0) throw new InputError("the feed holds no salt; give at least one salt a concentration above zero");
@@ -86,10 +98,9 @@ export function prepare(feed, membrane, data) {
       throw new InputError(`the concentration of ${name} is ${feed[name]} mol/m³; expected a positive number`);
     return ion;
   });
-  const { r_pore, thickness, charge_density, eps_pore } = membrane;
+  const { r_pore, thickness, charge_density, eps_pore, ln_partition } = membrane;
   for (const [name, value] of Object.entries({ r_pore, thickness, eps_pore }))
     if (!(value > 0)) throw new InputError(`the membrane's ${name} is ${value}; expected a number above zero`);
-  if (!Number.isFinite(charge_density)) throw new InputError(`the membrane's charge_density is ${charge_density}; expected a number`);
   const blocked = names.filter((_, i) => table[i].r_stokes >= r_pore);
   if (blocked.length)
     throw new InputError(`${blocked.join(", ")} is wider than the pore (radius ${r_pore} m); choose a wider pore`);
@@ -98,16 +109,17 @@ export function prepare(feed, membrane, data) {
   const balance = z.reduce((s, zi, i) => s + zi * c[i], 0) / z.reduce((s, zi, i) => s + Math.abs(zi) * c[i], 0);
   if (Math.abs(balance) > 1e-9)
     throw new InputError(`the feed is not electroneutral: charge imbalance ${(100 * balance).toPrecision(3)} %; add salts, not ions`);
+  const charge = chargeOfFeed(charge_density, c, z, names);
+  if (!Number.isFinite(charge)) throw new InputError(`the membrane's charge is ${charge} mol/m³; expected a finite number`);
   const k = data.constants;
   const lam = table.map((ion) => ion.r_stokes / r_pore);
-  const phi = table.map(
-    (ion, i) => partitionSteric(lam[i]) * partitionBorn(ion.z, ion.r_stokes, eps_pore, k.epsBulk, k.temperature, k),
-  );
+  const phi = table.map((ion, i) => partitionSteric(lam[i]) * Math.exp(ln_partition?.[names[i]] ?? 0)
+    * partitionBorn(ion.z, ion.r_stokes, eps_pore, k.epsBulk, k.temperature, k));
   const kConv = lam.map(hindranceConvection);
   const pecletPerFlux = table.map((ion, i) => thickness / (hindranceDiffusion(lam[i]) * ion.D_bulk));
   const entering = c.map((ci, i) => ci * phi[i]);
-  return { names, c, z, phi, kConv, pecletPerFlux, charge: charge_density, lnEntering: entering.map(Math.log),
-    psiFeed: donnan(z, entering, charge_density) };
+  return { names, c, z, phi, kConv, pecletPerFlux, charge, lnEntering: entering.map(Math.log),
+    psiFeed: donnan(z, entering, charge) };
 }
 
 // Concentrations in the pore at the feed side, c(0), that belong to a permeate, and d c(0) / d ln c_perm.

@@ -2,6 +2,8 @@
 // layers, the charge constraint, and fixed-step Tsitouras 5(4) in the log-warped flux with dense output. The weights come as
 // JSON, float32 in base64.
 
+import { prepare } from "./dspmde.mjs";
+
 // Tsitouras (2011), 10.1016/j.camwa.2011.06.002
 const STAGE_TIMES = [0, 0.161, 0.327, 0.9, 0.9800255409045097, 1];
 const STAGES = [
@@ -210,7 +212,10 @@ function field(network, member, s, h, flux) {
 export function rollout(network, member, cFeed, fluxes, membrane = null) {
   const s = prepareNetwork(network, member, cFeed, membrane);
   const { z, hFeed, constraint } = s;
-  const fluxMax = Math.max(...fluxes), warp = network.k_warp, logWarp = Math.log1p(warp), n = member.n_steps;
+  const fluxMax = Math.max(...fluxes), ref = network.config.flux_ref, n = member.n_steps;
+  // equal steps are equal in the flux coordinate where that is logarithmic
+  const warp = network.config.flux_coordinate === "linear" ? network.k_warp : Math.max(fluxMax, 1e-6 * ref) / ref;
+  const logWarp = Math.log1p(warp);
   const derivative = (at, y) => {
     const flux = (fluxMax * Math.expm1(logWarp * at)) / warp, dFlux = ((fluxMax * logWarp) / warp) * Math.exp(logWarp * at);
     const h = constraint.decode(y, z);
@@ -239,18 +244,72 @@ export function rollout(network, member, cFeed, fluxes, membrane = null) {
   });
 }
 
-// Rejections of every present ion along a grid of fluxes, and at one flux: the mean of the members.
-export function predictNetwork(network, feed, fluxes, membrane = null) {
-  const cFeed = network.config.ions.map((ion) => feed[ion] ?? 0);
-  const present = network.config.ions.filter((_, i) => cFeed[i] > 0);
-  const unknown = Object.keys(feed).filter((ion) => feed[ion] > 0 && !network.config.ions.includes(ion));
+// What a network is told of a membrane facing a feed (ion_ode.training.describe), in the order of its ions.
+export function describeMembrane(network, feed, membrane, data) {
+  const { ions } = network.config, law = membrane.charge_density;
+  if (network.told === "nothing") return [];
+  if (network.told === "parameters") {
+    const base = law.base ?? law, shifts = law.shifts ?? {}, [a, b] = typeof base === "number" ? [base, 0] : [base.a, base.b];
+    return [(membrane.r_pore - 0.5e-9) / 0.1e-9, Math.log(membrane.thickness / 1e-6), a / 50, (membrane.eps_pore - 45) / 10, b,
+      ...ions.map((ion) => (shifts[ion] ?? 0) / 20), ...ions.map((ion) => membrane.ln_partition?.[ion] ?? 0)];
+  }
+  const p = prepare(feed, membrane, data), n = p.names.length;
+  const peclet = p.pecletPerFlux.map((x) => x * network.flux_told);
+  const entry = p.phi.map((phi, i) => Math.log(phi) - p.z[i] * p.psiFeed);
+  const inside = p.c.map((c, i) => c * Math.exp(entry[i]));
+  let drift = 0, conductance = 0;
+  for (let i = 0; i < n; i++) {
+    drift += p.z[i] * p.kConv[i] * inside[i];
+    conductance += (p.z[i] ** 2 * inside[i]) / peclet[i];
+  }
+  const limit = entry.map((e, i) => Math.exp(e) * (p.kConv[i] - (p.z[i] * drift) / conductance / peclet[i]));
+  const slots = (values) => ions.map((ion) => { const i = p.names.indexOf(ion); return i < 0 ? 0 : values[i]; });
+  const equivalents = 0.5 * p.c.reduce((sum, c, i) => sum + Math.abs(p.z[i]) * c, 0);
+  return [...slots(entry.map((e) => e / 4)), ...slots(peclet.map((x) => Math.log(x) / 2)), ...slots(limit.map(Math.asinh)),
+    p.psiFeed / 4, Math.asinh(p.charge / equivalents) / 4];
+}
+
+// Where a question leaves what the network was trained on, and by how much; fluxes in m/s.
+export function outsideRange(network, feed, flux, membrane, data) {
+  const r = network.ranges, said = [];
+  if (!r) return said;
+  const short = (x) => String(Number(x.toPrecision(3)));
+  const look = (what, value, [low, high], unit, scale = 1) => {
+    const range = `${short(low / scale)} to ${short(high / scale)} ${unit}`;
+    if (value < low * (1 - 1e-9)) said.push(`${what}, ${short(value / scale)} ${unit}, is below what the network was trained on (${range}), ${short(low / value)} times less.`);
+    if (value > high * (1 + 1e-9)) said.push(`${what}, ${short(value / scale)} ${unit}, is above what the network was trained on (${range}), ${short(value / high)} times more.`);
+  };
+  if (flux != null) look("The flux", flux, r.flux_m_s, "L m⁻² h⁻¹", data.constants.LMH);
+  else {
+    const present = Object.keys(feed).filter((ion) => feed[ion] > 0);
+    look("The salt in all", 0.5 * present.reduce((sum, ion) => sum + Math.abs(data.ions[ion].z) * feed[ion], 0), r.equivalents_mol_m3, "eq/m³");
+    for (const ion of present)
+      if (r.ions_mol_m3[ion]) look(data.ions[ion].label, feed[ion], r.ions_mol_m3[ion], "mol/m³");
+      else said.push(`${data.ions[ion].label} was not in what the network was trained on.`);
+    for (const [name, [low, high, unit]] of Object.entries((membrane && r.membrane) || {}))
+      if (typeof membrane[name] === "number") look(`The membrane's ${name}`, membrane[name], [low, high], unit);
+  }
+  return said;
+}
+
+// Rejections of every present ion along a grid of fluxes, and at one flux, as Predictor.predict: the mean of the members, with
+// the half-width that held-out errors support. membrane: another membrane than the one each member was told of.
+export function predictNetwork(network, feed, fluxes, membrane, data) {
+  const { ions } = network.config, cFeed = ions.map((ion) => feed[ion] ?? 0), half = network.interval.half_width;
+  const strange = Object.keys(feed).filter((ion) => feed[ion] > 0 && !ions.includes(ion));
+  if (strange.length) return { ions: {}, warnings: [`The network does not know ${strange.map((ion) => data.ions[ion].label).join(", ")}.`], at: () => ({ ions: {}, warnings: [] }) };
+  const told = network.members.map((member) => describeMembrane(network, feed, membrane ?? member.membrane, data));
   const curves = (j) => {
-    const runs = network.members.map((member) => rollout(network, member, cFeed, j, membrane));
-    return Object.fromEntries(present.map((ion) => {
-      const i = network.config.ions.indexOf(ion);
-      const each = j.map((_, n) => runs.map((run) => 1 - run[n][i] / cFeed[i]));
-      return [ion, { rejection: each.map((r) => r.reduce((a, b) => a + b, 0) / r.length) }];
+    const runs = network.members.map((member, m) => rollout(network, member, cFeed, j, told[m]));
+    return Object.fromEntries(ions.flatMap((ion, i) => {
+      if (!(cFeed[i] > 0)) return [];
+      const rejection = j.map((_, n) => Math.min(1, runs.reduce((sum, run) => sum + 1 - run[n][i] / cFeed[i], 0) / runs.length));
+      return [[ion, { rejection, lower: rejection.map((r) => r - half), upper: rejection.map((r) => Math.min(1, r + half)) }]];
     }));
   };
-  return { ions: curves(fluxes), warnings: unknown, at: (flux) => ({ ions: curves([flux]), warnings: [] }) };
+  const at = (flux) => ({
+    warnings: outsideRange(network, feed, flux, membrane, data),
+    ions: Object.fromEntries(Object.entries(curves([flux])).map(([ion, c]) => [ion, { rejection: c.rejection[0], lower: c.lower[0], upper: c.upper[0] }])),
+  });
+  return { ions: curves(fluxes), warnings: outsideRange(network, feed, null, membrane, data), at };
 }

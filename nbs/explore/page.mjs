@@ -84,7 +84,7 @@ export async function mount(root) {
     root.textContent = `The page could not read its data (${error.message}). Open standalone.html, which holds everything in one file.`;
     return;
   }
-  const k = data.constants, LMH = k.LMH;
+  const k = data.constants, LMH = k.LMH, interval = network && `${Number((100 * network.interval.level).toPrecision(3))} % interval`;
   const measuredMax = Math.max(...data.mixtures.flatMap((m) => m.points.map((p) => p[1])));
   const fluxMax = Math.ceil(measuredMax / LMH / 10) * 10; // the axis ends where the measurements do
   const grid = Array.from({ length: POINTS }, (_, i) => ((fluxMax * LMH) / 60) * Math.expm1(Math.log1p(60) * (i / (POINTS - 1))));
@@ -206,16 +206,16 @@ export async function mount(root) {
     return element("label", { class: "toggle", "data-show": key }, box, element("span", { class: `sample ${sample}`, "aria-hidden": "true" }), label);
   };
   const toggles = element("div", { class: "toggles", role: "group", "aria-label": "What to draw" },
-    ...(network ? [check("network", "Network", "solid"), check("band", network.interval?.label ?? "Interval", "shade")] : []),
+    ...(network ? [check("network", "Network", "solid"), check("band", interval, "shade")] : []),
     check("dspmde", "DSPM-DE", network ? "dashed" : "solid"), check("measured", "Measured", "dot"));
   const notices = element("div", { class: "notices", role: "status" });
   const summary = element("p", { class: "summary", id: "ie-summary", "aria-live": "polite" });
   const body = element("tbody"), head = element("tr");
-  for (const [label, unit] of [["Ion", ""], ["Feed", "mol/m³"], ["Permeate", "mol/m³"], ["DSPM-DE", "% rejected"],
-    ...(network ? [["Network", "% rejected"], [network.interval?.label ?? "Interval", "%"]] : [])])
-    head.append(element("th", { scope: "col" }, label, ...(unit ? [element("small", {}, unit)] : [])));
+  for (const [label, unit] of [["Ion", ""], ["Feed", "mol/m³"], ["Permeate", "mol/m³"], ["DSPM-DE", "%"],
+    ...(network ? [["Network", "%"], [interval, "%"]] : [])])
+    head.append(element("th", { scope: "col", class: label === "Permeate" ? "permeate" : label === interval ? "interval" : null }, label, ...(unit ? [element("small", {}, unit)] : [])));
   const caption = element("caption");
-  const table = element("table", {}, caption, element("thead", {}, head), body);
+  const table = element("table", { class: network ? "with-network" : null }, caption, element("thead", {}, head), body);
   const facts = element("p", { class: "facts" }), source = element("p", { class: "source" }), code = element("code");
   const flash = (button, text) => { const old = button.textContent; button.textContent = text; setTimeout(() => { button.textContent = old; }, 1500); };
   const copy = async (button, text) => {
@@ -270,7 +270,7 @@ export async function mount(root) {
       if (failed || !at.converged)
         messages.push(`DSPM-DE has no certified solution at ${at.converged ? `${failed} of ${grid.length} fluxes of the curves` : "this flux"}; nothing is drawn there.`);
       if (network) {
-        predicted ??= predictNetwork(network, feed, grid, membrane, data);
+        predicted ??= predictNetwork(network, feed, grid, changedMembrane() ? membrane : null, data);
         net = predicted.at(flux);
         messages.push(...predicted.warnings, ...net.warnings);
       }
@@ -287,7 +287,7 @@ export async function mount(root) {
   const sameSalts = (a, b) => Object.keys(a).length === Object.keys(b).length && Object.keys(a).every((s) => a[s] === b[s]);
   const mixtureNow = () => data.mixtures.find((m) => sameSalts(m.salts, state.salts));
   const present = () => Object.keys(data.ions).filter((ion) => state.view?.feed[ion] > 0);
-  const valueCell = (number, text, name) => element("td", {}, element("data", { value: String(number), "data-what": name }, text));
+  const valueCell = (number, text, name) => element("td", { class: name }, element("data", { value: String(number), "data-what": name }, text));
 
   function fill() {
     const { feed, at, net, membrane } = state.view;
@@ -306,7 +306,7 @@ export async function mount(root) {
       return element("tr", { "data-ion": ion, onpointerenter: enter, onpointerleave: leave },
         element("th", { scope: "row" }, element("span", { class: "swatch", style: `--ion: ${color}`, "aria-hidden": "true" }), label), ...cells);
     }));
-    caption.textContent = `At ${Number(state.flux.toPrecision(4))} L m⁻² h⁻¹ through ${changedMembrane() ? "this membrane" : "NF270"}, permeate by DSPM-DE`;
+    caption.textContent = `Rejection at ${Number(state.flux.toPrecision(4))} L m⁻² h⁻¹ through ${changedMembrane() ? "this membrane" : "NF270"}; permeate by DSPM‑DE`;
     facts.replaceChildren();
     if (at?.converged) {
       const bars = pressure(at.flux, membrane, problem.c, at.cPerm, k) / k.bar;
