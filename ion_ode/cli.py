@@ -8,6 +8,7 @@ Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
 import json
 import os
 import sys
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,8 +26,12 @@ class OneSentence(click.Group):
 
     def invoke(self, ctx):
         try:
-            result = super().invoke(ctx)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", UserWarning)
+                result = super().invoke(ctx)
             sys.stdout.flush()
+            for note in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):
+                click.echo(f"ion-ode: note: {' '.join(note.split())}", err=True)
             return result
         except BrokenPipeError:  # the reader of a pipe has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -145,7 +145,7 @@ def test_predict_prints_an_interval_around_each_value():
     records = json.loads(invoke("predict", *NACL, "--json").stdout)
     assert len(records) == 6
     assert all(x["lower"] <= x["rejection"] <= x["upper"] <= 1 for x in records)
-    wide = json.loads(invoke("predict", *NACL, "--level", "0.99", "--json").stdout)
+    wide = json.loads(invoke("predict", *NACL, "--level", "0.95", "--json").stdout)
     assert all(w["upper"] - w["lower"] >= x["upper"] - x["lower"] for w, x in zip(wide, records, strict=True))
     assert [row[0] for row in table(r.stdout)] == ["5", "10", "20"]
 
