@@ -54,13 +54,14 @@ def check_config(cache: Path) -> tuple[list[str], set[str]]:
     css = q["format"]["html"].get("css")
     if css and not (cache / css).exists():
         bad.append(f"_quarto.yml: css {css} does not exist")
-    shown = set()
+    shown = []
     for h in hrefs([q["website"].get("sidebar"), q["website"].get("navbar")]):
         found = list(cache.glob(h)) if "://" not in h else [cache]
         if not found:
             bad.append(f"navigation: {h} does not exist")
-        shown |= {f.relative_to(cache).as_posix() for f in found}
-    return bad, shown
+        shown += [f.relative_to(cache).as_posix() for f in found]
+    bad += [f"navigation: {f} is listed twice" for f in sorted(set(shown)) if shown.count(f) > 1]
+    return bad, set(shown)
 
 
 def check_links(cell: str, page: Path, cache: Path, base: str, pages: dict, anchors: set) -> tuple[list[str], int]:
