@@ -971,6 +971,7 @@ def transport_problem(
     born: bool = True,
     temperature=T_REF,
     nodes: int | None = None,
+    eps_bulk=None,
 ) -> tuple[Transport, dict]:  # Coefficients for batch × n_flux problems; hindrance and diffusivities for later use
     "From membrane, feed and flux to the coefficients of the equations."
     batch, n_flux = flux.shape
@@ -981,7 +982,7 @@ def transport_problem(
     z = ions.z[:, None]
     T = per(temperature)
     D_bulk = ions.D_bulk[:, None] * (T / T_REF * viscosity_water(T_REF) / viscosity_water(T))
-    eps_bulk = eps_water(T)
+    eps_bulk = eps_water(T) if eps_bulk is None else per(eps_bulk)
     present = (c_feed.detach() > 0).T
     r_s = ions.r_stokes[:, None].expand(-1, batch)
     r_pore, thickness, eps_pore = per(membrane.r_pore), per(membrane.thickness), per(membrane.eps_pore)
@@ -1123,6 +1124,7 @@ def simulate(
     hindrance: str = "dechadilok_deen",  # or "bowen_mohammad"
     born: bool = True,  # Born's dielectric exclusion
     temperature=T_REF,  # $T$ [K], number or (batch,)
+    eps_bulk=None,  # Relative permittivity of the solution; None: that of water at `temperature`
     nodes: int | None = None,  # None: the continuous equations; 1: WaterTAP's two-node convention
     rtol: float = 1e-6,  # Relative accuracy of c_perm against the continuous model, down to 1e-10
     throw: bool = True,  # Raise ConvergenceError if any entry has no certified solution; False: flag it
@@ -1143,6 +1145,8 @@ def simulate(
         raise InputError(
             f"membrane is {membrane!r}, expected a Membrane such as NF270 or Membrane(r_pore, thickness, charge_density, eps_pore)"
         )
+    if eps_bulk is not None and not bool((torch.as_tensor(eps_bulk).detach() > 1).all()):
+        raise InputError(f"eps_bulk is {eps_bulk}, expected a relative permittivity above 1, such as 78.36")
     if nodes is not None and (not isinstance(nodes, int) or not 1 <= nodes <= 4096):
         raise InputError(
             f"nodes is {nodes!r}, expected None (continuous) or a whole number of intervals from 1 to 4096"
@@ -1153,7 +1157,7 @@ def simulate(
     flux_t = flux if isinstance(flux, Tensor) else np.asarray(flux)
     if flux_t.ndim == 2:
         sizes["flux"] = flux_t.shape[0]
-    others = membrane.tensors() | {"temperature": temperature}
+    others = membrane.tensors() | {"temperature": temperature} | ({} if eps_bulk is None else {"eps_bulk": eps_bulk})
     if film is not None:
         others |= (
             {"film": film.thickness} if film.k is None else film.k if isinstance(film.k, dict) else {"film": film.k}
@@ -1171,7 +1175,7 @@ def simulate(
         )
     c_feed = c_feed.expand(batch, -1)
     J = read_flux(flux, batch, c_feed.device)
-    q, aux = transport_problem(names, c_feed, J, membrane, film, activity, hindrance, born, temperature, nodes)
+    q, aux = transport_problem(names, c_feed, J, membrane, film, activity, hindrance, born, temperature, nodes, eps_bulk)
     n_flux = J.shape[1]
     with torch.no_grad():
         plain = replace(
@@ -1252,7 +1256,7 @@ def pore_profile(
     sol = simulate(feed, flux, membrane, **options)
     if sol.c_perm.shape[:2] != (1, 1):
         raise InputError(f"a profile is drawn for one feed at one flux, but {tuple(sol.c_perm.shape[:2])} arrived")
-    keep = {k: v for k, v in options.items() if k in ("film", "activity", "hindrance", "born", "temperature")}
+    keep = {k: v for k, v in options.items() if k in ("film", "activity", "hindrance", "born", "temperature", "eps_bulk")}
     with torch.no_grad():
         q, aux = transport_problem(sol.ions, sol.c_feed, sol.flux, membrane, **keep)
         u = torch.cat(

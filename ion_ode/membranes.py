@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from .core import InputError, asset, bar, LMH
-from .ions import IONS, get_ion, ion_name
+from .ions import IONS, ion_name
 
 # %% ../nbs/support/membranes.ipynb #5d69e4d2
 @dataclass(frozen=True)
