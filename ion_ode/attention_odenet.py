@@ -1,4 +1,4 @@
-"""A network that predicts how fast each ion's permeate concentration changes with flux
+"""A network that says how fast each ion's permeate concentration changes with flux
 
 Docs: https://ion-ode.github.io/ion_ode/attention_odenet.html.md"""
 
@@ -6,7 +6,7 @@ Docs: https://ion-ode.github.io/ion_ode/attention_odenet.html.md"""
 
 # %% auto #0
 __all__ = ['ENCODINGS', 'CONTEXTS', 'FieldConfig', 'ion_features', 'sinusoidal', 'Static', 'IonEncoder', 'VectorField',
-           'Unconstrained', 'Rollout', 'ODENet', 'n_parameters', 'compile_or_eager', 'Ensemble']
+           'Unconstrained', 'Rollout', 'ODENet', 'n_parameters', 'compile_or_eager', 'StackedForward']
 
 # %% ../nbs/02_attention_odenet.ipynb #8a3ce16d
 import copy
@@ -55,7 +55,7 @@ class FieldConfig:
     state: str = "ratio"  # Ions enter as h_i / h_feed,i ("ratio") or as h_i ("concentration")
     output: str = "ratio"  # The network's output times h_feed,i ("ratio") or itself ("concentration") is the rate
     flux_coordinate: str = "log"  # Rate per unit of ln(1 + J/flux_ref) ("log") or of J/flux_ref ("linear")
-    flux_ref: float = 1e-6  # Reference flux [m/s]
+    flux_ref: float = 1e-7  # Reference flux [m/s]; small, since the rejection of SO4-2 rises within 1e-7 m/s
     head: str = "flat"  # Linear layers over all tokens at once ("flat") or shared by the ions ("shared")
 
     def __post_init__(self):
@@ -260,7 +260,7 @@ class VectorField(nn.Module):
         cfg = self.config
         if cfg.flux_coordinate == "linear":
             return flux / cfg.flux_ref, torch.full_like(flux, 1 / cfg.flux_ref)
-        features = torch.cat([torch.log1p(flux / cfg.flux_ref) / 4, flux / (60 * cfg.flux_ref)], dim=-1)
+        features = torch.cat([torch.log1p(flux / cfg.flux_ref) / 6, flux / (500 * cfg.flux_ref)], dim=-1)
         return features, 1 / (cfg.flux_ref + flux)
 
     def forward(
@@ -288,7 +288,7 @@ class VectorField(nn.Module):
         scale = static.h_feed if self.config.output == "ratio" else 1.0
         return torch.where(static.mask, g * scale, 0.0), slope
 
-# %% ../nbs/02_attention_odenet.ipynb #e64c315a
+# %% ../nbs/02_attention_odenet.ipynb #2da217db
 class Unconstrained(nn.Module):
     "What an ODENet needs of a constraint, for one that is a plain callable f, h, h_feed, z, mask -> f, or absent."
 
@@ -320,10 +320,10 @@ class Rollout(NamedTuple):
     "A curve with an estimate of the integrator's error."
 
     h: Tensor  # Permeate over the total charge of the feed, (*batch, flux, ion)
-    error: Tensor  # Estimated error of h / h_feed, that is of the rejection, (*batch, ion)
+    error: Tensor  # Estimated error of h / h_feed, that is of the rejection, (*batch, ion); None if not asked for
     n_steps: int  # Steps taken
 
-
+# %% ../nbs/02_attention_odenet.ipynb #bd2514c3
 class ODENet(nn.Module):
     "Neural ODE in the water flux, from the feed at zero flux (Eq. 2.5)."
 
@@ -345,6 +345,10 @@ class ODENet(nn.Module):
         "The linear layers, first to last: what pre-training freezes is the head of this list."
         return self.field.linears
 
+    def first_layers(self, n: int = 3) -> list[str]:
+        "Names of the parameters of the first n linear layers."
+        return [f"field.linears.{i}.{p}" for i in range(n) for p in ("weight", "bias")]
+
     @property
     def z(self) -> Tensor:
         return self.field.encoder.z
@@ -357,7 +361,7 @@ class ODENet(nn.Module):
 
     def rate(self, s: Tensor, y: Tensor, static: Static, flux_max: Tensor) -> Tensor:
         "dy/ds along the curve, constraint included."
-        flux, slope = warp_flux(s.to(y.dtype), flux_max)
+        flux, slope = warp_flux(s.to(y.dtype), flux_max, self.k_warp(flux_max))
         h = self.constraint.decode(y, self.z, static.mask)
         f, per_flux = self.field(h, flux, static)
         f = self.constraint.rate(f, y, h, static.h_feed, self.z, static.mask)
@@ -369,10 +373,21 @@ class ODENet(nn.Module):
         h = self.constraint.settle(self.constraint.decode(y, self.z, mask), self.z, mask)
         return torch.where(mask, h, 0.0)
 
+    def k_warp(self, flux_max: Tensor):
+        "Warp that makes equal steps equal in the flux coordinate where that is logarithmic."
+        if self.config.flux_coordinate == "linear":
+            return K_WARP
+        return flux_max.clamp(min=1e-6 * self.config.flux_ref) / self.config.flux_ref
+
+    def position(self, flux: Tensor) -> Tensor:
+        "Where each flux lies along its curve, in [0, 1]."
+        flux = flux.to(self.z.dtype)
+        flux_max = flux.amax(-1, keepdim=True)
+        return unwarp_flux(flux, flux_max, self.k_warp(flux_max))
+
     def dense_weights(self, flux: Tensor, n_steps: int | None = None) -> Tensor:
         "Weights of the stages at each curve's own fluxes; the same for every network, so worth keeping."
-        flux = flux.to(self.z.dtype)
-        return dense_weights(unwarp_flux(flux, flux.amax(-1, keepdim=True)), n_steps or self.n_steps)
+        return dense_weights(self.position(flux), n_steps or self.n_steps)
 
     def forward(
         self,
@@ -402,21 +417,23 @@ class ODENet(nn.Module):
         return torch.where(static.mask, e / present, 0.0)
 
     def rollout(self, c_feed, flux, membrane=None, *, mask=None, tol=1e-3, max_steps=64) -> Rollout:
-        "As solve, doubling the steps until the error estimate is below `tol`; warns where it is not."
-        n = self.n_steps
+        "As forward, doubling the steps until that changes no rejection by more than `tol`; warns where it still does."
+        answer = self.solve(c_feed, flux, membrane, mask=mask, error=False)
+        h_feed = self.field.encoder.prepare(c_feed, membrane, mask).h_feed
         while True:
-            answer = self.solve(c_feed, flux, membrane, mask=mask, n_steps=n)
-            worst = answer.error.max().item()
+            finer = self.solve(c_feed, flux, membrane, mask=mask, n_steps=2 * answer.n_steps, error=False)
+            change = (finer.h - answer.h).abs().amax(-2) / torch.where(h_feed > 0, h_feed, 1.0)
+            answer = finer._replace(error=change)
+            worst = change.max().item()
             if worst <= tol:
                 return answer
-            if 2 * n > max_steps:
+            if not 2 * answer.n_steps <= max_steps:
                 warnings.warn(
-                    f"estimated error of the rejection {worst:.2g} with {n} steps, above {tol:.2g}; "
-                    "raise max_steps or use predict_reference",
+                    f"the rejection still changes by {worst:.2g} from {answer.n_steps // 2} to {answer.n_steps} steps, "
+                    f"more than {tol:.2g}; raise max_steps or use predict_reference",
                     stacklevel=2,
                 )
                 return answer
-            n *= 2
 
     def _scale(self, y0: Tensor, static: Static) -> Tensor:
         same = y0.shape == static.h_feed.shape
@@ -427,11 +444,10 @@ class ODENet(nn.Module):
     ) -> Tensor:
         "As forward, by torchdiffeq at a tight tolerance: the reference."
         static, y0, flux_max = self.start(c_feed, flux, membrane, mask)
-        flux = flux.to(self.z.dtype)
         y = solve_reference(
             lambda s, y: self.rate(s, y, static, flux_max),
             y0,
-            unwarp_flux(flux, flux_max),
+            self.position(flux),
             rtol=rtol,
             atol=atol,
             scale=self._scale(y0, static),
@@ -443,9 +459,8 @@ class ODENet(nn.Module):
     def predict_adaptive(self, c_feed, flux, membrane=None, *, mask=None, rtol=1e-6, atol=1e-8) -> Tensor:
         "As forward, with error control per sample."
         static, y0, flux_max = self.start(c_feed, flux, membrane, mask)
-        flux = flux.to(self.z.dtype)
         field = lambda s, y: self.rate(s, y, static, flux_max)
-        s = unwarp_flux(flux, flux_max)
+        s = self.position(flux)
         return self.finish(tsit5_adaptive(field, y0, s, rtol=rtol, atol=atol, scale=self._scale(y0, static)).y, static)
 
     def attention_map(self, c_feed, flux, membrane=None, *, mask=None) -> Tensor:
@@ -463,7 +478,7 @@ def n_parameters(model: nn.Module) -> int:
     "Trainable numbers of a model."
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
-# %% ../nbs/02_attention_odenet.ipynb #d925aeba
+# %% ../nbs/02_attention_odenet.ipynb #aaee0053
 class _Method(nn.Module):
     "Lets functional_call reach a method of a module."
 
@@ -494,28 +509,19 @@ def compile_or_eager(function, **options):
     return run
 
 
-class Ensemble:
-    "Networks of one shape side by side: every parameter gets a leading axis, and one pass serves all."
+class StackedForward:
+    "Forward of many networks of one shape at once; their stacked weights are arguments, so it holds no state."
 
     def __init__(
         self,
-        models,  # Networks of one shape; seeds, folds and hard or soft constraints may differ
-        compiled: bool = False,  # Compile the Tsitouras step (ODENet alone); the first call then takes a minute
+        model: nn.Module,  # Any of them: an ODENet or a rival
+        compiled: bool = False,  # Compile the Tsitouras step of an ODENet; the first call then takes a minute
     ):
-        self.models = list(models)
-        params, buffers = stack_module_state(self.models)
-        self.params = {n: nn.Parameter(p.detach().clone()) for n, p in params.items()}
-        self.buffers = {n: b.detach().clone() for n, b in buffers.items()}
-        self.base = _Method(copy.deepcopy(self.models[0]).to("meta"))
-        self.n_steps = getattr(self.models[0], "n_steps", None)
-        self._steps = isinstance(self.models[0], ODENet)
-        dims = (0, 0, None, 0, 0, None, 0, 0)
-        step = vmap(self._step, in_dims=dims)
-        self._vstep = compile_or_eager(step, fullgraph=True, dynamic=False) if compiled else step
-
-    def parameters(self) -> list[Tensor]:
-        "Stacked parameters, (member, ...), for an optimiser."
-        return list(self.params.values())
+        self.base = _Method(copy.deepcopy(model).to("meta"))
+        self.n_steps = getattr(model, "n_steps", None)
+        self.is_ode = isinstance(model, ODENet)
+        step = vmap(self._step, in_dims=(0, 0, None, 0, 0, None, 0, 0))
+        self.step = compile_or_eager(step, fullgraph=True, dynamic=False) if compiled else step
 
     def _call(self, params, buffers, name, *args, **kwargs):
         state = {f"model.{n}": v for n, v in (params | buffers).items()}
@@ -527,6 +533,8 @@ class Ensemble:
 
     def __call__(
         self,
+        params: dict[str, Tensor],  # From torch.func.stack_module_state, each (member, ...)
+        buffers: dict[str, Tensor],  # The same
         c_feed: Tensor,  # (batch, ion) for all members, or (member, batch, ion)
         flux: Tensor,  # (batch, flux) or (member, batch, flux)
         membrane: Tensor | None = None,  # (batch, feature) or (member, batch, feature)
@@ -536,33 +544,25 @@ class Ensemble:
         weights: Tensor | None = None,  # dense_weights, if kept, shaped like flux
     ) -> Tensor:  # (member, batch, flux, ion)
         "Permeate of every member."
-        dim = lambda x, unbatched: 0 if x is not None and x.dim() > unbatched else None
         given = (c_feed, flux, membrane, mask)
-        dims = (0, 0, *(dim(x, 2) for x in given))
-        if not self._steps:
+        dims = (0, 0, *(0 if x is not None and x.dim() > 2 else None for x in given))
+        if not self.is_ode:
             run = lambda p, b, c, j, m, k: self._call(p, b, "forward", c, j, m, mask=k)
-            return vmap(run, in_dims=dims)(self.params, self.buffers, *given)
+            return vmap(run, in_dims=dims)(params, buffers, *given)
         n = n_steps or self.n_steps
         start = lambda p, b, *a: self._call(p, b, "start", *a)
-        static, y, flux_max = vmap(start, in_dims=dims)(self.params, self.buffers, *given)
+        static, y, flux_max = vmap(start, in_dims=dims)(params, buffers, *given)
         static = tuple(static)
         rate = lambda p, b, s, y, st, jm: self._call(p, b, "rate", s, y, Static(*st), jm)
         zero = torch.zeros((), dtype=y.dtype, device=y.device)
-        k = vmap(rate, in_dims=(0, 0, None, 0, 0, 0))(self.params, self.buffers, zero, y, static, flux_max)
+        k = vmap(rate, in_dims=(0, 0, None, 0, 0, 0))(params, buffers, zero, y, static, flux_max)
         h, y0, stages = zero + 1 / n, y, []
         for i in range(n):
-            y, K = self._vstep(self.params, self.buffers, h * i, y, k, h, static, flux_max)
+            y, K = self.step(params, buffers, h * i, y, k, h, static, flux_max)
             k = K[..., -1, :]
             stages.append(K)
         if weights is None:
-            jm = flux.to(y.dtype).amax(-1, keepdim=True)
-            weights = dense_weights(unwarp_flux(flux.to(y.dtype), jm), n)
+            weights = dense_weights(self.base.model.position(flux), n)
         y = y0.unsqueeze(-2) + weights @ torch.cat(stages, dim=-2)
         finish = lambda p, b, y, st: self._call(p, b, "finish", y, Static(*st))
-        return vmap(finish, in_dims=(0, 0, 0, 0))(self.params, self.buffers, y, static)
-
-    def unstack(self) -> list[nn.Module]:
-        "The networks, with the members' present parameters."
-        for i, model in enumerate(self.models):
-            model.load_state_dict({n: p.detach()[i] for n, p in self.params.items()}, strict=False)
-        return self.models
+        return vmap(finish, in_dims=(0, 0, 0, 0))(params, buffers, y, static)

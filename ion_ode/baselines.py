@@ -24,6 +24,10 @@ class Rival(nn.Module):
     def z(self) -> Tensor:
         return self.encoder.z
 
+    def first_layers(self, n: int = 3) -> list[str]:
+        "Names of the parameters of the first n layers."
+        return [f"linears.{i}.{p}" for i in range(n) for p in ("weight", "bias")]
+
     def increment(self, tokens: Tensor, u: Tensor, static) -> Tensor:
         "Raw output for every flux, (*batch, flux, ion); tokens are (*batch, ion, token), u is ln(1 + J / J_ref)."
         raise NotImplementedError
@@ -72,8 +76,8 @@ class FullyConnected(Rival):
     def increment(self, tokens, u, static):
         u = u.unsqueeze(-1)
         seen = torch.cat([tokens.flatten(-2), static.context], dim=-1).unsqueeze(-2)
-        ratio = torch.expm1(u) / 60
-        x = torch.cat([seen.expand(*u.shape[:-1], -1), u / 4, ratio], dim=-1)
+        ratio = torch.expm1(u) / 500
+        x = torch.cat([seen.expand(*u.shape[:-1], -1), u / 6, ratio], dim=-1)
         for layer in self.linears[:-1]:
             x = torch.tanh(layer(x))
         return self.linears[-1](x)

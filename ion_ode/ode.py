@@ -19,7 +19,7 @@ from torchdiffeq import odeint
 from torchdiffeq._impl.odeint import SOLVERS
 from torchdiffeq._impl.rk_common import RKAdaptiveStepsizeODESolver, _ButcherTableau
 
-from .core import ConvergenceError, InputError
+from .core import ConvergenceError
 
 # %% ../nbs/support/ode.ipynb #a770f1bc
 # Tsitouras (2011), 10.1016/j.camwa.2011.06.002, as tabulated by OrdinaryDiffEq.jl and diffrax
@@ -129,23 +129,28 @@ def error_estimate(
 K_WARP = 60.0  # Strength of the logarithmic flux coordinate
 
 
+def _log1p(k):
+    return torch.log1p(k) if isinstance(k, Tensor) else math.log1p(k)
+
+
 def warp_flux(
     s: Tensor,  # Position along the curve, in [0, 1]
     flux_max: Tensor,  # $J_\mathrm{max}$ of the sample [m/s]
-    k_warp: float = K_WARP,  # $k$
+    k_warp: float | Tensor = K_WARP,  # $k$, one for all or one a sample
 ) -> tuple[Tensor, Tensor]:  # $J_v$ and $\mathrm{d}J_v/\mathrm{d}s$ [m/s]
     "Flux at a position along the curve, and its slope (Eq. O.3)."
-    rate = math.log1p(k_warp)
+    rate = _log1p(k_warp)
     return flux_max * torch.expm1(rate * s) / k_warp, flux_max * rate / k_warp * torch.exp(rate * s)
 
 
 def unwarp_flux(
     flux: Tensor,  # $J_v$ [m/s]
     flux_max: Tensor,  # $J_\mathrm{max}$ of the sample [m/s]
-    k_warp: float = K_WARP,  # $k$
+    k_warp: float | Tensor = K_WARP,  # $k$, one for all or one a sample
 ) -> Tensor:  # Position along the curve, in [0, 1]
     "Position along the curve of a flux (Eq. O.3, inverted)."
-    return torch.log1p(k_warp * flux / flux_max.clamp(min=torch.finfo(flux.dtype).tiny)) / math.log1p(k_warp)
+    tiny = torch.finfo(flux.dtype).tiny
+    return torch.log1p(k_warp * (flux / flux_max.clamp(min=tiny))) / _log1p(k_warp)
 
 # %% ../nbs/support/ode.ipynb #b8be4567
 _f64 = lambda x: torch.tensor(x, dtype=torch.float64)
