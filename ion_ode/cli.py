@@ -1,4 +1,4 @@
-"""The command line: ion-ode simulate | predict | fit | check | generate | reproduce
+"""The command line: ion-ode simulate | predict | fit | check | generate | screen | reproduce
 
 Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
 
@@ -246,6 +246,9 @@ SCREEN_FEEDS = 20
 def _show(frame, sink):
     "The table a person reads: for each feed, a row a flux and a column an ion, rejection in percent."
     flux, interval = "flux_L_m2_h", "lower" in frame
+    if flux not in frame:
+        click.echo(frame.to_string(index=False, na_rep="", float_format=lambda v: f"{v:.3g}"))
+        return
     for sample, g in frame.groupby("sample", sort=False):
         sink.shown += 1
         if sink.shown > SCREEN_FEEDS:
@@ -506,6 +509,31 @@ def fit(file, free, start, film_thickness, units, balance, starts, seed, interva
             "provenance": provenance(seed, file=Path(file).name, data=digest(Path(file).read_bytes())),
         }
         atomic_write(out, json.dumps(record, indent=1, default=str) + "\n")
+
+
+@main.command()
+@click.argument("recipes", type=click.Path(exists=True, dir_okay=False))
+@click.option("--training", type=click.Path(exists=True), metavar="FILE|FOLDER", help="Your own results to train on, or a folder of Prequalifier.save; default: the shipped table.")
+@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True, help="Coverage of the intervals.")
+@click.option("--target-permeance", type=float, metavar="A", help="Wanted permeance [L m⁻² h⁻¹ bar⁻¹].")
+@click.option("--target-rejection", type=float, metavar="R", help="Wanted rejection, a fraction.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@output_options
+def screen(recipes, training, level, target_permeance, target_rejection, seed, out, as_json, force):
+    """Rank recipes of new membranes by what their monomers promise, with intervals.
+
+    Refuses a recipe that is too far from anything measured. Needs the extra [screen].
+
+    \b
+    Examples:
+      ion-ode screen recipes.csv
+      ion-ode screen recipes.csv --target-permeance 10 --target-rejection 0.95 --out ranked.csv
+    """
+    from ion_ode.prequalify.screen import screen_recipes
+
+    with Sink(out, as_json, force) as sink:
+        targets = {"target_permeance": target_permeance, "target_rejection": target_rejection}
+        sink.write(screen_recipes(recipes, training=training, level=level, seed=seed, **targets))
 
 
 def _pairs(units) -> dict[str, str]:

@@ -281,6 +281,80 @@ def test_reproduce_refuses_a_file_as_folder(folder):
     assert r.exit_code == 2 and (folder / "results").read_text() == "precious"
 
 
+# ---- the other commands
+
+LAB = "ion,flux [LMH],feed [mM],rejection [%],kind\n" + "".join(f"Na+,{f},20,{r},intrinsic\n" for f, r in ((5, 35), (10, 52), (20, 73), (40, 86)))
+
+
+def test_check_says_what_is_in_a_file(folder):
+    (folder / "d.csv").write_text(LAB)
+    r = invoke("check", "d.csv")
+    assert r.exit_code == 0 and "4 values" in r.stdout
+    assert (folder / "d.csv").read_text() == LAB and (folder / "d.clean.csv").exists()
+    verdict = json.loads(invoke("check", "d.csv", "--no-write", "--json").stdout)
+    assert verdict["ok"] and verdict["clean"] is None
+
+
+def test_check_lists_every_problem_and_exits_with_2(folder):
+    (folder / "d.csv").write_text(LAB.replace("35,", "135,").replace("Na+,40", "Xx,40"))
+    r = invoke("check", "d.csv")
+    assert r.exit_code == 2 and "135" in r.stdout and "Xx" in r.stdout
+    assert len(json.loads(invoke("check", "d.csv", "--json").stdout)["problems"]) == 2
+    assert [p.name for p in folder.iterdir()] == ["d.csv"]
+
+
+def test_fit_recovers_what_made_the_data(folder):
+    from ion_ode import NF270
+
+    flux = np.array([5, 10, 20, 40])
+    sol = simulate({"Na+": 20.0, "Cl-": 20.0}, flux * LMH, membrane=NF270)
+    rows = [f"Na+,{f},20,{100 * float(r)!r},intrinsic\n" for f, r in zip(flux, sol.rejection[0, :, 0], strict=True)]
+    (folder / "d.csv").write_text("ion,flux [LMH],feed [mM],rejection [%],kind\n" + "".join(rows))
+    args = ["fit", "d.csv", "--balance", "Cl-", "--free", "r_pore", "--starts", "2", "--intervals", "none", "--out", "fit.json"]
+    r = invoke(*args)
+    assert r.exit_code == 0, r.stderr
+    found = json.loads((folder / "fit.json").read_text())
+    assert_allclose(found["estimates"][0]["estimate"], 0.5e-9, rtol=1e-3)
+    assert found["n_values"] == 4 and found["provenance"]["seed"] == 0
+    again = invoke(*args)
+    assert again.exit_code == 2 and "--force" in again.stderr
+
+
+def test_generate_resumes_and_refuses_to_mix(folder):
+    args = ["generate", "set", "--curves", "16", "--fluxes", "4", "--seed", "1"]
+    assert invoke(*args).exit_code == 0
+    first = {p.name: p.read_bytes() for p in (folder / "set").iterdir()}
+    assert invoke(*args).exit_code == 0
+    assert {p.name: p.read_bytes() for p in (folder / "set").iterdir()} == first
+    other = invoke(*args[:-1], "2")
+    assert other.exit_code == 2 and {p.name: p.read_bytes() for p in (folder / "set").iterdir()} == first
+
+
+OTHER = {
+    "check: no file": (["check", "no.csv"], {}, "no.csv"),
+    "check: bad unit option": (["check", "d.csv", "--unit", "flux"], {"d.csv": LAB}, "NAME=UNIT"),
+    "fit: broken file": (["fit", "d.csv"], {"d.csv": "a,b\n1,2\n"}, "d.csv"),
+    "fit: unknown parameter": (["fit", "d.csv", "--balance", "Cl-", "--free", "r_por"], {"d.csv": LAB}, "r_por"),
+    "fit: out is not json": (["fit", "d.csv", "--out", "x.csv"], {"d.csv": LAB}, ".json"),
+    "generate: no curves": (["generate", "set", "--curves", "0", "--seed", "1"], {}, "--curves"),
+    "generate: folder is a file": (["generate", "d.csv", "--curves", "5", "--seed", "1"], {"d.csv": LAB}, "d.csv"),
+    "screen: no structure": (["screen", "d.csv"], {"d.csv": "name,salt\na,NaCl\n"}, "amine_1_smiles"),
+    "screen: out exists": (["screen", "d.csv", "--out", "o.csv"], {"d.csv": "name,salt\na,NaCl\n", "o.csv": "x"}, "--force"),
+    "reproduce: unknown profile": (["reproduce", "--profile", "huge"], {}, "huge"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_one_sentence_in_the_other_commands(folder, name):
+    args, files, words = OTHER[name]
+    for f, content in files.items():
+        (folder / f).write_text(content)
+    r = invoke(*args)
+    assert r.exit_code == 2, r.output
+    assert r.stdout == "" and words in r.stderr and r.stderr.startswith("ion-ode: ") and len(r.stderr.strip().splitlines()) == 1
+    assert {p.name: p.read_text() for p in folder.iterdir()} == files
+
+
 # ---- the same through a real process
 
 
