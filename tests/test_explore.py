@@ -27,6 +27,7 @@ from ion_ode.dspmde import hindrance_dechadilok_deen, simulate
 from ion_ode.membranes import NF270, ChargeBinding, Freundlich, Membrane
 from ion_ode.simulated import SLOTS, membrane_from_parameters, parameter_names, sample_membranes
 from ion_ode.training import Predictor, TrainConfig, build, describe, load_model, n_told, trained_ranges
+from ion_ode.uncertainty import conformal_quantile
 
 ROOT = Path(__file__).parents[1]
 NBS, PAGE, HERE = ROOT / "nbs", ROOT / "nbs" / "explore", Path(__file__).parent / "explore"
@@ -245,13 +246,13 @@ def random_predictor(family: str, told: str) -> Predictor:
     ensemble = build(config, [0, 1, 2])
     with torch.no_grad():
         last = f"field.linears.{network.depth - 1}.bias"
-        ensemble.params[last].add_(torch.tensor([-0.2, -0.2, -0.2, -0.5, -0.5, -0.3, -0.9, 0.3, -0.2]))
+        ensemble.params[last].add_(torch.tensor([-0.08, -0.08, -0.06, -0.2, -0.2, -0.1, -0.3, 0.1, -0.08]))
     membranes = sample_membranes(3, 1, family=family).tensors()
     column = lambda n: membranes.get(n, membranes.get(f"{n}.base"))
     rename = {"charge_shift ": "charge_density.shift.", "ln_partition ": "ln_partition."}
     long = lambda n: next((n.replace(a, b) for a, b in rename.items() if n.startswith(a)), n)
     parameters = torch.stack([column(long(n)) for n in parameter_names(family, SLOTS)], -1)
-    seen = torch.tensor([[20.0, 0, 0, 9, 0, 38, 0, 0, 0], [2.0, 0, 0, 1, 0, 0, 2, 0, 0]], dtype=torch.float64)
+    seen = torch.tensor([[20.0, 0, 0, 9, 0, 38, 0, 0, 0], [2.0, 0, 0, 1, 0, 2, 1, 0, 0]], dtype=torch.float64)
     card = {
         "name": "random",
         "errors": np.linspace(0, 0.2, 40).tolist(),
@@ -495,9 +496,14 @@ def test_sliders_move_the_values(browser, site, tmp_path, data):
     open_page(browser, site[1])
     salts, flux = {"NaCl": 10.0, "MgCl2": 5.0, "Na2SO4": 2.0}, 50.0
 
+    predictor = load_model("nf270") if data["network"] else None
+
     def check():
         settle(browser)
         feed = feed_of(salts, data)
+        if predictor:
+            net, shown = predict_in_double(predictor, feed, [flux * LMH], None), values(browser, "network")
+            assert_allclose([1 - shown[n] for n in feed], [1 - net[n][0] for n in feed], rtol=1e-6, atol=1e-9)
         wanted = simulate(feed, flux * LMH, rtol=1e-10)
         found = values(browser, "dspmde")
         assert set(found) == set(feed)
@@ -532,6 +538,48 @@ def test_sliders_move_the_values(browser, site, tmp_path, data):
     assert "flux=30" in address
     open_page(browser, address)
     check()
+
+
+@needs_browser
+def test_network_on_the_page(browser, tmp_path, data):
+    """A model's weights in the page: its values, interval and band, and the warning once a slider leaves the range."""
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    predictor = random_predictor("dspmde+", "entry")
+    files = {
+        "data.json": explore_data.compact(explore_data.data(network=True)),
+        "network.json": explore_data.compact(explore_data.predictor_json(predictor)),
+    }
+    page = tmp_path / "page.html"
+    page.write_text(explore_data.standalone(files), encoding="utf-8")
+    open_page(browser, page.as_uri() + "#NaCl=12&MgCl2=4&flux=60")
+    feed, half = feed_of({"NaCl": 12, "MgCl2": 4}, data), conformal_quantile(predictor.card["errors"], 0.9)
+
+    def check(flux, membrane=None):
+        settle(browser)
+        wanted, found = predict_in_double(predictor, feed, [flux * LMH], membrane), values(browser, "network")
+        assert set(found) == set(feed)
+        assert_allclose([1 - found[n] for n in feed], [1 - wanted[n][0] for n in feed], rtol=1e-6)
+        ends = browser.execute_script(
+            "return Object.fromEntries([...document.querySelectorAll('tr[data-ion]')].map(r => [r.dataset.ion, r.querySelector('[data-what=interval]').value]))"
+        )
+        for ion, r in found.items():
+            assert_allclose([float(x) for x in ends[ion].split()], [r - half, min(1, r + half)], rtol=1e-6)
+        return browser.find_element(By.CSS_SELECTOR, ".notices").text
+
+    assert check(60) == ""
+    assert len(browser.find_elements(By.CSS_SELECTOR, "svg .band")) == len(feed)
+    assert len(browser.find_elements(By.CSS_SELECTOR, "svg .line.dashed")) == len(feed)  # DSPM-DE beside it
+    browser.find_element(By.ID, "flux").send_keys(Keys.END)
+    assert "flux" in check(210).lower()
+    browser.find_element(By.CSS_SELECTOR, "#ion-explore details summary").click()
+    browser.find_element(By.ID, "membrane-eps_pore").send_keys(Keys.HOME)
+    check(210, NF270.with_(eps_pore=34.0))
+    browser.find_element(By.CSS_SELECTOR, "[data-show=band] input").click()
+    assert browser.find_elements(By.CSS_SELECTOR, "svg .band") == []
+    screenshot(browser, "network.png", tmp_path)
+    assert errors(browser) == []
 
 
 @needs_browser

@@ -122,7 +122,7 @@ function makeConstraint({ name, strength = 1, by = "state" }) {
           return Float64Array.from([...e.map(Math.log), Math.log(0.5 * e.reduce((a, b) => a + b, 0))]);
         },
         decode: (y, z) => {
-          const p = shares(y, z), charge = Math.exp(y[z.length]);
+          const p = shares(y, z), charge = Math.exp(Math.min(y[z.length], 6));
           return p.map((x, i) => (charge * x) / Math.abs(z[i]));
         },
         settle: (h) => h,
@@ -185,7 +185,7 @@ function field(network, member, s, h, flux) {
     });
   }
   const log = config.flux_coordinate === "log";
-  const features = log ? [Math.log1p(flux / config.flux_ref) / 4, flux / (60 * config.flux_ref)] : [flux / config.flux_ref];
+  const features = log ? [Math.log1p(flux / config.flux_ref) / 6, flux / (500 * config.flux_ref)] : [flux / config.flux_ref];
   const slope = log ? 1 / (config.flux_ref + flux) : 1 / config.flux_ref;
   const through = (x) => {
     for (let layer = 0; layer < config.depth; layer++) {
@@ -275,9 +275,11 @@ export function outsideRange(network, feed, flux, membrane, data) {
   if (!r) return said;
   const short = (x) => String(Number(x.toPrecision(3)));
   const look = (what, value, [low, high], unit, scale = 1) => {
-    const range = `${short(low / scale)} to ${short(high / scale)} ${unit}`;
-    if (value < low * (1 - 1e-9)) said.push(`${what}, ${short(value / scale)} ${unit}, is below what the network was trained on (${range}), ${short(low / value)} times less.`);
-    if (value > high * (1 + 1e-9)) said.push(`${what}, ${short(value / scale)} ${unit}, is above what the network was trained on (${range}), ${short(value / high)} times more.`);
+    const end = value < low * (1 - 1e-9) ? low : value > high * (1 + 1e-9) ? high : null;
+    if (end === null || (value >= low && value <= high)) return;
+    const factor = Math.max(value / end, end / value), by = factor > 0 && Number.isFinite(factor) ? ` by a factor of ${short(factor)}` : "";
+    said.push(`${what}, ${short(value / scale)} ${unit}, is ${end === low ? "below" : "above"} what the network was trained on `
+      + `(${short(low / scale)} to ${short(high / scale)} ${unit})${by}; its interval does not hold there.`);
   };
   if (flux != null) look("The flux", flux, r.flux_m_s, "L m⁻² h⁻¹", data.constants.LMH);
   else {
@@ -285,9 +287,12 @@ export function outsideRange(network, feed, flux, membrane, data) {
     look("The salt in all", 0.5 * present.reduce((sum, ion) => sum + Math.abs(data.ions[ion].z) * feed[ion], 0), r.equivalents_mol_m3, "eq/m³");
     for (const ion of present)
       if (r.ions_mol_m3[ion]) look(data.ions[ion].label, feed[ion], r.ions_mol_m3[ion], "mol/m³");
-      else said.push(`${data.ions[ion].label} was not in what the network was trained on.`);
-    for (const [name, [low, high, unit]] of Object.entries((membrane && r.membrane) || {}))
-      if (typeof membrane[name] === "number") look(`The membrane's ${name}`, membrane[name], [low, high], unit);
+      else said.push(`${data.ions[ion].label} was not in what the network was trained on; its interval does not hold there.`);
+    const words = { r_pore: ["pore radius", "nm", 1e-9], thickness: ["thickness", "µm", 1e-6], charge_density: ["fixed charge", "mol/m³", 1], eps_pore: ["permittivity", "", 1] };
+    for (const [name, [low, high, unit]] of Object.entries((membrane && r.membrane) || {})) {
+      const [label, shown, scale] = words[name] ?? [name, unit, 1];
+      if (typeof membrane[name] === "number") look(`The membrane's ${label}`, membrane[name], [low, high], shown, scale);
+    }
   }
   return said;
 }
@@ -296,8 +301,10 @@ export function outsideRange(network, feed, flux, membrane, data) {
 // the half-width that held-out errors support. membrane: another membrane than the one each member was told of.
 export function predictNetwork(network, feed, fluxes, membrane, data) {
   const { ions } = network.config, cFeed = ions.map((ion) => feed[ion] ?? 0), half = network.interval.half_width;
+  const silent = (...warnings) => ({ ions: {}, warnings, at: () => ({ ions: {}, warnings: [] }) });
+  if (membrane && network.told === "nothing") return silent("The network knows NF270 alone; for another membrane the page shows the pore model.");
   const strange = Object.keys(feed).filter((ion) => feed[ion] > 0 && !ions.includes(ion));
-  if (strange.length) return { ions: {}, warnings: [`The network does not know ${strange.map((ion) => data.ions[ion].label).join(", ")}.`], at: () => ({ ions: {}, warnings: [] }) };
+  if (strange.length) return silent(`The network does not know ${strange.map((ion) => data.ions[ion].label).join(", ")}.`);
   const told = network.members.map((member) => describeMembrane(network, feed, membrane ?? member.membrane, data));
   const curves = (j) => {
     const runs = network.members.map((member, m) => rollout(network, member, cFeed, j, told[m]));
