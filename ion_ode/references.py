@@ -2,6 +2,8 @@
 
 Docs: https://ion-ode.github.io/ion_ode/references.html.md"""
 
+import re
+
 import pandas as pd
 
 from ion_ode import __version__
@@ -40,8 +42,13 @@ def references() -> pd.DataFrame:  # key (index), citation, link, used_for, kind
 
 
 def _bibtex(row) -> str:
-    kind = "misc" if row.arxiv else "article"
-    where = {"eprint": row.arxiv, "archivePrefix": "arXiv"} if row.arxiv else {"journal": row.venue, "doi": row.doi}
+    journal = re.fullmatch(r"(.+) (\d+) (\w+)", row.venue)  # name, volume, first page
+    if row.arxiv:
+        kind, where = "misc", {"eprint": row.arxiv, "archivePrefix": "arXiv"}
+    elif journal:
+        kind, where = "article", {"journal": journal[1], "volume": journal[2], "pages": journal[3], "doi": row.doi}
+    else:
+        kind, where = "book", {"publisher": row.venue, "doi": row.doi}
     fields = {"author": row.authors, "title": f"{{{row.title}}}", "year": row.year} | where
     return f"@{kind}{{{row.key},\n" + "".join(f"  {k} = {{{v}}},\n" for k, v in fields.items()) + "}"
 
