@@ -414,7 +414,7 @@ def solve_film(
     T = torch.as_tensor(temperature, dtype=torch.float64).expand(len(c_feed))
     wall, perm = c_feed.double().clone(), torch.zeros_like(c_feed, dtype=torch.float64)
     active = torch.arange(len(c_feed))
-    for _ in range(max_iter):
+    for k in range(max_iter):
         perm[active] = permeate(wall[active], active).double()
         bulk = _through_film(wall[active], perm[active], flux[active], ions, thickness, T[active], steps, -1)
         want, present = c_feed[active].double(), c_feed[active] > 0
@@ -422,7 +422,9 @@ def solve_film(
         off = (ratio - 1).abs().amax(-1) > rtol
         if not off.any():
             return perm, wall
-        new = wall[active] * ratio.clamp(0.2, 5.0)
+        new = wall[active] * ratio.clamp(0.2, 5.0) ** (
+            1.0 if k < 8 else 0.5 if k < 30 else 0.2
+        )  # damped where it circles
         positive, negative = (
             (new * z.clamp(min=0)).sum(-1, keepdim=True),
             (new * (-z).clamp(min=0)).sum(-1, keepdim=True),
