@@ -44,14 +44,14 @@ export function loadNetwork(json) {
   };
 }
 
-// y = W x (+ b), W row-major (out, in)
-function linear(tensors, name, x) {
+// y = W x (+ b), W row-major (out, in), read from and written to the given places
+function linear(tensors, name, x, y = null, xAt = 0, yAt = 0) {
   const { shape: [rows, columns], data } = tensors[`${name}.weight`], bias = tensors[`${name}.bias`]?.data;
-  const y = new Float64Array(rows);
+  y ??= new Float64Array(rows);
   for (let r = 0, at = 0; r < rows; r++) {
     let sum = bias ? bias[r] : 0;
-    for (let c = 0; c < columns; c++) sum += data[at++] * x[c];
-    y[r] = sum;
+    for (let c = 0; c < columns; c++) sum += data[at++] * x[xAt + c];
+    y[yAt + r] = sum;
   }
   return y;
 }
@@ -159,58 +159,87 @@ function prepareNetwork(network, member, cFeed, membrane) {
   return { index, z, scale, hFeed, tokens, context, constraint: makeConstraint(member.constraint) };
 }
 
+// Room to compute in, made once for a curve.
+function workspace({ config }, s) {
+  const n = s.z.length, token = config.heads * config.d_k, room = (size) => new Float64Array(size);
+  const flat = config.head === "flat", wide = (flat ? config.ions.length : 2) * token;
+  const input = room(wide + (config.flux_coordinate === "log" ? 2 : 1) + s.context.length);
+  input.set(s.context, input.length - s.context.length);
+  return { n, token, flat, wide, input, tokens: room(n * token), attended: room(n * token), q: room(n * token), k: room(n * token),
+    v: room(n * token), state: room(3), weights: room(n), hidden: [room(config.width), room(config.width)], out: room(flat ? config.ions.length : 1) };
+}
+
 // Rate of every present ion per unit of the flux coordinate, before the constraint, and the slope of that coordinate.
-function field(network, member, s, h, flux) {
-  const { config } = network, T = member.tensors, e = "field.encoder.", n = h.length;
-  const token = config.heads * config.d_k;
-  let tokens = s.tokens.map((fixed, i) => {
+function field(network, member, s, w, h, flux) {
+  const { config } = network, T = member.tensors, e = "field.encoder.", { n, token } = w;
+  for (let i = 0; i < n; i++) {
     const r = h[i] / s.hFeed[i];
-    const state = config.state === "concentration" ? [h[i]] : [r, Math.asinh(50 * r) / 5, 2 * Math.abs(s.z[i]) * h[i]];
-    return add(fixed, linear(T, `${e}state`, state));
-  });
+    if (config.state === "concentration") w.state[0] = h[i];
+    else { w.state[0] = r; w.state[1] = Math.asinh(50 * r) / 5; w.state[2] = 2 * Math.abs(s.z[i]) * h[i]; }
+    linear(T, `${e}state`, w.state, w.tokens, 0, i * token);
+    for (let c = 0; c < token; c++) w.tokens[i * token + c] += s.tokens[i][c];
+  }
+  let tokens = w.tokens;
   if (config.attention) {
-    const [q, k, v] = ["query", "key", "value"].map((part) => tokens.map((t) => linear(T, e + part, t)));
-    tokens = tokens.map((t, i) => {
-      const out = config.residual ? t.slice() : new Float64Array(token);
-      for (let head = 0; head < config.heads; head++) {
-        const from = head * config.d_k, to = from + config.d_k;
-        const logits = k.map((kj) => {
+    for (let i = 0; i < n; i++) {
+      linear(T, `${e}query`, tokens, w.q, i * token, i * token);
+      linear(T, `${e}key`, tokens, w.k, i * token, i * token);
+      linear(T, `${e}value`, tokens, w.v, i * token, i * token);
+    }
+    if (config.residual) w.attended.set(tokens); else w.attended.fill(0);
+    const root = Math.sqrt(config.d_k);
+    for (let i = 0; i < n; i++)
+      for (let from = 0; from < token; from += config.d_k) {
+        let top = -Infinity, sum = 0;
+        for (let j = 0; j < n; j++) {
           let dot = 0;
-          for (let c = from; c < to; c++) dot += q[i][c] * kj[c];
-          return dot / Math.sqrt(config.d_k);
-        });
-        softmax(logits).forEach((w, j) => { for (let c = from; c < to; c++) out[c] += w * v[j][c]; });
+          for (let c = from; c < from + config.d_k; c++) dot += w.q[i * token + c] * w.k[j * token + c];
+          w.weights[j] = dot / root;
+          top = Math.max(top, w.weights[j]);
+        }
+        for (let j = 0; j < n; j++) sum += w.weights[j] = Math.exp(w.weights[j] - top);
+        for (let j = 0; j < n; j++)
+          for (let c = from; c < from + config.d_k; c++) w.attended[i * token + c] += (w.weights[j] / sum) * w.v[j * token + c];
       }
-      return out;
-    });
+    tokens = w.attended;
   }
   const log = config.flux_coordinate === "log";
-  const features = log ? [Math.log1p(flux / config.flux_ref) / 6, flux / (500 * config.flux_ref)] : [flux / config.flux_ref];
+  w.input[w.wide] = log ? Math.log1p(flux / config.flux_ref) / 6 : flux / config.flux_ref;
+  if (log) w.input[w.wide + 1] = flux / (500 * config.flux_ref);
   const slope = log ? 1 / (config.flux_ref + flux) : 1 / config.flux_ref;
-  const through = (x) => {
-    for (let layer = 0; layer < config.depth; layer++) {
-      x = linear(T, `field.linears.${layer}`, x);
-      if (layer < config.depth - 1) x = x.map(Math.tanh);
+  const through = () => {
+    let x = w.input;
+    for (let layer = 0; layer < config.depth - 1; layer++) {
+      const y = linear(T, `field.linears.${layer}`, x, w.hidden[layer % 2]);
+      for (let c = 0; c < y.length; c++) y[c] = Math.tanh(y[c]);
+      x = y;
     }
-    return x;
+    return linear(T, `field.linears.${config.depth - 1}`, x, w.out);
   };
-  let rate;
-  if (config.head === "flat") {
-    const all = new Float64Array(config.ions.length * token);
-    s.index.forEach((ion, i) => all.set(tokens[i], ion * token));
-    const out = through(Float64Array.from([...all, ...features, ...s.context]));
-    rate = Float64Array.from(s.index, (ion) => out[ion]);
+  const rate = new Float64Array(n);
+  if (w.flat) { // absent ions keep the zeros the room was made with
+    for (let i = 0; i < n; i++) for (let c = 0; c < token; c++) w.input[s.index[i] * token + c] = tokens[i * token + c];
+    const out = through();
+    for (let i = 0; i < n; i++) rate[i] = out[s.index[i]];
   } else {
-    const mean = tokens.reduce(add).map((x) => x / n);
-    rate = Float64Array.from(tokens, (t) => through(Float64Array.from([...t, ...mean, ...features, ...s.context]))[0]);
+    for (let c = 0; c < token; c++) {
+      let sum = 0;
+      for (let i = 0; i < n; i++) sum += tokens[i * token + c];
+      w.input[token + c] = sum / n;
+    }
+    for (let i = 0; i < n; i++) {
+      for (let c = 0; c < token; c++) w.input[c] = tokens[i * token + c];
+      rate[i] = through()[0];
+    }
   }
-  return { rate: config.output === "ratio" ? rate.map((x, i) => x * s.hFeed[i]) : rate, slope };
+  if (config.output === "ratio") for (let i = 0; i < n; i++) rate[i] *= s.hFeed[i];
+  return { rate, slope };
 }
 
 // Permeate concentrations (flux, ion) of one member [mol/m³], 0 where absent, as ODENet.forward: N equal steps to the largest
 // flux, dense output in between.
 export function rollout(network, member, cFeed, fluxes, membrane = null) {
-  const s = prepareNetwork(network, member, cFeed, membrane);
+  const s = prepareNetwork(network, member, cFeed, membrane), room = workspace(network, s);
   const { z, hFeed, constraint } = s;
   const fluxMax = Math.max(...fluxes), ref = network.config.flux_ref, n = member.n_steps;
   // equal steps are equal in the flux coordinate where that is logarithmic
@@ -219,7 +248,7 @@ export function rollout(network, member, cFeed, fluxes, membrane = null) {
   const derivative = (at, y) => {
     const flux = (fluxMax * Math.expm1(logWarp * at)) / warp, dFlux = ((fluxMax * logWarp) / warp) * Math.exp(logWarp * at);
     const h = constraint.decode(y, z);
-    const { rate, slope } = field(network, member, s, h, flux);
+    const { rate, slope } = field(network, member, s, room, h, flux);
     return constraint.rate(rate, y, h, hFeed, z).map((x) => x * slope * dFlux);
   };
   const combine = (y, stages, weights) =>

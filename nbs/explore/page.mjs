@@ -273,6 +273,8 @@ export async function mount(root) {
         predicted ??= predictNetwork(network, feed, grid, changedMembrane() ? membrane : null, data);
         net = predicted.at(flux);
         messages.push(...predicted.warnings, ...net.warnings);
+        if (changedMembrane() && Object.keys(net.ions).length)
+          messages.push("The interval rests on measurements of NF270; for another membrane it says nothing.");
       }
     } else messages.push(state.problem);
     state.view = { feed, at, net, membrane };
