@@ -12,7 +12,6 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
-
 from test_packaging import built, unpacked  # noqa: F401  (fixtures)
 
 ROOT = Path(__file__).parents[1]

@@ -80,6 +80,8 @@ def llms() -> str:
     for section, pages in navigation():
         lines = []
         for page in pages:
+            if not (ROOT / "nbs" / page).exists():
+                raise SystemExit(f"nbs/sidebar.yml names {page}, which does not exist")
             head = text(json.loads((ROOT / "nbs" / page).read_text(encoding="utf-8"))["cells"][0]["source"])
             title, promise = re.search(r"^# (.+)", head, re.M), re.search(r"^> (.+)", head, re.M)
             url = base + nbpath2html(Path(page)).as_posix() + ".md"
