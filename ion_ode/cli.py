@@ -24,6 +24,11 @@ __all__ = ["main"]
 class OneSentence(click.Group):
     "A command group whose errors are one sentence; 2 for what the user can mend in the input, 1 for the rest."
 
+    def list_commands(self, ctx):
+        "In the order of a person's questions, not of the alphabet."
+        order = ["simulate", "predict", "fit", "train", "check", "generate", "screen", "reproduce"]
+        return sorted(self.commands, key=lambda n: order.index(n) if n in order else len(order))
+
     def invoke(self, ctx):
         try:
             with warnings.catch_warnings(record=True) as caught:
@@ -395,7 +400,7 @@ def predict(feed, flux, balance, model, membrane, level, out, as_json, force):
 @click.option("--profile", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
 @click.option("--out", default="results", show_default=True, metavar="FOLDER", help="Folder for figures, tables and metrics.")
 def reproduce(profile, out):
-    """Train, score and draw; run again, it resumes where it stopped.
+    """Train, score and draw; run again, it resumes.
 
     \b
     Examples:
@@ -419,7 +424,7 @@ def reproduce(profile, out):
 @click.option("--write/--no-write", default=True, show_default=True, help="Write a cleaned copy beside the file, never over anything.")
 @click.option("--json", "as_json", is_flag=True, help="The verdict as JSON.")
 def check(file, units, balance, decimal, write, as_json):
-    """Read a file of measurements and say what is in it, or all that is wrong with it.
+    """Say what is in a file of measurements, or what is wrong.
 
     Exit status 2 if it cannot be used. Needs the extra [data].
 
@@ -449,7 +454,7 @@ def check(file, units, balance, decimal, write, as_json):
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="A local Dask cluster of N processes (extra [cluster]).")
 @click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, tcp://head:8786 (extra [cluster]).")
 def generate(folder, curves, seed, family, fluxes, workers, scheduler):
-    """Simulate a set of rejection curves for pre-training, in shards; run again, it resumes.
+    """Simulate curves to learn from; run again, it resumes.
 
     \b
     Examples:
@@ -475,7 +480,7 @@ def generate(folder, curves, seed, family, fluxes, workers, scheduler):
 @click.option("--out", metavar="FILE", help="Write the estimates and what they rest on as .json.")
 @click.option("--force", is_flag=True, help="Replace the file named by --out if it exists.")
 def fit(file, free, start, film_thickness, units, balance, starts, seed, intervals, out, force):
-    """Fit membrane parameters to measurements; intervals say what the data can tell.
+    """Membrane parameters from measurements, with intervals.
 
     \b
     Examples:
@@ -521,7 +526,7 @@ def fit(file, free, start, film_thickness, units, balance, starts, seed, interva
 @click.option("--seed", type=int, default=0, show_default=True)
 @output_options
 def screen(recipes, training, level, target_permeance, target_rejection, seed, out, as_json, force):
-    """Rank recipes of new membranes by what their monomers promise, with intervals.
+    """Rank recipes of new membranes by their monomers.
 
     Refuses a recipe that is too far from anything measured. Needs the extra [screen].
 

@@ -1,5 +1,7 @@
 """The files that configure the project say the same."""
 
+import os
+import shutil
 import subprocess
 import tomllib
 from configparser import ConfigParser
@@ -121,3 +123,52 @@ def test_no_machine_paths_or_secrets_in_committed_files():
             if word in text:
                 found.append(f"{f.relative_to(ROOT)}: {word}")
     assert not found
+
+
+def make(*args, cwd=ROOT):
+    return subprocess.run(["make", "--no-print-directory", *args], cwd=cwd, capture_output=True, text=True)
+
+
+def test_make_help_lists_the_two_commands():
+    text = make("help").stdout
+    assert "make test " in text and "make reproduce " in text and "PROFILE=quick|full" in text
+
+
+def test_clean_keeps_results(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for d in ("results", "ion_ode/__pycache__", "tests", "tools", "benchmarks", "_proc"):
+        (tmp_path / d).mkdir(parents=True)
+    (tmp_path / "results" / "metrics.json").write_text("{}")
+    r = make("clean", cwd=tmp_path)
+    assert r.returncode == 0, r.stderr
+    assert (tmp_path / "results" / "metrics.json").exists()
+    assert not (tmp_path / "_proc").exists() and not (tmp_path / "ion_ode/__pycache__").exists()
+    kept = subprocess.run(["make", "clean-results"], cwd=tmp_path, input="n\n", capture_output=True, text=True)
+    assert kept.returncode == 0 and (tmp_path / "results").exists()
+    gone = subprocess.run(["make", "clean-results"], cwd=tmp_path, input="y\n", capture_output=True, text=True)
+    assert gone.returncode == 0 and not (tmp_path / "results").exists()
+
+
+def test_an_old_python_is_named(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    r = make("install", "PYTHON=no-such-python", cwd=tmp_path)
+    assert r.returncode != 0 and "Python 3.11" in r.stderr and not (tmp_path / ".venv").exists()
+
+
+def test_torch_is_installed_first_and_can_be_overridden(tmp_path):
+    for f in ("Makefile", "settings.ini", "pyproject.toml", "setup.py"):
+        shutil.copy(ROOT / f, tmp_path)
+    steps = [line for line in make("-n", "dev", cwd=tmp_path).stdout.splitlines() if "pip" in line]
+    assert "install" in steps[0] and "torch==2.13.0" in steps[0] and ".[dev]" in steps[1]
+    assert any("torch==9.9" in line for line in make("-n", "dev", "TORCH=torch==9.9", cwd=tmp_path).stdout.splitlines())
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    for stamp in ("bin/python", ".stamp-torch", ".stamp-dev", ".stamp-run"):
+        (tmp_path / ".venv" / stamp).write_text("torch==2.13.0")
+    assert "pip" not in make("-n", "dev", cwd=tmp_path).stdout, "a second run installs nothing"
+    (tmp_path / "settings.ini").touch()
+    assert "pip" in make("-n", "dev", cwd=tmp_path).stdout, "a changed list of dependencies does"
+
+
+def test_ci_runs_make_test():
+    run = ROOT / ".ci" / "run"
+    assert os.access(run, os.X_OK) and "make test" in run.read_text()
