@@ -1,0 +1,317 @@
+"""Attention ODENet: masks, order, solvers, stacks, compilation, export."""
+
+import copy
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose
+
+from ion_ode.attention_odenet import (
+    CONTEXTS,
+    ENCODINGS,
+    FieldConfig,
+    IonEncoder,
+    ODENet,
+    StackedForward,
+    compile_or_eager,
+    ion_features,
+    n_parameters,
+    sinusoidal,
+)
+from ion_ode.constraints import CONSTRAINTS, charge_residual, make_constraint
+from ion_ode.core import InputError
+from ion_ode.ions import IONS, ion_arrays
+
+F64 = torch.float64
+Z = ion_arrays(IONS).z
+
+
+def feeds(n, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    mask = torch.rand(n, 8, generator=g) < 0.6
+    mask[:, 0], mask[:, 5] = True, True
+    c = torch.exp(1.5 * torch.randn(n, 8, dtype=F64, generator=g)) * mask
+    positive, negative = (c * Z.clamp(min=0)).sum(1, keepdim=True), -(c * Z.clamp(max=0)).sum(1, keepdim=True)
+    return torch.where(Z > 0, c, c * positive / negative)
+
+
+def fluxes(n, points=9, seed=0):
+    return 5e-5 * torch.rand(n, points, dtype=F64, generator=torch.Generator().manual_seed(seed))
+
+
+def network(kind="equivalents", config=None, gain=10.0, seed=0, dtype=F64):
+    torch.manual_seed(seed)
+    model = ODENet(config or FieldConfig(), make_constraint(kind)).to(dtype)
+    with torch.no_grad():
+        model.linears[-1].weight.mul_(gain)
+    return model
+
+
+CONFIGS = {
+    "default": FieldConfig(),
+    "paper": FieldConfig.paper(),
+    "shared": FieldConfig(head="shared"),
+    "no attention": FieldConfig(attention=False),
+    "two heads": FieldConfig(heads=2, d_k=4, residual=False),
+    "membrane": FieldConfig(context="feed+membrane", n_membrane=3),
+}
+
+
+def membrane_of(config, n):
+    return torch.randn(n, config.n_membrane, generator=torch.Generator().manual_seed(5)) if config.n_membrane else None
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_shapes_start_and_absent_ions(name):
+    config, c, flux = CONFIGS[name], feeds(5), fluxes(5)
+    flux[:, 0] = 0
+    model = network("projection", config, gain=1.0)
+    h = model(c, flux, membrane_of(config, 5))
+    assert h.shape == (5, 9, 8) and h.dtype == F64
+    assert_allclose(h[:, 0].detach(), c / (c * Z.abs()).sum(1, keepdim=True), rtol=1e-12)
+    assert (h.masked_select((c == 0)[:, None]) == 0).all()
+    h.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 10**6), junk=st.sampled_from([1e9, -1.0, float("nan"), float("inf")]))
+def test_what_lies_in_masked_slots_cannot_matter(name, seed, junk):
+    config, c = CONFIGS[name], feeds(3, seed)
+    model = network("weighted", config, gain=1.0, seed=seed % 7)
+    flux, membrane, mask = fluxes(3), membrane_of(config, 3), c > 0
+    clean = model(c, flux, membrane)
+    dirty = model(torch.where(mask, c, junk), flux, membrane, mask=mask)
+    assert torch.equal(clean, dirty)
+    static = model.field.encoder.prepare(c, membrane)
+    y = static.h_feed * 0.7
+    position = torch.tensor(0.3, dtype=F64)
+    rate = lambda y: model.rate(position, y, static, flux.amax(1, keepdim=True))
+    assert torch.equal(rate(y), rate(torch.where(mask, y, junk)))
+
+
+def test_weights_of_absent_ions_cannot_matter_and_get_no_gradient():
+    c = feeds(4)
+    c[:, 2] = 0  # no lithium anywhere
+    c = torch.where(Z > 0, c, c * (c * Z.clamp(min=0)).sum(1, keepdim=True) / -(c * Z.clamp(max=0)).sum(1, keepdim=True))
+    model = network()
+    before = model(c, fluxes(4))
+    before.sum().backward()
+    assert (model.field.encoder.embedding.grad[2] == 0).all()
+    with torch.no_grad():
+        model.field.encoder.embedding[2] = torch.nan
+    assert torch.equal(model(c, fluxes(4)), before)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_ion_order_does_not_matter_to_tokens_and_shared_head(encoding):
+    c, flux = feeds(4), fluxes(4)
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(3))
+    config = FieldConfig(encoding=encoding, head="shared")
+    model = network(config=config, gain=1.0)
+    turned = network(config=FieldConfig(ions=[IONS[i] for i in order], encoding=encoding, head="shared"), gain=1.0)
+    turned.load_state_dict(model.state_dict())
+    for name in ("embedding", "position"):  # an identity belongs to the ion, not to the slot
+        if hasattr(model.field.encoder, name):
+            getattr(turned.field.encoder, name).data.copy_(getattr(model.field.encoder, name)[order])
+    a, b = model.field.encoder, turned.field.encoder
+    static, moved = a.prepare(c), b.prepare(c[:, order])
+    assert_allclose(b(moved.h_feed, moved).detach(), a(static.h_feed, static)[:, order].detach(), rtol=1e-10)
+    assert_allclose(turned(c[:, order], flux).detach(), model(c, flux)[..., order].detach(), rtol=1e-9)
+
+
+def test_rank_one_logits_cannot_tell_ions_apart():
+    encoder = FieldConfig(encoding="none", state="concentration", context="none").encoder()
+    c = torch.tensor([[5.0, 5.0, 0, 0, 0, 10.0, 0, 0]])
+    static = encoder.prepare(c)
+    weights = encoder.weights(encoder.tokens(static.h_feed, static), static.mask)[0, 0]
+    assert torch.equal(weights[0], weights[1])  # sodium and potassium ask the same
+    assert torch.equal(weights[:, 0], weights[:, 1])  # and are asked the same
+
+
+def test_attention_map():
+    config = FieldConfig(heads=2)
+    model, c, flux = network(config=config), feeds(3), fluxes(3)
+    maps = model.attention_map(c, flux)
+    assert maps.shape == (3, 9, 2, 8, 8)
+    there = (c > 0)[:, None, None, :].expand(3, 9, 2, 8)
+    assert_allclose(maps.sum(-1)[there].detach(), 1, rtol=1e-12)
+    assert (maps.sum(-1)[~there] == 0).all() and (maps.transpose(-1, -2)[~there] == 0).all()
+    with pytest.raises(InputError, match="without attention"):
+        network(config=FieldConfig(attention=False)).attention_map(c, flux)
+
+
+@pytest.mark.parametrize("kind", CONSTRAINTS)
+@pytest.mark.parametrize("n", [1, 6])
+def test_fixed_steps_equal_torchdiffeq_with_the_same_steps(kind, n):
+    model, c, flux = network(kind), feeds(4), fluxes(4)
+    forced = dict(first_step=1 / n, min_step=1 / n, max_step=1 / n)
+
+    def gradient(h):
+        model.zero_grad()
+        h.square().sum().backward()
+        return torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    ours, theirs = model(c, flux, n_steps=n), model.predict_reference(c, flux, options=forced)
+    assert_allclose(ours.detach(), theirs.detach(), rtol=1e-12, atol=1e-12)
+    a, b = gradient(ours), gradient(theirs)
+    assert (a - b).abs().max() <= 1e-12 * a.abs().max()
+
+
+@pytest.mark.parametrize("kind", ["weighted", "equivalents"])
+def test_adaptive_dopri5_and_tsit5_agree(kind):
+    model, c, flux = network(kind), feeds(4), fluxes(4)
+    with torch.no_grad():
+        reference = model.predict_reference(c, flux, rtol=1e-10, atol=1e-12)
+        assert_allclose(model.predict_reference(c, flux, rtol=1e-10, atol=1e-12, method="dopri5"), reference, rtol=1e-7, atol=1e-9)
+        assert_allclose(model.predict_adaptive(c, flux, rtol=1e-9, atol=1e-11), reference, rtol=1e-6, atol=1e-8)
+
+
+def test_fifth_order():
+    model, c, flux = network(), feeds(6), fluxes(6, 20)
+    steps = np.array([16, 24, 32])
+    with torch.no_grad():
+        exact = model(c, flux, n_steps=120)
+        error = [(model(c, flux, n_steps=int(n)) - exact).square().mean().sqrt().item() for n in steps]
+    assert 4.8 < -np.polyfit(np.log(steps), np.log(error), 1)[0] < 5.2
+
+
+def test_rollout_knows_its_error():
+    model, c, flux = network(gain=30.0), feeds(6), fluxes(6)
+    with torch.no_grad():
+        exact = model(c, flux, n_steps=120)
+        answer = model.rollout(c, flux, tol=1e-4)
+        scale = torch.where(c > 0, c / (c * Z.abs()).sum(1, keepdim=True), torch.inf)
+        assert ((answer.h - exact).abs().amax(1) / scale).max() < answer.error.max() < 1e-4
+        indicator = model.solve(c, flux, n_steps=4).error
+        assert indicator.shape == (6, 8) and (indicator[c == 0] == 0).all()
+        with pytest.warns(UserWarning, match="still changes by"):
+            model.rollout(c, flux, tol=1e-15, max_steps=8)
+
+
+def test_kept_weights_and_single_points():
+    model, c, flux = network(), feeds(4), fluxes(4)
+    assert torch.equal(model(c, flux, weights=model.dense_weights(flux)), model(c, flux))
+    end = flux.amax(1, keepdim=True)
+    at = flux == end
+    assert_allclose(model(c, end)[:, 0].detach(), model(c, flux)[at].detach(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("config", [FieldConfig(), FieldConfig(context="feed+membrane", n_membrane=3)])
+def test_a_member_of_a_stack_equals_its_solo(config):
+    models = [network(kind, config, seed=i) for i, kind in enumerate(("none", "soft", "projection"))]
+    c, flux, membrane = feeds(5), fluxes(5), membrane_of(config, 5)
+    params, buffers = torch.func.stack_module_state(models)
+    forward = StackedForward(models[0])
+    together = forward(params, buffers, c, flux, membrane)
+    own = lambda x: None if x is None else torch.stack([x, x.flip(0), x])
+    apart = forward(params, buffers, own(c), own(flux), own(membrane))
+    together.square().sum().backward()
+    for i, model in enumerate(models):
+        h = model(c, flux, membrane)
+        assert_allclose(together[i].detach(), h.detach(), rtol=1e-12, atol=1e-14)
+        h.square().sum().backward()
+        for name, p in model.named_parameters():
+            assert_allclose(params[name].grad[i], p.grad, rtol=1e-9, atol=1e-12)
+    assert_allclose(apart[1].flip(0).detach(), together[1].detach(), rtol=1e-12, atol=1e-14)
+
+
+def test_vmap_over_forward_itself():
+    models = [network(seed=i) for i in range(2)]
+    params, buffers = torch.func.stack_module_state(models)
+    c, flux = feeds(3), fluxes(3)
+    run = lambda p, b: torch.func.functional_call(models[0], (p, b), (c, flux))
+    for one, h in zip(models, torch.func.vmap(run)(params, buffers), strict=True):
+        assert_allclose(h.detach(), one(c, flux).detach(), rtol=1e-12, atol=1e-14)
+
+
+def test_eager_where_the_compiler_fails(monkeypatch):
+    def broken(function, **options):
+        def run(*args):
+            raise RuntimeError("no compiler")
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", broken)
+    step = compile_or_eager(lambda x: 2 * x)
+    with pytest.warns(UserWarning, match="runs uncompiled"):
+        assert step(torch.ones(2)).tolist() == [2, 2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert step(torch.ones(2)).tolist() == [2, 2]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_equals_eager():
+    models = [network(seed=i, dtype=torch.float32) for i in range(2)]
+    params, buffers = torch.func.stack_module_state(models)
+    c, flux = feeds(4), fluxes(4)
+    eager = StackedForward(models[0])(params, buffers, c, flux)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # a fallback would warn
+        compiled = StackedForward(models[0], compiled=True)(params, buffers, c, flux)
+    assert_allclose(compiled.detach(), eager.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_configuration_round_trip_and_refusals():
+    for config in CONFIGS.values():
+        assert FieldConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    with pytest.raises(InputError, match="does not know: colour"):
+        FieldConfig.from_dict({"colour": "red"})
+    with pytest.raises(InputError, match="choose one of none, feed, feed\\+membrane"):
+        FieldConfig(context="all")
+    with pytest.raises(InputError, match="n_membrane is 0"):
+        FieldConfig(context="feed+membrane")
+    with pytest.raises(InputError, match="depth is 1"):
+        FieldConfig(depth=1)
+    with pytest.raises(InputError, match="3 ions; this network was built for 8"):
+        network()(torch.ones(2, 3), fluxes(2))
+    with pytest.raises(InputError, match="needs 3 membrane features for every feed; it got none"):
+        network(config=CONFIGS["membrane"])(feeds(2), fluxes(2))
+    assert set(CONTEXTS) == {"none", "feed", "feed+membrane"}
+
+
+def test_paper_reads_nothing_but_state_and_flux():
+    model = network("projection", FieldConfig.paper(), gain=1.0)
+    c = feeds(3)
+    assert_allclose(model(10 * c, fluxes(3)).detach(), model(c, fluxes(3)).detach(), rtol=1e-12)
+    assert model.linears[0].in_features == 8 * 8 + 1 and len(model.linears) == 5
+    ours = network()
+    assert (ours(10 * c, fluxes(3)) - ours(c, fluxes(3))).abs().max() > 1e-6
+
+
+def test_parts():
+    phi = ion_features(IONS)
+    assert phi.shape == (8, 4) and phi.abs().max() < 3
+    assert_allclose(phi[:, 0], Z / 2, rtol=1e-14)
+    assert_allclose(sinusoidal(8, 8)[0, :4], [0, 1, 0, 1], atol=1e-14)
+    assert isinstance(FieldConfig().encoder(), IonEncoder)
+    model = network()
+    names = model.first_layers(3)
+    assert len(names) == 6 and set(names) <= {n for n, _ in model.named_parameters()}
+    assert n_parameters(model) == sum(p.numel() for p in model.parameters())
+
+
+def test_a_plain_callable_is_a_constraint():
+    c, flux = feeds(3), fluxes(3)
+    model = network()
+    z = model.z
+
+    def project(f, h, h_feed, z, mask):
+        weight = mask.to(f.dtype)
+        return f - weight * z * ((f * z).sum(-1, keepdim=True) / (weight * z * z).sum(-1, keepdim=True))
+
+    plain = copy.deepcopy(model)
+    plain = ODENet(FieldConfig(), project).double()
+    plain.load_state_dict(model.state_dict())
+    assert charge_residual(plain(c, flux), z).max() < 1e-10  # no settling: round-off of the sum remains
+    free = ODENet(FieldConfig()).double()
+    assert free(c, flux).shape == (3, 9, 8)
