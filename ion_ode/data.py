@@ -413,24 +413,35 @@ def solve_film(
     z = torch.tensor([get_ion(i).z for i in ions], dtype=torch.float64)
     T = torch.as_tensor(temperature, dtype=torch.float64).expand(len(c_feed))
     wall, perm = c_feed.double().clone(), torch.zeros_like(c_feed, dtype=torch.float64)
-    active = torch.arange(len(c_feed))
-    for k in range(max_iter):
+    active, past = torch.arange(len(c_feed)), []
+    for _ in range(max_iter):
         perm[active] = permeate(wall[active], active).double()
         bulk = _through_film(wall[active], perm[active], flux[active], ions, thickness, T[active], steps, -1)
         want, present = c_feed[active].double(), c_feed[active] > 0
-        ratio = torch.where(present, want / torch.where(present, bulk, 1.0), 1.0)
-        off = (ratio - 1).abs().amax(-1) > rtol
+        f = torch.where(present, want / torch.where(present, bulk, 1.0), 1.0).clamp(0.2, 5.0).log()
+        off = f.abs().amax(-1) > rtol
         if not off.any():
             return perm, wall
-        new = wall[active] * ratio.clamp(0.2, 5.0) ** (
-            1.0 if k < 8 else 0.5 if k < 30 else 0.2
-        )  # damped where it circles
+        x = torch.where(present, wall[active], 1.0).log()
+        step = f
+        if past:  # Anderson acceleration: combine the last rounds so that the linearised mismatch vanishes
+            dx, df = torch.stack([x - p for p, _ in past], -1), torch.stack([f - q for _, q in past], -1)
+            gram = df.mT @ df
+            gram = (
+                gram
+                + 1e-10 * gram.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] * torch.eye(gram.shape[-1]).double()
+            )
+            gamma = torch.linalg.solve_ex(gram, df.mT @ f[..., None])[0]
+            faster = f - ((dx + df) @ gamma)[..., 0]
+            step = torch.where(torch.isfinite(faster).all(-1, keepdim=True), faster.clamp(-1.6, 1.6), f)
+        new = torch.where(present, (x + step).exp(), 0.0)
         positive, negative = (
             (new * z.clamp(min=0)).sum(-1, keepdim=True),
             (new * (-z).clamp(min=0)).sum(-1, keepdim=True),
         )
         new = new * torch.where(z > 0, (negative / positive).sqrt(), (positive / negative).sqrt())
         wall[active[off]] = new[off]
+        past = [(p[off], q[off]) for p, q in [*past, (x, f)][-3:]]
         active = active[off]
     raise InputError(
         f"the film did not settle for {len(active)} of {len(c_feed)} states in {max_iter} rounds; use a thinner film"
