@@ -8,8 +8,8 @@ Docs: https://ion-ode.github.io/ion_ode/training.html.md"""
 __all__ = ['TOLD', 'FLUX_TOLD', 'ARCHITECTURES', 'Ensemble', 'join', 'Draws', 'masked_mse', 'TrainingError', 'Plan',
            'CheckpointError', 'write_checkpoint', 'read_checkpoint', 'fit', 'Measured', 'measured_curves', 'n_told',
            'describe', 'describe_members', 'describe_curves', 'TrainConfig', 'build', 'trainable_after_pretraining',
-           'pretrain', 'surrogate_error', 'finetune', 'predict_measured', 'to_rows', 'Predictor', 'trained_ranges',
-           'save_model', 'load_model']
+           'pretrain', 'surrogate_error', 'finetune', 'predict_measured', 'to_rows', 'predict_family', 'try_membranes',
+           'ranked', 'Predictor', 'trained_ranges', 'save_model', 'load_model', 'train']
 
 # %% ../nbs/04_training.ipynb #edae864c
 import copy
@@ -17,7 +17,7 @@ import json
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +32,12 @@ from torch.func import functional_call, stack_module_state, vmap
 from .attention_odenet import FieldConfig, ODENet
 from .baselines import FullyConnected
 from .constraints import make_constraint
-from .core import LMH, InputError, asset, atomic_write, digest, provenance
+from .core import LMH, InputError, asset, atomic_write, digest, progress, provenance
 from .data import FILM_THICKNESS, SLOTS, CurveSet, film_wall, independent_rows, measurement_points
-from .dspmde import donnan, read_feed, read_flux, transport_problem
+from .dspmde import Film, donnan, read_feed, read_flux, simulate, transport_problem
 from .ions import ion_arrays
 from .membranes import Membrane, feature_names, membrane_features
-from .simulated import membrane_from_parameters, parameter_names
+from .simulated import Design, membrane_from_parameters, parameter_names, simulate_curves
 from .uncertainty import conformal_quantile
 
 # %% ../nbs/04_training.ipynb #ba4532ab
@@ -399,7 +399,7 @@ def measured_curves(
     first = at[:, 0]
     row = torch.from_numpy(df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape))
     row = torch.where(real, row[at], -1)
-    paired = torch.from_numpy(df.salt_level.to_numpy(bool))[row.clamp(min=0)] & (row >= 0)
+    paired = torch.tensor(df.salt_level.to_numpy(bool, copy=True))[row.clamp(min=0)] & (row >= 0)
     curves = CurveSet(
         tuple(ions), p.c_wall[first], p.flux[at], p.c_perm[at] * real, valid=p.weight[at] * real, sd=p.sd[at], meta={"rows": len(df)}
     )
@@ -776,6 +776,56 @@ def to_rows(
     out[:, measured.row[c, t, i].numpy()] = rejection[:, c, t, i].detach().numpy()
     return out
 
+# %% ../nbs/04_training.ipynb #720cd660
+def predict_family(
+    df: pd.DataFrame,  # Measurements; only feeds, fluxes and kinds are read
+    parameters: Tensor,  # (membrane, parameter) SI, columns as `parameter_names(family)`
+    family: str = "dspmde",  # "dspmde" or "dspmde+"
+    film_thickness: float = FILM_THICKNESS,  # Assumed film of observed values [m]
+    chunk: int = 128,  # Membranes solved together
+) -> np.ndarray:  # (membrane, row) rejection as it would be measured; nan where a membrane has no certified solution
+    "The pore model's rejection of every row by every membrane, through a film where the row was observed through one."
+    p, names = measurement_points(df, film=None), parameter_names(family, SLOTS)
+    out = torch.full((len(parameters), len(df)), torch.nan, dtype=torch.float64)
+    at_row = df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape)
+    key = [(k, *c.tolist()) for k, c in zip(p.kind, p.c_feed, strict=True)]
+    for group in dict.fromkeys(key):
+        states = torch.tensor([k == group for k in key]).nonzero().flatten()
+        states = states[p.flux[states].argsort()]
+        feed = p.c_feed[states[0]]
+        film = Film(thickness=film_thickness) if group[0] == "observed" else None
+        for part in torch.arange(len(parameters)).split(chunk):
+            membrane = membrane_from_parameters(parameters[part], names, SLOTS)
+            sol = simulate(feed.expand(len(part), -1), p.flux[states], membrane, ions=SLOTS, film=film, rtol=1e-4, throw=False)
+            rejection = 1 - sol.c_perm / feed.clamp_min(1e-300)
+            for k, state in enumerate(states):
+                here = at_row[state] >= 0
+                out[part[:, None], torch.from_numpy(at_row[state][here])[None]] = rejection[:, k, here]
+    return out.numpy()
+
+
+def try_membranes(
+    df: pd.DataFrame,  # Measurements
+    n: int,  # Membranes to try
+    seed: int = 0,  # Seed of the design
+    family: str = "dspmde",  # "dspmde" or "dspmde+"
+) -> tuple[Tensor, Tensor]:  # Parameters (membrane, parameter); weighted squared error (membrane, composition), compositions sorted by name
+    "Draw membranes from the family and measure each on every composition."
+    parameters = Design(seed=seed + 1, n_flux=1, family=family).points(n)[1]
+    predicted = predict_family(df, parameters, family)
+    error = np.clip(predicted - df.rejection.to_numpy(), -5, 5) ** 2 * df.weight.to_numpy()
+    groups = sorted(set(df.composition))
+    return parameters, torch.from_numpy(np.stack([error[:, (df.composition == g).to_numpy()].sum(1) for g in groups], 1))
+
+
+def ranked(
+    sse: Tensor,  # (membrane, composition) from `try_membranes`
+    seen,  # Compositions that may be looked at, by position or, of A to E, by name
+) -> Tensor:  # Membranes from best to worst
+    "Membranes in the order of how well they fit the compositions that may be seen."
+    columns = ["ABCDE".index(g) if isinstance(g, str) else g for g in seen]
+    return sse[:, columns].sum(1).nan_to_num(nan=torch.inf).argsort()
+
 # %% ../nbs/04_training.ipynb #b533e450
 class Predictor:
     "Trained networks with their range, their held-out errors and their card."
@@ -941,3 +991,49 @@ def load_model(
     ensemble = build(config, [0] * len(next(iter(params.values()))))
     ensemble.load_state(params)
     return Predictor(config, ensemble, tensors.get("parameters"), record["card"])
+
+# %% ../nbs/04_training.ipynb #5901e2a1
+def train(
+    config: TrainConfig = TrainConfig(),  # Recipe
+    folder: str | Path | None = None,  # Checkpoints, logs and the finished model; None: nothing is kept
+    measurements: pd.DataFrame | None = None,  # Table in the form of `MeasurementSchema`; None: the five mixtures measured on NF270
+    membranes: int = 256,  # Membranes tried on the measurements
+) -> Predictor:  # Trained on all measurements; its errors are those on the training data, so its interval is a lower bound
+    "Pre-train on the pore model, fine-tune on measurements."
+    if measurements is None:
+        d = independent_rows()
+        measurements = d[d.composition.isin(list("ABCDE"))]
+    folder = None if folder is None else Path(folder)
+    key = digest({"config": config.to_dict(), "rows": list(measurements.index), "rejection": measurements.rejection.to_numpy()})
+    seeds = [config.seed + k for k in range(config.members)]
+    place = lambda name: None if folder is None else folder / name
+    if config.pretrained:
+        curves = simulate_curves(config.n_curves, seed=config.seed, n_flux=config.n_flux, family=config.family)
+        bar = progress(desc="pre-training", total=config.pretraining.steps)
+        ensemble, _ = pretrain(config, curves, seeds, folder=place("pretraining"), key=key, bar=bar)
+        bar.close()
+    else:
+        ensemble = build(config, seeds)
+    parameters = None
+    if config.told != "nothing":
+        tried, sse = try_membranes(measurements, max(membranes, config.members), config.seed, config.family)
+        parameters = tried[ranked(sse, range(sse.shape[1]))[: config.members]]
+    measured = measured_curves(measurements, ions=config.network.ions, film_thickness=config.film_thickness)
+    bar = progress(desc="fine-tuning", total=config.finetuning.steps)
+    finetune(config, ensemble, measured, seeds, parameters=parameters, folder=place("finetuning"), key=key, bar=bar)
+    bar.close()
+    asked = measured_curves(measurements, ions=config.network.ions, film_thickness=config.film_thickness, known=False)
+    fitted = to_rows(asked, predict_measured(config, ensemble, asked, parameters, tol=1e-3)).mean(0)
+    errors = np.abs(np.minimum(fitted, 1.0) - measurements.rejection.to_numpy())
+    card = {
+        "name": "trained by train()",
+        "trained_on": f"{len(measurements)} rows of {', '.join(sorted(set(measurements.composition)))}",
+        "limits": "intervals rest on errors on the training data and are too narrow for other compositions",
+        "errors": sorted(round(float(e), 5) for e in errors),
+        "ranges": trained_ranges(asked.c_bulk, asked.curves.flux, config.network.ions),
+        "provenance": provenance(seed=config.seed, key=key),
+    }
+    model = Predictor(config, ensemble, parameters, card)
+    if folder is not None:
+        save_model(model, folder)
+    return model
