@@ -9,10 +9,14 @@ import re
 import sys
 from pathlib import Path
 
+import nbdev.serve_drv
 import yaml
 from nbdev.config import get_config, nbpath2html
 from nbdev.doclinks import NbdevLookup
 from nbdev.serve import proc_nbs
+
+sys.path.insert(0, str(Path(__file__).parent))
+from site_page import process  # noqa: E402
 
 MD_LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)[^)]*\)")
 MD_IMG = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
@@ -87,12 +91,8 @@ def check_links(cell: str, page: Path, cache: Path, base: str, pages: dict, anch
 
 def main() -> int:
     cfg = get_config()
-    try:
-        cache = proc_nbs(n_workers=2, force=True)
-    except Exception as e:  # a cell that the docs build runs (imports, exports, show_doc) has failed
-        print(f"  docs processing failed: {e}")
-        print("0 pages, 1 problems")
-        return True
+    nbdev.serve_drv.main = process
+    cache = proc_nbs(n_workers=2, force=True)
     bad, shown = check_config(cache)
     base = cfg.doc_host.rstrip("/") + cfg.doc_baseurl.rstrip("/") + "/"
     files = [p for p in sorted(cache.rglob("*.ipynb")) if ".ipynb_checkpoints" not in p.parts]
@@ -105,7 +105,11 @@ def main() -> int:
         name = p.relative_to(cache).as_posix()
         if name not in shown:
             bad.append(f"{name}: no page of the navigation leads here")
-        cells = json.loads(p.read_text(encoding="utf-8"))["cells"]
+        page = json.loads(p.read_text(encoding="utf-8"))
+        cells = page["cells"]
+        if failed := page["metadata"].get("failed"):
+            bad.append(f"{name}: the docs build fails: {' '.join(failed.split())[-300:]}")
+            continue
         if not any(re.search(r"^title:\s*\S", "".join(c["source"]), re.M) for c in cells[:1]):
             bad.append(f"{name}: no title (the first cell is not '# Title')")
         for i, c in enumerate(cells):
