@@ -7,8 +7,8 @@ Docs: https://ion-ode.github.io/ion_ode/prequalify/models.html.md"""
 # %% auto #0
 __all__ = ['FEATURES', 'TARGETS', 'N_SPECIES', 'N_BASIS', 'monomer_features', 'process_inputs', 'salt_features', 'recipe_blocks',
            'BlockScaler', 'pearson', 'rmse', 'synthetic_targets', 'PerTarget', 'published_net', 'layout_copies',
-           'PublishedModel', 'heavy_species', 'pack_monomers', 'distance_basis', 'InvariantNet', 'InvariantModel',
-           'PhysicsRoute']
+           'mean_and_spread', 'PublishedModel', 'heavy_species', 'pack_monomers', 'distance_basis', 'InvariantNet',
+           'InvariantModel', 'PhysicsRoute']
 
 # %% ../../nbs/prequalify/models.ipynb #62a07706
 from functools import lru_cache
@@ -228,23 +228,34 @@ def layout_copies(
     return torch.from_numpy(out)
 
 
+def mean_and_spread(
+    p: np.ndarray,  # (n, 4), NaN where not stated
+) -> tuple[np.ndarray, np.ndarray]:  # Zero and one for a column that is never stated or never varies
+    "Scaling of the process inputs."
+    known = np.isfinite(p)
+    count = np.maximum(known.sum(0), 1)
+    mean = np.where(known, p, 0).sum(0) / count
+    sd = np.sqrt(np.where(known, (p - mean) ** 2, 0).sum(0) / count)
+    return mean, np.where(sd > 1e-9, sd, 1.0)
+
+
 class PublishedModel:
     "The published network with its augmentation, one network a target."
 
-    def __init__(self, kinds=DISTORTIONS, copies: int = 50, steps: int = 2000, weight_decay: float = 1e-3, seed: int = 0, keep: str = "valid"):
+    def __init__(self, kinds=DISTORTIONS, copies: int = 50, steps: int = 2000, weight_decay: float = 1e-3, seed: int = 0, keep: str = "valid", process=process_inputs):
+        self.process = process  # Recipes -> (n, 4), what the four process slots hold
         self.kinds, self.copies, self.steps, self.weight_decay, self.seed, self.keep = kinds, copies, steps, weight_decay, seed, keep
         if keep not in ("valid", "last", "test"):
             raise InputError(f"keep is {keep!r}, expected valid, last, or test (a leak, to be shown as such)")
 
     def inputs(self, d: pd.DataFrame, copies: int, seed: int) -> torch.Tensor:  # (n, copies, 444)
         "Copies of recipes, scaled with what `fit` has seen."
-        p = np.nan_to_num((process_inputs(d) - self.mean) / self.sd)
+        p = np.nan_to_num((self.process(d) - self.mean) / self.sd)
         return layout_copies(d, p, self.kinds, copies, seed)
 
     def fit(self, d: pd.DataFrame, y: np.ndarray, valid=None) -> "PublishedModel":
         "Train on copies of the recipes d with targets y (n, target); `valid` (d, y) chooses the checkpoint."
-        p = process_inputs(d)
-        self.mean, self.sd = np.nan_to_num(np.nanmean(p, 0)), np.where(np.nanstd(p, 0) > 1e-9, np.nanstd(p, 0), 1.0)
+        self.mean, self.sd = mean_and_spread(self.process(d))
         x = self.inputs(d, self.copies if self.kinds else 1, self.seed + 1)
         xv = None if valid is None else self.inputs(valid[0], 10 if self.kinds else 1, self.seed + 2)
         self.y_mean, self.y_sd = np.nanmean(y, 0), np.nanstd(y, 0)
@@ -305,18 +316,20 @@ def heavy_species(
 
 
 def pack_monomers(
-    smiles: list[str],  # Canonical SMILES, none twice
+    smiles: list[str],  # Canonical SMILES, none twice; "" stands for a monomer that is not known
     snapshots: int = 1,  # Structures of each: the relaxed one, or thermal snapshots
     temperature: float = T_REF,  # $T$ of the vibration [K]
     seed: int = 0,  # Seed of the snapshots
 ) -> tuple[torch.Tensor, torch.Tensor]:  # Species (monomer, atom), 0 where there is none; positions (snapshot, monomer, atom, 3) [Å]
     "Heavy atoms of several monomers in one padded tensor."
-    shapes = [conformer(s) for s in smiles]
-    heavy = [np.flatnonzero(g.number > 1) for g in shapes]
+    shapes = [conformer(s) if s else None for s in smiles]
+    heavy = [np.flatnonzero(g.number > 1) if g else [] for g in shapes]
     width = max(map(len, heavy))
     species = torch.zeros(len(smiles), width, dtype=torch.long)
     xyz = torch.zeros(snapshots, len(smiles), width, 3)
     for i, (g, keep) in enumerate(zip(shapes, heavy, strict=True)):
+        if g is None:
+            continue
         species[i, : len(keep)] = torch.from_numpy(heavy_species(g))
         if snapshots == 1:
             x = g.xyz[None]
@@ -358,7 +371,7 @@ class InvariantNet(nn.Module):
         for filters, update in zip(self.filters, self.updates, strict=True):
             heard = (torch.bmm(basis, h).unflatten(1, (-1, N_BASIS)) * filters).sum(2)  # what an atom hears of all others
             h = h + update(heard) * there[..., None]
-        return h.sum(1) / there.sum(1, keepdim=True).sqrt()
+        return h.sum(1) / there.sum(1, keepdim=True).clamp(min=1).sqrt()
 
     def forward(self, species, basis, amine, acyl, process):  # amine, acyl: row of each recipe's monomers
         "Targets (n, target), standardised."
@@ -370,19 +383,19 @@ class InvariantNet(nn.Module):
 class InvariantModel:
     "Training and use of `InvariantNet`."
 
-    def __init__(self, steps: int = 200, snapshots: int = 8, multitask: bool = True, width: int = 24, lr: float = 2e-2, weight_decay: float = 1.0, seed: int = 0):
+    def __init__(self, steps: int = 200, snapshots: int = 8, multitask: bool = True, width: int = 24, lr: float = 2e-2, weight_decay: float = 1.0, seed: int = 0, process=process_inputs):
+        self.process = process  # Recipes -> (n, 4)
         self.steps, self.snapshots, self.multitask, self.width = steps, snapshots, multitask, width
         self.lr, self.weight_decay, self.seed = lr, weight_decay, seed
 
     def _rows(self, d: pd.DataFrame):
-        p = torch.tensor(np.nan_to_num((process_inputs(d) - self.mean) / self.sd), dtype=torch.float32)
+        p = torch.tensor(np.nan_to_num((self.process(d) - self.mean) / self.sd), dtype=torch.float32)
         rows = lambda c: torch.tensor([self.place[s] for s in c])
         return rows(d.amine_1_smiles), rows(d.acyl_smiles), p
 
     def fit(self, d: pd.DataFrame, y: np.ndarray, everything: pd.DataFrame | None = None) -> "InvariantModel":
         "Train on recipes d and targets y; `everything` lists recipes whose monomers will be asked for (structures only)."
-        p = process_inputs(d)
-        self.mean, self.sd = np.nan_to_num(np.nanmean(p, 0)), np.where(np.nanstd(p, 0) > 1e-9, np.nanstd(p, 0), 1.0)
+        self.mean, self.sd = mean_and_spread(self.process(d))
         both = d if everything is None else pd.concat([d, everything])
         self.monomers = sorted({*both.amine_1_smiles, *both.acyl_smiles})
         self.place = {s: i for i, s in enumerate(self.monomers)}
@@ -441,7 +454,8 @@ _VAN_T_HOFF = R_GAS * T_REF  # J/mol
 class PhysicsRoute:
     "Recipe -> permeance, pore radius, charge -> DSPM-DE -> passage of any salt (Eq. P.2)."
 
-    def __init__(self, salts=SHOWN_SALTS, kind: str = "both", steps: int = 20, batch: int = 64, hidden: int = 64, nets: int = 3, eps_pore: float = 50.0, seed: int = 0):
+    def __init__(self, salts=SHOWN_SALTS, kind: str = "both", steps: int = 10, batch: int = 64, hidden: int = 64, nets: int = 3, eps_pore: float = 50.0, sd: float = 0.3, prior_sd: float = 1.5, rounds: int = 6, seed: int = 0):
+        self.sd, self.prior_sd, self.rounds = sd, prior_sd, rounds  # Of the inversion: misfit and prior spread, Levenberg-Marquardt rounds
         self.salts, self.kind, self.steps, self.batch, self.hidden, self.nets, self.seed = tuple(salts), kind, steps, batch, hidden, nets, seed
         self.ln_eps = torch.tensor(np.log(eps_pore - 20), dtype=torch.float64)
 
@@ -475,8 +489,9 @@ class PhysicsRoute:
             out.append(torch.log(sol.c_perm[:, 0, 0] / sol.c_feed[:, 0]))
         return torch.stack(out, 1)
 
-    def invert(self, d: pd.DataFrame, y: np.ndarray, rounds: int = 8, sd: float = 0.3, prior_sd: float = 1.5) -> torch.Tensor:  # (n, 3)
+    def invert(self, d: pd.DataFrame, y: np.ndarray) -> torch.Tensor:  # (n, 3)
         "Radius and charge of each membrane from its own passages: Levenberg-Marquardt with the solver's gradients."
+        sd, prior_sd = self.sd, self.prior_sd
         feed, _ = self._conditions(d)
         flux = self._fluxes(d, y)
         target = torch.tensor(y)
@@ -495,7 +510,7 @@ class PhysicsRoute:
 
         jac, e, cost = look(latent)
         damping = torch.ones(len(d), dtype=torch.float64)
-        for _ in range(rounds):
+        for _ in range(self.rounds):
             lhs = jac.mT @ jac + (1 / prior_sd**2 + damping)[:, None, None] * torch.eye(2, dtype=torch.float64)
             rhs = (jac.mT @ e[..., None])[..., 0] - latent[:, [0, 2]] / prior_sd**2
             trial = latent.clone()
@@ -524,14 +539,19 @@ class PhysicsRoute:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
+        return self.refine(d, y, self.steps)
+
+    def refine(self, d: pd.DataFrame, y: np.ndarray, steps: int) -> "PhysicsRoute":
+        "Train networks and eps_pore on the measurements, through the solver."
+        x = torch.tensor(self.scaler(recipe_blocks(d, self.kind)))
         feed, _ = self._conditions(d)
         flux, target = self._fluxes(d, y), torch.tensor(y)
-        spread, known = torch.tensor(np.nanstd(y, 0)), torch.isfinite(target)
+        spread, known = torch.tensor(np.nanstd(y, 0)).clamp(min=0.1), torch.isfinite(target)
         target = torch.nan_to_num(target)
         ln_eps = self.ln_eps.clone().requires_grad_(True)
         optimiser = torch.optim.AdamW([{"params": self.net.parameters(), "lr": 5e-4, "weight_decay": 0.1}, {"params": [ln_eps], "lr": 1e-2, "weight_decay": 0.0}])
         g, self.trace = torch.Generator().manual_seed(self.seed), []
-        for _ in range(self.steps):
+        for _ in range(steps):
             i = torch.randperm(len(d), generator=g)[: self.batch]
             latent = self.latent(x[i])
             p = torch.cat([latent[:, 1:2], self._passages(latent, ln_eps, feed[i], flux[i])], 1)
@@ -540,7 +560,7 @@ class PhysicsRoute:
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            self.trace.append(float(loss))
+            self.trace.append(float(loss.detach()))
         self.ln_eps = ln_eps.detach()
         return self
 
