@@ -235,6 +235,10 @@ def test_cleaned_copy_never_overwrites(tmp_path):
     assert path.read_text() == GOOD
     back = pd.read_csv(first.clean_path, keep_default_na=True).set_index("row_id")
     assert_allclose(back.rejection, first.frame.rejection)
+    again = tables.load_measurements(first.clean_path)  # a cleaned copy is itself a file that reads back
+    for c in ("flux_m_s", "c_feed_mol_m3", "rejection"):
+        assert_allclose(again[c], first.frame[c], rtol=1e-12)
+    assert again.state_id.nunique() == first.frame.state_id.nunique() and again.ion.tolist() == first.frame.ion.tolist()
 
 
 def test_permeate_gives_rejection_and_own_table_reads_back(tmp_path):
