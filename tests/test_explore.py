@@ -515,7 +515,7 @@ def test_sliders_move_the_values(browser, site, tmp_path, data):
 
     before = check()
     slider = browser.find_element(By.ID, "salt-MgCl2")
-    slider.send_keys(*[Keys.ARROW_RIGHT] * 30)
+    slider.send_keys(*[Keys.ARROW_RIGHT] * 31)
     salts["MgCl2"] = float(f"{10 ** float(slider.get_attribute('value')):.3g}")
     assert salts["MgCl2"] > 9
     after = check()

@@ -207,7 +207,8 @@ export async function mount(root) {
   };
   const toggles = element("div", { class: "toggles", role: "group", "aria-label": "What to draw" },
     ...(network ? [check("network", "Network", "solid"), check("band", interval, "shade")] : []),
-    check("dspmde", "DSPM-DE", network ? "dashed" : "solid"), check("measured", "Measured", "dot"));
+    check("dspmde", "DSPM-DE", network ? "dashed" : "solid"), check("measured", "Measured", "dot"),
+    ...(network ? [] : [element("span", { class: "alone" }, "The pore model alone: this version ships no trained network.")]));
   const notices = element("div", { class: "notices", role: "status" });
   const summary = element("p", { class: "summary", id: "ie-summary", "aria-live": "polite" });
   const body = element("tbody"), head = element("tr");
