@@ -677,7 +677,8 @@ def finetune(
     chance = weight * allowed[:, index[:, 0]]
     if not (chance.sum(1) > 0).all():
         raise InputError("a member has no measurements to learn from; allow it at least one curve")
-    ladder = torch.cumsum(chance / chance.sum(1, keepdim=True), 1).float().contiguous()
+    ladder = torch.cumsum(chance.double(), 1)
+    ladder = (ladder / ladder[:, -1:]).float().contiguous()  # exactly 1 from the last allowed state on, which no draw reaches beyond
     z, ratio = s.z, _as_ratio(s.c_feed, s.z)
     scale = (s.c_feed * z.abs()).sum(-1)[:, None, None]
     to_value = (lambda c, r, q: c / q) if config.loss == "h" else (lambda c, r, q: c / q * r)
@@ -689,7 +690,7 @@ def finetune(
     rows = torch.arange(n)[:, None]
 
     def batch(step):
-        state = torch.searchsorted(ladder, pick(step).contiguous()).clamp(max=len(index) - 1)
+        state = torch.searchsorted(ladder, pick(step).contiguous())
         curve, at = index[state, 0], index[state, 1]
         c_perm = s.c_perm.expand(n, *s.c_perm.shape)
         if config.resample:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,16 +17,32 @@ from safetensors.torch import load_file
 from torch import nn
 
 from ion_ode.core import InputError
+from ion_ode.data import film_wall, independent_rows, simulate_curves
+from ion_ode.membranes import Membrane
 from ion_ode.training import (
     CheckpointError,
     Draws,
     Ensemble,
     Plan,
+    TrainConfig,
     TrainingError,
+    _salt_level,
+    build,
+    describe,
+    describe_members,
+    finetune,
     fit,
     join,
+    load_model,
     masked_mse,
+    measured_curves,
+    predict_measured,
+    pretrain,
+    ranked,
     read_checkpoint,
+    to_rows,
+    train,
+    try_membranes,
     write_checkpoint,
 )
 
@@ -245,3 +262,199 @@ def test_draws_depend_on_seed_stream_and_step_only():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert abs(Draws([1], 0, (20000,), "standard_normal")(0).std() - 1) < 0.02
+
+
+# ---- measurements, recipes and models -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def mixtures():
+    d = independent_rows()
+    return d[d.composition.isin(list("ABCDE"))]
+
+
+@pytest.fixture(scope="module")
+def told(mixtures):
+    tried, sse = try_membranes(mixtures, 8)
+    return tried[ranked(sse, "ABCDE")[:2]]
+
+
+TINY = TrainConfig(n_curves=24, n_flux=5, pretraining=Plan(3), pretraining_batch=8, finetuning=Plan(3), solver_steps=2)
+
+
+def test_every_row_has_one_place_and_keeps_its_value(mixtures):
+    m = measured_curves(mixtures)
+    at = m.row >= 0
+    assert sorted(m.row[at].tolist()) == list(range(len(mixtures)))
+    r = 1 - m.curves.c_perm / m.c_bulk.clamp_min(1e-30)[:, None]
+    assert_allclose(r[at], mixtures.rejection.to_numpy()[m.row[at]], rtol=0, atol=1e-12)
+    assert_allclose(m.curves.valid[at], mixtures.weight.to_numpy()[m.row[at]], rtol=1e-12)
+    assert not m.observed[:4].any() and m.observed[4:].all()
+
+
+def test_predictions_never_read_measured_permeates(mixtures, told):
+    e = build(TINY, [0, 1])
+    changed = mixtures.assign(rejection=mixtures.rejection * 0.3 - 0.2)
+    a, b = (to_rows(m, predict_measured(TINY, e, m, told)) for m in (measured_curves(d, known=False) for d in (mixtures, changed)))
+    assert np.isfinite(a).all() and np.array_equal(a, b)
+
+
+def test_wall_and_permeate_of_an_observed_prediction_agree(mixtures, told):
+    e = build(TINY, [0, 1])
+    m = measured_curves(mixtures[mixtures.composition == "E"], known=False)
+    r = predict_measured(TINY, e, m, told, tol=1e-7, iterations=200)
+    c_perm = (1 - r[:, :, 0]) * m.c_bulk
+    for k in range(2):
+        wall = film_wall(m.c_bulk, c_perm[k], m.curves.flux[:, 0], m.curves.ions, m.film_thickness)
+        h = e.member(k)
+        h.n_steps = 8
+        with torch.no_grad():
+            again = h(wall.float(), m.curves.flux.float(), describe_members(TINY, told[k : k + 1], wall[None])[0])[:, 0].double()
+        z = torch.tensor([1.0, 1, 1, 2, 2, 1, 2, 1, 1], dtype=torch.float64)
+        again = again * (wall * z).sum(-1, keepdim=True)
+        there = m.c_bulk > 0
+        assert_allclose(again[there], c_perm[k][there], rtol=2e-4)
+
+
+@pytest.mark.parametrize("architecture", ["odenet", "fully_connected"])
+def test_fine_tuning_moves_two_layers_only(architecture, mixtures, told):
+    config = replace(TINY, architecture=architecture)
+    e = build(config, [0, 1])
+    before = e.state()
+    finetune(config, e, measured_curves(mixtures), [0, 1], parameters=told, pretrained=[True, False])
+    for k, v in e.params.items():
+        last = any(f"linears.{i}." in k for i in (3, 4))
+        assert torch.equal(v[0], before[k][0]) is not last, k
+        if "key" not in k and "query" not in k:
+            assert not torch.equal(v[1], before[k][1]), k
+
+
+def test_a_member_learns_nothing_from_curves_it_may_not_see(mixtures, told):
+    def run(d):
+        e, m = build(TINY, [0, 1]), measured_curves(d)
+        finetune(TINY, e, m, [0, 1], parameters=told, pretrained=[False, False], member_curves=torch.stack([m.without("D"), m.without("")]))
+        return e
+
+    hidden = mixtures.composition == "D"
+    a, b = run(mixtures), run(mixtures.assign(rejection=mixtures.rejection.where(~hidden, 0.5)))
+    assert all(torch.equal(a.params[k][0], b.params[k][0]) for k in a.params)
+    assert not all(torch.equal(a.params[k][1], b.params[k][1]) for k in a.params)
+
+
+def test_choice_of_membrane_ignores_what_is_held_out(mixtures):
+    _, sse = try_membranes(mixtures, 8)
+    other = sse.clone()
+    other[:, 3] = other[:, 3].flip(0) * 7
+    assert torch.equal(ranked(sse, "ABCE"), ranked(other, "ABCE"))
+
+
+def test_noise_is_shared_by_the_two_ions_of_a_salt_value(mixtures):
+    m = measured_curves(mixtures)
+    lead = _salt_level(m)
+    flat = m.paired.flatten()
+    assert len(set(lead.flatten()[flat].tolist())) * 2 == int(flat.sum())
+    own = torch.arange(lead.numel())
+    assert torch.equal(lead.flatten()[~flat], own[~flat])
+
+
+def test_absent_ions_do_not_change_what_is_told():
+    m = Membrane(0.5e-9, 1e-6, -20.0, 41.3)
+    two = describe(m, torch.tensor([[10.0, 10.0]], dtype=torch.float64), ("Na+", "Cl-"))
+    three = describe(m, torch.tensor([[10.0, 0.0, 10.0]], dtype=torch.float64), ("Na+", "Mg+2", "Cl-"))
+    keep = [0, 2, 3, 5, 6, 8, 9, 10]
+    assert_allclose(three[0, keep], two[0], rtol=1e-12)
+    assert (three[0, [1, 4, 7]] == 0).all()
+
+
+def test_the_published_recipe_runs(mixtures):
+    config = replace(TrainConfig.paper(), pretraining=Plan(2, clip=None), finetuning=Plan(2, clip=None), solver_steps=2)
+    curves = simulate_curves(8, seed=0, n_flux=4, family="dspmde")
+    e, log = pretrain(config, curves, [0])
+    finetune(config, e, measured_curves(mixtures), [0])
+    r = predict_measured(config, e, measured_curves(mixtures, known=False), tol=1e-2)
+    assert torch.isfinite(r).any() and np.isfinite(log.loss).all()
+
+
+def test_train_resumes_and_its_model_is_the_stored_one(tmp_path, mixtures):
+    a = train(TINY, tmp_path, membranes=4)
+    b = train(TINY, tmp_path, membranes=4)
+    c = load_model(tmp_path)
+    assert all(torch.equal(a.ensemble.params[k], m.ensemble.params[k]) for k in a.ensemble.params for m in (b, c))
+    with pytest.raises(CheckpointError, match="another configuration"):
+        train(replace(TINY, seed=5), tmp_path, membranes=4)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"architecture": "transformer"}, "expected one of odenet"),
+        ({"loss": "mae"}, "expected one of h, R"),
+        ({"batch": 0}, "at least 1"),
+        ({"told": "parameters"}, "set network.n_membrane"),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused(change, says):
+    with pytest.raises(InputError, match=says):
+        replace(TrainConfig(), **change)
+
+
+def test_a_recipe_survives_json_and_strange_entries_do_not():
+    d = json.loads(json.dumps(TrainConfig.paper().to_dict()))
+    assert TrainConfig.from_dict(d) == TrainConfig.paper()
+    with pytest.raises(InputError, match="does not know: epochs"):
+        TrainConfig.from_dict(d | {"epochs": 3})
+
+
+# ---- shipped models --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["nf270", "dspmde"])
+def test_shipped_models_are_neutral_bounded_and_wider_at_higher_levels(name):
+    model = load_model(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        d = model.predict([{"Na+": 10.0, "Mg+2": 2.0, "Cl-": 12.0, "NO3-": 2.0}, {"Na+": 4.0, "SO4-2": 2.0}], [5e-6, 2e-5, 5e-5])
+        wide = model.predict([{"Na+": 10.0, "Mg+2": 2.0, "Cl-": 12.0, "NO3-": 2.0}, {"Na+": 4.0, "SO4-2": 2.0}], [5e-6, 2e-5, 5e-5], level=0.95)
+    z = {"Na+": 1, "Mg+2": 2, "Cl-": -1, "NO3-": -1, "SO4-2": -2}
+    assert set(d.columns) == {"sample", "flux_m_s", "ion", "c_feed", "c_perm", "rejection", "lower", "upper"}
+    assert len(d) == 3 * (4 + 2) and (d.rejection <= 1).all() and (d.upper <= 1).all()
+    assert ((d.lower <= d.rejection) & (d.rejection <= d.upper)).all() and (wide.lower <= d.lower).all()
+    for _, g in d.groupby(["sample", "flux_m_s"]):
+        if (g.rejection < 1).all():
+            charge = g.ion.map(z).to_numpy()
+            assert abs((charge * g.c_perm).sum()) / (np.abs(charge) * g.c_feed).sum() < 2e-6
+
+
+def test_questions_outside_the_range_are_answered_with_a_warning():
+    model = load_model("nf270")
+    with pytest.warns(UserWarning, match=r"flux 3\.6e\+03 L/m²/h is above the trained .* \(by "):
+        model.predict({"Na+": 10.0, "Cl-": 10.0}, 1e-3)
+    with pytest.warns(UserWarning, match=r"Ca\+2 was not in the training data"):
+        model.predict({"Ca+2": 5.0, "Cl-": 10.0}, 2e-5)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda m: m.predict({"Na+": 10.0, "Cl-": 5.0}, 2e-5),
+        lambda m: m.predict({"Na+": -1.0, "Cl-": -1.0}, 2e-5),
+        lambda m: m.predict({"Na+": float("nan"), "Cl-": 10.0}, 2e-5),
+        lambda m: m.predict({"Xx+": 10.0, "Cl-": 10.0}, 2e-5),
+        lambda m: m.predict({"HCO3-": 10.0, "Na+": 10.0}, 2e-5),
+        lambda m: m.predict({"Na+": 10.0, "Cl-": 10.0}, -2e-5),
+        lambda m: m.predict({"Na+": 10.0, "Cl-": 10.0}, 2e-5, level=0.9999),
+        lambda m: load_model("nf9000"),
+    ],
+)
+def test_bad_questions_get_one_sentence(call):
+    with pytest.raises(InputError) as e, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        call(load_model("nf270"))
+    assert "\n" not in str(e.value) and len(str(e.value)) > 20
+
+
+def test_the_surrogate_listens_to_its_membrane():
+    model = load_model("dspmde")
+    feed = {"Na+": 10.0, "Cl-": 10.0}
+    tight, open_ = (model.predict(feed, 2e-5, membrane=Membrane(r, 1e-6, -20.0, 45.0)).rejection.iloc[0] for r in (0.42e-9, 0.58e-9))
+    assert tight > open_
