@@ -57,7 +57,7 @@ const path = (points) => {
 // [{ flux, rejection, sd }] }; flux in m/s, rejection a fraction. Returns the inner SVG and the scales.
 export function drawChart({ series, fluxMax, flux, unit, width, height, highlight = null }) {
   const narrow = width < 520;
-  const box = { left: narrow ? 52 : 62, right: narrow ? 58 : 62, top: 12, bottom: narrow ? 42 : 46 };
+  const box = { left: narrow ? 42 : 62, right: narrow ? 58 : 62, top: narrow ? 28 : 12, bottom: narrow ? 42 : 46 };
   const inner = { w: width - box.left - box.right, h: height - box.top - box.bottom };
   let low = 0;
   for (const s of series) {
@@ -84,7 +84,8 @@ export function drawChart({ series, fluxMax, flux, unit, width, height, highligh
   }
   svg += `<line class="axis" x1="${box.left}" x2="${box.left + inner.w}" y1="${box.top + inner.h}" y2="${box.top + inner.h}"/>`;
   svg += `<text class="title" x="${box.left + inner.w / 2}" y="${height - 4}" text-anchor="middle">Water flux (L m⁻² h⁻¹)</text>`;
-  svg += `<text class="title" transform="translate(14 ${box.top + inner.h / 2}) rotate(-90)" text-anchor="middle">Rejection (%)</text></g>`;
+  const upright = `transform="translate(14 ${box.top + inner.h / 2}) rotate(-90)" text-anchor="middle"`;
+  svg += `<text class="title" ${narrow ? 'x="2" y="13"' : upright}>Rejection (%)</text></g>`;
 
   const faded = (s) => (highlight && highlight !== s.ion ? " faded" : "");
   svg += '<g clip-path="url(#explore-clip)">';
