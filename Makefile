@@ -46,7 +46,8 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.stamp-torch: | $(BIN)/python
-	$(PIP) install $(PIP_QUIET) $(TORCH)
+	@# an empty TORCH leaves the one that the package index gives
+	$(if $(TORCH),$(PIP) install $(PIP_QUIET) $(TORCH))
 	@printf '%s' "$(TORCH)" > $@
 
 $(VENV)/.stamp-run: $(DEPENDS) | $(VENV)/.stamp-torch
