@@ -6,7 +6,11 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
-PYTHON  ?= python3
+# The first of these that is new enough; name another with PYTHON=...
+ifeq ($(origin PYTHON),undefined)
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+endif
 VENV    ?= .venv
 # What is installed before everything else. A plain `torch` would pull several GB of CUDA libraries on some
 # systems; with a GPU say e.g. `make reproduce TORCH=torch`. Anything pip understands may stand here.
@@ -41,8 +45,8 @@ help: ## this list
 	@echo "  PROFILE=quick|full  OUT=results  PYTHON=python3  TORCH='torch==2.13.0'  STEPS='export notebooks ...'"
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "$(PYTHON) is missing or older than Python 3.11; name a newer one, e.g. make test PYTHON=python3.12" >&2; exit 1; }
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(or $(PYTHON),python3) is missing or older than Python 3.11; name a newer one: make test PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.stamp-torch: | $(BIN)/python
