@@ -1,0 +1,99 @@
+"""Gradients by the implicit function theorem, equality of back ends, memory."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from ion_ode.dspmde import Film, can_compile, first_guess, read_feed, read_flux, shoot, simulate, transport_problem
+from ion_ode.membranes import NF270, ChargeBinding, Membrane
+
+MIX = {"Na+": 10.0, "Mg+2": 5.0, "Cl-": 12.0, "SO4-2": 3.5, "NO3-": 1.0}
+OPTIONS = {
+    "no film": {},
+    "Nernst-Planck film, Davies": {"film": 4e-5, "activity": "davies"},
+    "linear film, Davies outside": {"k": 6e-5, "activity": "davies_solution"},
+}
+
+
+def leaf(v):
+    return torch.tensor(v, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_gradcheck_through_every_tensor_argument(case):
+    kw = dict(OPTIONS[case])
+    thickness, k = kw.pop("film", None), kw.pop("k", None)
+    theta = [leaf(v) for v in (0.6, 0.2, -50.0, 41.3, 0.3, 10.0, 0.5, 298.15, 1.0, 1.0)]
+
+    def f(r, dx, chi, eps, lnp, shift, extra, T, flux, layer):
+        m = Membrane(r * 1e-9, dx * 1e-6, ChargeBinding(chi, {"Mg+2": shift}), eps, ln_partition={"NO3-": lnp})
+        film = Film(thickness=layer * thickness) if thickness else Film(k=layer * k) if k else None
+        feed = {"Na+": 10.0 + 2 * extra, "Mg+2": 5.0, "SO4-2": 5.0 + extra, "NO3-": 10.0}
+        s = simulate(feed, flux * 1e-5, m, film=film, temperature=T, rtol=1e-9, **kw)
+        return s.c_perm[0, 0, :2].log(), s.c_wall[0, 0, :1].log(), s.psi_donnan[0, 0, 1:], s.pressure[0] * 1e-6
+
+    assert torch.autograd.gradcheck(f, theta, eps=1e-5, atol=1e-7, rtol=1e-6)
+
+
+def test_batched_gradients_belong_to_their_sample():
+    eps = leaf([40.0, 42.0, 45.0])
+    sol = simulate([MIX, MIX, {"Na+": 3, "Cl-": 3}], 1e-5, NF270.with_(eps_pore=eps))
+    g = torch.autograd.grad(sol.c_perm[1, 0, 0], eps)[0]
+    assert g[0] == 0 and g[2] == 0 and g[1] > 0
+    one = leaf(42.0)
+    h = torch.autograd.grad(simulate(MIX, 1e-5, NF270.with_(eps_pore=one)).c_perm[0, 0, 0], one)[0]
+    assert_allclose(g[1], h, rtol=1e-5)
+
+
+def test_gradient_does_not_depend_on_the_path():
+    "The same root from a flux grid (seeded by its neighbours) and alone gives the same gradient."
+    a, b = leaf(-50.0), leaf(-50.0)
+    J = torch.logspace(-6, -4, 12, dtype=torch.float64)
+    many = simulate(MIX, J, NF270.with_(charge_density=a), rtol=1e-9).c_perm[0, 7]
+    alone = simulate(MIX, J[7], NF270.with_(charge_density=b), rtol=1e-9).c_perm[0, 0]
+    for i in range(len(MIX)):
+        ga = torch.autograd.grad(many[i], a, retain_graph=True)[0]
+        gb = torch.autograd.grad(alone[i], b, retain_graph=True)[0]
+        assert_allclose(ga, gb, rtol=1e-6)
+
+
+def test_no_newton_step_is_stored():
+    "The graph of a solution holds coefficients and the root, not the iterations."
+    eps = leaf(41.3)
+    saved = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
+        easy = simulate(MIX, 1e-6, NF270.with_(eps_pore=eps))
+        n_easy = len(saved)
+        hard = simulate(MIX, 1e-4, Membrane(0.42e-9, 3e-6, -80.0, eps))
+    assert hard.n_mesh.max() > easy.n_mesh.max()
+    assert len(saved) - n_easy <= n_easy + 5 and max(saved) <= 200
+
+
+def test_analytic_jacobian():
+    names, c = read_feed([MIX, {"Na+": 1e-3, "Cl-": 1e-3}])
+    for film in (None, Film(thickness=3e-5), Film(k=5e-5)):
+        for activity in ("ideal", "davies", "davies_solution"):
+            q, _ = transport_problem(names, c, read_flux(1e-5, 2), NF270, film, activity)
+            u = first_guess(q) - 0.2 * torch.linspace(0, 1, q.n_unknowns, dtype=torch.float64)[:, None]
+            J = shoot(u, q, 8, 8, jacobian=True)[1]
+            for b in range(2):
+                p = q.take(torch.tensor([b]))
+                auto = torch.autograd.functional.jacobian(lambda v, p=p: shoot(v[:, None], p, 8, 8)[0][:, 0], u[:, b])
+                assert_allclose(J[b], auto, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.slow
+def test_compiled_equals_eager():
+    if not can_compile():
+        pytest.skip("no C++ compiler")
+    J = torch.logspace(-6, -4.3, 16, dtype=torch.float64)
+    for film in (None, Film(thickness=3e-5)):
+        a, b = (simulate(MIX, J, film=film, backend=k) for k in ("eager", "compiled"))
+        assert_allclose(a.c_perm, b.c_perm, rtol=1e-10)
+
+
+def test_backend_names_are_checked():
+    with pytest.raises(ValueError, match="backend is 'numba'"):
+        simulate(MIX, 1e-5, backend="numba")
+    assert np.isfinite(simulate(MIX, 1e-5, backend="eager").c_perm).all()
