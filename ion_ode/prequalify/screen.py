@@ -19,7 +19,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from ..core import InputError, atomic_write, digest, need, provenance
-from .features import read_monomer
+from .features import PROCESS, read_monomer
 from .models import BlockScaler, recipe_blocks
 from .recipes import group_folds, load_tfc, read_recipes
 from ..uncertainty import conformal_quantile
@@ -94,6 +94,23 @@ _HEADS = {
 }
 
 
+_STATED = 0.9  # Share of training rows that must state an input for it to be used
+
+
+def _stated_blocks(rows: pd.DataFrame, head: str) -> tuple[dict, list[str]]:
+    "Features of training rows without the inputs that few of them state; names of the inputs left."
+    blocks, used = recipe_blocks(rows, **_HEADS[head]["blocks"]), ["monomers"] + (["salt"] if head == "passage" else [])
+    share = np.isfinite(blocks["process"]).mean(0)
+    blocks["process"][:, share < _STATED] = np.nan
+    used += [p for p, s in zip(PROCESS, share, strict=True) if s >= _STATED]
+    for name, column in (("support", "support_class"), ("additive", "additive_class")):
+        if (rows[column] != "").mean() < _STATED:
+            blocks[name] = np.full_like(blocks[name], np.nan)
+        else:
+            used.append(name)
+    return blocks, used
+
+
 def _rows_of(table: pd.DataFrame, head: str) -> pd.DataFrame:
     "What a head is trained on: one row a membrane, or every rejection that is a value."
     if head == "permeance":
@@ -119,12 +136,13 @@ class Prequalifier:
         "Train both heads and calibrate their intervals on papers left out."
         self.info = provenance(self.seed, rows=len(table), table=digest(table.reset_index().to_csv(index=False).encode()))
         self.salts = sorted(set(table.salt[table.scored & (table.salt != "")]))
-        self.targets = {}
+        self.targets, self.used = {}, {}
         for head, spec in _HEADS.items():
             rows = _rows_of(table, head)
             if len(rows) < 8:
                 raise InputError(f"{len(rows)} rows with {head}; at least 8 are needed to train and calibrate, measure or add more")
-            blocks, y = recipe_blocks(rows, **spec["blocks"]), rows[spec["column"]].to_numpy(float)
+            blocks, self.used[head] = _stated_blocks(rows, head)
+            y = rows[spec["column"]].to_numpy(float)
             cut = lambda i, blocks=blocks: {k: v[i] for k, v in blocks.items()}
             scaler = BlockScaler().fit(blocks)
             model = _Process(scaler(blocks), y, self.seed)
@@ -192,7 +210,7 @@ class Prequalifier:
     def save(self, path: str | Path) -> Path:  # Folder
         "Write arrays (safetensors) and everything else (JSON) into a folder."
         st = need("safetensors.numpy", "screen")
-        arrays, meta = {}, {"format": "ion_ode prequalifier 1", "seed": self.seed, "max_distance": self.max_distance, "salts": self.salts}
+        arrays, meta = {}, {"format": "ion_ode prequalifier 1", "seed": self.seed, "max_distance": self.max_distance, "salts": self.salts, "used": self.used}
         meta |= {"targets": self.targets, "info": self.info, "known": self.known.to_dict("list"), "heads": {}}
         for head, h in self.heads.items():
             arrays |= {f"{head}.{k}": np.ascontiguousarray(v) for k, v in h["model"].arrays.items()} | {f"{head}.ratio": h["ratio"]}
@@ -219,6 +237,7 @@ class Prequalifier:
         if meta.get("format") != "ion_ode prequalifier 1":
             raise InputError(f"{path} has format {meta.get('format')!r}, expected 'ion_ode prequalifier 1'")
         self = cls(meta["seed"], meta["max_distance"])
+        self.used = meta["used"]
         self.salts, self.targets, self.info, self.known = meta["salts"], meta["targets"], meta["info"], pd.DataFrame(meta["known"])
         for head, h in meta["heads"].items():
             model, scaler = _Process(), BlockScaler()
