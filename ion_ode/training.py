@@ -7,7 +7,7 @@ Docs: https://ion-ode.github.io/ion_ode/training.html.md"""
 # %% auto #0
 __all__ = ['TOLD', 'FLUX_TOLD', 'ARCHITECTURES', 'Ensemble', 'join', 'Draws', 'masked_mse', 'TrainingError', 'Plan',
            'CheckpointError', 'write_checkpoint', 'read_checkpoint', 'fit', 'Measured', 'measured_curves', 'n_told',
-           'describe', 'describe_members', 'describe_curves', 'TrainConfig', 'build', 'trainable_after_pretraining',
+           'describe', 'TrainConfig', 'describe_members', 'describe_curves', 'build', 'trainable_after_pretraining',
            'pretrain', 'surrogate_error', 'finetune', 'predict_measured', 'to_rows', 'predict_family', 'try_membranes',
            'ranked', 'Predictor', 'trained_ranges', 'save_model', 'load_model', 'train']
 
@@ -440,32 +440,7 @@ def describe(
     share = torch.asinh(q.charge / (0.5 * (c_feed * q.z.T.abs()).sum(-1)))
     return torch.cat([entry / 4, ln_peclet / 2, torch.asinh(limit), potential[None] / 4, share[None] / 4]).T
 
-# %% ../nbs/04_training.ipynb #66690d45
-def describe_members(
-    config: "TrainConfig",  # Recipe
-    parameters: Tensor,  # (member, parameter) membrane of each member, columns as `parameter_names(config.family)`
-    c_feed: Tensor,  # (member, sample, ion) [mol/m³]
-) -> Tensor | None:  # (member, sample, feature) float32; None if nothing is told
-    "Each member's membrane facing each of its feeds."
-    if config.told == "nothing":
-        return None
-    ions, (n, size, _) = config.network.ions, c_feed.shape
-    names = parameter_names(config.family, ions)
-    membrane = membrane_from_parameters(parameters.double().repeat_interleave(size, 0), names, ions)
-    return describe(membrane, c_feed.double().flatten(0, 1), ions, config.told).view(n, size, -1).float()
-
-
-def describe_curves(
-    config: "TrainConfig",  # Recipe
-    curves: CurveSet,  # Simulated curves with their parameters
-) -> Tensor | None:  # (curve, feature) float32
-    "The membranes of simulated curves as their networks will be told."
-    if config.told == "nothing":
-        return None
-    membrane = membrane_from_parameters(curves.parameters, curves.meta["parameters"], curves.ions)
-    return describe(membrane, curves.c_feed, curves.ions, config.told).float()
-
-# %% ../nbs/04_training.ipynb #d8ef024a
+# %% ../nbs/04_training.ipynb #6e2d73a8
 @dataclass(frozen=True)
 class TrainConfig:
     "All that decides a training run."
@@ -473,7 +448,7 @@ class TrainConfig:
     architecture: str = "odenet"  # "odenet" or "fully_connected"
     network: FieldConfig = FieldConfig(ions=SLOTS, context="feed+membrane", n_membrane=n_told(SLOTS, "entry"), width=32)
     told: str = "entry"  # What a network is told of the membrane: "entry", "parameters", or "nothing"
-    constraint: str = "weighted_feed"  # Name for make_constraint; "soft" for the penalty
+    constraint: str = "equivalents"  # Name for make_constraint; "soft" for the penalty
     soft_weight: float = 10.0  # Weight of the soft penalty
     members: int = 2  # Networks of the ensemble, seeds seed, seed + 1, ...
     seed: int = 0  # First seed
@@ -546,7 +521,32 @@ class TrainConfig:
 
 ARCHITECTURES = {"odenet": ODENet, "fully_connected": FullyConnected}
 
+# %% ../nbs/04_training.ipynb #d8ef024a
+def describe_members(
+    config: TrainConfig,  # Recipe
+    parameters: Tensor,  # (member, parameter) membrane of each member, columns as `parameter_names(config.family)`
+    c_feed: Tensor,  # (member, sample, ion) [mol/m³]
+) -> Tensor | None:  # (member, sample, feature) float32; None if nothing is told
+    "Each member's membrane facing each of its feeds."
+    if config.told == "nothing":
+        return None
+    ions, (n, size, _) = config.network.ions, c_feed.shape
+    names = parameter_names(config.family, ions)
+    membrane = membrane_from_parameters(parameters.double().repeat_interleave(size, 0), names, ions)
+    return describe(membrane, c_feed.double().flatten(0, 1), ions, config.told).view(n, size, -1).float()
 
+
+def describe_curves(
+    config: TrainConfig,  # Recipe
+    curves: CurveSet,  # Simulated curves with their parameters
+) -> Tensor | None:  # (curve, feature) float32
+    "The membranes of simulated curves as their networks will be told."
+    if config.told == "nothing":
+        return None
+    membrane = membrane_from_parameters(curves.parameters, curves.meta["parameters"], curves.ions)
+    return describe(membrane, curves.c_feed, curves.ions, config.told).float()
+
+# %% ../nbs/04_training.ipynb #1df8e324
 def build(
     config: TrainConfig,  # Recipe
     seeds,  # One seed a member
