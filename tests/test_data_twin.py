@@ -1,0 +1,126 @@
+"""The synthetic experiment: remade from its seed, richer than the plain model, labelled and hashed."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from ion_ode import twin
+from ion_ode.core import InputError, asset, digest
+from ion_ode.data import composition_folds
+from ion_ode.dspmde import Film, simulate
+from ion_ode.ions import IONS
+from ion_ode.membranes import ChargeBinding, Freundlich, Membrane
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return twin.load_twin()
+
+
+def test_size_and_labels(frame):
+    assert frame.solution_id.nunique() >= 60 and len(frame) >= 750 and set(frame.ion) == set(IONS)
+    assert frame.source_id.str.contains("synthetic").all() and frame.membrane.str.contains("synthetic").all()
+    assert frame.groupby("solution_id").ion.nunique().min() >= 3
+    assert (frame.rejection[frame.censored] == 1).all()
+
+
+def test_made_again_from_the_seed(frame, monkeypatch):
+    """Feeds, fluxes and noise in full; the transport itself for every eighth mixture."""
+    exact, card = twin.twin_truth()
+    stored, _ = twin._stored()
+    some = list(range(0, 64, 8))
+    full = twin.simulate_truth
+
+    def partly(feed, flux, truth):
+        perm = torch.full((*flux.shape, feed.shape[1]), torch.nan, dtype=torch.float64)
+        perm[some] = full(feed[some], flux[some], truth)[0]
+        table = stored.set_index(["mixture", "run", "ion"]).rejection_true
+        for (m, r, i), R in table.items():
+            b, t, d = int(m.split("_")[1]) - 1, r - 1, IONS.index(i)
+            if b not in some:
+                perm[b, t, d] = feed[b, d] * (1 - R)
+        perm[~(feed > 0)[:, None].expand_as(perm)] = 0
+        return perm, None
+
+    monkeypatch.setattr(twin, "simulate_truth", partly)
+    again = twin.make_twin(card["seed"])
+    for c in ("mixture", "group", "run", "ion", "censored"):
+        assert again[c].tolist() == stored[c].tolist(), c
+    for c in ("flux_m_s", "c_feed_mol_m3"):
+        assert_allclose(again[c], stored[c], rtol=1e-8)
+    assert_allclose(1 - again.rejection_true, 1 - stored.rejection_true, rtol=2e-5, atol=2e-9)
+    assert_allclose(again.rejection_sd, stored.rejection_sd, rtol=1e-4)
+    assert_allclose(again.rejection, stored.rejection, atol=1e-6)
+    assert json.loads(json.dumps(card["truth"])) == json.loads(json.dumps(vars(twin.Truth())))
+
+
+def test_the_noise_is_what_the_card_says(frame):
+    exact, _ = twin.twin_truth()
+    d = frame[exact[frame.index] < 1 - 3 * frame.rejection_sd]
+    u = (d.rejection - exact[d.index]) / d.rejection_sd
+    assert abs(u.mean()) < 0.1 and abs(u.std() - 1) < 0.06
+    assert frame.groupby("ion").rejection_sd.mean().nunique() == len(IONS)
+
+
+def test_limits_of_the_richer_model():
+    """One pore size and a film: the transport model's own film gives the same."""
+    feed = torch.tensor([[10.0, 0, 1.0, 5.0, 0.5, 20.0, 1.0, 0], [0, 2.0, 0, 0, 10.0, 20.0, 0, 2.0]]).double()
+    feed[1, 5] = 2 + 20 - 2
+    flux = torch.tensor([[1e-5, 3e-5]] * 2).double()
+    t = twin.Truth(r_spread=1e-9, nodes=3)
+    law = ChargeBinding(Freundlich(*t.freundlich), t.binding)
+    bare = Membrane(t.r_median, t.thickness, law, t.eps_pore, ln_partition=t.ln_partition)
+    z = torch.tensor([1.0, 1, 1, 2, 2, -1, -2, -1]).double()
+    feed[:, 5] += feed @ z
+    perm, wall = twin.simulate_truth(feed, flux, t)
+    with_film = simulate(feed, flux, bare, ions=IONS, activity="davies", film=Film(thickness=t.film_thickness))
+    on = (feed > 0)[:, None].expand_as(perm)
+    # the charge law follows the bulk feed in `simulate` and the wall in the twin, so compare at the wall
+    at_wall = simulate(wall.reshape(-1, 8), flux.reshape(-1, 1), bare, ions=IONS, activity="davies").c_perm[:, 0].reshape(perm.shape)
+    assert_allclose(perm[on], at_wall[on], rtol=1e-5)
+    assert (perm[on] / with_film.c_perm[on] - 1).abs().max() < 0.2
+    assert (((perm @ z).abs() / (perm @ z.abs())) < 1e-10).all()
+
+
+def test_pore_classes_conserve_flow():
+    for n in (1, 3, 5, 9):
+        r, speed, share = twin.pore_classes(twin.Truth(nodes=n))
+        x, w = np.polynomial.hermite.hermgauss(n)
+        area = torch.from_numpy(w) * r**2
+        assert_allclose(((area / area.sum()) * speed).sum(), 1, rtol=1e-12)
+        assert_allclose(share.sum(), 1, rtol=1e-12)
+        assert_allclose(share, (area / area.sum()) * speed, rtol=1e-12)
+
+
+def test_misfit_of_noise_and_of_structure():
+    g = np.random.default_rng(0)
+    curve = np.repeat(np.arange(200), 5)
+    sd = pd.Series(np.full(1000, 0.1))
+    white = twin.misfit(pd.Series(0.1 * g.standard_normal(1000)), curve, sd)
+    assert abs(white["intraclass correlation"]) < 0.1 and 0.85 < white["chi2 per value"] < 1.15
+    offset = twin.misfit(pd.Series(0.3 * g.standard_normal(200)[curve] + 0.1 * g.standard_normal(1000)), curve, sd)
+    assert_allclose(offset["intraclass correlation"], 0.9, atol=0.05)
+
+
+def test_folds_of_the_twin(frame):
+    groups = tuple(sorted(frame.composition.unique()))
+    folds = composition_folds(frame, held_out=groups)
+    assert [f.name for f in folds] == list(groups)
+    for f in folds:
+        assert set(f.train.solution_id).isdisjoint(f.test.solution_id) and len(f.train) + len(f.test) == len(frame)
+
+
+def test_a_changed_file_is_refused(monkeypatch, tmp_path):
+    for n in ("twin.csv", "twin.json"):
+        (tmp_path / n).write_bytes(asset(n).read_bytes())
+    (tmp_path / "twin.csv").write_bytes(asset("twin.csv").read_bytes() + b"\n")
+    assert digest(asset("twin.csv").read_bytes()) == json.loads(asset("twin.json").read_text())["sha256"]
+    monkeypatch.setattr(twin, "asset", lambda n: tmp_path / n)
+    twin._stored.cache_clear()
+    with pytest.raises(InputError, match="differs from the hash"):
+        twin.load_twin()
+    twin._stored.cache_clear()
