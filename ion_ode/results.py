@@ -10,7 +10,8 @@ __all__ = ['REFERENCES', 'VARIANTS', 'MAIN', 'BIASES', 'PROFILES', 'HELD_OUT', '
            'Profile', 'code_hash', 'data_hash', 'contest_rows', 'predict_dspmde', 'Cell', 'plan_cells', 'cell_keys',
            'run_cells', 'choose_steps', 'contest', 'with_measurements', 'scoreboard', 'g_kind', 'rollouts',
            'all_data_model', 'attention_table', 'collect', 'write_tables', 'read_tables', 'figure_2a', 'figure_2b',
-           'figure_2c', 'figure_2d', 'claims', 'metrics', 'draw_figures', 'reproduce', 'make_weights', 'main']
+           'figure_2c', 'figure_2d', 'claims', 'metrics', 'draw_figures', 'reproduce', 'make_weights', 'export_models',
+           'main']
 
 # %% ../nbs/05_results.ipynb #2c4e6cd0
 import ast
@@ -519,6 +520,7 @@ def choose_steps(
     predicted: Tensor,  # (mark, member, row) held-out predictions
     members: list,  # (held out, seed, pretrained) of each member
     df: pd.DataFrame,  # The rows
+    least: int = 0,  # First mark that may be chosen; 1 rules out "no fine-tuning at all"
 ) -> dict:  # (fold or None, pretrained) -> index of the mark; None: for a model that learns from all five
     "Number of fine-tuning steps for each fold, from networks that saw neither its composition nor the one they are judged by (Eq. 5.2)."
     rejection, weight = (torch.tensor(df[c].to_numpy(copy=True)).float() for c in ("rejection", "weight"))
@@ -536,7 +538,7 @@ def choose_steps(
                 inner = [g for g in held if g != fold]
                 if p == pt and len(inner) == 1 and len(held) == (1 if fold is None else 2) and (fold is None or fold in held):
                     total = total + error(m, inner[0]).nan_to_num(nan=25.0)
-            out[fold, pt] = int(total.argmin())
+            out[fold, pt] = least + int(total[least:].argmin())
     return out
 
 
@@ -557,7 +559,7 @@ def contest(
         tensors, record = _read_cell(folder, f"finetune {name}", keys[f"finetune {name}"])
         for bias in record["spec"]["biases"]:
             predicted = tensors[f"{bias}/predicted"]
-            chosen = choose_steps(predicted, record["members"], df)
+            chosen, tuned = (choose_steps(predicted, record["members"], df, least) for least in (0, 1))
             steps += [
                 {"model": name, "bias": bias, "pretrained": pt, "fold": f or "none", "steps": record["marks"][k]} for (f, pt), k in chosen.items()
             ]
@@ -565,7 +567,7 @@ def contest(
                 if len(held) == 1:
                     test = (df.composition == held[0]).to_numpy(copy=True)
                     label = dict(model=name, bias=bias, pretrained=pt, seed=seed, fold=held[0])
-                    for rule, k in {"chosen": chosen[held[0], pt], "last": -1, "none": 0}.items():
+                    for rule, k in {"chosen": chosen[held[0], pt], "tuned": tuned[held[0], pt], "last": -1, "none": 0}.items():
                         rows.append(base[test].assign(**label, rule=rule, predicted=predicted[k, m][test].numpy()))
     out = pd.concat(rows, ignore_index=True)
     out[["bias", "rule"]] = out[["bias", "rule"]].fillna("")
@@ -678,10 +680,10 @@ def all_data_model(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
 ) -> tuple[TrainConfig, training.Ensemble, Tensor, int]:  # Recipe, networks, membranes they were told of, steps
-    "The main networks that learned from all five compositions."
+    "The main networks that learned from all five compositions: fine-tuned for the number of steps, not zero, that served held-out compositions best."
     tensors, record = _read_cell(folder, f"finetune {MAIN}", keys[f"finetune {MAIN}"])
     config = TrainConfig.from_dict(record["spec"]["config"])
-    mark = choose_steps(tensors["hard/predicted"], record["members"], contest_rows())[None, True]
+    mark = choose_steps(tensors["hard/predicted"], record["members"], contest_rows(), least=1)[None, True]
     at = [k for k, m in enumerate(record["kept"]) if record["members"][m][0] == []]
     ensemble = build(config, [0] * len(at))
     ensemble.load_state({k.removeprefix("weights/"): v[mark][at] for k, v in tensors.items() if k.startswith("weights/")})
@@ -721,9 +723,10 @@ def collect(
 ) -> tuple[dict[str, pd.DataFrame], dict]:  # Tables by name, provenance
     "All tables that figures and text are made from."
     pred, steps = contest(folder, keys)
-    rows, fits, cost = [], [], {}
+    rows, fits, cost, commits = [], [], {}, set()
     for name in keys:
         record = _read_cell(folder, name, keys[name])[1]
+        commits.add(record["commit"])
         cost[name] = record["cpu_s"]
         if name.startswith("fit without "):
             fits.append({"fold": name[-1], **record["membrane"], "rmse_train": record["rmse_train"]})
@@ -742,7 +745,7 @@ def collect(
     }
     meta = provenance(
         seed=profile.recipe.seed, profile=profile.name, data=data_hash(), code=code_hash(), recipe=profile.recipe.to_dict(), seeds=profile.seeds,
-        cpu_seconds=cost, cpu_seconds_total=round(sum(cost.values()), 1), data_kind="measured (NF270, open literature); pre-training curves simulated by DSPM-DE",
+        cells_commit=sorted(commits), cpu_seconds=cost, cpu_seconds_total=round(sum(cost.values()), 1), data_kind="measured (NF270, open literature); pre-training curves simulated by DSPM-DE",
     )  # fmt: skip
     return tables, meta
 
@@ -865,7 +868,7 @@ def claims(
     "The paper's claims that five open compositions can speak to."
     s = tables["scores"]
     s = s[s.scored == "single"]
-    net = lambda model=MAIN, pretrained="PT", bias="hard": _of(s, model=model, pretrained=pretrained, bias=bias, rule="chosen")
+    net = lambda model=MAIN, pretrained="PT", bias="hard", rule="chosen": _of(s, model=model, pretrained=pretrained, bias=bias, rule=rule)
     plain = lambda model: s[s.model == model]
     pairs = [
         ("the network beats the fitted pore model", net(), plain(PORE_MODEL)),
@@ -875,6 +878,7 @@ def claims(
         ("attention helps the fully connected network", net("fully connected + attention"), net("fully connected")),
         ("pre-training helps", net(), net(pretrained="NPT")),
         ("the hard constraint beats the soft one", net(), net(bias="soft")),
+        ("fine-tuning to the end beats none", net(rule="last"), net(rule="none")),
     ]
     rows = []
     for text, a, b in pairs:
@@ -970,14 +974,22 @@ def make_weights(
     target: str | Path | None = None,  # Where the models go; None: ion_ode/assets/weights
 ) -> list[Path]:  # The cards written
     "The models that ship with the package, out of the cells of `reproduce`; missing cells are computed first."
-    p, cells = PROFILES[profile], plan_cells(PROFILES[profile])
-    where = Path(folder) / "cells" / profile
-    keys = run_cells(cells, where, min(2, os.cpu_count() or 1))
-    target = Path(training.__file__).parent / "assets" / "weights" if target is None else Path(target)
+    p, where = PROFILES[profile], Path(folder) / "cells" / profile
+    keys = run_cells(plan_cells(p), where, min(2, os.cpu_count() or 1))
+    return export_models(p, where, keys, Path(training.__file__).parent / "assets" / "weights" if target is None else target)
+
+
+def export_models(
+    p: Profile,  # What was computed
+    where: str | Path,  # Folder of the cells
+    keys: dict[str, str],  # From run_cells
+    target: str | Path,  # Where the models go
+) -> list[Path]:  # The cards written
+    "Write the model that learned from all measurements, and the pre-trained stand-in for the pore model."
     tables, meta = collect(p, where, keys)
     config, ensemble, parameters, steps = all_data_model(where, keys)
-    held = _ensemble(tables, MAIN, "PT", "hard", "chosen")
-    score_row = _of(tables["scores"], scored="ensemble", model=MAIN, pretrained="PT", bias="hard", rule="chosen").iloc[0]
+    held = _ensemble(tables, MAIN, "PT", "hard", "tuned")
+    score_row = _of(tables["scores"], scored="ensemble", model=MAIN, pretrained="PT", bias="hard", rule="tuned").iloc[0]
     df = contest_rows()
     m = measured_curves(df)
     facts = {k: meta[k] for k in ("commit", "code", "data", "profile", "seed", "versions", "python", "device")}
