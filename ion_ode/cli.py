@@ -1,4 +1,4 @@
-"""The command line: ion-ode simulate | predict | fit | check | generate | screen | reproduce
+"""The command line: ion-ode simulate | predict | fit | train | check | generate | screen | reproduce
 
 Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
 
@@ -549,3 +549,31 @@ def _pairs(units) -> dict[str, str]:
     if bad := [u for u in units if not all(u.partition("="))]:
         raise InputError(f"--unit {bad[0]}: expected NAME=UNIT, as in --unit flux=LMH")
     return dict(u.partition("=")[::2] for u in units)
+
+
+@main.command()
+@click.argument("folder", type=click.Path(file_okay=False))
+@click.option("--config", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="JSON with entries of TrainConfig that differ from the recipe.")
+@click.option("--recipe", type=click.Choice(["default", "paper"]), default="default", show_default=True, help="paper: the published recipe, read literally.")
+def train(folder, config, recipe):
+    """Pre-train on the pore model, fine-tune on the measurements; run again, it resumes.
+
+    \b
+    Examples:
+      ion-ode train runs/mine
+      ion-ode train runs/mine --config mine.json
+      ion-ode predict --model runs/mine --feed "Na+=20,Cl-=20" --flux 10,20
+    """
+    from ion_ode.core import InputError
+    from ion_ode.training import TrainConfig
+    from ion_ode.training import train as run
+
+    try:
+        changes = json.loads(Path(config).read_text(encoding="utf-8")) if config else {}
+    except ValueError as e:
+        raise InputError(f"{config} is not JSON ({e})") from e
+    if not isinstance(changes, dict):
+        raise InputError(f"{config} holds a {type(changes).__name__}, expected an object such as {{\"members\": 2}}")
+    start = TrainConfig.paper() if recipe == "paper" else TrainConfig()
+    model = run(TrainConfig.from_dict(start.to_dict() | changes), folder)
+    click.echo(f"{model!r} in {folder}")

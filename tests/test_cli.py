@@ -330,6 +330,22 @@ def test_generate_resumes_and_refuses_to_mix(folder):
     assert other.exit_code == 2 and {p.name: p.read_bytes() for p in (folder / "set").iterdir()} == first
 
 
+def test_train_leaves_a_model_that_predicts(folder):
+    "A few steps, enough to see that the parts fit together."
+    plan = {"steps": 2, "lr": 1e-3}
+    small = {"members": 1, "n_curves": 8, "n_flux": 4, "pretraining_batch": 4, "pretraining": plan, "finetuning": plan, "batch": 4}
+    (folder / "c.json").write_text(json.dumps(small))
+    r = invoke("train", "run", "--config", "c.json")
+    assert r.exit_code == 0, r.stderr
+    records = json.loads(invoke("predict", "--model", "run", "--feed", "Na+=20,Cl-=20", "--flux", "20", "--json").stdout)
+    assert {x["ion"] for x in records} == {"Na+", "Cl-"} and all(np.isfinite(x["rejection"]) for x in records)
+
+
+def test_leaving_the_trained_range_is_said():
+    r = invoke("predict", "--feed", "Na+=20,Cl-=20", "--flux", "500")
+    assert r.exit_code == 0 and "ion-ode: note: flux 500 L/m²/h is above" in r.stderr
+
+
 OTHER = {
     "check: no file": (["check", "no.csv"], {}, "no.csv"),
     "check: bad unit option": (["check", "d.csv", "--unit", "flux"], {"d.csv": LAB}, "NAME=UNIT"),
@@ -340,6 +356,9 @@ OTHER = {
     "generate: folder is a file": (["generate", "d.csv", "--curves", "5", "--seed", "1"], {"d.csv": LAB}, "d.csv"),
     "screen: no structure": (["screen", "d.csv"], {"d.csv": "name,salt\na,NaCl\n"}, "amine_1_smiles"),
     "screen: out exists": (["screen", "d.csv", "--out", "o.csv"], {"d.csv": "name,salt\na,NaCl\n", "o.csv": "x"}, "--force"),
+    "train: broken config": (["train", "run", "--config", "c.json"], {"c.json": "{"}, "c.json"),
+    "train: unknown entry": (["train", "run", "--config", "c.json"], {"c.json": '{"sorcery": 1}'}, "sorcery"),
+    "train: bad value": (["train", "run", "--config", "c.json"], {"c.json": '{"members": 0}'}, "members"),
     "reproduce: unknown profile": (["reproduce", "--profile", "huge"], {}, "huge"),
 }
 
