@@ -120,7 +120,7 @@ def charge_fractions() -> pd.DataFrame:  # One row a solution, one column an ion
     eq = s.assign(eq=s.c_feed_mol_m3 * s.ion.map(lambda i: abs(get_ion(i).z))).pivot_table(
         index="solution_id", columns="ion", values="eq", aggfunc="sum", fill_value=0.0
     )
-    return eq.div(eq.sum(1), axis=0)
+    return eq.div(eq.sum(axis=1), axis=0)
 
 
 def predict_constant(
@@ -155,7 +155,7 @@ def predict_nearest(
         if have.empty:
             out.append(fallback[k])
             continue
-        near = (x.loc[have.solution_id.unique()] - x.loc[row.solution_id]).abs().sum(1).idxmin()
+        near = (x.loc[have.solution_id.unique()] - x.loc[row.solution_id]).abs().sum(axis=1).idxmin()
         g = have[have.solution_id == near].sort_values("flux_m_s")
         out.append(np.interp(row.flux_m_s, g.flux_m_s, g.rejection))
     return np.array(out)
