@@ -89,10 +89,13 @@ export function drawChart({ series, fluxMax, flux, unit, width, height, highligh
 
   const faded = (s) => (highlight && highlight !== s.ion ? " faded" : "");
   svg += '<g clip-path="url(#explore-clip)">';
-  for (const s of series)
+  // wide bands of several ions would bury the curves: the wider, the fainter, and a chosen ion shows its own alone
+  for (const s of series.filter((s) => !highlight || s.ion === highlight))
     for (const c of s.curves.filter((c) => c.lower)) {
-      const up = c.flux.map((j, i) => [X(j), Y(c.upper[i])]), down = c.flux.map((j, i) => [X(j), Y(c.lower[i])]).reverse();
-      svg += `<path class="band${faded(s)}" d="${path(up)}${path(down).replace("M", "L")}Z" fill="${s.color}"/>`;
+      const up = c.flux.map((j, i) => [X(j), Y(c.upper[i])]), down = c.flux.map((j, i) => [X(j), Y(c.lower[i])]);
+      const opacity = highlight ? 0.22 : Math.min(0.18, Math.max(0.03, (0.18 * 0.12) / (c.upper.at(-1) - c.lower.at(-1))));
+      svg += `<path class="band" d="${path(up)}${path(down.slice().reverse()).replace("M", "L")}Z" fill="${s.color}" opacity="${opacity.toFixed(3)}"/>`;
+      svg += `<path class="edge" d="${path(up)}${path(down)}" stroke="${s.color}"/>`;
     }
   svg += `<line class="cursor" x1="${X(flux)}" x2="${X(flux)}" y1="${box.top}" y2="${box.top + inner.h}"/>`;
   for (const s of series)

@@ -307,8 +307,8 @@ export function outsideRange(network, feed, flux, membrane, data) {
     const end = value < low * (1 - 1e-9) ? low : value > high * (1 + 1e-9) ? high : null;
     if (end === null || (value >= low && value <= high)) return;
     const factor = Math.max(value / end, end / value), by = factor > 0 && Number.isFinite(factor) ? ` by a factor of ${short(factor)}` : "";
-    said.push(`${what}, ${short(value / scale)} ${unit}, is ${end === low ? "below" : "above"} what the network was trained on `
-      + `(${short(low / scale)} to ${short(high / scale)} ${unit})${by}; its interval does not hold there.`);
+    const range = low === high ? `${short(low / scale)} ${unit} alone` : `${short(low / scale)} to ${short(high / scale)} ${unit}`;
+    said.push(`${what}, ${short(value / scale)} ${unit}, is ${end === low ? "below" : "above"} what the network was trained on (${range})${by}.`);
   };
   if (flux != null) look("The flux", flux, r.flux_m_s, "L m⁻² h⁻¹", data.constants.LMH);
   else {
@@ -316,7 +316,7 @@ export function outsideRange(network, feed, flux, membrane, data) {
     look("The salt in all", 0.5 * present.reduce((sum, ion) => sum + Math.abs(data.ions[ion].z) * feed[ion], 0), r.equivalents_mol_m3, "eq/m³");
     for (const ion of present)
       if (r.ions_mol_m3[ion]) look(data.ions[ion].label, feed[ion], r.ions_mol_m3[ion], "mol/m³");
-      else said.push(`${data.ions[ion].label} was not in what the network was trained on; its interval does not hold there.`);
+      else said.push(`${data.ions[ion].label} was not in what the network was trained on.`);
     const words = { r_pore: ["pore radius", "nm", 1e-9], thickness: ["thickness", "µm", 1e-6], charge_density: ["fixed charge", "mol/m³", 1], eps_pore: ["permittivity", "", 1] };
     for (const [name, [low, high, unit]] of Object.entries((membrane && r.membrane) || {})) {
       const [label, shown, scale] = words[name] ?? [name, unit, 1];

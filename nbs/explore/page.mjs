@@ -92,7 +92,7 @@ export async function mount(root) {
   const show = { dspmde: true, network: Boolean(network), band: Boolean(network), measured: true };
   const shipped = Object.fromEntries(MEMBRANE_FIELDS.map((f) => [f.key, Number((data.membrane[f.key] / (k[f.si] ?? 1)).toPrecision(12))]));
   state.membrane = { ...shipped, ...state.membrane };
-  let curveKey = "", problem = null, dspmde = null, predicted = null, highlight = null, speak = 0, queued = false;
+  let curveKey = "", problem = null, dspmde = null, predicted = null, hovered = null, pinned = null, speak = 0, queued = false;
   const changedMembrane = () => MEMBRANE_FIELDS.some((f) => state.membrane[f.key] !== shipped[f.key]);
   const membraneSI = () => {
     const out = { ...data.membrane };
@@ -267,16 +267,17 @@ export async function mount(root) {
     if (problem) {
       const i = Math.max(0, grid.findIndex((j) => j >= flux));
       at = solve(problem, flux, dspmde[i]);
-      const failed = dspmde.filter((s) => !s.converged).length;
-      if (failed || !at.converged)
-        messages.push(`DSPM-DE has no certified solution at ${at.converged ? `${failed} of ${grid.length} fluxes of the curves` : "this flux"}; nothing is drawn there.`);
       if (network) {
         predicted ??= predictNetwork(network, feed, grid, changedMembrane() ? membrane : null, data);
         net = predicted.at(flux);
         messages.push(...predicted.warnings, ...net.warnings);
+        if (messages.length) messages.push("The interval does not hold there.");
         if (changedMembrane() && Object.keys(net.ions).length)
           messages.push("The interval rests on measurements of NF270; for another membrane it says nothing.");
       }
+      const failed = dspmde.filter((s) => !s.converged).length;
+      if (failed || !at.converged)
+        messages.push(`DSPM-DE has no certified solution at ${at.converged ? `${failed} of ${grid.length} fluxes of the curves` : "this flux"}; nothing is drawn there.`);
     } else messages.push(state.problem);
     state.view = { feed, at, net, membrane };
     notices.replaceChildren(...messages.map((m) => element("p", {}, m)));
@@ -305,9 +306,14 @@ export async function mount(root) {
             Number.isFinite(p.lower) ? `${percent(p.lower)} to ${percent(p.upper)}` : "–"))]
           : [element("td", {}, "–"), element("td", {}, "–")]));
       }
-      const enter = () => { highlight = ion; draw(); }, leave = () => { highlight = null; draw(); };
+      const enter = (event) => { if (event.pointerType === "mouse") { hovered = ion; draw(); } }, leave = () => { hovered = null; draw(); };
+      const name = element("button", { type: "button", class: "ion", "aria-pressed": String(pinned === ion), title: `Show ${label} alone`, onclick: () => {
+        pinned = pinned === ion ? null : ion;
+        for (const other of body.querySelectorAll("button.ion")) other.setAttribute("aria-pressed", String(other === name && pinned !== null));
+        draw();
+      } }, element("span", { class: "swatch", style: `--ion: ${color}`, "aria-hidden": "true" }), label);
       return element("tr", { "data-ion": ion, onpointerenter: enter, onpointerleave: leave },
-        element("th", { scope: "row" }, element("span", { class: "swatch", style: `--ion: ${color}`, "aria-hidden": "true" }), label), ...cells);
+        element("th", { scope: "row" }, name), ...cells);
     }));
     caption.textContent = `Rejection at ${Number(state.flux.toPrecision(4))} L m⁻² h⁻¹ through ${changedMembrane() ? "this membrane" : "NF270"}; permeate by DSPM‑DE`;
     facts.replaceChildren();
@@ -321,7 +327,8 @@ export async function mount(root) {
     if (mixture) source.append(
       `Markers: measured on NF270 at ${mixture.temperature} K, `,
       mixture.kind === "intrinsic" ? "corrected to the concentration at the membrane wall" : "as observed, so the salt piled up at the wall makes them lower than the curves, which refer to the wall",
-      " (", element("a", { href: `https://doi.org/${mixture.doi}`, rel: "external" }, mixture.doi), `). Curves: ${k.temperature} K.`);
+      " (", element("a", { href: `https://doi.org/${mixture.doi}`, rel: "external" }, mixture.doi), `). Curves: ${k.temperature} K.`,
+      network ? " The network was trained on these measurements." : "");
     const named = Object.entries(feed).filter(([, c]) => c > 0).map(([ion, c]) => `"${ion}": ${Number(c.toPrecision(12))}`).join(", ");
     const changes = MEMBRANE_FIELDS.filter((f) => state.membrane[f.key] !== shipped[f.key])
       .map((f) => `${f.key}=${state.membrane[f.key]}${f.si ? ` * ${f.si}` : ""}`);
@@ -349,6 +356,7 @@ export async function mount(root) {
   function draw() {
     if (!state.view) return;
     const width = Math.max(280, Math.round(svg.parentElement.clientWidth)), height = Math.round(Math.min(460, Math.max(width < 520 ? 250 : 300, width * 0.6)));
+    const highlight = present().find((ion) => ion === (hovered ?? pinned)) ?? null;
     const { at, net } = state.view, flux = state.flux * LMH, mixture = show.measured ? mixtureNow() : null;
     const series = (at ? present() : []).map((ion) => {
       const i = problem.names.indexOf(ion), curves = [];
