@@ -827,7 +827,7 @@ def figure_2c(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
                 ax.errorbar(k + shift, r.mse_R, yerr=[[r.mse_R - r.lower], [r.upper - r.mse_R]], color="0.2", capsize=3, zorder=2)
     for name, style in ((PORE_MODEL, "-"), ("constant", "--")):
         ax.axhline(s[s.model == name].mse_R.iloc[0], color="0.3", ls=style, lw=1.2, label=name)
-    ax.set(xticks=(0, 1), xticklabels=("fully connected", "ODENet"), ylabel="MSE of rejection, held-out composition (-)")
+    ax.set(xticks=(0, 1), xticklabels=("fully connected", "ODENet"), ylabel="Held-out MSE of rejection (-)")
     handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
     ax.legend(handles.values(), handles.keys(), fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
     grid = tables["attention"].pivot_table(index="asking", columns="answering", values="weight").loc[list(IONS), list(IONS)]
@@ -853,7 +853,7 @@ def figure_2d(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
         ax.errorbar(k, r.mse_R, yerr=[[r.mse_R - r.lower], [r.upper - r.mse_R]], color="0.2", capsize=3)
     for name, style in ((PORE_MODEL, "-"), ("constant", "--")):
         ax.axhline(s[s.model == name].mse_R.iloc[0], color="0.3", ls=style, lw=1.2, label=name)
-    ax.set(ylabel="MSE of rejection, held-out composition (-)")
+    ax.set(ylabel="Held-out MSE of rejection (-)")
     ax.set_xticks(range(4), [f"{'pre-trained' if p == 'PT' else 'not pre-trained'}\n{b}" for p, b in order], fontsize="small")
     ax.legend(fontsize="small", loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
     return fig, nets[["pretrained", "bias", "mse_R", "lower", "upper", "mse_h", "seed_sd", *[f"mse_R {g}" for g in MIXTURES]]]
