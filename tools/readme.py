@@ -34,6 +34,12 @@ def fence(body: str, language: str = "") -> str:
     return f"```{language}\n{body.rstrip()}\n```"
 
 
+def site_links(markdown: str) -> str:
+    "Links to notebooks as links to the site."
+    base = get_config(ROOT).doc_url
+    return LINK.sub(lambda m: m[1] + doc_link(m[2], base) + m[3], markdown)
+
+
 def render_output(output, alt: str, figures: dict[str, bytes]) -> str:
     "One stored output as markdown; a figure is added to `figures`."
     if output.output_type == "stream":
@@ -47,13 +53,12 @@ def render_output(output, alt: str, figures: dict[str, bytes]) -> str:
         figures[name] = png
         return f"![{alt}]({name})"
     if "text/markdown" in data:
-        return text(data["text/markdown"])
+        return site_links(text(data["text/markdown"]))
     return fence(ANSI.sub("", text(data["text/plain"])), "text")
 
 
 def render(notebook: Path) -> tuple[str, dict[str, bytes]]:
     "The README and its figures, from the notebook's cells."
-    base = get_config(ROOT).doc_url
     parts, figures = [], {}
     for cell in NBProcessor(notebook, rm_directives=False).nb.cells:
         d = cell.directives_
@@ -61,7 +66,7 @@ def render(notebook: Path) -> tuple[str, dict[str, bytes]]:
             continue
         source = re.sub(r"^(?:#\|.*\n?)+", "", text(cell.source))
         if cell.cell_type == "markdown":
-            parts.append(LINK.sub(lambda m: m[1] + doc_link(m[2], base) + m[3], source))
+            parts.append(site_links(source))
         elif cell.cell_type == "code":
             if d.get("echo") != "false" and source.strip():
                 parts.append(fence(source, "python"))
