@@ -132,7 +132,7 @@ def test_interrupted_anywhere_ends_in_the_same_bits(tmp_path):
     whole = Ensemble([net(s) for s in seeds])
     log = fit(whole, batches(seeds), mse, plan, folder=tmp_path / "whole")
     rng = np.random.default_rng(0)
-    for trial in range(12):
+    for trial in range(8):
         folder, stops = tmp_path / str(trial), sorted(rng.choice(np.arange(1, 60), size=2, replace=False))
 
         def stop_at(step, _):
