@@ -549,7 +549,7 @@ def test_network_on_the_page(browser, tmp_path, data):
     predictor = random_predictor("dspmde+", "entry")
     files = {
         "data.json": explore_data.compact(explore_data.data(network=True)),
-        "network.json": explore_data.compact(explore_data.predictor_json(predictor)),
+        "network.json": explore_data.compact(explore_data.predictor_json(predictor) | {"name": "nf270"}),
     }
     page = tmp_path / "page.html"
     page.write_text(explore_data.standalone(files), encoding="utf-8")
@@ -576,6 +576,13 @@ def test_network_on_the_page(browser, tmp_path, data):
     browser.find_element(By.CSS_SELECTOR, "#ion-explore details summary").click()
     browser.find_element(By.ID, "membrane-eps_pore").send_keys(Keys.HOME)
     assert "another membrane" in check(210, NF270.with_(eps_pore=34.0))
+    snippet = browser.execute_script("return document.querySelector('.code code').textContent")
+    with warnings.catch_warnings():  # the range of the shipped model is not what is asked here
+        warnings.simplefilter("ignore")
+        space = {}
+        exec(re.sub(r"^simulate", "solution = simulate", snippet, flags=re.M), space)
+    frame = space["solution"].set_index("ion").rejection
+    assert_allclose([values(browser, "dspmde")[n] for n in feed], frame[list(feed)], rtol=1e-5)
     browser.find_element(By.CSS_SELECTOR, "[data-show=band] input").click()
     assert browser.find_elements(By.CSS_SELECTOR, "svg .band") == []
     screenshot(browser, "network.png", tmp_path)

@@ -338,7 +338,7 @@ export async function mount(root) {
       "", `feed = {${named}}  # mol/m³`,
       ...(changes.length ? [`membrane = NF270.with_(${changes.join(", ")})`] : []),
       `simulate(feed, ${state.flux} * LMH${changes.length ? ", membrane" : ""}).to_frame()`,
-      ...(network ? [`load_model("${network.name ?? "nf270"}").predict(feed, ${state.flux} * LMH)`] : []),
+      ...(network ? [`load_model("${network.name ?? "nf270"}").predict(feed, ${state.flux} * LMH${changes.length ? ", membrane" : ""})`] : []),
     ].join("\n");
   }
 
