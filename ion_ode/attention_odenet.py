@@ -6,7 +6,7 @@ Docs: https://ion-ode.github.io/ion_ode/attention_odenet.html.md"""
 
 # %% auto #0
 __all__ = ['ENCODINGS', 'CONTEXTS', 'FieldConfig', 'ion_features', 'sinusoidal', 'Static', 'IonEncoder', 'VectorField',
-           'Unconstrained', 'Rollout', 'ODENet', 'n_parameters', 'compile_or_eager', 'StackedForward']
+           'Unconstrained', 'Rollout', 'ODENet', 'n_parameters', 'compile_or_eager', 'StackedForward', 'export_onnx']
 
 # %% ../nbs/02_attention_odenet.ipynb #8a3ce16d
 import copy
@@ -16,10 +16,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from .core import E_CHARGE, EPS_0, K_B, InputError
+from .core import E_CHARGE, EPS_0, K_B, InputError, need
 from .ions import IONS, eps_water, ion_arrays
 from ion_ode.ode import (
     K_WARP,
@@ -218,8 +219,10 @@ class IonEncoder(nn.Module):
             state = torch.stack([r, torch.asinh(50 * r) / 5, 2 * self.z.abs() * h], dim=-1)
         return torch.where(static.mask.unsqueeze(-1), static.tokens + self.state(state), 0.0)
 
-    def weights(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        "Attention weights (*batch, head, ion asking, ion answering); an absent ion is never looked at."
+    def weights(
+        self, tokens: Float[Tensor, "*batch ion token"], mask: Bool[Tensor, "*#batch ion"]
+    ) -> Float[Tensor, "*batch head ion ion"]:
+        "Attention weights, ion asking by ion answering; an absent ion is never looked at."
         heads = self.config.heads
         split = lambda x: x.unflatten(-1, (heads, -1)).transpose(-3, -2)
         q, k = split(self.query(tokens)), split(self.key(tokens))
@@ -265,10 +268,10 @@ class VectorField(nn.Module):
 
     def forward(
         self,
-        h: Tensor,  # State, (*batch, ion)
-        flux: Tensor,  # $J_v$ [m/s], (*batch, 1)
+        h: Float[Tensor, "*batch ion"],  # State
+        flux: Float[Tensor, "*#batch 1"],  # $J_v$ [m/s]
         static: Static,  # From encoder.prepare
-    ) -> tuple[Tensor, Tensor]:  # Rate per unit of the flux coordinate, (*batch, ion), and slope of that coordinate [s/m]
+    ) -> tuple[Float[Tensor, "*batch ion"], Tensor]:  # Rate per unit of the flux coordinate; slope of that [s/m]
         "Proposed rate of every ion, zero for absent ones; no constraint yet."
         features, slope = self.coordinate(flux)
         tokens = self.encoder(h, static)
@@ -391,14 +394,14 @@ class ODENet(nn.Module):
 
     def forward(
         self,
-        c_feed: Tensor,  # Feed concentration [mol/m³], (*batch, ion), 0 where absent
-        flux: Tensor,  # Water flux [m/s], (*batch, flux), each curve its own
-        membrane: Tensor | None = None,  # Membrane features, (*batch, feature)
+        c_feed: Float[Tensor, "*batch ion"],  # Feed concentration [mol/m³], 0 where absent
+        flux: Float[Tensor, "*batch flux"],  # Water flux [m/s], each curve its own
+        membrane: Float[Tensor, "*batch feature"] | None = None,  # Membrane features
         *,
-        mask: Tensor | None = None,  # Ion present; c_feed > 0 by default
+        mask: Bool[Tensor, "*batch ion"] | None = None,  # Ion present; c_feed > 0 by default
         n_steps: int | None = None,  # Steps, the model's own by default
-        weights: Tensor | None = None,  # dense_weights(flux, n_steps), if kept
-    ) -> Tensor:  # Permeate over the total charge of the feed, (*batch, flux, ion)
+        weights: Float[Tensor, "*batch flux stage"] | None = None,  # dense_weights(flux, n_steps), if kept
+    ) -> Float[Tensor, "*batch flux ion"]:  # Permeate over the total charge of the feed
         "Permeate along every curve by fixed steps: the path for training and prediction."
         return self.solve(c_feed, flux, membrane, mask=mask, n_steps=n_steps, weights=weights, error=False).h
 
@@ -566,3 +569,19 @@ class StackedForward:
         y = y0.unsqueeze(-2) + weights @ torch.cat(stages, dim=-2)
         finish = lambda p, b, y, st: self._call(p, b, "finish", y, Static(*st))
         return vmap(finish, in_dims=(0, 0, 0, 0))(params, buffers, y, static)
+
+# %% ../nbs/02_attention_odenet.ipynb #d411bf78
+def export_onnx(
+    model: nn.Module,  # ODENet or rival
+    path,  # File to write
+    n_membrane: int = 0,  # Number of membrane features, where the model takes any
+):
+    "Write the fixed-step predictor as ONNX: inputs c_feed, flux and, if any, membrane; output h."
+    need("onnxscript", "export")
+    d, dtype = len(model.config.ions), model.z.dtype
+    c_feed, flux = torch.ones(3, d, dtype=dtype), torch.full((3, 4), 1e-5, dtype=dtype)
+    example = (c_feed, flux) + ((torch.zeros(3, n_membrane, dtype=dtype),) if n_membrane else ())
+    batch, point = torch.export.Dim("batch", min=2), torch.export.Dim("point", min=2)
+    free = {"c_feed": {0: batch}, "flux": {0: batch, 1: point}} | ({"membrane": {0: batch}} if n_membrane else {})
+    program = torch.export.export(model, example, dynamic_shapes=free)
+    torch.onnx.export(program, dynamo=True, optimize=False, verbose=False).save(str(path))

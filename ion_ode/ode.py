@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torchdiffeq import odeint
 from torchdiffeq._impl.odeint import SOLVERS
@@ -67,10 +68,10 @@ def _combine(y: Tensor, h, weights, stages) -> Tensor:
 def tsit5_step(
     field: Callable,  # `field(s, y)`, the derivative [state]
     s,  # Position at the start of the step [-], number or tensor that broadcasts with y
-    y: Tensor,  # State at s, (*batch, state)
-    k_first: Tensor,  # field(s, y), known from the step before
+    y: Float[Tensor, "*batch state"],  # State at s
+    k_first: Float[Tensor, "*batch state"],  # field(s, y), known from the step before
     h,  # Step length [-], number or tensor that broadcasts with y
-) -> tuple[Tensor, Tensor]:  # State at s + h, and the seven stages (*batch, 7, state)
+) -> tuple[Float[Tensor, "*batch state"], Float[Tensor, "*batch 7 state"]]:  # State at s + h, and the seven stages
     "One step of Tsitouras 5(4) (Eq. O.1); the seventh stage is the field at the new state."
     stages = [k_first]
     for c, row in zip(TSIT5_C[1:6], TSIT5_A[1:6], strict=True):
@@ -82,10 +83,10 @@ def tsit5_step(
 # %% ../nbs/support/ode.ipynb #b8c78502
 def tsit5_fixed(
     field: Callable,  # `field(s, y)` with s a 0-d tensor
-    y0: Tensor,  # Start, (*batch, state)
+    y0: Float[Tensor, "*batch state"],  # Start
     n_steps: int,  # $N$ equal steps over s in [0, 1]
     step: Callable = tsit5_step,  # The step, eager or compiled
-) -> tuple[Tensor, Tensor]:  # State at s = 1, and all stages (*batch, 7 N, state)
+) -> tuple[Float[Tensor, "*batch state"], Float[Tensor, "*batch stage state"]]:  # State at s = 1, and all 7 N stages
     "N equal Tsitouras steps from s = 0 to s = 1 in 6 N + 1 evaluations of the field."
     h, y, stages = 1.0 / n_steps, y0, []
     k = field(torch.zeros((), dtype=y0.dtype, device=y0.device), y0)
@@ -98,9 +99,9 @@ def tsit5_fixed(
 
 
 def dense_weights(
-    s: Tensor,  # Where the curve is wanted, in [0, 1], (*batch, point)
+    s: Float[Tensor, "*batch point"],  # Where the curve is wanted, in [0, 1]
     n_steps: int,  # $N$
-) -> Tensor:  # W, (*batch, point, 7 N), in the dtype of s
+) -> Float[Tensor, "*batch point stage"]:  # W for 7 N stages, in the dtype of s
     "Weights of all stages at every point of a curve (Eq. O.2): y = y0 + W @ K."
     x = s.double() * n_steps
     n = x.floor().clamp(0, n_steps - 1)
@@ -117,9 +118,9 @@ def dense_weights(
 
 
 def error_estimate(
-    K: Tensor,  # Stages of tsit5_fixed, (*batch, 7 N, state)
+    K: Float[Tensor, "*batch stage state"],  # 7 N stages of tsit5_fixed
     n_steps: int,  # $N$
-) -> Tensor:  # Sum over the steps of |h (b - b_hat) K|, (*batch, state), in the unit of y
+) -> Float[Tensor, "*batch state"]:  # Sum over the steps of |h (b - b_hat) K|, in the unit of y
     "Accumulated local error of the embedded fourth-order formula: a bound in practice, since the fifth-order result is better."
     err = torch.tensor(TSIT5_ERR, dtype=K.dtype, device=K.device)
     local = torch.einsum("...nis,i->...ns", K.unflatten(-2, (n_steps, 7)), err) / n_steps
@@ -174,8 +175,8 @@ SOLVERS["tsit5_54"] = Tsit5
 
 def solve_reference(
     field: Callable,  # `field(s, y)` with s a 0-d tensor
-    y0: Tensor,  # Start, (batch, state)
-    s: Tensor,  # Where each curve is wanted, in [0, 1], (batch, point)
+    y0: Float[Tensor, "batch state"],  # Start
+    s: Float[Tensor, "batch point"],  # Where each curve is wanted, in [0, 1]
     *,
     rtol: float = 1e-8,  # Relative tolerance
     atol: float = 1e-10,  # Absolute tolerance, in the unit of y / scale
@@ -183,7 +184,7 @@ def solve_reference(
     method: str = "tsit5_54",  # Any solver of torchdiffeq
     solver: Callable = odeint,  # torchdiffeq's odeint or odeint_adjoint
     options: dict | None = None,  # Passed on to torchdiffeq
-) -> Tensor:  # States, (batch, point, state)
+) -> Float[Tensor, "batch point state"]:  # States
     "Solve with torchdiffeq on the union of all samples' points: slow and accurate, what the fast path is held against."
     points, where = torch.unique(torch.cat([s.new_zeros(1), s.detach().flatten()]), return_inverse=True)
     where = where[1:].reshape(s.shape)
@@ -205,8 +206,8 @@ class Adaptive(NamedTuple):
 
 def tsit5_adaptive(
     field: Callable,  # `field(s, y)` with s of shape (batch, 1)
-    y0: Tensor,  # Start, (batch, state)
-    s: Tensor,  # Where each curve is wanted, in [0, 1], (batch, point)
+    y0: Float[Tensor, "batch state"],  # Start
+    s: Float[Tensor, "batch point"],  # Where each curve is wanted, in [0, 1]
     *,
     rtol: float = 1e-6,  # Relative tolerance
     atol: float = 1e-8,  # Absolute tolerance, in the unit of y / scale

@@ -3,6 +3,8 @@
 import copy
 import json
 import shutil
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -20,6 +22,7 @@ from ion_ode.attention_odenet import (
     ODENet,
     StackedForward,
     compile_or_eager,
+    export_onnx,
     ion_features,
     n_parameters,
     sinusoidal,
@@ -315,3 +318,42 @@ def test_a_plain_callable_is_a_constraint():
     assert charge_residual(plain(c, flux), z).max() < 1e-10  # no settling: round-off of the sum remains
     free = ODENet(FieldConfig()).double()
     assert free(c, flux).shape == (3, 9, 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["weighted", "equivalents"])
+def test_onnx_file_gives_the_same_curves(kind, tmp_path):
+    pytest.importorskip("onnxscript")
+    ort = pytest.importorskip("onnxruntime")
+    model = network(kind, FieldConfig(width=8), dtype=torch.float32)
+    model.n_steps = 2
+    export_onnx(model, tmp_path / "net.onnx")
+    session = ort.InferenceSession(str(tmp_path / "net.onnx"))
+    c, flux = feeds(5).float(), fluxes(5, 7).float()
+    names = [i.name for i in session.get_inputs()]
+    h = session.run(None, dict(zip(names, (c.numpy(), flux.numpy()), strict=True)))[0]
+    assert_allclose(h, model(c, flux).detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_shapes_are_checked_at_run_time():
+    "A run of its own, with every annotation of the network's modules enforced by beartype."
+    code = (
+        "import jaxtyping; jaxtyping.install_import_hook(['ion_ode.ode', 'ion_ode.constraints', 'ion_ode.attention_odenet'], 'beartype.beartype')\n"
+        "import torch\n"
+        "from ion_ode.attention_odenet import FieldConfig, ODENet, StackedForward\n"
+        "from ion_ode.constraints import CONSTRAINTS, charge_residual, make_constraint\n"
+        "c = torch.tensor([[10., 0, 0, 0, 0, 10., 0, 0], [2., 0, 0, 4., 0, 10., 0, 0]]); flux = torch.rand(2, 5) * 5e-5\n"
+        "for head in ('flat', 'shared'):\n"
+        "    for kind in CONSTRAINTS:\n"
+        "        model = ODENet(FieldConfig(head=head), make_constraint(kind), n_steps=2)\n"
+        "        h = model(c, flux); charge_residual(h, model.z); model.solve(c, flux); model.predict_adaptive(c, flux, rtol=1e-3, atol=1e-4)\n"
+        "        StackedForward(model)(*torch.func.stack_module_state([model, model]), c, flux)\n"
+        "model.attention_map(c, flux)\n"
+        "try:\n"
+        "    model(c, flux[:1])\n"
+        "except Exception as error:\n"
+        "    assert 'flux' in str(error) and 'Type' in type(error).__name__, (type(error), error)\n"
+        "    print('checked')\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0 and run.stdout.strip() == "checked", run.stderr[-2000:]
