@@ -101,8 +101,8 @@ def main():
             flop = ((mesh / 2 * (newton + 1) + mesh) * 4 * 8 * 18 + mesh / 4 * newton * 4 * 64 * 12).mean().item()
             rate = size / np.median(times)
             report[f"{backend}, {name}"] = {
-                "problems/s": round(rate), "us a problem": round(1e6 / rate, 1), "counted kFLOP a problem": round(flop / 1e3, 1),
-                "GFLOP/s reached": round(flop * rate / 1e9, 2), "certified": int(sol.ok.sum()), "of": size,
+                "problems/s": round(rate), "us a problem": round(float(1e6 / rate), 1), "counted kFLOP a problem": round(float(flop) / 1e3, 1),
+                "GFLOP/s reached": round(float(flop * rate / 1e9), 2), "certified": int(sol.ok.sum()), "of": size,
             }  # fmt: skip
             print(backend, name, report[f"{backend}, {name}"], flush=True)
     report["peak memory MiB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)

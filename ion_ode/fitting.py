@@ -18,12 +18,12 @@ from scipy.optimize import differential_evolution, least_squares
 from scipy.stats import chi2, qmc
 from torch import Tensor
 
-from .core import T_REF, ConvergenceError, InputError, progress
-from .dspmde import REFINED, Film, certify, permeate_jacobian, read_feed, simulate, transport_problem
+from .core import T_REF, InputError
+from .dspmde import REFINED, Film, certify, permeate_jacobian, read_feed, transport_problem
 from .ions import get_ion, ion_name
 from .membranes import NF270, ChargeBinding, Freundlich, Membrane
 
-# %% ../nbs/support/fitting.ipynb #50153117
+# %% ../nbs/support/fitting.ipynb #a1d31d03
 @dataclass(frozen=True)
 class Scale:
     "How a parameter is searched: transform, bounds, and an optional Gaussian prior on the transformed value."
@@ -80,7 +80,11 @@ def dspmde_plus(
     alkali = [n for n in names if n in ("Na+", "K+", "Li+", "NH4+")]
     offsets = [",".join(alkali)] if alkali else []
     offsets += [n for n in names if n not in alkali]
-    free = (*FOUR, *(f"charge_density.shift.{b}" for b in binding if b in names), *(f"ln_partition.{o}" for o in offsets))
+    free = (
+        *FOUR,
+        *(f"charge_density.shift.{b}" for b in binding if b in names),
+        *(f"ln_partition.{o}" for o in offsets),
+    )
     scales = {
         "r_pore": Scale("linear", 0.40e-9, 0.60e-9, unit="m"),
         "thickness": Scale("log", 0.3e-6, 4e-6, unit="m"),
@@ -93,7 +97,7 @@ def dspmde_plus(
             scales[name] = replace(default_scale(name), prior=(0.0, 1.0))
     return free, scales
 
-# %% ../nbs/support/fitting.ipynb #a3ee95fc
+# %% ../nbs/support/fitting.ipynb #3a64994e
 @dataclass(frozen=True)
 class Observations:
     "Rejections with what was upstream of them: n states, d ions."
@@ -115,12 +119,16 @@ class Observations:
         i = torch.as_tensor(index)
         i = i.nonzero()[:, 0] if i.dtype == torch.bool else i
         pick = lambda v: tuple(v[k] for k in i.tolist()) if isinstance(v, tuple) else v[i]
-        return Observations(self.ions, *(pick(getattr(self, f)) if getattr(self, f) != () else () for f in list(self.__dataclass_fields__)[1:]))
+        return Observations(
+            self.ions,
+            *(pick(getattr(self, f)) if getattr(self, f) != () else () for f in list(self.__dataclass_fields__)[1:]),
+        )
 
 
 def observations(
     measurements,  # Points-like object (c_feed, flux, rejection, weight, temperature, kind), or a tidy frame
-    feeds: pd.DataFrame | None = None,  # For a frame: solution_id, ion, c_feed_mol_m3 of every ion; None: the listed ions are the feed
+    feeds: pd.DataFrame
+    | None = None,  # For a frame: solution_id, ion, c_feed_mol_m3 of every ion; None: the listed ions are the feed
     balance: str | None = None,  # Ion that closes the charge balance of a frame's feeds
 ) -> Observations:
     "Measurements in the form the fit needs, checked."
@@ -130,7 +138,9 @@ def observations(
         m = measurements
         need = ("ions", "c_feed", "flux", "rejection", "weight", "temperature", "kind")
         if any(not hasattr(m, k) for k in need):
-            raise InputError(f"measurements of type {type(m).__name__} arrived; expected a DataFrame or an object with {', '.join(need)}")
+            raise InputError(
+                f"measurements of type {type(m).__name__} arrived; expected a DataFrame or an object with {', '.join(need)}"
+            )
         seen = (m.c_feed > 0).any(0)
         keep = seen.nonzero()[:, 0]
         return Observations(
@@ -140,14 +150,20 @@ def observations(
     df = measurements.reset_index(drop=True)
     missing = [c for c in ("flux_m_s", "ion", "c_feed_mol_m3", "rejection") if c not in df]
     if missing:
-        raise InputError(f"measurements lack the column(s) {', '.join(missing)}; expected flux_m_s, ion, c_feed_mol_m3, rejection and, if known, state_id, solution_id, temperature_K, kind, weight")
+        raise InputError(
+            f"measurements lack the column(s) {', '.join(missing)}; expected flux_m_s, ion, c_feed_mol_m3, rejection and, if known, state_id, solution_id, temperature_K, kind, weight"
+        )
     if df.empty:
         raise InputError("the measurements are empty")
     df = df[np.isfinite(df.flux_m_s) & np.isfinite(df.rejection)]
     if df.empty:
         raise InputError("no measurement has both a flux and a rejection")
     df = df.assign(ion=[ion_name(i) for i in df.ion])
-    state = df.state_id if "state_id" in df else df.flux_m_s.astype(str) + "/" + (df.solution_id.astype(str) if "solution_id" in df else "feed")
+    state = (
+        df.state_id
+        if "state_id" in df
+        else df.flux_m_s.astype(str) + "/" + (df.solution_id.astype(str) if "solution_id" in df else "feed")
+    )
     if "kind" in df:
         state = state.astype(str) + "/" + df.kind.astype(str)
     code, labels = pd.factorize(state)
@@ -155,10 +171,19 @@ def observations(
     feed_rows = df.assign(key=code)[["key", "ion", "c_feed_mol_m3"]]
     if feeds is not None and "solution_id" in df:
         f = feeds.assign(ion=[ion_name(i) for i in feeds.ion])
-        own = first[["solution_id"]].reset_index(names="key").merge(f[["solution_id", "ion", "c_feed_mol_m3"]], on="solution_id")
+        own = (
+            first[["solution_id"]]
+            .reset_index(names="key")
+            .merge(f[["solution_id", "ion", "c_feed_mol_m3"]], on="solution_id")
+        )
         lacking = ~feed_rows.key.isin(own.key)
         feed_rows = pd.concat([own[["key", "ion", "c_feed_mol_m3"]], feed_rows[lacking]])
-    table = feed_rows.drop_duplicates(["key", "ion"]).pivot(index="key", columns="ion", values="c_feed_mol_m3").fillna(0.0).sort_index()
+    table = (
+        feed_rows.drop_duplicates(["key", "ion"])
+        .pivot(index="key", columns="ion", values="c_feed_mol_m3")
+        .fillna(0.0)
+        .sort_index()
+    )
     names, c = read_feed(table, balance=balance)
     slot = {n: i for i, n in enumerate(names)}
     n, at = len(first), (code, df.ion.map(slot).to_numpy())
@@ -176,12 +201,19 @@ def observations(
         tuple(first.composition) if "composition" in first else tuple(str(s) for s in labels),
     )  # fmt: skip
 
-# %% ../nbs/support/fitting.ipynb #681adc73
+# %% ../nbs/support/fitting.ipynb #0b188280
 class _Model:
     "Weighted residuals of a parameter vector and their exact Jacobian."
 
     def __init__(self, obs, free, scales, start, film, noise, options):
-        self.obs, self.free, self.start, self.film, self.noise, self.options = obs, tuple(free), start, film, noise, options
+        self.obs, self.free, self.start, self.film, self.noise, self.options = (
+            obs,
+            tuple(free),
+            start,
+            film,
+            noise,
+            options,
+        )
         self.scales = [(scales or {}).get(n) or default_scale(n) for n in free]
         self.low = np.array([s.to_x(s.low) for s in self.scales])
         self.high = np.array([s.to_x(s.high) for s in self.scales])
@@ -189,13 +221,14 @@ class _Model:
         if not bool(self.use.any()):
             raise InputError("no measured rejection belongs to an ion of its feed")
         self.target, self.root_w = obs.rejection[self.use], obs.weight[self.use].sqrt()
-        self.unit = {}
         biggest = max(get_ion(i).r_stokes for i in obs.ions)
         if "r_pore" in self.free:
             k = self.free.index("r_pore")
             self.low[k] = max(self.low[k], 1.02 * biggest)
             if self.low[k] >= self.high[k]:
-                raise InputError(f"the widest ion has a Stokes radius of {biggest * 1e9:.3f} nm, above the upper bound of r_pore")
+                raise InputError(
+                    f"the widest ion has a Stokes radius of {biggest * 1e9:.3f} nm, above the upper bound of r_pore"
+                )
         self.prior = [(k, *s.prior) for k, s in enumerate(self.scales) if s.prior is not None]
         self.n_failed = 0
         self.n_evaluations = 0
@@ -229,7 +262,11 @@ class _Model:
         "Coefficients for a (start, parameter) array of vectors: starts × states problems."
         obs, s = self.obs, len(x)
         n = len(obs)
-        cols = leaves if leaves is not None else [torch.tensor(x[:, k]).repeat_interleave(n) for k in range(len(self.free))]
+        cols = (
+            leaves
+            if leaves is not None
+            else [torch.tensor(x[:, k]).repeat_interleave(n) for k in range(len(self.free))]
+        )
         value = {name: scale.to_value(v) for name, scale, v in zip(self.free, self.scales, cols, strict=True)}
         membrane, film = self.membrane(value)
         if isinstance(film, Film):
@@ -242,7 +279,13 @@ class _Model:
             t = t.repeat(s) if t.ndim == 1 and t.shape[0] == n else t
             f = Film(thickness=torch.where(obs.observed.repeat(s), t, torch.zeros((), dtype=torch.float64)))
         q, _ = transport_problem(
-            obs.ions, obs.c_feed.repeat(s, 1), obs.flux.repeat(s)[:, None], membrane, f, temperature=obs.temperature.repeat(s), **self.options
+            obs.ions,
+            obs.c_feed.repeat(s, 1),
+            obs.flux.repeat(s)[:, None],
+            membrane,
+            f,
+            temperature=obs.temperature.repeat(s),
+            **self.options,
         )
         return q
 
@@ -305,7 +348,16 @@ class _Model:
         "Local least squares, all parameters or all but one."
         self._guess = None
         if fixed is None:
-            return least_squares(self.residual, x0, self.jacobian, bounds=(self.low, self.high), x_scale=0.25 * (self.high - self.low), max_nfev=max_nfev, xtol=1e-7, ftol=1e-7)
+            return least_squares(
+                self.residual,
+                x0,
+                self.jacobian,
+                bounds=(self.low, self.high),
+                x_scale=0.25 * (self.high - self.low),
+                max_nfev=max_nfev,
+                xtol=1e-7,
+                ftol=1e-7,
+            )
         keep = [k for k in range(len(x0)) if k != fixed]
         full = lambda v: np.insert(v, fixed, x0[fixed])
         return least_squares(
@@ -313,7 +365,60 @@ class _Model:
             bounds=(self.low[keep], self.high[keep]), x_scale=0.25 * (self.high - self.low)[keep], max_nfev=max_nfev, xtol=1e-6, ftol=1e-6,
         )  # fmt: skip
 
-# %% ../nbs/support/fitting.ipynb #a1d31d03
+
+def _spread(design, cost, n, width):
+    "The cheapest points of a design that are not neighbours of one already taken."
+    taken = []
+    for k in np.argsort(cost):
+        if all(np.abs((design[k] - design[t]) / width).max() > 0.15 for t in taken):
+            taken.append(k)
+        if len(taken) == n:
+            break
+    return taken
+
+
+def _profile_end(m, x, k, sign, cost, threshold, sd):
+    "Where the profile of parameter k crosses the threshold; the bound if it does not."
+    bound = m.high[k] if sign > 0 else m.low[k]
+    span = abs(bound - x[k])
+    if span < 1e-9 * (m.high[k] - m.low[k]):
+        return bound, True
+    step = min(span, max(2 * sd, 1e-3 * (m.high[k] - m.low[k])))
+    inside, outside, v = 0.0, None, x.copy()
+    c_in, c_out = 0.0, None
+    for _ in range(12):
+        if outside is None:
+            t = min(span, step)
+        else:
+            a, b = math.sqrt(max(c_in, 0)), math.sqrt(c_out)  # the root of a profile is nearly straight
+            t = inside + (outside - inside) * min(0.9, max(0.1, (math.sqrt(threshold) - a) / (b - a)))
+        v[k] = x[k] + sign * t
+        e = m.minimise(v, fixed=k, max_nfev=15)
+        rise = e.cost - cost
+        if rise < threshold:
+            inside, c_in = t, rise
+            v = np.insert(e.x, k, v[k])
+            if t >= span:
+                return bound, True
+            step = 2 * t
+        else:
+            outside, c_out = t, rise
+        if outside is not None and (outside - inside < 0.05 * outside or abs(rise - threshold) < 0.03 * threshold):
+            return x[k] + sign * t, False
+    return x[k] + sign * (outside if outside is not None else inside), outside is None
+
+
+def _verdict(name, told, open_lo, open_hi, at, corr, free, k, s) -> str:
+    partner = max((j for j in range(len(free)) if j != k), key=lambda j: abs(corr[j]), default=None)
+    tail = ""
+    if partner is not None and abs(corr[partner]) > 0.9:
+        tail = f"; trades off against {free[partner]} (correlation {corr[partner]:+.2f})"
+    if told:
+        return f"determined by the data{' together with its prior' if s.prior else ''}{tail}"
+    side = "on neither side" if open_lo and open_hi else "not from below" if open_lo else "not from above"
+    return f"bounded by the data {side}{'; sits at its search bound' if at else ''}{tail}"
+
+
 @dataclass
 class MembraneFit:
     "Parameters fitted to measurements, with their uncertainty."
@@ -379,10 +484,17 @@ def fit_membrane(
     if method == "multistart":
         design = qmc.Sobol(len(free), seed=seed).random(n_sobol)
         design = m.low + design * (m.high - m.low)
-        cost = np.concatenate([0.5 * (m.residuals(d, 1e-3) ** 2).sum(1) for d in np.array_split(design, max(1, n_sobol * len(obs) // 4096))])
+        cost = np.concatenate(
+            [
+                0.5 * (m.residuals(d, 1e-3) ** 2).sum(1)
+                for d in np.array_split(design, max(1, n_sobol * len(obs) // 4096))
+            ]
+        )
         order = _spread(design, cost, n_starts, m.high - m.low)
         for k in order:
-            ends.append(m.minimise(np.clip(design[k], m.low + 1e-9 * (m.high - m.low), m.high - 1e-9 * (m.high - m.low))))
+            ends.append(
+                m.minimise(np.clip(design[k], m.low + 1e-9 * (m.high - m.low), m.high - 1e-9 * (m.high - m.low)))
+            )
     else:
         de = differential_evolution(
             lambda v: 0.5 * (m.residuals(v.T, 1e-3) ** 2).sum(1), list(zip(m.low, m.high, strict=True)), vectorized=True, updating="deferred",
@@ -398,7 +510,8 @@ def fit_membrane(
     n_eff = float((m.root_w**2).sum())
     # the assumed noise is widened where the model misses the data by more
     widen = max(1.0, float((r[:n_data] ** 2).sum()) / max(n_eff - len(free), 1.0))
-    cov = np.linalg.pinv(J.T @ J) * widen
+    width = m.high - m.low  # scale before inverting: parameters differ by many orders
+    cov = np.linalg.pinv((J * width).T @ (J * width)) * np.outer(width, width) * widen
     sd = np.sqrt(np.diag(cov))
     corr = cov / np.outer(sd, sd).clip(1e-300)
     threshold = 0.5 * chi2.ppf(level, 1) * widen
@@ -408,9 +521,11 @@ def fit_membrane(
         lo, hi = max(x[k] - half, m.low[k]), min(x[k] + half, m.high[k])
         open_lo, open_hi = lo <= m.low[k], hi >= m.high[k]
         if intervals == "profile":
-            (lo, open_lo), (hi, open_hi) = (_profile_end(m, x, k, sign, best.cost, threshold, sd[k]) for sign in (-1, 1))
+            (lo, open_lo), (hi, open_hi) = (
+                _profile_end(m, x, k, sign, best.cost, threshold, sd[k]) for sign in (-1, 1)
+            )
         at = bool(min(x[k] - m.low[k], m.high[k] - x[k]) < 1e-4 * (m.high[k] - m.low[k]))
-        told = intervals == "none" or not (open_lo or open_hi)
+        told = intervals == "none" or not (open_lo or open_hi or at)
         rows.append(
             {
                 "parameter": name,
@@ -431,62 +546,11 @@ def fit_membrane(
         else f"not identifiable from these data: {', '.join(loose)} (the fit hardly worsens up to the search bound)"
     )
     names = list(free)
-    starts = pd.DataFrame([{"cost": e.cost, "n_evaluations": e.nfev} | m.values(e.x) for e in ends]).sort_values("cost", ignore_index=True)
+    starts = pd.DataFrame([{"cost": e.cost, "n_evaluations": e.nfev} | m.values(e.x) for e in ends]).sort_values(
+        "cost", ignore_index=True
+    )
     membrane, film_used = m.membrane({k: float(v) for k, v in m.values(x).items()})
     return MembraneFit(
         membrane, est, pd.DataFrame(cov, names, names), pd.DataFrame(corr, names, names), starts, rmse, float(best.cost), n_data,
         film_used, message, m, x,
     )  # fmt: skip
-
-
-def _spread(design, cost, n, width):
-    "The cheapest points of a design that are not neighbours of one already taken."
-    taken = []
-    for k in np.argsort(cost):
-        if all(np.abs((design[k] - design[t]) / width).max() > 0.15 for t in taken):
-            taken.append(k)
-        if len(taken) == n:
-            break
-    return taken
-
-
-def _profile_end(m, x, k, sign, cost, threshold, sd):
-    "Where the profile of parameter k crosses the threshold; the bound if it does not."
-    bound = m.high[k] if sign > 0 else m.low[k]
-    span = abs(bound - x[k])
-    if span < 1e-9 * (m.high[k] - m.low[k]):
-        return bound, True
-    step = min(span, max(2 * sd, 1e-3 * (m.high[k] - m.low[k])))
-    inside, outside, v = 0.0, None, x.copy()
-    c_in, c_out = 0.0, None
-    for _ in range(12):
-        if outside is None:
-            t = min(span, step)
-        else:
-            a, b = math.sqrt(max(c_in, 0)), math.sqrt(c_out)  # the root of a profile is nearly straight
-            t = inside + (outside - inside) * min(0.9, max(0.1, (math.sqrt(threshold) - a) / (b - a)))
-        v[k] = x[k] + sign * t
-        e = m.minimise(v, fixed=k, max_nfev=15)
-        rise = e.cost - cost
-        if rise < threshold:
-            inside, c_in = t, rise
-            v = np.insert(e.x, k, v[k])
-            if t >= span:
-                return bound, True
-            step = 2 * t
-        else:
-            outside, c_out = t, rise
-        if outside is not None and (outside - inside < 0.05 * outside or abs(rise - threshold) < 0.03 * threshold):
-            return x[k] + sign * t, False
-    return x[k] + sign * (outside if outside is not None else inside), outside is None
-
-
-def _verdict(name, told, open_lo, open_hi, at, corr, free, k, s) -> str:
-    partner = max((j for j in range(len(free)) if j != k), key=lambda j: abs(corr[j]), default=None)
-    tail = ""
-    if partner is not None and abs(corr[partner]) > 0.9:
-        tail = f"; trades off against {free[partner]} (correlation {corr[partner]:+.2f})"
-    if told:
-        return f"determined by the data{' together with its prior' if s.prior else ''}{tail}"
-    side = "on neither side" if open_lo and open_hi else "not from below" if open_lo else "not from above"
-    return f"bounded by the data {side}{'; sits at its search bound' if at else ''}{tail}"
