@@ -10,24 +10,25 @@ __all__ = ['CONSTRAINTS', 'charge_residual', 'soft_penalty', 'Constraint', 'Proj
 
 # %% ../nbs/03_constraints.ipynb #aae6cb4d
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .core import InputError
 
 # %% ../nbs/03_constraints.ipynb #d9090211
 def charge_residual(
-    h: Tensor,  # Concentrations, (*batch, ion), any unit
-    z: Tensor,  # Valences, (ion,)
-) -> Tensor:  # $|\sum_i z_i h_i| / \sum_i |z_i h_i|$, (*batch,)
+    h: Float[Tensor, "*batch ion"],  # Concentrations, any unit
+    z: Float[Tensor, "ion"],  # Valences
+) -> Float[Tensor, "*batch"]:  # $|\sum_i z_i h_i| / \sum_i |z_i h_i|$
     "Net charge over total charge; 0 where nothing is dissolved."
     net, total = (h * z).sum(-1).abs(), (h * z).abs().sum(-1)
     return net / total.clamp(min=torch.finfo(h.dtype).tiny)
 
 
 def soft_penalty(
-    h: Tensor,  # Concentrations over the total charge of the feed, (*batch, ion)
-    z: Tensor,  # Valences, (ion,)
-) -> Tensor:  # Mean of $(\sum_i z_i h_i)^2$, scalar
+    h: Float[Tensor, "*batch ion"],  # Concentrations over the total charge of the feed
+    z: Float[Tensor, "ion"],  # Valences
+) -> Float[Tensor, ""]:  # Mean of $(\sum_i z_i h_i)^2$
     "What the soft constraint adds to the loss (Eq. 3.2), before its weight."
     return (h * z).sum(-1).square().mean()
 
@@ -36,7 +37,9 @@ def _tiny(x: Tensor) -> float:
     return torch.finfo(x.dtype).tiny
 
 
-def _balance(f: Tensor, weight: Tensor, z: Tensor) -> Tensor:
+def _balance(
+    f: Float[Tensor, "*batch ion"], weight: Float[Tensor, "*#batch ion"], z: Float[Tensor, "ion"]
+) -> Float[Tensor, "*batch ion"]:
     "Net charge of f, taken from the ions in proportion to weight * z (Eq. 3.5)."
     return weight * z * ((f * z).sum(-1, keepdim=True) / (weight * z * z).sum(-1, keepdim=True).clamp(min=_tiny(f)))
 
@@ -48,7 +51,14 @@ class Constraint(nn.Module):
     hard = False  # neutral by construction
     positive = False  # concentrations stay above zero at any step
 
-    def forward(self, f: Tensor, h: Tensor, h_feed: Tensor, z: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self,
+        f: Float[Tensor, "*batch ion"],
+        h: Float[Tensor, "*batch ion"],
+        h_feed: Float[Tensor, "*batch ion"],
+        z: Float[Tensor, "ion"],
+        mask: Bool[Tensor, "*#batch ion"],
+    ) -> Float[Tensor, "*batch ion"]:
         "Rate of h that the constraint allows, given the rate f that the network proposes."
         return torch.where(mask, f, 0.0)
 
@@ -139,8 +149,15 @@ class IonPair(Constraint):
     name = "ion_pair"
     hard = True
 
-    def pairs(self, f, h, h_feed, z, mask) -> Tensor:
-        "Rate of every salt, (*batch, cation, anion) over all ions: equivalents a unit of u."
+    def pairs(
+        self,
+        f: Float[Tensor, "*batch ion"],
+        h: Float[Tensor, "*batch ion"],
+        h_feed: Float[Tensor, "*batch ion"],
+        z: Float[Tensor, "ion"],
+        mask: Bool[Tensor, "*#batch ion"],
+    ) -> Float[Tensor, "*batch ion ion"]:
+        "Rate of every salt, cations down and anions across: equivalents a unit of u."
         relative = torch.where(mask, f / torch.where(mask, h_feed, 1.0), 0.0)
         e = torch.where(mask, h, 0.0).abs() * z.abs()
         cation, anion = _by_sign(z, mask)
@@ -171,12 +188,16 @@ class Equivalents(Constraint):
         p = torch.where(present, torch.exp(torch.where(present, logits - top, 0.0)), 0.0)
         return p / p.sum(-1, keepdim=True).clamp(min=_tiny(p))
 
-    def encode(self, h, z, mask):
+    def encode(
+        self, h: Float[Tensor, "*batch ion"], z: Float[Tensor, "ion"], mask: Bool[Tensor, "*#batch ion"]
+    ) -> Float[Tensor, "*batch state"]:
         e = torch.where(mask, h * z.abs(), 1.0)
         charge = 0.5 * torch.where(mask, e, 0.0).sum(-1, keepdim=True)
         return torch.cat([torch.log(e), torch.log(torch.where(charge > 0, charge, 1.0))], dim=-1)
 
-    def decode(self, y, z, mask):
+    def decode(
+        self, y: Float[Tensor, "*batch state"], z: Float[Tensor, "ion"], mask: Bool[Tensor, "*#batch ion"]
+    ) -> Float[Tensor, "*batch ion"]:
         # no permeate holds 800 times the charge of its feed; the guard keeps exp finite in a wild trial step
         logits, charge = y[..., :-1], torch.exp(y[..., -1:].clamp(max=6.0))
         cation, anion = _by_sign(z, mask)
