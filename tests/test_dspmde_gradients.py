@@ -20,7 +20,7 @@ def leaf(v):
     return torch.tensor(v, dtype=torch.float64, requires_grad=True)
 
 
-@pytest.mark.parametrize("case", OPTIONS)
+@pytest.mark.parametrize("case", [pytest.param(c, marks=() if "Planck" in c else pytest.mark.slow) for c in OPTIONS])
 def test_gradcheck_through_every_tensor_argument(case):
     kw = dict(OPTIONS[case])
     thickness, k = kw.pop("film", None), kw.pop("k", None)
