@@ -51,7 +51,7 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻₀₁₂₃₄�
 
 def _key(spelling: str) -> str:
     "Reduce a spelling to formula and charge: Mg2+, Mg++, Mg^2+, Mg+2, mg_2+ all give mg|+2."
-    s = spelling.strip().translate(_SUPERSCRIPTS).replace(" ", "").replace("_", "^").lower()
+    s = "".join(spelling.translate(_SUPERSCRIPTS).split()).replace("_", "^").lower()
     m = re.fullmatch(r"(.*?)(?:\^?\(?([+-]+|\d[+-]|[+-]\d)\)?)?", s)
     body, charge = m.group(1).rstrip("^("), m.group(2)
     if not charge:
