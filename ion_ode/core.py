@@ -6,9 +6,10 @@ Docs: https://ion-ode.github.io/ion_ode/support/core.html.md"""
 
 # %% auto #0
 __all__ = ['FARADAY', 'R_GAS', 'K_B', 'E_CHARGE', 'EPS_0', 'N_A', 'T_REF', 'nm', 'um', 'mM', 'LMH', 'bar', 'InputError',
-           'ConvergenceError', 'need', 'asset', 'atomic_write', 'digest', 'provenance', 'progress']
+           'ConvergenceError', 'need', 'asset', 'read_rows', 'atomic_write', 'digest', 'provenance', 'progress']
 
 # %% ../nbs/support/core.ipynb #dae415b5
+import csv
 import hashlib
 import importlib
 import importlib.metadata
@@ -78,6 +79,20 @@ def asset(
     if not path.exists():
         raise FileNotFoundError(f"ion_ode has no asset {name!r}; reinstall the package")
     return path
+
+
+def read_rows(
+    path: str | Path,  # CSV file
+    columns: tuple[str, ...],  # Columns it must have
+) -> list[dict]:  # One dict of texts a row
+    "Rows of a CSV file that must have certain columns."
+    path = Path(path)
+    with path.open(newline="", encoding="utf-8") as f:
+        reader = csv.DictReader(f)
+        missing = [c for c in columns if c not in (reader.fieldnames or [])]
+        if missing:
+            raise InputError(f"{path.name} lacks the column(s) {', '.join(missing)}; expected {', '.join(columns)}")
+        return list(reader)
 
 
 def atomic_write(

@@ -9,7 +9,6 @@ __all__ = ['IONS', 'EPS_REF', 'Ion', 'UnknownIon', 'read_ion_table', 'ion_name',
            'eps_water', 'IonArrays', 'ion_arrays', 'ion_label']
 
 # %% ../nbs/support/ions.ipynb #c6075adc
-import csv
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from .core import T_REF, InputError, asset
+from .core import T_REF, InputError, asset, read_rows
 
 # %% ../nbs/support/ions.ipynb #5266f1e0
 @dataclass(frozen=True)
@@ -66,12 +65,7 @@ def read_ion_table(
 ) -> list[Ion]:  # The ions it holds
     "Add the ions of a CSV file to the table; a row whose name exists must carry the same numbers."
     path = Path(path)
-    with path.open(newline="", encoding="utf-8") as f:
-        reader = csv.DictReader(f)
-        missing = [c for c in _COLUMNS if c not in (reader.fieldnames or [])]
-        if missing:
-            raise InputError(f"{path.name} lacks the column(s) {', '.join(missing)}; expected {', '.join(_COLUMNS)}")
-        rows = list(reader)
+    rows = read_rows(path, _COLUMNS)
     ions = []
     for n, row in enumerate(rows, start=2):
         try:

@@ -9,7 +9,6 @@ __all__ = ['NF270', 'Freundlich', 'ChargeBinding', 'charge_of_feed', 'Membrane',
            'membrane_table', 'feature_names', 'membrane_features']
 
 # %% ../nbs/support/membranes.ipynb #b21c51c9
-import csv
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .core import InputError, asset, bar, LMH
+from .core import InputError, asset, bar, read_rows, LMH
 from .ions import IONS, ion_name
 
 # %% ../nbs/support/membranes.ipynb #5d69e4d2
@@ -131,12 +130,7 @@ def read_membrane_table(
 ) -> dict[str, Membrane]:  # The membranes it holds, by name
     "Add the membranes of a CSV file to the table; a name that exists must carry the same numbers."
     path = Path(path)
-    with path.open(newline="", encoding="utf-8") as f:
-        reader = csv.DictReader(f)
-        missing = [c for c in _COLUMNS if c not in (reader.fieldnames or [])]
-        if missing:
-            raise InputError(f"{path.name} lacks the column(s) {', '.join(missing)}; expected {', '.join(_COLUMNS)}")
-        rows = list(reader)
+    rows = read_rows(path, _COLUMNS)
     if not rows:
         raise InputError(f"{path.name} holds no membrane; give at least one row below the header")
     found = {}
