@@ -451,19 +451,26 @@ def check(file, units, balance, decimal, write, as_json):
 @click.option("--seed", type=int, required=True, help="Same seed, same curves.")
 @click.option("--family", type=click.Choice(["dspmde", "dspmde+"]), default="dspmde+", show_default=True, help="Four parameters, or with binding charge and ion-specific partitioning.")
 @click.option("--fluxes", type=click.IntRange(min=1), default=24, show_default=True, metavar="N", help="Fluxes a curve.")
+@click.option("--ions", metavar="NAMES", help="Ions that feeds are made of, 'Na+,Mg+2,Cl-'; all nine if left out.")
+@click.option("--water", metavar="NAME", help="Feeds around a real water: 'brackish well', 'cooling water', seawater or 'seawater brine'.")
+@click.option("--spread", type=float, default=0.3, show_default=True, help="How far they vary around it, standard deviation of ln c.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", help="A local Dask cluster of N processes (extra [cluster]).")
 @click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, tcp://head:8786 (extra [cluster]).")
-def generate(folder, curves, seed, family, fluxes, workers, scheduler):
+def generate(folder, curves, seed, family, fluxes, ions, water, spread, workers, scheduler):
     """Simulate curves to learn from; run again, it resumes.
 
     \b
     Examples:
       ion-ode generate runs/curves --curves 20000 --seed 1
       ion-ode generate runs/curves --curves 20000 --seed 1 --workers 2
+      ion-ode generate runs/brine --curves 20000 --seed 1 --water 'seawater brine'
     """
-    from ion_ode.simulated import Design, simulate_shards
+    from ion_ode.ions import ion_name
+    from ion_ode.simulated import SLOTS, Design, simulate_shards
 
-    manifest = simulate_shards(folder, curves, Design(seed=seed, n_flux=fluxes, family=family), workers=workers, scheduler=scheduler)
+    slots = tuple(ion_name(i) for i in ions.split(",")) if ions else SLOTS
+    design = Design(seed=seed, n_flux=fluxes, ions=slots, family=family, water=water, spread=spread)
+    manifest = simulate_shards(folder, curves, design, workers=workers, scheduler=scheduler)
     click.echo(f"{manifest.get('curves', curves)} curves in {folder}")
 
 

@@ -153,7 +153,7 @@ class CurveSet:
                 )
         return cls(ions=tuple(head["ions"]), meta=head["meta"], **tensors)
 
-# %% ../nbs/support/simulated.ipynb #16994347
+# %% ../nbs/support/simulated.ipynb #30117147
 def _sobol(n: int, dims: int, seed: int, start: int = 0) -> np.ndarray:
     "Points start to start + n of a scrambled Sobol sequence, strictly inside (0, 1)."
     engine = qmc.Sobol(dims, scramble=True, seed=np.random.default_rng(seed))
@@ -170,6 +170,18 @@ def water_types() -> pd.DataFrame:  # Index water, one column an ion [mol/m³]; 
     "Compositions of real waters: seawater, its brine, a brackish well, cooling-tower water."
     d = pd.read_csv(asset("water_types.csv"))
     return d.pivot_table(index="water", columns="ion", values="c_mol_m3", fill_value=0.0)
+
+
+def _water(water: str, ions) -> np.ndarray:
+    "Concentrations of a water type in given ions [mol/m³]."
+    table = water_types()
+    if water not in table.index:
+        raise InputError(f"unknown water {water!r}; known are {', '.join(table.index)}")
+    c = np.array([table.loc[water].get(i, 0.0) for i in ions])
+    z = np.array([get_ion(i).z for i in ions])
+    if not (c[z > 0].any() and c[z < 0].any()):
+        raise InputError(f"{water} has no neutral feed in the ions {', '.join(ions)}; add a cation and an anion that it holds")
+    return c
 
 
 def _feeds(u: np.ndarray, ions, equivalents, decades, n_ions, water, spread) -> np.ndarray:
@@ -189,11 +201,7 @@ def _feeds(u: np.ndarray, ions, equivalents, decades, n_ions, water, spread) -> 
         raw = present * 10.0 ** (-decades * weight)
         q = np.exp(np.log(equivalents[0]) + u[:, 1] * np.log(equivalents[1] / equivalents[0]))[:, None]
     else:
-        table = water_types()
-        if water not in table.index:
-            raise InputError(f"unknown water {water!r}; known are {', '.join(table.index)}")
-        base = np.array([table.loc[water].get(i, 0.0) for i in ions])
-        raw = base * np.abs(z) * np.exp(spread * ndtri(weight))
+        raw = _water(water, ions) * np.abs(z) * np.exp(spread * ndtri(weight))
         q = (raw * (z > 0)).sum(1, keepdims=True)
     total = np.where(z > 0, (raw * (z > 0)).sum(1, keepdims=True), (raw * (z < 0)).sum(1, keepdims=True))
     return q * raw / total / np.abs(z)
@@ -232,7 +240,7 @@ def _check_n_ions(n_ions, ions):
         raise InputError(f"n_ions is {n_ions}, expected two numbers with 2 <= fewest <= most <= {len(ions)}")
     return n_ions
 
-# %% ../nbs/support/simulated.ipynb #908a4fe4
+# %% ../nbs/support/simulated.ipynb #a5b121c1
 FAMILIES = ("dspmde", "dspmde+")
 _TIED = {"K+": "Na+", "Li+": "Na+"}  # Their excess partitioning is that of the ion named
 _BINDING = ("Mg+2", "SO4-2")
@@ -259,7 +267,7 @@ def parameter_names(
         raise InputError(f"family is {family!r}, expected one of {', '.join(FAMILIES)}")
     names = ("r_pore", "thickness", "eps_pore", "charge_density")
     if family == "dspmde+":
-        names += tuple(f"charge_shift {i}" for i in _BINDING)
+        names += tuple(f"charge_shift {i}" for i in _BINDING if i in ions)
         names += tuple(f"ln_partition {i}" for i in ions if i not in _TIED or _TIED[i] not in ions)
     return names
 
@@ -315,7 +323,7 @@ def sample_membranes(
     u = _sobol(n, len(names), seed, start)
     return membrane_from_parameters(torch.from_numpy(_parameters(u, family, ions, prior)), names, ions)
 
-# %% ../nbs/support/simulated.ipynb #986c2983
+# %% ../nbs/support/simulated.ipynb #20cd4da7
 FLUX_WARP = 60.0  # $k$ of Eq. I.2
 
 
@@ -362,6 +370,10 @@ class Design:
         parameter_names(self.family, self.ions)
         _check_range("equivalents", self.equivalents, 1e-6, 2e4)
         _check_range("flux_max", self.flux_max, 1e-9, 1e-3)
+        if self.water is not None:
+            _water(self.water, self.ions)
+        if not 0 <= self.spread <= 3:
+            raise InputError(f"spread is {self.spread}, expected a standard deviation of ln c between 0 and 3")
         if self.n_flux < 1 or self.chunk < 1:
             raise InputError(f"n_flux is {self.n_flux} and chunk {self.chunk}; both must be at least 1")
 

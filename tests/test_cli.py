@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from click.testing import CliRunner
 from numpy.testing import assert_allclose
+from safetensors.torch import load_file
 
 from ion_ode.cli import main
 from ion_ode.core import LMH
@@ -328,6 +330,18 @@ def test_generate_resumes_and_refuses_to_mix(folder):
     assert {p.name: p.read_bytes() for p in (folder / "set").iterdir()} == first
     other = invoke(*args[:-1], "2")
     assert other.exit_code == 2 and {p.name: p.read_bytes() for p in (folder / "set").iterdir()} == first
+
+
+def test_generate_knows_real_waters(folder):
+    args = ["generate", "set", "--curves", "8", "--fluxes", "3", "--seed", "1", "--water"]
+    bad = invoke(*args, "lagoon")
+    assert bad.exit_code == 2 and "cooling water" in bad.stderr and not (folder / "set").exists()
+    lacking = invoke(*args, "seawater", "--ions", "Li+,NO3-")
+    assert lacking.exit_code == 2 and "neutral feed" in lacking.stderr
+    assert invoke(*args, "seawater", "--ions", "Na+,Mg+2,Cl-", "--spread", "0.1").exit_code == 0
+    feed = load_file(folder / "set" / "shard-00000.safetensors")["c_feed"].double()
+    assert_allclose(feed[:, 0].log().mean().exp(), 474.12, rtol=0.1)
+    assert_allclose(feed @ torch.tensor([1.0, 2, -1]).double(), 0, atol=1e-3)
 
 
 def test_train_leaves_a_model_that_predicts(folder):

@@ -139,6 +139,8 @@ def test_noise_models():
         ({"flux_max": (0.0, 1e-5)}, "two increasing numbers"),
         ({"n_flux": 0}, "at least 1"),
         ({"water": "milk"}, "unknown water"),
+        ({"water": "seawater", "ions": ("Li+", "NO3-")}, "no neutral feed"),
+        ({"water": "seawater", "spread": -1.0}, "spread is -1.0"),
     ],
 )
 def test_designs_that_cannot_be(options, message):
