@@ -6,7 +6,8 @@ Docs: https://ion-ode.github.io/ion_ode/support/core.html.md"""
 
 # %% auto #0
 __all__ = ['FARADAY', 'R_GAS', 'K_B', 'E_CHARGE', 'EPS_0', 'N_A', 'T_REF', 'nm', 'um', 'mM', 'LMH', 'bar', 'InputError',
-           'ConvergenceError', 'need', 'asset', 'read_rows', 'atomic_write', 'digest', 'provenance', 'progress']
+           'ConvergenceError', 'known_fields', 'need', 'asset', 'read_rows', 'atomic_write', 'digest', 'provenance',
+           'progress']
 
 # %% ../nbs/support/core.ipynb #dae415b5
 import csv
@@ -19,6 +20,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 
@@ -58,6 +60,18 @@ class ConvergenceError(RuntimeError):
     ):
         super().__init__(message)
         self.index, self.cause = index, cause
+
+
+def known_fields(
+    cls: type,  # A dataclass
+    entries: dict,  # What a file or a caller gives it
+    what: str,  # For the message: "the training configuration"
+) -> dict:  # The same entries
+    "The entries, if the dataclass knows every one of them."
+    known = [f.name for f in fields(cls)]
+    if strange := sorted(map(str, set(entries) - set(known))):
+        raise InputError(f"{what} has entries this version does not know: {', '.join(strange)}; it knows {', '.join(known)}")
+    return entries
 
 # %% ../nbs/support/core.ipynb #5e48ad4a
 def need(
