@@ -11,13 +11,13 @@ __all__ = ['TOLD', 'FLUX_TOLD', 'ARCHITECTURES', 'Ensemble', 'join', 'Draws', 'm
            'pretrain', 'surrogate_error', 'finetune', 'predict_measured', 'to_rows', 'predict_family', 'try_membranes',
            'ranked', 'Predictor', 'trained_ranges', 'save_model', 'load_model', 'train']
 
-# %% ../nbs/04_training.ipynb #edae864c
+# %% ../nbs/04_training.ipynb #62a98937
 import copy
 import json
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -358,7 +358,7 @@ def fit(
 
 _LOG = ["step", "member", "loss", "lr", "grad_norm"]
 
-# %% ../nbs/04_training.ipynb #2b006181
+# %% ../nbs/04_training.ipynb #0999751d
 @dataclass(frozen=True)
 class Measured:
     "Measurements in the form a network is trained on and scored by."
@@ -377,6 +377,15 @@ class Measured:
     ) -> Tensor:  # (curve,) bool
         "Curves that may be learned from when some compositions are held out."
         return torch.tensor([c not in set(held_out) for c in self.composition])
+
+    def subset(
+        self,
+        keep: Tensor,  # (curve,) bool
+    ) -> "Measured":
+        "Some of the curves."
+        labels = tuple(c for c, k in zip(self.composition, keep, strict=True) if k)
+        pick = {f: getattr(self, f)[keep] for f in ("row", "c_bulk", "observed", "paired")}
+        return replace(self, curves=self.curves.subset(keep), composition=labels, **pick)
 
 
 def measured_curves(
