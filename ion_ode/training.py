@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from .attention_odenet import FieldConfig, ODENet
-from .baselines import FullyConnected
+from .baselines import CNN1d, FullyConnected, UNet1d
 from .constraints import make_constraint
 from .core import LMH, InputError, asset, atomic_write, digest, progress, provenance
 from .data import FILM_THICKNESS, SLOTS, CurveSet, film_wall, independent_rows, measurement_points
@@ -394,9 +394,10 @@ def measured_curves(
     ions: tuple[str, ...] = SLOTS,  # Slots
     film_thickness: float = FILM_THICKNESS,  # Assumed film of observed values [m]
     known: bool = True,  # Whether measured permeates may set the wall (training); False leaves the wall at the bulk
+    sd_floor: float | None = None,  # As in `measurement_sd`
 ) -> Measured:
     "Curves of a table: one for each intrinsic solution, one for each observed state."
-    p = measurement_points(df, ions=ions, film=film_thickness if known else None)
+    p = measurement_points(df, ions=ions, film=film_thickness if known else None, sd_floor=sd_floor)
     intrinsic = np.array(p.kind) == "intrinsic"
     solution = df.drop_duplicates("state_id").set_index("state_id").solution_id.reindex(list(p.state_id)).to_numpy()
     key = np.where(intrinsic, solution, np.array(p.state_id))
@@ -454,7 +455,7 @@ def describe(
 class TrainConfig:
     "All that decides a training run."
 
-    architecture: str = "odenet"  # "odenet" or "fully_connected"
+    architecture: str = "odenet"  # One of ARCHITECTURES
     network: FieldConfig = FieldConfig(ions=SLOTS, context="feed+membrane", n_membrane=n_told(SLOTS, "entry"), width=32)
     told: str = "entry"  # What a network is told of the membrane: "entry", "parameters", or "nothing"
     constraint: str = "equivalents"  # Name for make_constraint; "soft" for the penalty
@@ -528,7 +529,7 @@ class TrainConfig:
         return cls(**d)
 
 
-ARCHITECTURES = {"odenet": ODENet, "fully_connected": FullyConnected}
+ARCHITECTURES = {"odenet": ODENet, "fully_connected": FullyConnected, "cnn": CNN1d, "unet": UNet1d}
 
 # %% ../nbs/04_training.ipynb #d8ef024a
 def describe_members(
