@@ -21,7 +21,7 @@ from .core import InputError, atomic_write, need
 from .data import KINDS, MeasurementSchema
 from .ions import UnknownIon, get_ion, ion_name
 
-# %% ../nbs/support/tables.ipynb #6f2e2882
+# %% ../nbs/support/tables.ipynb #7d5afd27
 _ALIASES = {
     "ion": ("ion", "species", "ion name"),
     "flux": ("flux", "water flux", "permeate flux", "jv", "j v", "j"),
@@ -37,10 +37,12 @@ _ALIASES = {
     "membrane": ("membrane",),
     "kind": ("kind",),
     "censored": ("censored", "below detection"),
+    "salt_level": ("salt level",),
     "note": ("note", "comment", "remark"),
     "doi": ("doi",),
 }
-_TEXT = ("ion", "solution", "run", "membrane", "kind", "censored", "note", "doi")
+_TEXT = ("ion", "solution", "run", "membrane", "kind", "censored", "salt_level", "note", "doi")
+_PER_ION = ("c_feed", "c_perm", "rejection", "rejection_sd", "censored")  # What a wide table has a column an ion for
 _TARGET = {
     "flux": "m/s",
     "c_feed": "mol/m**3",
@@ -119,7 +121,7 @@ def convert(
     out = reg.Quantity(x, u).to(target).magnitude
     return out / per_ion(lambda i: abs(i.z)) if equivalents else out
 
-# %% ../nbs/support/tables.ipynb #1abb7ae1
+# %% ../nbs/support/tables.ipynb #19891b7a
 class MeasurementError(InputError):
     "A measurement file with problems; `problems` lists them: row, column, value, problem, fix."
 
@@ -349,8 +351,51 @@ def _bounds(x, rows, col, low, high, what, fix, problems, open_low=False, shown=
         problems.append((rows[k], col, f"{v:g}", f"{v:g} is {what}", fix))
 
 
+def _wide_column(header: str) -> tuple[str, str, str] | None:  # Ion, quantity, header without the ion
+    "What a column such as 'rejection Na+ [%]' or 'Na+ feed [mM]' of a wide table holds; None for any other."
+    known = {a: k for k in _PER_ION for a in _ALIASES[k]}
+    m = re.fullmatch(r"(.+?)(\s*[\[(].*[\])])?\s*", header)
+    words = m[1].replace("_", " ").split()
+    for k in (0, len(words) - 1):
+        rest = " ".join(words[:k] + words[k + 1 :])
+        try:
+            ion = ion_name(words[k])
+        except UnknownIon:
+            continue
+        if rest.lower() in known:
+            return ion, known[rest.lower()], rest + (m[2] or "")
+    return None
+
+
+def _long(
+    d: pd.DataFrame,  # The raw table
+    rows: np.ndarray,  # Row of the file, for each row of d
+) -> tuple[pd.DataFrame, np.ndarray, int, dict, list]:  # Long table, row * step + place of the ion, step, {(column, place): header}, problems
+    "A table with a column an ion as one row an ion; any other as it is."
+    parts = {c: p for c in d.columns if (p := _wide_column(str(c)))}
+    if not parts or any(re.split(r"[\[(]", str(c))[0].strip().lower() in _ALIASES["ion"] for c in d.columns):
+        return d.reset_index(drop=True), rows, 1, {}, []
+    ions, header, label, problems = list(dict.fromkeys(p[0] for p in parts.values())), {}, {}, []
+    for c, (ion, base, name) in parts.items():
+        if (base, ion) in header:
+            problems.append((1, c, "", f"two columns hold {base} of {ion}: {header[base, ion]!r} and {c!r}", "keep one of them"))
+        elif label.setdefault(base, name) != name:
+            other = next(h for (b, _), h in header.items() if b == base)
+            problems.append((1, c, "", f"{c!r} and {other!r} write {base} in two ways", "use the same words and unit for every ion"))
+        header.setdefault((base, ion), c)
+    shared, blocks = d[[c for c in d.columns if c not in parts]], []
+    for k, ion in enumerate(ions):
+        mine = {header[base, ion]: name for base, name in label.items() if (base, ion) in header}
+        some = d[list(mine)].notna().any(axis=1).to_numpy()  # an ion without a cell in a row is not in that feed
+        block = pd.concat([shared, d[list(mine)].rename(columns=mine)], axis=1)[some]
+        blocks.append(block.assign(ion=ion, _place=rows[some] * len(ions) + k))
+    out = pd.concat(blocks).sort_values("_place", kind="stable", ignore_index=True)
+    origin = {(name, k): header[base, ion] for base, name in label.items() for k, ion in enumerate(ions) if (base, ion) in header}
+    return out, out.pop("_place").to_numpy(), len(ions), origin, problems
+
+
 def load_measurements(
-    path: str | Path,  # .csv, .tsv, .xlsx or .parquet, one row an ion
+    path: "str | Path | pd.DataFrame",  # .csv, .tsv, .xlsx or .parquet, or a frame; one row an ion, or one row a run and one column an ion
     *,
     units: dict[str, str] | None = None,  # Unit of a column without one: {"flux": "LMH"}
     columns: dict[str, str] | None = None,  # Your header for a name above: {"flux": "Permeation"}
@@ -361,10 +406,15 @@ def load_measurements(
     source: str | None = None,  # `source_id`; None: the file's stem
 ) -> pd.DataFrame:  # Frame in the form of `MeasurementSchema`; .attrs["charge"] has the balance of each feed
     "Anyone's measurements in the schema of chapter 01; raises `MeasurementError` with all problems at once."
-    path = Path(path)
-    d = _read(path, decimal)
-    rows = np.asarray(d.index) + 2
-    names = dict(columns or {})
+    d, path = (path.astype(object), Path("the table")) if isinstance(path, pd.DataFrame) else (_read(Path(path), decimal), Path(path))
+    names, rows = dict(columns or {}), np.asarray(pd.RangeIndex(len(d)) if isinstance(path, pd.DataFrame) else d.index) + 2
+    d, rows, step, origin, header = _long(d, rows) if "ion" not in names else (d, rows, 1, {}, [])
+
+    def refuse(problems):
+        "All problems, with the header of a wide table where it had one."
+        back = lambda r, column: (r // step if r else r, origin.get((column, r % step), column) if r else column)
+        raise MeasurementError(path.name, sorted(((*back(p[0], p[1]), *p[2:]) for p in problems), key=lambda p: p[0] or 0))
+
     found, unit, problems = _columns(
         d, dict(units or {}), {k: v for k, v in names.items() if k in _ALIASES and v in d.columns}
     )
@@ -381,8 +431,8 @@ def load_measurements(
                     f"it has {', '.join(map(str, d.columns))}",
                 )
             )
-    if problems:
-        raise MeasurementError(path.name, problems)
+    if header or problems:
+        raise MeasurementError(path.name, header + problems)
     n, cell = len(d), lambda base: d[found[base]].map(lambda v: "" if v is None or v != v else " ".join(str(v).split()))
     text = lambda base, default: (
         cell(base).replace("", default) if base in found else pd.Series([default] * n, index=d.index)
@@ -398,13 +448,16 @@ def load_measurements(
             )
             ions.append(None)
             what = f"{spelling!r} is not an ion of the table" if spelling else "the cell is empty"
+            formula = re.fullmatch(r"(Na|K|Li|Mg|Ca|NH4)2?(Cl|SO4|NO3|HCO3)2?|(Mg|Ca)\(NO3\)2|\(NH4\)2SO4", spelling)
             problems.append(
                 (
                     row,
                     found["ion"],
                     spelling,
                     what,
-                    f"did you mean {close[0]}?"
+                    "it is a salt: give a row for each of its ions, both with its rejection and true in a column 'salt_level'"
+                    if formula
+                    else f"did you mean {close[0]}?"
                     if close and spelling
                     else "name the ion, such as Na+, or add it with read_ion_table",
                 )
@@ -501,31 +554,12 @@ def load_measurements(
                 f"write one of {', '.join(KINDS)}",
             )
         )
-    flag = text("censored", "false").str.lower()
-    truth = flag.map(
-        {
-            "true": True,
-            "1": True,
-            "yes": True,
-            "y": True,
-            "1.0": True,
-            "false": False,
-            "0": False,
-            "no": False,
-            "n": False,
-            "0.0": False,
-        }
-    )
-    for k in np.flatnonzero(truth.isna()):
-        problems.append(
-            (
-                rows[k],
-                found["censored"],
-                flag.iloc[k],
-                f"{flag.iloc[k]!r} is neither true nor false",
-                "write true or false",
-            )
-        )
+    truth = {}
+    for base in ("censored", "salt_level"):
+        flag = text(base, "false").str.lower()
+        truth[base] = flag.map(dict.fromkeys(("true", "1", "yes", "y", "1.0"), True) | dict.fromkeys(("false", "0", "no", "n", "0.0"), False))
+        for k in np.flatnonzero(truth[base].isna()):
+            problems.append((rows[k], found[base], flag.iloc[k], f"{flag.iloc[k]!r} is neither true nor false", "write true or false"))
 
     stem = source or path.stem
     solution = text("solution", stem)
@@ -543,12 +577,18 @@ def load_measurements(
                     rows[k],
                     found["ion"],
                     i,
-                    f"{i} of run {run.iloc[k] if 'run' in found else s} stands already in row {seen[s, i, kd]}",
+                    f"{i} of run {run.iloc[k] if 'run' in found else s} stands already in row {seen[s, i, kd] // step}",
                     "remove one, or tell the runs apart in a column 'run'",
                 )
             )
         elif i:
             seen[s, i, kd] = rows[k]
+    salt = truth["salt_level"].fillna(False).astype(bool)
+    pairs = pd.DataFrame({"k": range(n), "s": state, "kd": kinds.to_numpy(), "z": [get_ion(i or "Na+").z for i in ions], "R": rejection})[salt.to_numpy()]
+    for _, g in pairs.groupby(["s", "kd"]):
+        if len(g) != 2 or g.z.prod() > 0 or np.ptp(g.R) > 1e-6:
+            k = g.k.iloc[0]
+            problems.append((rows[k], found["salt_level"], "true", f"{len(g)} row(s) of this run are marked salt-level", "mark its one cation and its one anion, both with the salt's rejection"))
     c = si["c_feed"].copy()
     for (_, i), g in pd.DataFrame({"s": state, "i": ions, "c": c}).dropna().groupby(["s", "i"]):
         if len(g) > 1 and g.c.max() > 1.02 * g.c.min():
@@ -568,7 +608,7 @@ def load_measurements(
             problems.append((None, "", balance, f"balance: {e}", "name an ion of the feeds"))
             balance = None
     if problems:
-        raise MeasurementError(path.name, sorted(problems, key=lambda p: p[0] or 0))
+        refuse(problems)
 
     out = pd.DataFrame(
         {
@@ -591,9 +631,9 @@ def load_measurements(
                 np.isfinite(si.get("rejection_sd", np.full(n, np.nan))), "as given in the file", "not given"
             ),
             "kind": kinds.to_numpy(),
-            "censored": truth.astype(bool).to_numpy(),
-            "salt_level": False,
-            "weight": 1.0,
+            "censored": truth["censored"].astype(bool).to_numpy(),
+            "salt_level": salt.to_numpy(),
+            "weight": np.where(salt, 0.5, 1.0),
             "note": text("note", "").to_numpy(),
         }
     )

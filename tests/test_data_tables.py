@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from ion_ode import tables
 from ion_ode.core import InputError
-from ion_ode.data import MeasurementSchema, load_nf270
+from ion_ode.data import MeasurementSchema, independent_values, load_nf270
 from ion_ode.ions import get_ion
 
 HEAD = "ion,feed [mM],flux [LMH],rejection\n"
@@ -79,6 +79,14 @@ MALFORMED = [
     ("kind", rows("Na+,10,30,0.5,real", head="ion,feed [mM],flux [LMH],rejection,kind\n"), ".csv", ["'real' is not a kind", "observed, intrinsic"]),
     ("censored", rows("Na+,10,30,0.5,maybe", head="ion,feed [mM],flux [LMH],rejection,censored\n"), ".csv", ["'maybe' is neither true nor false"]),
     ("the same ion twice", rows("Na+,10,30,0.5", "sodium,10,30,0.6"), ".csv", ["row 3", "Na+ of run", "already in row 2"]),
+    ("salt level maybe", rows("Na+,10,30,0.5,perhaps", head="ion,feed [mM],flux [LMH],rejection,salt_level\n"), ".csv", ["'perhaps' is neither true nor false"]),
+    ("half a salt", rows("Na+,10,30,0.5,true", "Cl-,10,30,0.5,", head="ion,feed [mM],flux [LMH],rejection,salt_level\n"), ".csv", ["row 2, column 'salt_level'", "1 row(s) of this run", "its one cation and its one anion"]),
+    ("a salt of two values", rows("Na+,10,30,0.5,true", "Cl-,10,30,0.6,true", head="ion,feed [mM],flux [LMH],rejection,salt_level\n"), ".csv", ["marked salt-level", "both with the salt's rejection"]),
+    ("a salt for an ion", rows("Na2SO4,10,30,0.5"), ".csv", ["'Na2SO4' is not an ion", "a row for each of its ions", "salt_level"]),
+    ("wide, same ion twice", "flux [LMH],feed Na+ [mM],sodium feed [mM],R Na+ [%]\n30,10,10,50\n", ".csv", ["two columns hold c_feed of Na+", "keep one"]),
+    ("wide, two units", "flux [LMH],feed Na+ [mM],feed Cl- [mg/L],R Na+ [%]\n30,10,354,50\n", ".csv", ["'feed Cl- [mg/L]' and 'feed Na+ [mM]'", "in two ways", "same words and unit"]),
+    ("wide, empty feed", "flux [LMH],feed Na+ [mM],feed Cl- [mM],R Na+ [%],R Cl- [%]\n30,10,10,50,50\n40,10,,50,50\n", ".csv", ["row 3, column 'feed Cl- [mM]'", "the cell is empty"]),
+    ("wide, text", "flux [LMH],feed Na+ [mM],feed Cl- [mM],R Na+ [%],R Cl- [%]\n30,10,10,50,half\n", ".csv", ["row 2, column 'R Cl- [%]'", "'half' is not a number"]),
     ("two feeds in one run", rows("1,Na+,10,30,0.5,observed", "1,Na+,12,30,0.6,intrinsic", head="run,ion,feed [mM],flux [LMH],rejection,kind\n"), ".csv", ["two feed concentrations in one run"]),
 ]  # fmt: skip
 
@@ -208,6 +216,29 @@ def test_any_cell_gets_a_sentence(tmp_path, cells):
     pd.DataFrame([cells], columns=["ion", "feed [mM]", "flux [LMH]", "rejection"]).to_csv(path, index=False)
     verdict = tables.check_measurements(path, write=False)
     assert verdict.ok or verdict.text.startswith("any.csv")
+
+
+def test_a_wide_table_is_its_long_one(tmp_path):
+    lines = [(1, 30, ion, c, r) for ion, c, r in (("Na+", 10, 21), ("Mg+2", 5, 60), ("Cl-", 20, 47))] + [(2, 60, "Na+", 10, 28), (2, 60, "Cl-", 10, 28)]
+    long = pd.DataFrame(lines, columns=["run", "flux [LMH]", "ion", "feed [mM]", "R [%]"])
+    wide = long.pivot(index=["run", "flux [LMH]"], columns="ion", values=["feed [mM]", "R [%]"])
+    wide.columns = [f"{ion} {q}" if q.startswith("feed") else q.replace("R", f"R {ion}") for q, ion in wide.columns]
+    found = {}
+    for name, d in (("long", long), ("wide", wide.reset_index())):
+        d.to_csv(tmp_path / f"{name}.csv", index=False)
+        found[name] = tables.load_measurements(tmp_path / f"{name}.csv", source="mine")
+    columns = ["ion", "flux_m_s", "c_feed_mol_m3", "rejection", "state_id"]
+    pd.testing.assert_frame_equal(found["long"].sort_index()[columns], found["wide"].sort_index()[columns])
+    frame = tables.load_measurements(wide.reset_index(), source="mine")
+    pd.testing.assert_frame_equal(frame[columns], found["wide"][columns])
+
+
+def test_a_salt_level_pair_counts_once(tmp_path):
+    head = "ion,feed [mM],flux [LMH],rejection,salt_level\n"
+    (tmp_path / "a.csv").write_text(head + "Na+,10,30,0.5,yes\nCl-,10,30,0.5,yes\nNa+,10,60,0.6,\nCl-,10,60,0.6,no\n")
+    d = tables.load_measurements(tmp_path / "a.csv")
+    assert d.salt_level.tolist() == [True, True, False, False] and d.weight.tolist() == [0.5, 0.5, 1, 1]
+    assert independent_values(d) == 3
 
 
 def test_charge_is_reported_and_closed_on_request(tmp_path):
