@@ -29,7 +29,7 @@ from safetensors.torch import save as pack_tensors
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from .attention_odenet import FieldConfig, ODENet
+from .attention_odenet import FieldConfig, ODENet, StackedForward
 from .baselines import CNN1d, FullyConnected, UNet1d
 from .constraints import make_constraint
 from .core import LMH, InputError, asset, atomic_write, digest, progress, provenance
@@ -476,6 +476,7 @@ class TrainConfig:
     resample: bool = True  # Draw targets from N(mu, sigma^2) at every step
     solver_steps: int = 4  # Tsitouras steps while training
     film_thickness: float = FILM_THICKNESS  # Assumed film of observed values [m]
+    compiled: bool = False  # Compile an ODENet's step while training: a minute once a shape, then some three times as fast, equal to rounding
 
     def __post_init__(self):
         if isinstance(self.network, dict):
@@ -592,11 +593,19 @@ def _as_ratio(c_feed: Tensor, z: Tensor) -> Tensor:
     return torch.where(c_feed > 0, scale / torch.where(c_feed > 0, c_feed, 1.0), 0.0)
 
 
-def _loss(kind: str, z: Tensor) -> Callable:
+def _forward(config: TrainConfig, ensemble: Ensemble) -> Callable:
+    "How a batch is evaluated."
+    if not (config.compiled and config.architecture == "odenet"):
+        return lambda e, b: e(b["c_feed"], b["flux"], b["membrane"])
+    stacked = StackedForward(ensemble.skeleton, compiled=True)
+    return lambda e, b: stacked(e.params, e.buffers, b["c_feed"], b["flux"], b["membrane"], weights=b.get("dense"))
+
+
+def _loss(kind: str, z: Tensor, forward: Callable) -> Callable:
     "Loss of every member (Eq. 4.2) plus its soft penalty."
 
     def loss(ensemble, b):
-        h = ensemble(b["c_feed"], b["flux"], b["membrane"])
+        h = forward(ensemble, b)
         value = h if kind == "h" else h * b["ratio"][..., None, :]
         total = masked_mse(value, b["target"], b["weight"])
         soft = ensemble.buffers.get("constraint.weight")
@@ -628,12 +637,15 @@ def pretrain(
     target = h if config.pretraining_loss == "h" else passage
     weight = s.valid if config.pretraining_loss == "h" else s.valid / passage.clamp(min=1.0) ** 2
     draws, told = Draws(seeds, 0, (config.pretraining_batch,)), describe_curves(config, curves)
+    kept = {"c_feed": s.c_feed, "flux": s.flux, "membrane": told, "ratio": ratio, "target": target, "weight": weight}
+    if config.architecture == "odenet":
+        kept["dense"] = ensemble.skeleton.dense_weights(s.flux)
 
     def batch(step):
         i = (draws(step).double() * len(s)).long()
-        return {"c_feed": s.c_feed[i], "flux": s.flux[i], "membrane": None if told is None else told[i], "ratio": ratio[i], "target": target[i], "weight": weight[i]}
+        return {k: None if v is None else v[i] for k, v in kept.items()}
 
-    log = fit(ensemble, batch, _loss(config.pretraining_loss, z), config.pretraining, folder=folder, key=key, bar=bar)
+    log = fit(ensemble, batch, _loss(config.pretraining_loss, z, _forward(config, ensemble)), config.pretraining, folder=folder, key=key, bar=bar)
     return ensemble, log
 
 # %% ../nbs/04_training.ipynb #788d837f
@@ -720,7 +732,7 @@ def finetune(
         return out | {"membrane": member}
 
     free = trainable_after_pretraining(ensemble, config.frozen_layers, pretrained)
-    return fit(ensemble, batch, _loss(config.loss, z), config.finetuning, trainable=free, folder=folder, key=key, on_step=on_step, bar=bar)
+    return fit(ensemble, batch, _loss(config.loss, z, _forward(config, ensemble)), config.finetuning, trainable=free, folder=folder, key=key, on_step=on_step, bar=bar)
 
 
 def _salt_level(measured: Measured) -> Tensor:
@@ -820,10 +832,11 @@ def try_membranes(
     n: int,  # Membranes to try
     seed: int = 0,  # Seed of the design
     family: str = "dspmde",  # "dspmde" or "dspmde+"
+    film_thickness: float = FILM_THICKNESS,  # Assumed film of observed values [m]
 ) -> tuple[Tensor, Tensor]:  # Parameters (membrane, parameter); weighted squared error (membrane, composition), compositions sorted by name
     "Draw membranes from the family and measure each on every composition."
     parameters = Design(seed=seed + 1, n_flux=1, family=family).points(n)[1]
-    predicted = predict_family(df, parameters, family)
+    predicted = predict_family(df, parameters, family, film_thickness)
     error = np.clip(predicted - df.rejection.to_numpy(), -5, 5) ** 2 * df.weight.to_numpy()
     groups = sorted(set(df.composition))
     return parameters, torch.from_numpy(np.stack([error[:, (df.composition == g).to_numpy()].sum(1) for g in groups], 1))

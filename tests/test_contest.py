@@ -10,13 +10,12 @@ from numpy.testing import assert_allclose
 
 from ion_ode import contest
 from ion_ode.contest import (
-    MAIN,
     PROFILES,
     REFERENCES,
     cell_keys,
     choose_steps,
     contest_rows,
-    feed_charge,
+    feed_equivalents,
     plan_cells,
     read_cell,
     run_cells,
@@ -26,12 +25,17 @@ from ion_ode.data import MIXTURES, composition_folds
 
 FC = "fully connected"
 SMOKE = replace(
-    PROFILES["smoke"], recipe=replace(PROFILES["smoke"].recipe, n_curves=8, n_flux=3, solver_steps=2), design=4
+    PROFILES["smoke"],
+    recipe=replace(PROFILES["smoke"].recipe, n_curves=8, n_flux=3, solver_steps=2),
+    design=4,
+    variants=(FC,),
+    benchmarks=("nf270",),
+    rivals=("Spiegler-Kedem",),
 )
 
 
 def cells():
-    return [c for c in plan_cells(SMOKE, (FC,)) if c.kind != "fit"]
+    return plan_cells(SMOKE)
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +50,13 @@ def test_a_salt_level_value_counts_once():
     got = score(d).iloc[0]
     assert_allclose(got.n, 14)
     assert_allclose(got.mse_R, 0.01 * 7 / 14, rtol=1e-9)
-    h = 0.1 * f.salt_level * f.c_feed_mol_m3 / feed_charge(f)
+    h = 0.1 * f.salt_level * f.c_feed_mol_m3 / f.solution_id.map(feed_equivalents(f).sum(axis=1))
     assert_allclose(got.mse_h, (f.weight * h**2).sum() / 14, rtol=1e-9)
 
 
 def test_the_scale_is_the_charge_of_the_whole_feed():
     d = contest_rows()
-    total = feed_charge(d).groupby(d.solution_id).first()
+    total = feed_equivalents(d).sum(axis=1)
     assert_allclose(total["fdly_NaCl"], 2 * (10.2 + 0.2), rtol=1e-9)
     assert_allclose(total["fdly_MgSO4"], 4 * 10 + 4 * 0.2, rtol=1e-9)
 
@@ -67,7 +71,7 @@ def test_references_do_not_read_the_test_values(name):
 
 def test_steps_are_chosen_without_the_test_composition(ran):
     folder, keys = ran
-    t, record = read_cell(folder, f"finetune {FC}", keys[f"finetune {FC}"])
+    t, record = read_cell(folder, f"nf270 finetune {FC}", keys[f"nf270 finetune {FC}"])
     rng = torch.Generator().manual_seed(0)
     predicted = torch.randn(6, *t["hard/predicted"].shape[1:], generator=rng)
     df = contest_rows()
@@ -85,11 +89,11 @@ def test_networks_do_not_learn_from_the_composition_they_are_scored_on(ran, tmp_
     df = contest_rows()
     for g in ("D", "E"):
         changed = df.assign(rejection=df.rejection.where(df.composition != g, 0.3 - 0.2 * df.rejection))
-        monkeypatch.setattr(contest, "contest_rows", lambda changed=changed: changed)
+        monkeypatch.setattr(contest, "contest_rows", lambda name, changed=changed: changed)
         other = tmp_path / g
         again = run_cells(cells(), other, workers=0)
         (a, record), (b, _) = (
-            read_cell(f, f"finetune {FC}", k[f"finetune {FC}"]) for f, k in ((folder, keys), (other, again))
+            read_cell(f, f"nf270 finetune {FC}", k[f"nf270 finetune {FC}"]) for f, k in ((folder, keys), (other, again))
         )
         mine = torch.tensor((df.composition == g).to_numpy(copy=True))
         for m, (held, _, _) in enumerate(record["members"]):
@@ -103,7 +107,7 @@ def test_networks_do_not_learn_from_the_composition_they_are_scored_on(ran, tmp_
 
 def test_predictions_exist_for_what_was_held_out_and_nothing_else(ran):
     folder, keys = ran
-    t, record = read_cell(folder, f"finetune {FC}", keys[f"finetune {FC}"])
+    t, record = read_cell(folder, f"nf270 finetune {FC}", keys[f"nf270 finetune {FC}"])
     comp = contest_rows().composition.to_numpy()
     for m, (held, _, _) in enumerate(record["members"]):
         assert np.array_equal(torch.isfinite(t["hard/predicted"][-1, m]).numpy(), np.isin(comp, held))
@@ -127,8 +131,8 @@ def test_a_second_run_computes_only_what_is_not_valid(ran):
 def test_keys_follow_recipe_and_needs_but_not_wording():
     base = cell_keys(plan_cells(SMOKE))
     other = cell_keys(plan_cells(replace(SMOKE, recipe=replace(SMOKE.recipe, n_curves=9))))
-    assert base["fit without A"] == other["fit without A"]
-    assert base["curves"] != other["curves"] and base[f"finetune {MAIN}"] != other[f"finetune {MAIN}"]
+    assert base["nf270 Spiegler-Kedem without A"] == other["nf270 Spiegler-Kedem without A"]
+    assert base["curves"] != other["curves"] and base[f"nf270 finetune {FC}"] != other[f"nf270 finetune {FC}"]
 
 
 @pytest.mark.slow
