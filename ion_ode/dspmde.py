@@ -23,7 +23,8 @@ import torch
 from torch import Tensor
 
 from .activity import davies_shape, debye_huckel_A
-from .core import E_CHARGE, EPS_0, FARADAY, K_B, R_GAS, T_REF, ConvergenceError, InputError, progress
+from .core import E_CHARGE, EPS_0, FARADAY, K_B, LMH, R_GAS, T_REF, ConvergenceError, InputError, progress
+from .feeds import Rejections, feed_columns, flux_of, ion_column
 from .ions import eps_water, ion_arrays, ion_name, viscosity_water
 from .membranes import NF270, Membrane, charge_of_feed
 from .numerics import apply_inverse, damped_newton
@@ -869,7 +870,7 @@ class Solution:
         "Which entries carry a certified solution (batch, n_flux)."
         return (self.status == "converged") | (self.status == "refined")
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> Rejections:
         "Tidy: one row a sample, flux and ion that the feed holds."
         b, t, d = self.c_perm.shape
         flat = lambda x: x.detach().cpu().numpy().reshape(-1)
@@ -886,14 +887,20 @@ class Solution:
                 "status": np.repeat(self.status.reshape(-1), d),
             }
         )
-        return frame[frame.c_feed > 0].reset_index(drop=True)
+        return Rejections(frame[frame.c_feed > 0].reset_index(drop=True))
+
+    def plot(self, ax=None, measured=None, sample=None):
+        "Rejection against water flux, a panel a feed; see `Rejections.plot`."
+        return self.to_frame().plot(ax, measured, sample)
 
     def __repr__(self):
         names, counts = np.unique(self.status.astype(str), return_counts=True)
-        b, t, d = self.c_perm.shape
-        return f"Solution of {b} feed(s) x {t} flux(es) x {d} ions: " + ", ".join(
-            f"{c} {n}" for n, c in zip(names, counts, strict=True)
-        )
+        b, t, _ = self.c_perm.shape
+        many = lambda n, word: f"{n} {word}" if n == 1 else f"{n} {word}{'es' if word.endswith('x') else 's'}"
+        low, high = (f"{v.item() / LMH:.3g}" for v in (self.flux.detach().min(), self.flux.detach().max()))
+        span = low if low == high else f"{low} to {high}"
+        found = ", ".join(f"{c} {n}" for n, c in zip(names, counts, strict=True))
+        return f"Solution for {', '.join(self.ions)} in {many(b, 'feed')} at {many(t, 'flux')}{' each' if b > 1 else ''} ({span} L/m²/h): {found}"
 
 # %% ../nbs/00_dspmde.ipynb #bbd48185
 def read_feed(
@@ -919,9 +926,7 @@ def read_feed(
         columns = {n: c[:, i] for i, n in enumerate(names)}
     else:
         if isinstance(feed, pd.DataFrame):
-            if feed.empty:
-                raise InputError("the feed table is empty; give one row a sample and one column an ion")
-            feed = {k: feed[k].to_numpy() for k in feed.columns}
+            feed = feed_columns(feed)
         elif isinstance(feed, (list, tuple)):
             if not feed or not all(isinstance(f, dict) for f in feed):
                 raise InputError("a list of feeds must hold dicts such as {'Na+': 10, 'Cl-': 10}, at least one")
@@ -929,10 +934,10 @@ def read_feed(
             for f in feed:
                 row = {}
                 for k, v in f.items():
-                    name = ion_name(k)
+                    name, unit = ion_column(k)
                     if name in row:
                         raise InputError(f"{name} appears more than once in a feed")
-                    row[name] = v
+                    row[name] = v if unit == 1 else v * unit
                 rows.append(row)
             order = list(dict.fromkeys(k for r in rows for k in r))
             feed = {k: torch.stack([as_t(r.get(k, 0.0)).reshape(()) for r in rows]) for k in order}
@@ -944,11 +949,11 @@ def read_feed(
             raise InputError("the feed holds no ions; give at least one cation and one anion")
         columns = {}
         for k, v in feed.items():
-            name = ion_name(k)
+            name, unit = ion_column(k)
             if name in columns:
                 raise InputError(f"{name} appears more than once in the feed")
             try:
-                columns[name] = as_t(v)
+                columns[name] = as_t(v) if unit == 1 else as_t(v) * unit
             except (TypeError, ValueError) as e:
                 raise InputError(f"the concentration of {name} is {v!r}, expected a number in mol/m³") from e
             if columns[name].ndim > 1:
@@ -1182,8 +1187,8 @@ def _cause(code: int) -> str:
 
 # %% ../nbs/00_dspmde.ipynb #e24643e3
 def simulate(
-    feed,  # {ion: number or (batch,)} [mol/m³], a list of such, a DataFrame with one column an ion, or a (batch, ion) tensor
-    flux,  # Water flux $J_v$: number, (n_flux,) or (batch, n_flux) [m/s]
+    feed,  # {ion: number or (batch,)} [mol/m³], a list of such, a DataFrame with one column an ion, or a (batch, ion) tensor; "Na+ [mg/L]" names a unit
+    flux=None,  # Water flux $J_v$: number, (n_flux,) or (batch, n_flux) [m/s]; None: the column "flux [LMH]" of a DataFrame
     membrane: Membrane = NF270,  # Fields one number or (batch,)
     *,
     ions=None,  # Names of the columns of a tensor feed; otherwise the order of the result
@@ -1203,6 +1208,7 @@ def simulate(
 ) -> Solution:
     "Solve DSPM-DE for every feed and flux; c_perm within `rtol` of the continuous model."
     names, c_feed = read_feed(feed, ions, balance, device)
+    flux = flux_of(feed, flux)
     for name, value, allowed in (
         ("activity", activity, ("ideal", "davies", "davies_solution")),
         ("hindrance", hindrance, tuple(HINDRANCE)),

@@ -1,4 +1,4 @@
-"""Feeds, fluxes and membranes as people write them: text on a command line, columns with units in a file
+"""Feeds, fluxes and membranes as people write them: text on a command line, columns with units in a table
 
 Docs: https://ion-ode.github.io/ion_ode/guides/my_feed.html.md"""
 
@@ -18,14 +18,26 @@ import pandas as pd
 from ion_ode.core import LMH, InputError, need, nm, um
 from ion_ode.ions import Ion, UnknownIon, get_ion
 
-__all__ = ["FeedTable", "parse_feed", "parse_flux", "parse_pairs", "read_feeds", "to_mol_m3", "MEMBRANE_UNITS"]
+__all__ = [
+    "FeedTable", "Rejections", "MEMBRANE_UNITS", "feed_columns", "flux_of", "ion_column", "measured_in_si",
+    "parse_feed", "parse_flux", "parse_pairs", "read_feeds", "to_mol_m3",
+]  # fmt: skip
 
 FLUX_UNITS = {"l/m2/h": LMH, "l/(m2h)": LMH, "lmh": LMH, "m/s": 1.0, "um/s": um}
 MOLAR_UNITS = {"mol/m3": 1.0, "mm": 1.0, "mmol/l": 1.0, "mol/l": 1e3, "m": 1e3, "um": 1e-3, "umol/l": 1e-3, "kmol/m3": 1e3}
 MASS_UNITS = {"mg/l": 1.0, "g/m3": 1.0, "g/l": 1e3, "kg/m3": 1e3, "ug/l": 1e-3}  # g/m³
 CHARGE_UNITS = {"meq/l": 1.0, "eq/m3": 1.0}
 MEMBRANE_UNITS = {"r_pore": ("nm", nm), "thickness": ("µm", um), "charge_density": ("mol/m³", 1.0), "eps_pore": ("-", 1.0)}
-LABELS = ("sample", "id", "name", "label", "note")  # columns of a feed file that are carried along, not read
+LABELS = ("sample", "id", "name", "label", "note")  # columns of a feed table that are carried along, not read
+FLUX_NAMES = ("flux", "j_v", "jv")
+MEASURED = {
+    "flux_m_s": FLUX_NAMES,
+    "c_feed_mol_m3": ("c_feed", "feed"),
+    "rejection": ("rejection", "r"),
+    "rejection_sd": ("rejection_sd", "sd"),
+    "temperature_K": ("temperature",),
+    "solution_id": ("solution", "sample"),
+}  # names under which a measurement's columns may arrive
 
 
 def _plain_unit(unit: str) -> str:
@@ -144,6 +156,106 @@ def _column(name: str) -> tuple[str, str]:
     return name.strip(), ""
 
 
+def ion_column(
+    name: str,  # "Na+", "Na+ [mg/L]", "Na+_mol_m3"
+) -> tuple[str, float]:  # Canonical name, and mol/m³ in one unit of the column
+    "Ion and unit of a column, or of a key of a feed."
+    try:
+        return get_ion(name).name, 1.0
+    except UnknownIon:
+        bare, unit = _column(str(name))
+        if bare == str(name).strip():
+            raise
+    ion = get_ion(bare)
+    return ion.name, to_mol_m3(unit, ion) if unit else 1.0
+
+
+def _is_flux(column) -> bool:
+    return _column(str(column))[0].lower() in FLUX_NAMES
+
+
+def _flux_factor(column: str, where: str) -> float:
+    "m/s in one unit of a column of fluxes."
+    unit = _plain_unit(_column(column)[1])
+    if unit not in FLUX_UNITS:
+        raise InputError(f"{where}: column {column!r} needs a unit of flux, as in 'flux [L m-2 h-1]' or 'flux [m/s]'")
+    return FLUX_UNITS[unit]
+
+
+def feed_columns(
+    frame: pd.DataFrame,  # A column an ion with its unit, others that are carried along
+) -> dict:  # {column: numbers} of the ions alone
+    "The columns of a table that say what is in the water."
+    if frame.empty:
+        raise InputError("the feed table is empty; give one row a sample and one column an ion")
+    return {k: frame[k].to_numpy() for k in frame.columns if not _is_flux(k) and str(k).strip().lower() not in LABELS}
+
+
+def flux_of(
+    feed,  # As for `simulate`
+    flux,  # As for `simulate`; None: the table's own column
+):  # Water flux [m/s]
+    "The flux that was given, or else the column of a feed table such as 'flux [LMH]', one flux a sample."
+    columns = [c for c in feed.columns if _is_flux(c)] if isinstance(feed, pd.DataFrame) else []
+    if flux is None and len(columns) == 1:
+        return _numbers(feed[columns[0]], columns[0], "the feed table", 0)[:, None] * _flux_factor(columns[0], "the feed table")
+    if flux is None:
+        raise InputError("no flux: pass flux in m/s, for instance flux=20 * LMH, or a feed table with one column 'flux [LMH]'")
+    if columns:
+        raise InputError(f"the feed table has a column {columns[0]!r} and flux was given too; use one of them")
+    return flux
+
+
+def measured_in_si(
+    frame: pd.DataFrame,  # ion, and with units in the names: flux [LMH], feed [mg/L], rejection [%], sd [%], temperature [°C]
+) -> pd.DataFrame:  # ion, flux_m_s, c_feed_mol_m3, rejection, ...; other columns as they were
+    "Measurements, one row an ion, in SI; a table already in SI, or one that `simulate` made, passes as it is."
+    out = {}
+    for raw in frame.columns:
+        name, unit = _column(str(raw))
+        target = next((t for t, names in MEASURED.items() if name.lower() in names), None)
+        if raw in MEASURED or target is None or target in frame:
+            out[raw] = frame[raw]
+            continue
+        if target == "solution_id":
+            out[target] = frame[raw]
+            continue
+        values, plain = _numbers(frame[raw], str(raw), "the measurements", 0, missing=True), _plain_unit(unit)
+        if target == "flux_m_s":
+            values = values * _flux_factor(str(raw), "the measurements")
+        elif target == "c_feed_mol_m3":
+            ions = frame["ion"].map(get_ion) if "ion" in frame else []
+            values = values * np.array([to_mol_m3(unit, i) for i in ions]) if unit else values
+        elif target == "temperature_K":
+            if plain not in ("k", "°c", "c"):
+                raise InputError(f"the measurements: column {raw!r} needs a unit of temperature, as in 'temperature [°C]'")
+            values = values + (0.0 if plain == "k" else 273.15)
+        elif plain in ("%", "percent"):
+            values = values / 100
+        elif plain not in ("", "-"):
+            raise InputError(f"the measurements: column {raw!r} is in {unit}; a rejection is a fraction, or in %")
+        out[target] = values
+    return pd.DataFrame(out, index=frame.index)
+
+
+class Rejections(pd.DataFrame):
+    "A tidy table of rejections that draws itself; what is cut or computed from it is a plain DataFrame."
+
+    def plot(
+        self,
+        ax=None,  # Axes for a single feed
+        measured: pd.DataFrame | None = None,  # Measurements to set beside: flux_m_s, ion, rejection, or with units
+        sample=None,  # One feed of several, by its name in the column `sample`
+    ):  # The axes; an array of them for several feeds
+        "Rejection against water flux, a panel a feed."
+        from ion_ode.plotting import plot_samples
+
+        rows = self if sample is None else self[self["sample"] == sample]
+        if rows.empty:
+            raise InputError(f"there is no sample {sample!r}; the table holds {list(dict.fromkeys(self['sample']))[:10]}")
+        return plot_samples(pd.DataFrame(rows), ax, None if measured is None else measured_in_si(measured))
+
+
 def _chunks(path: Path | None, rows: int) -> Iterator[pd.DataFrame]:
     "The file as frames of text, at most `rows` rows each; None is standard input."
     suffix = path.suffix.lower() if path else ".csv"
@@ -165,12 +277,14 @@ def _chunks(path: Path | None, rows: int) -> Iterator[pd.DataFrame]:
         raise InputError(f"{path.name}: feeds come from .csv, .tsv, .json, .jsonl, .parquet or .xlsx, not from {suffix}")
 
 
-def _numbers(column: pd.Series, name: str, where: str, first: int) -> np.ndarray:
-    "A column as float64, or a sentence about its first cell that is not a number."
-    text = column.astype("string").str.strip()
+def _numbers(column: pd.Series, name: str, where: str, first: int, missing: bool = False) -> np.ndarray:
+    "A column as float64, or a sentence about its first cell that is not a number; an empty one is NaN where `missing` is allowed."
+    numeric = pd.api.types.is_numeric_dtype(column)
+    text = column if numeric else column.astype("string").str.strip()
     values = pd.to_numeric(text, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    if not np.isfinite(values).all():
-        k = int(np.flatnonzero(~np.isfinite(values))[0])
+    bad = ~np.isfinite(values) & ~(text.isna() & missing).to_numpy(bool)
+    if bad.any():
+        k = int(np.flatnonzero(bad)[0])
         cell = column.iloc[k]
         empty = cell is None or (isinstance(cell, float) and math.isnan(cell)) or not str(cell).strip()
         said = "is empty; write 0 for an ion that is absent" if empty else f"is {str(cell).strip()!r}, expected a number"
@@ -207,34 +321,29 @@ def read_feeds(
 def _feed_table(frame: pd.DataFrame, where: str, first: int) -> FeedTable:
     ions, columns, flux, sample = [], [], None, None
     for raw in map(str, frame.columns):
-        name, unit = _column(raw)
-        if name.lower() in LABELS:
+        if raw.strip().lower() in LABELS:
             sample = frame[raw].tolist() if sample is None else sample
-        elif name.lower() in ("flux", "j_v", "jv"):
-            if _plain_unit(unit) not in FLUX_UNITS:
-                raise InputError(f"{where}: column {raw!r} needs a unit of flux, as in 'flux [L m-2 h-1]' or 'flux [m/s]'")
-            flux = _numbers(frame[raw], raw, where, first) * FLUX_UNITS[_plain_unit(unit)]
+        elif _is_flux(raw):
+            flux = _numbers(frame[raw], raw, where, first) * _flux_factor(raw, where)
             if (flux <= 0).any():
                 k = int(np.flatnonzero(flux <= 0)[0])
                 raise InputError(f"{where}: row {first + k + 1}, column {raw!r}: a water flux must be positive")
         else:
             try:
-                ion = get_ion(name)
+                ion, factor = ion_column(raw)
             except UnknownIon:
                 raise InputError(
                     f"{where}: column {raw!r} is neither an ion such as 'Na+ [mM]' nor a flux nor one of {', '.join(LABELS)}"
                 ) from None
-            if ion.name in ions:
-                raise InputError(f"{where} has two columns for {ion.name}; keep one")
-            try:
-                factor = to_mol_m3(unit, ion) if unit else 1.0
             except InputError as e:
                 raise InputError(f"{where}: column {raw!r}: {e}") from None
+            if ion in ions:
+                raise InputError(f"{where} has two columns for {ion}; keep one")
             c = _numbers(frame[raw], raw, where, first) * factor
             if (c < 0).any():
                 k = int(np.flatnonzero(c < 0)[0])
                 raise InputError(f"{where}: row {first + k + 1}, column {raw!r} is negative ({frame[raw].iloc[k]})")
-            ions.append(ion.name)
+            ions.append(ion)
             columns.append(c)
     if not ions:
         raise InputError(f"{where} has no ion column; expected a header such as 'Na+ [mM],Cl- [mM]'")

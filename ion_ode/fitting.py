@@ -18,8 +18,9 @@ from scipy.optimize import differential_evolution, least_squares
 from scipy.stats import chi2, qmc
 from torch import Tensor
 
-from .core import T_REF, InputError
+from .core import T_REF, InputError, nm, um
 from .dspmde import REFINED, Film, certify, permeate_jacobian, read_feed, transport_problem
+from .feeds import measured_in_si
 from .ions import get_ion, ion_name
 from .membranes import NF270, ChargeBinding, Freundlich, Membrane
 
@@ -147,11 +148,12 @@ def observations(
             tuple(m.ions[i] for i in keep.tolist()), m.c_feed[:, keep], m.flux, m.rejection[:, keep], m.weight[:, keep],
             m.temperature, torch.tensor([k == "observed" for k in m.kind]), tuple(getattr(m, "composition", ())),
         )  # fmt: skip
-    df = measurements.reset_index(drop=True)
+    df = measured_in_si(measurements.reset_index(drop=True))
     missing = [c for c in ("flux_m_s", "ion", "c_feed_mol_m3", "rejection") if c not in df]
     if missing:
         raise InputError(
-            f"measurements lack the column(s) {', '.join(missing)}; expected flux_m_s, ion, c_feed_mol_m3, rejection and, if known, state_id, solution_id, temperature_K, kind, weight"
+            f"measurements lack the column(s) {', '.join(missing)}; expected ion, flux_m_s (or 'flux [LMH]'), c_feed_mol_m3 (or 'feed [mg/L]'), "
+            "rejection (or 'rejection [%]') and, if known, state_id, solution_id, temperature_K, kind, weight"
         )
     if df.empty:
         raise InputError("the measurements are empty")
@@ -442,12 +444,38 @@ class MembraneFit:
         other = _Model(obs, (), {}, self.membrane, self.film, 1.0, self.model.options)
         return other.rejections(np.zeros((1, 0)))[0][0]
 
-    def __repr__(self):
-        rows = "\n".join(
-            f"  {r.parameter:28s} {r.estimate:12.4g} [{r.lower:.4g}, {r.upper:.4g}] {r.unit}{'' if r.identifiable else '  not identifiable'}"
-            for r in self.estimates.itertuples()
+    def to_frame(self) -> pd.DataFrame:
+        "Every value it was fitted to: flux_m_s, ion, c_feed_mol_m3, rejection (measured), predicted."
+        obs, (state, ion) = self.model.obs, self.model.use.nonzero(as_tuple=True)
+        fitted = self.model.rejections(self.x)[0][0]
+        return pd.DataFrame(
+            {
+                "flux_m_s": obs.flux[state].numpy(),
+                "ion": np.array(obs.ions, dtype=object)[ion.numpy()],
+                "c_feed_mol_m3": obs.c_feed[state, ion].numpy(),
+                "rejection": obs.rejection[state, ion].numpy(),
+                "predicted": fitted[state, ion].numpy(),
+            }
         )
-        return f"MembraneFit: RMSE {self.rmse:.3f} over {self.n_values} values\n{rows}\n{self.message}"
+
+    def plot(self, ax=None, band: float = 0.1):
+        "Fitted against measured rejection, with a 1:1 line and a band of ±`band`; returns the axes."
+        import matplotlib.pyplot as plt
+
+        from ion_ode.plotting import plot_parity
+
+        ax = ax or plt.gca()
+        plot_parity(self.to_frame(), band=band, ax=ax, title="DSPM-DE fitted")
+        return ax
+
+    def __repr__(self):
+        def line(r):
+            unit, factor = ("nm", nm) if r.parameter == "r_pore" else ("µm", um) if r.unit == "m" else (r.unit, 1.0)
+            ends = f" [{r.lower / factor:.4g}, {r.upper / factor:.4g}]" if np.isfinite([r.lower, r.upper]).all() else ""
+            return f"  {r.parameter:28s} {r.estimate / factor:9.4g}{ends} {unit}{'' if r.identifiable else '  not identifiable'}"
+
+        rows = "\n".join(map(line, self.estimates.itertuples()))
+        return f"Membrane fitted to {self.n_values} rejections, root mean square error {self.rmse:.3f}:\n{rows}\n{self.message}"
 
 
 def fit_membrane(
@@ -541,7 +569,9 @@ def fit_membrane(
     est = pd.DataFrame(rows)
     loose = est[~est.identifiable].parameter.tolist()
     message = (
-        "every parameter is bounded by the data on both sides"
+        "no intervals were asked for, so nothing is said about what the data can tell"
+        if intervals == "none"
+        else "every parameter is bounded by the data on both sides"
         if not loose
         else f"not identifiable from these data: {', '.join(loose)} (the fit hardly worsens up to the search bound)"
     )
