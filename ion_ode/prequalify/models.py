@@ -10,12 +10,13 @@ __all__ = ['FEATURES', 'TARGETS', 'N_SPECIES', 'N_BASIS', 'monomer_features', 'p
            'mean_and_spread', 'PublishedModel', 'heavy_species', 'pack_monomers', 'distance_basis', 'InvariantNet',
            'InvariantModel', 'PhysicsRoute']
 
-# %% ../../nbs/prequalify/models.ipynb #62a07706
+# %% ../../nbs/prequalify/models.ipynb #95879bef
 from functools import lru_cache
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.linalg import solve_triangular
 from torch import nn
 
 from ..core import LMH, R_GAS, T_REF, InputError, bar, need, nm
@@ -447,16 +448,16 @@ class InvariantModel:
                 out[:, group] = np.mean([net(self.species, b, amine, acyl, process).numpy() for b in self.basis], axis=0)
         return out * self.y_sd + self.y_mean
 
-# %% ../../nbs/prequalify/models.ipynb #b5e37ba0
+# %% ../../nbs/prequalify/models.ipynb #88d620d4
 _VAN_T_HOFF = R_GAS * T_REF  # J/mol
 
 
 class PhysicsRoute:
     "Recipe -> permeance, pore radius, charge -> DSPM-DE -> passage of any salt (Eq. P.2)."
 
-    def __init__(self, salts=SHOWN_SALTS, kind: str = "both", steps: int = 10, batch: int = 64, hidden: int = 64, nets: int = 3, eps_pore: float = 50.0, sd: float = 0.3, prior_sd: float = 1.5, rounds: int = 6, seed: int = 0):
+    def __init__(self, salts=SHOWN_SALTS, kind: str = "both", steps: int = 10, batch: int = 64, lr: float = 1e-3, eps_pore: float = 50.0, sd: float = 0.3, prior_sd: float = 1.5, rounds: int = 6, seed: int = 0):
         self.sd, self.prior_sd, self.rounds = sd, prior_sd, rounds  # Of the inversion: misfit and prior spread, Levenberg-Marquardt rounds
-        self.salts, self.kind, self.steps, self.batch, self.hidden, self.nets, self.seed = tuple(salts), kind, steps, batch, hidden, nets, seed
+        self.salts, self.kind, self.steps, self.batch, self.lr, self.seed = tuple(salts), kind, steps, batch, lr, seed
         self.ln_eps = torch.tensor(np.log(eps_pore - 20), dtype=torch.float64)
 
     @staticmethod
@@ -482,11 +483,13 @@ class PhysicsRoute:
         net = (pressure[:, None] - _VAN_T_HOFF * ions * feed[:, None] * rejection).clamp(min=0.05 * pressure[:, None])
         return (ln_a.exp() * LMH / bar)[:, None] * net
 
-    def _passages(self, latent, ln_eps, feed, flux) -> torch.Tensor:  # (n, salts): ln passage at given fluxes
-        m, out = self.membrane(latent, ln_eps), []
+    def _passages(self, latent, ln_eps, feed, flux, known=None) -> torch.Tensor:  # (n, salts): ln passage at given fluxes, 0 where not known
+        everywhere = torch.ones(flux.shape, dtype=torch.bool) if known is None else known
+        out = []
         for k, s in enumerate(self.salts):
-            sol = simulate({i: n * feed for i, n in SALTS[s].items()}, flux[:, k : k + 1], m, rtol=1e-3)
-            out.append(torch.log(sol.c_perm[:, 0, 0] / sol.c_feed[:, 0]))
+            i = everywhere[:, k].nonzero()[:, 0]
+            sol = simulate({ion: n * feed[i] for ion, n in SALTS[s].items()}, flux[i, k : k + 1], self.membrane(latent[i], ln_eps), rtol=1e-3)
+            out.append(torch.zeros(len(latent), dtype=latent.dtype).index_put((i,), torch.log(sol.c_perm[:, 0, 0] / sol.c_feed[:, 0])))
         return torch.stack(out, 1)
 
     def invert(self, d: pd.DataFrame, y: np.ndarray) -> torch.Tensor:  # (n, 3)
@@ -502,7 +505,7 @@ class PhysicsRoute:
         latent[:, 2] = -0.5
         def look(at):  # scaled misfit, its derivatives by radius and charge, and the cost, all by membrane
             u = at.clone().requires_grad_(True)
-            p = self._passages(u, self.ln_eps, feed, flux)
+            p = self._passages(u, self.ln_eps, feed, flux, known)
             columns = [torch.autograd.grad(p[:, k].sum(), u, retain_graph=True)[0] for k in range(p.shape[1])]
             jac = torch.stack(columns, 1)[:, :, [0, 2]] * known[..., None] / sd
             e = (goal - p.detach()) * known / sd
@@ -527,50 +530,49 @@ class PhysicsRoute:
         self.scaler = BlockScaler().fit(recipe_blocks(d, self.kind))
         x = torch.tensor(self.scaler(recipe_blocks(d, self.kind)))
         self.inverted = self.invert(d, y)
-        self.l_mean, self.l_sd = self.inverted.mean(0), self.inverted.std(0) + 1e-3
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            one = lambda: nn.Sequential(nn.Linear(x.shape[1], self.hidden), nn.SiLU(), nn.Linear(self.hidden, 3))
-            self.net = nn.ModuleList(one() for _ in range(self.nets)).double()
-        goal = (self.inverted - self.l_mean) / self.l_sd
-        optimiser = torch.optim.AdamW(self.net.parameters(), lr=1e-2, weight_decay=0.1)
-        for _ in range(300):
-            loss = sum(((net(x) - goal) ** 2).mean() for net in self.net)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+        self.inverted[:, 1] = torch.tensor(y[:, 0])  # what is not measured is no row of its process
+        blind = ~np.isfinite(y[:, 1:]).any(1)
+        self.inverted[blind, 0] = self.inverted[blind, 2] = torch.nan
+        processes = PerTarget("gp", self.seed).fit(x.numpy(), self.inverted.numpy()).models
+        self.basis = [(p.kernel_, p.X_train_, p.L_, float(p._y_train_mean), float(p._y_train_std)) for p in processes]
+        self.weights = [torch.tensor(p.L_.T @ p.alpha_) for p in processes]
         return self.refine(d, y, self.steps)
 
     def refine(self, d: pd.DataFrame, y: np.ndarray, steps: int) -> "PhysicsRoute":
-        "Train networks and eps_pore on the measurements, through the solver."
-        x = torch.tensor(self.scaler(recipe_blocks(d, self.kind)))
+        "Train the weights of the processes and eps_pore on the measurements, through the solver."
+        kernels = self.kernels(self.scaler(recipe_blocks(d, self.kind)))
         feed, _ = self._conditions(d)
         flux, target = self._fluxes(d, y), torch.tensor(y)
         spread, known = torch.tensor(np.nanstd(y, 0)).clamp(min=0.1), torch.isfinite(target)
         target = torch.nan_to_num(target)
-        ln_eps = self.ln_eps.clone().requires_grad_(True)
-        optimiser = torch.optim.AdamW([{"params": self.net.parameters(), "lr": 5e-4, "weight_decay": 0.1}, {"params": [ln_eps], "lr": 1e-2, "weight_decay": 0.0}])
+        ln_eps, weights = self.ln_eps.clone().requires_grad_(True), [w.clone().requires_grad_(True) for w in self.weights]
+        optimiser = torch.optim.Adam([*weights, ln_eps], lr=self.lr)
         g, self.trace = torch.Generator().manual_seed(self.seed), []
         for _ in range(steps):
             i = torch.randperm(len(d), generator=g)[: self.batch]
-            latent = self.latent(x[i])
-            p = torch.cat([latent[:, 1:2], self._passages(latent, ln_eps, feed[i], flux[i])], 1)
+            latent = self.latent([k[i] for k in kernels], weights)
+            p = torch.cat([latent[:, 1:2], self._passages(latent, ln_eps, feed[i], flux[i], known[i, 1:])], 1)
             e = nn.functional.smooth_l1_loss(p / spread, target[i] / spread, reduction="none", beta=0.5)
             loss = (e * known[i]).sum() / known[i].sum()
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
             self.trace.append(float(loss.detach()))
-        self.ln_eps = ln_eps.detach()
+        self.ln_eps, self.weights = ln_eps.detach(), [w.detach() for w in weights]
         return self
 
-    def latent(self, x: torch.Tensor) -> torch.Tensor:  # (n, 3)
-        "Latent numbers of recipes: the mean of a few networks."
-        return torch.stack([net(x) for net in self.net]).mean(0) * self.l_sd + self.l_mean
+    def kernels(self, x: np.ndarray) -> list[torch.Tensor]:  # One a latent number: (n, training membranes)
+        "Likeness of recipes to the training membranes, whitened so that weights of order one are as likely as each other."
+        return [torch.tensor(solve_triangular(root, kernel(known, x), lower=True).T) for kernel, known, root, _, _ in self.basis]
+
+    def latent(self, kernels, weights=None) -> torch.Tensor:  # (n, 3)
+        "Latent numbers of recipes: means of three Gaussian processes."
+        scales = [(mean, sd) for *_, mean, sd in self.basis]
+        return torch.stack([k @ w * sd + mean for k, w, (mean, sd) in zip(kernels, weights or self.weights, scales, strict=True)], 1)
 
     def _of(self, d: pd.DataFrame) -> Membrane:
         with torch.no_grad():
-            return self.membrane(self.latent(torch.tensor(self.scaler(recipe_blocks(d, self.kind)))), self.ln_eps)
+            return self.membrane(self.latent(self.kernels(self.scaler(recipe_blocks(d, self.kind)))), self.ln_eps)
 
     def parameters(self, d: pd.DataFrame) -> pd.DataFrame:  # r_pore [m], thickness [m], charge_density [mol/m³], eps_pore
         "What the route believes a membrane is."
