@@ -35,9 +35,11 @@ from .constraints import make_constraint
 from .core import LMH, InputError, asset, atomic_write, digest, progress, provenance
 from .data import FILM_THICKNESS, SLOTS, CurveSet, film_wall, independent_rows, measurement_points
 from .dspmde import Film, donnan, read_feed, read_flux, simulate, transport_problem
+from .feeds import Rejections, flux_of
 from .ions import ion_arrays
 from .membranes import Membrane, feature_names, membrane_features
 from .simulated import Design, membrane_from_parameters, parameter_names, simulate_curves
+from .tables import load_measurements
 from .uncertainty import conformal_quantile
 
 # %% ../nbs/04_training.ipynb #ba4532ab
@@ -866,7 +868,24 @@ class Predictor:
             ensemble.skeleton.n_steps = max(8, config.solver_steps)
 
     def __repr__(self):
-        return f"Predictor({self.card.get('name', 'unnamed')}: {len(self.ensemble)} networks, {self.config.architecture})"
+        kind = self.config.architecture.replace("_", " ").replace("odenet", "ODENet") + (" with attention" if self.config.network.attention else "")
+        top, errors = self.card["ranges"]["flux_m_s"][1] / LMH, self.card["errors"]
+        return (
+            f"{self.card.get('name', 'unnamed')}: the mean of {len(self.ensemble)} networks ({kind}) for {', '.join(self.config.network.ions)} "
+            f"at fluxes to {top:.3g} L/m²/h; half of its {len(errors)} known errors of the rejection are below {float(np.median(errors)):.2f}"
+        )
+
+    def plot(self, ax=None, level: float = 0.9):
+        "How far off the model was: the share of its known errors below each size, and the half-width of its interval."
+        import matplotlib.pyplot as plt
+
+        ax = ax or plt.gca()
+        errors, half = np.sort(self.card["errors"]), conformal_quantile(self.card["errors"], level)
+        ax.step(errors, np.arange(1, len(errors) + 1) / len(errors), where="post")
+        ax.axvline(half, color="0.5", ls="--", label=f"half-width of the {level:.0%} interval: {half:.2f}")
+        ax.set(xlabel="Absolute error of the rejection", ylabel="Share of errors below", title=self.card.get("name", ""), ylim=(0, 1.02))
+        ax.legend(fontsize="small")
+        return ax
 
     def rejections(
         self,
@@ -920,14 +939,16 @@ class Predictor:
 
     def predict(
         self,
-        feed,  # {ion: number or (batch,)} [mol/m³], a list of such, or a DataFrame with one column an ion
-        flux,  # Water flux: number, (n_flux,) or (batch, n_flux) [m/s]
+        feed,  # As for `simulate`
+        flux=None,  # Water flux: number, (n_flux,) or (batch, n_flux) [m/s]; None: the column "flux [LMH]" of a DataFrame
         membrane: Membrane | None = None,  # Another membrane than the one the networks were told
         level: float = 0.9,  # Share of measurements the interval should hold
         balance: str | None = None,  # Ion that closes the charge balance of the feed
-    ) -> pd.DataFrame:  # sample, flux_m_s, ion, c_feed, c_perm, rejection, lower, upper
+        ions=None,  # Names of the columns of a tensor feed
+    ) -> Rejections:  # sample, flux_m_s, ion, c_feed, c_perm, rejection, lower, upper; .plot() draws it
         "Rejection of every ion, with an interval."
-        names, c = read_feed(feed, balance=balance)
+        names, c = read_feed(feed, ions, balance)
+        flux = flux_of(feed, flux)
         slots = self.config.network.ions
         strange = [n for i, n in enumerate(names) if n not in slots and (c[:, i] > 0).any()]
         if strange:
@@ -949,7 +970,7 @@ class Predictor:
             raise InputError(f"level is {level}; {len(self.card['errors'])} held-out errors support at most {len(self.card['errors']) / (len(self.card['errors']) + 1):.3f}")
         b, t, i = torch.nonzero(torch.isfinite(middle), as_tuple=True)
         r = middle[b, t, i].numpy()
-        return pd.DataFrame(
+        return Rejections(
             {
                 "sample": b.numpy(),
                 "flux_m_s": J[b, t].numpy(),
@@ -1020,13 +1041,15 @@ def load_model(
 def train(
     config: TrainConfig = TrainConfig(),  # Recipe
     folder: str | Path | None = None,  # Checkpoints, logs and the finished model; None: nothing is kept
-    measurements: pd.DataFrame | None = None,  # Table in the form of `MeasurementSchema`; None: the five mixtures measured on NF270
+    measurements=None,  # Anything `load_measurements` reads, or its result; None: the five mixtures measured on NF270
     membranes: int = 256,  # Membranes tried on the measurements
 ) -> Predictor:  # Trained on all measurements; its errors are those on the training data, so its interval is a lower bound
     "Pre-train on the pore model, fine-tune on measurements."
     if measurements is None:
         d = independent_rows()
         measurements = d[d.composition.isin(list("ABCDE"))]
+    elif not isinstance(measurements, pd.DataFrame) or "state_id" not in measurements:
+        measurements = load_measurements(measurements)
     folder = None if folder is None else Path(folder)
     key = digest({"config": config.to_dict(), "rows": list(measurements.index), "rejection": measurements.rejection.to_numpy()})
     seeds = [config.seed + k for k in range(config.members)]
