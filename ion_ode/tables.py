@@ -121,7 +121,7 @@ def convert(
     out = reg.Quantity(x, u).to(target).magnitude
     return out / per_ion(lambda i: abs(i.z)) if equivalents else out
 
-# %% ../nbs/support/tables.ipynb #19891b7a
+# %% ../nbs/support/tables.ipynb #53137e2b
 class MeasurementError(InputError):
     "A measurement file with problems; `problems` lists them: row, column, value, problem, fix."
 
@@ -386,7 +386,11 @@ def _long(
     shared, blocks = d[[c for c in d.columns if c not in parts]], []
     for k, ion in enumerate(ions):
         mine = {header[base, ion]: name for base, name in label.items() if (base, ion) in header}
-        some = d[list(mine)].notna().any(axis=1).to_numpy()  # an ion without a cell in a row is not in that feed
+        some = d[list(mine)].notna().any(axis=1).to_numpy()  # an ion without a cell, or with a 0 in the feed and no more, is not in that feed
+        if ("c_feed", ion) in header:
+            feed = header["c_feed", ion]
+            nothing = pd.to_numeric(d[feed], errors="coerce").eq(0) & d[[c for c in mine if c != feed]].isna().all(axis=1)
+            some &= ~nothing.to_numpy()
         block = pd.concat([shared, d[list(mine)].rename(columns=mine)], axis=1)[some]
         blocks.append(block.assign(ion=ion, _place=rows[some] * len(ions) + k))
     out = pd.concat(blocks).sort_values("_place", kind="stable", ignore_index=True)

@@ -229,7 +229,9 @@ def test_a_wide_table_is_its_long_one(tmp_path):
         found[name] = tables.load_measurements(tmp_path / f"{name}.csv", source="mine")
     columns = ["ion", "flux_m_s", "c_feed_mol_m3", "rejection", "state_id"]
     pd.testing.assert_frame_equal(found["long"].sort_index()[columns], found["wide"].sort_index()[columns])
-    frame = tables.load_measurements(wide.reset_index(), source="mine")
+    zeros = wide.reset_index().fillna({"Mg+2 feed [mM]": 0.0})
+    assert (zeros["Mg+2 feed [mM]"] == 0).sum() == 1
+    frame = tables.load_measurements(zeros, source="mine")
     pd.testing.assert_frame_equal(frame[columns], found["wide"][columns])
 
 
