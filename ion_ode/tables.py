@@ -121,7 +121,7 @@ def convert(
     out = reg.Quantity(x, u).to(target).magnitude
     return out / per_ion(lambda i: abs(i.z)) if equivalents else out
 
-# %% ../nbs/support/tables.ipynb #53137e2b
+# %% ../nbs/support/tables.ipynb #f465184a
 class MeasurementError(InputError):
     "A measurement file with problems; `problems` lists them: row, column, value, problem, fix."
 
@@ -390,7 +390,7 @@ def _long(
         if ("c_feed", ion) in header:
             feed = header["c_feed", ion]
             nothing = pd.to_numeric(d[feed], errors="coerce").eq(0) & d[[c for c in mine if c != feed]].isna().all(axis=1)
-            some &= ~nothing.to_numpy()
+            some = some & ~nothing.to_numpy()
         block = pd.concat([shared, d[list(mine)].rename(columns=mine)], axis=1)[some]
         blocks.append(block.assign(ion=ion, _place=rows[some] * len(ions) + k))
     out = pd.concat(blocks).sort_values("_place", kind="stable", ignore_index=True)
