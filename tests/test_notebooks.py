@@ -52,6 +52,9 @@ def test_imports_stand_alone(fn):
 
 @EVERY
 def test_gpu_cells_keep_their_output(fn):
+    "Or the page says that it has none."
+    if "no number from a GPU is stored on this page" in fn.read_text(encoding="utf-8"):
+        return
     for c in code(fn):
         if GPU & set(c.directives_):
             assert c.outputs, f"{fn.name} {c.id}: run it on a GPU and save the output"
