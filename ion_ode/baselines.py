@@ -22,7 +22,7 @@ from .dspmde import REFINED, Transport, certify, shoot
 from .ions import get_ion, ion_arrays
 from .simulated import SLOTS
 
-# %% ../nbs/support/baselines.ipynb #776ef694
+# %% ../nbs/support/baselines.ipynb #b71f3491
 class Rival(nn.Module):
     "What the networks that are not ODEs share: tokens of the feed, and a constrained increment from it (Eq. B.1)."
 
@@ -72,7 +72,8 @@ class Rival(nn.Module):
         static = self.encoder.prepare(c_feed, membrane, mask)
         u = torch.log1p(flux.to(self.z.dtype) / self.config.flux_ref)
         tokens = self.encoder(static.h_feed, static)
-        g = self.increment(torch.cat([tokens.flatten(-2), static.context], dim=-1), u) * u.unsqueeze(-1)
+        seen = torch.cat([tokens.movedim((0, 1), (-1, -2)).flatten(-2), static.context], dim=-1)
+        g = self.increment(seen, u) * u.unsqueeze(-1)
         here = static.mask.unsqueeze(-2)
         h_feed = static.h_feed.unsqueeze(-2).expand_as(g)
         f = torch.where(here, g * (h_feed if self.config.output == "ratio" else 1.0), 0.0)

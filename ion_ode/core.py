@@ -7,9 +7,9 @@ Docs: https://ion-ode.github.io/ion_ode/support/core.html.md"""
 # %% auto #0
 __all__ = ['FARADAY', 'R_GAS', 'K_B', 'E_CHARGE', 'EPS_0', 'N_A', 'T_REF', 'nm', 'um', 'mM', 'LMH', 'bar', 'InputError',
            'ConvergenceError', 'known_fields', 'need', 'asset', 'read_rows', 'atomic_write', 'digest', 'provenance',
-           'progress']
+           'progress', 'compile_or_eager']
 
-# %% ../nbs/support/core.ipynb #dae415b5
+# %% ../nbs/support/core.ipynb #dfaff059
 import csv
 import hashlib
 import importlib
@@ -20,6 +20,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+import warnings
 from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
@@ -207,3 +208,25 @@ def progress(
     "A progress bar on standard error, silent in tests."
     off = bool(os.environ.get("IN_TEST") or os.environ.get("ION_ODE_NO_PROGRESS"))
     return tqdm(iterable, desc=desc, total=total, disable=off, file=sys.stderr, **kw)
+
+# %% ../nbs/support/core.ipynb #95a57bc6
+def compile_or_eager(
+    function,  # Of tensors, without side effects
+    **options,  # Of torch.compile
+):  # The same function
+    "torch.compile where it works, the function itself where it does not."
+    run = torch.compile(function, dynamic=False, **options)
+
+    def call(*args, **kwargs):
+        nonlocal run
+        try:
+            return run(*args, **kwargs)
+        except Exception as error:  # the compiler has many ways to fail, and a mistake of the caller fails again below
+            if run is function:
+                raise
+            answer = function(*args, **kwargs)
+            warnings.warn(f"torch.compile failed ({type(error).__name__}); {getattr(function, '__name__', 'the function')} runs uncompiled", stacklevel=2)
+            run = function
+            return answer
+
+    return call
