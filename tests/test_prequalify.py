@@ -343,6 +343,17 @@ def test_a_saved_model_is_the_same_model(fitted, tmp_path):
         screen.Prequalifier.load(tmp_path / "m")
 
 
+def test_recipes_come_as_frame_file_or_text(fitted, tmp_path):
+    recipes.recipe_template(tmp_path / "r.csv")
+    want = fitted.predict(recipes.read_recipes(tmp_path / "r.csv"))
+    for form in (tmp_path / "r.csv", io.StringIO(recipes.recipe_template()), pd.read_csv(tmp_path / "r.csv", keep_default_na=False)):
+        pd.testing.assert_frame_equal(fitted.predict(form), want)
+    with pytest.raises(InputError, match="there is no file"):
+        fitted.predict("nothing.csv")
+    with pytest.raises(InputError, match="lacks the column"):
+        fitted.predict_interval(pd.DataFrame({"amine": ["PIP"]}))
+
+
 def test_screen_from_an_own_table(tmp_path):
     d = recipes.load_synthetic().head(40)
     lines = [HEADER]

@@ -8,7 +8,8 @@ Docs: https://ion-ode.github.io/ion_ode/prequalify/screen.html.md"""
 __all__ = ['recipe_distance', 'Prequalifier', 'screen_recipes', 'upper_bound_nacl', 'pareto_front', 'known_membranes',
            'plot_plane']
 
-# %% ../../nbs/prequalify/screen.ipynb #2a9239f7
+# %% ../../nbs/prequalify/screen.ipynb #a7558440
+import io
 import json
 import warnings
 from functools import lru_cache
@@ -52,7 +53,7 @@ def recipe_distance(
         out[i] = 1 - np.minimum(*map(np.asarray, t))
     return out
 
-# %% ../../nbs/prequalify/screen.ipynb #0734bbc1
+# %% ../../nbs/prequalify/screen.ipynb #fb809b2e
 class _Process:
     "A Gaussian process reduced to the arrays that prediction needs."
 
@@ -118,6 +119,15 @@ def _rows_of(table: pd.DataFrame, head: str) -> pd.DataFrame:
     return table[table.scored & (table.salt != "")]
 
 
+def _recipes(recipes, measured: bool = False) -> pd.DataFrame:
+    "A frame in the form of `RecipeSchema` as it is; any other frame, file or text is read and checked."
+    if isinstance(recipes, pd.DataFrame):
+        if "support_class" in recipes:
+            return recipes
+        recipes = io.StringIO(recipes.to_csv(index=False))
+    return read_recipes(recipes, measured=measured)
+
+
 class Prequalifier:
     "Permeance and rejection of membranes from their recipes, with intervals and a sense of distance."
 
@@ -130,10 +140,11 @@ class Prequalifier:
 
     def fit(
         self,
-        table: pd.DataFrame,  # Recipes with results, in the form of `RecipeSchema`
+        table,  # Recipes with results: frame, CSV file or open text
         calibrate: bool = True,  # Leave papers out for the intervals (ten more fits)
     ) -> "Prequalifier":
         "Train both heads and calibrate their intervals on papers left out."
+        table = _recipes(table, measured=True)
         self.info = provenance(self.seed, rows=len(table), table=digest(table.reset_index().to_csv(index=False).encode()))
         self.salts = sorted(set(table.salt[table.scored & (table.salt != "")]))
         self.targets, self.used = {}, {}
@@ -178,18 +189,22 @@ class Prequalifier:
         h = self.heads[head]
         return h["model"].predict(h["scaler"](recipe_blocks(d, **_HEADS[head]["blocks"])))
 
-    def predict(self, d: pd.DataFrame) -> pd.DataFrame:  # permeance_LMH_bar, rejection; index of d
+    def predict(
+        self,
+        d,  # Recipes: frame, CSV file or open text
+    ) -> pd.DataFrame:  # permeance_LMH_bar, rejection; index of d
         "Central prediction of both."
+        d = _recipes(d)
         ln_a, ln_s = self._look(d, "permeance")[0], self._look(d, "passage")[0]
         return pd.DataFrame({"permeance_LMH_bar": np.exp(ln_a), "rejection": 1 - np.exp(ln_s)}, index=d.index)
 
     def predict_interval(
         self,
-        d: pd.DataFrame,  # Recipes
+        d,  # Recipes: frame, CSV file or open text
         level: float = 0.9,  # Coverage wanted on papers not seen
     ) -> pd.DataFrame:  # Prediction, lower and upper end of both, spread on the log scale
         "Prediction with intervals calibrated on papers left out (Eq. S.2)."
-        out = {}
+        out, d = {}, _recipes(d)
         for head, name, back in (("permeance", "permeance", np.exp), ("passage", "rejection", lambda v: 1 - np.exp(v))):
             mean, sd = self._look(d, head)
             if not len(self.heads[head]["ratio"]):
@@ -247,9 +262,9 @@ class Prequalifier:
             self.heads[head] = {"scaler": scaler, "model": model, "ratio": arrays[f"{head}.ratio"], "groups": h["groups"]}
         return self
 
-# %% ../../nbs/prequalify/screen.ipynb #363d5fc7
+# %% ../../nbs/prequalify/screen.ipynb #c0f52bd4
 def screen_recipes(
-    recipes,  # CSV file, open text, or a frame from `read_recipes`
+    recipes,  # CSV file, open text, or a frame
     *,
     training=None,  # None: the real table; a CSV of your own results; a folder of `Prequalifier.save`; or a Prequalifier
     level: float = 0.9,  # Coverage of the intervals
@@ -265,13 +280,13 @@ def screen_recipes(
         raise InputError(f"target_permeance is {target_permeance}, expected a positive number in L m⁻² h⁻¹ bar⁻¹")
     if target_rejection is not None and not -50 < target_rejection < 1:
         raise InputError(f"target_rejection is {target_rejection}, expected a fraction below 1, 0.95 for 95 %")
-    d = recipes if isinstance(recipes, pd.DataFrame) else read_recipes(recipes)
+    d = _recipes(recipes)
     if isinstance(training, Prequalifier):
         model = training
-    elif training is not None and Path(training).is_dir():
+    elif isinstance(training, str | Path) and Path(training).is_dir():
         model = Prequalifier.load(training)
     else:
-        model = Prequalifier(seed).fit(load_tfc() if training is None else read_recipes(training, measured=True))
+        model = Prequalifier(seed).fit(load_tfc() if training is None else training)
     limit = model.max_distance if max_distance is None else max_distance
     out = pd.DataFrame({"name": d.membrane_id, "salt": d.salt}, index=d.index)
     out = out.join(model.predict_interval(d, level)).join(model.distance(d))
