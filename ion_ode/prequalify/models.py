@@ -201,7 +201,7 @@ class PerTarget:
         "Predicted targets."
         return np.stack([m.predict(x) for m in self.models], axis=1)
 
-# %% ../../nbs/prequalify/models.ipynb #28c63d68
+# %% ../../nbs/prequalify/models.ipynb #cc90065b
 def published_net(
     generator: torch.Generator,  # Seed of the weights
 ) -> nn.Sequential:  # 444 -> 100 -> 20 -> 1
@@ -286,7 +286,7 @@ class PublishedModel:
             if xv is not None and (step % 50 == 49 or step == self.steps - 1):
                 with torch.no_grad():
                     r = pearson(yv, net(xv.reshape(-1, 444)).reshape(xv.shape[:2]).mean(1))
-                trace.append((step + 1, float(loss), r))
+                trace.append((step + 1, float(loss.detach()), r))
                 if self.keep != "last" and r > best:
                     best, kept = r, {n: t.clone() for n, t in net.state_dict().items()}
         if kept is not None:
