@@ -474,6 +474,7 @@ class TrainConfig:
     finetuning: Plan = Plan(200, lr=1e-3)  # Optimisation on measurements
     batch: int = 32  # Measured states a step
     loss: str = "R"  # "h" (Eq. 5 of the paper) or "R"
+    replay: float = 0.0  # Weight of the loss on simulated curves while fine-tuning
     frozen_layers: int = 3  # Linear layers, counted from the input, that fine-tuning leaves alone
     resample: bool = True  # Draw targets from N(mu, sigma^2) at every step
     solver_steps: int = 4  # Tsitouras steps while training
@@ -620,6 +621,26 @@ def _loss(kind: str, z: Tensor, forward: Callable) -> Callable:
     return loss
 
 
+def _simulated_batches(config: TrainConfig, ensemble: Ensemble, curves: CurveSet, seeds, stream: int) -> Callable:
+    "step -> simulated curves drawn for every member."
+    s = curves.to(torch.float32)
+    ratio = _as_ratio(s.c_feed, s.z)
+    h = s.c_perm / (s.c_feed * s.z.abs()).sum(-1)[:, None, None]
+    passage = h * ratio[:, None]
+    target = h if config.pretraining_loss == "h" else passage
+    weight = s.valid if config.pretraining_loss == "h" else s.valid / passage.clamp(min=1.0) ** 2
+    kept = {"c_feed": s.c_feed, "flux": s.flux, "membrane": describe_curves(config, curves), "ratio": ratio, "target": target, "weight": weight}
+    if config.architecture == "odenet":
+        kept["dense"] = ensemble.skeleton.dense_weights(s.flux)
+    draws = Draws(seeds, stream, (config.pretraining_batch,))
+
+    def batch(step):
+        i = (draws(step).double() * len(s)).long()
+        return {k: None if v is None else v[i] for k, v in kept.items()}
+
+    return batch
+
+
 def pretrain(
     config: TrainConfig,  # Recipe
     curves: CurveSet,  # Simulated curves
@@ -632,23 +653,9 @@ def pretrain(
 ) -> tuple[Ensemble, pd.DataFrame]:  # Trained networks, log
     "Teach fresh networks the pore model (Eq. 4 of the paper)."
     ensemble = build(config, seeds, constraints)
-    s = curves.to(torch.float32)
-    z, ratio = s.z, _as_ratio(s.c_feed, s.z)
-    h = s.c_perm / (s.c_feed * z.abs()).sum(-1)[:, None, None]
-    passage = h * ratio[:, None]
-    target = h if config.pretraining_loss == "h" else passage
-    weight = s.valid if config.pretraining_loss == "h" else s.valid / passage.clamp(min=1.0) ** 2
-    draws, told = Draws(seeds, 0, (config.pretraining_batch,)), describe_curves(config, curves)
-    kept = {"c_feed": s.c_feed, "flux": s.flux, "membrane": told, "ratio": ratio, "target": target, "weight": weight}
-    if config.architecture == "odenet":
-        kept["dense"] = ensemble.skeleton.dense_weights(s.flux)
-
-    def batch(step):
-        i = (draws(step).double() * len(s)).long()
-        return {k: None if v is None else v[i] for k, v in kept.items()}
-
-    log = fit(ensemble, batch, _loss(config.pretraining_loss, z, _forward(config, ensemble)), config.pretraining, folder=folder, key=key, bar=bar)
-    return ensemble, log
+    batch = _simulated_batches(config, ensemble, curves, seeds, 0)
+    loss = _loss(config.pretraining_loss, ion_arrays(curves.ions).z.float(), _forward(config, ensemble))
+    return ensemble, fit(ensemble, batch, loss, config.pretraining, folder=folder, key=key, bar=bar)
 
 # %% ../nbs/04_training.ipynb #788d837f
 def surrogate_error(
@@ -688,6 +695,7 @@ def finetune(
     member_curves=None,  # (member, curve) bool: curves each member may learn from; None: all
     parameters: Tensor | None = None,  # (member, parameter) membrane each member is told of; SI
     pretrained=None,  # (member,) bool: members whose first layers are frozen; None: as the recipe says
+    simulated: CurveSet | None = None,  # Curves to replay, where the recipe gives them a weight
     folder: str | Path | None = None,  # Checkpoints
     key: str = "",  # Key of the checkpoints
     on_step: Callable | None = None,  # As in `fit`
@@ -731,10 +739,22 @@ def finetune(
             out = {"c_feed": s.c_feed[curve], "flux": s.flux[curve, at][..., None], "ratio": ratio[curve]}
             out |= {"target": to_value(c_perm[rows, curve, at], ratio[curve], scale[curve, 0])[:, :, None], "weight": unit[curve, at][:, :, None]}
             member = None if told is None else told[rows, curve]
+        if replay:
+            out["replay"] = replay(step)
         return out | {"membrane": member}
 
+    if bool(config.replay) != (simulated is not None):
+        raise InputError(f"replay is {config.replay} and simulated curves are {'given' if simulated is not None else 'missing'}; give both or neither")
+    replay = _simulated_batches(config, ensemble, simulated, seeds, 3) if config.replay else None
+    forward = _forward(config, ensemble)
+    measured_loss, simulated_loss = (_loss(kind, z, forward) for kind in (config.loss, config.pretraining_loss))
+
+    def loss(ensemble, b):
+        total = measured_loss(ensemble, b)
+        return total + config.replay * simulated_loss(ensemble, b["replay"]) if replay else total
+
     free = trainable_after_pretraining(ensemble, config.frozen_layers, pretrained)
-    return fit(ensemble, batch, _loss(config.loss, z, _forward(config, ensemble)), config.finetuning, trainable=free, folder=folder, key=key, on_step=on_step, bar=bar)
+    return fit(ensemble, batch, loss, config.finetuning, trainable=free, folder=folder, key=key, on_step=on_step, bar=bar)
 
 
 def _salt_level(measured: Measured) -> Tensor:
@@ -775,13 +795,17 @@ def predict_measured(
     obs = measured.observed.nonzero().flatten()
     if len(obs):
         flux = s.flux[obs].double()
-        w, outer = wall[:, obs], bulk[obs].expand(n, -1, -1)
+        w, outer, share, last = wall[:, obs], bulk[obs].expand(n, -1, -1), 0.5, None
         for _ in range(iterations):
             new = film_wall(outer.flatten(0, 1), permeate(w, flux)[:, :, 0].flatten(0, 1), flux[:, 0].repeat(n), ions, measured.film_thickness, steps=16)
             new = new.view_as(w)
             new = torch.where(torch.isfinite(new) & (new > 0), new, w)
-            change = ((new - w).abs().sum(-1) / w.sum(-1)).max()
-            w = 0.5 * (w + new)
+            step = new - w
+            change = (step.abs().sum(-1) / w.sum(-1)).max()
+            if last is not None:
+                turn = step - last
+                share = (-share * (last * turn).sum(-1, keepdim=True) / (turn**2).sum(-1, keepdim=True).clamp_min(1e-300)).clamp(0.05, 1.0)
+            w, last = w + share * step, step
             if change < tol:
                 break
         else:

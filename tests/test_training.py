@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 import warnings
 from dataclasses import replace
 
@@ -152,36 +150,45 @@ def test_interrupted_anywhere_ends_in_the_same_bits(tmp_path):
 
 
 _SCRIPT = """
-import sys, time, torch
+import json, os, pathlib, signal, sys, time
+import numpy as np, torch
 sys.path.insert(0, {tests!r})
 from test_training import net, batches, mse
 from ion_ode.training import Ensemble, Plan, fit
 torch.set_num_threads(1)
-e = Ensemble([net(s) for s in (8, 9)])
-print("go", flush=True)
-fit(e, batches([8, 9]), mse, Plan(400, lr=1e-2), folder=sys.argv[1], save_every=5)
-print("end", flush=True)
+folder, rng, kills, at = pathlib.Path(sys.argv[1]), np.random.default_rng(1), 0, set()
+started = lambda step, _: os.write(write, b".") if step else None
+for _ in range(60):
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        e = Ensemble([net(s) for s in (8, 9)])
+        fit(e, batches([8, 9]), mse, Plan(1500, lr=1e-2), folder=folder, save_every=5, on_step=started)
+        os._exit(0)
+    os.read(read, 1)
+    time.sleep(rng.uniform(0, 0.08))
+    os.kill(child, signal.SIGKILL)
+    kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    os.close(read), os.close(write)
+    if (folder / "latest.json").exists():
+        at.add(json.loads((folder / "latest.json").read_text())["step"])
+    if kills == 24 or 1500 in at:
+        break
+print(kills, len(at))
 """
 
 
 def test_killed_processes_resume_bit_for_bit(tmp_path):
-    whole = Ensemble([net(s) for s in (8, 9)])
-    fit(whole, batches([8, 9]), mse, Plan(400, lr=1e-2))
-    code, rng, kills = _SCRIPT.format(tests=os.path.dirname(__file__)), np.random.default_rng(1), 0
-    for _ in range(3):
-        p = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-        p.stdout.readline()
-        time.sleep(rng.uniform(0.1, 0.6))
-        if p.poll() is None:
-            os.kill(p.pid, signal.SIGKILL)
-            kills += 1
-        p.wait()
-        if (tmp_path / "latest.json").exists():
-            read_checkpoint(tmp_path / "latest.json")
-    e = Ensemble([net(s) for s in (8, 9)])
-    fit(e, batches([8, 9]), mse, Plan(400, lr=1e-2), folder=tmp_path)
-    assert kills >= 1
-    assert all(torch.equal(e.params[k], whole.params[k]) for k in e.params)
+    plan = Plan(1500, lr=1e-2)
+    whole, again = (Ensemble([net(s) for s in (8, 9)]) for _ in range(2))
+    fit(whole, batches([8, 9]), mse, plan)
+    code = _SCRIPT.format(tests=os.path.dirname(__file__))
+    r = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    kills, places = map(int, r.stdout.split())
+    assert kills >= 20 and places >= 5
+    read_checkpoint(tmp_path / "latest.json")
+    fit(again, batches([8, 9]), mse, plan, folder=tmp_path)
+    assert all(torch.equal(again.params[k], whole.params[k]) for k in whole.params)
 
 
 def test_stored_files_are_refused_when_in_doubt(tmp_path):
