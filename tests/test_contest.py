@@ -1,17 +1,25 @@
 """The contest: nobody learns from what it is scored on, cells are reused only when valid."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from cluster import scheduler_and_two_workers, wait_for
 from numpy.testing import assert_allclose
 
 from ion_ode import contest
 from ion_ode.contest import (
+    BENCHMARKS,
+    MAIN,
     PROFILES,
     REFERENCES,
+    VARIANTS,
     cell_keys,
     choose_steps,
     contest_rows,
@@ -20,14 +28,17 @@ from ion_ode.contest import (
     read_cell,
     run_cells,
     score,
+    twin_folds,
 )
+from ion_ode.core import InputError
 from ion_ode.data import MIXTURES, composition_folds
+from ion_ode.training import build
 
 FC = "fully connected"
 SMOKE = replace(
     PROFILES["smoke"],
     recipe=replace(PROFILES["smoke"].recipe, n_curves=8, n_flux=3, solver_steps=2),
-    design=4,
+    draws=4,
     variants=(FC,),
     benchmarks=("nf270",),
     rivals=("Spiegler-Kedem",),
@@ -139,6 +150,76 @@ def test_keys_follow_recipe_and_needs_but_not_wording():
 def test_two_processes_give_the_same_bits(ran, tmp_path):
     folder, keys = ran
     run_cells(cells(), tmp_path, workers=2)
-    for c in cells():
-        (a, _), (b, _) = (read_cell(f, c.name, keys[c.name]) for f in (folder, tmp_path))
-        assert all(torch.equal(a[k].nan_to_num(nan=7.0), b[k].nan_to_num(nan=7.0)) for k in a)
+    assert same(folder, tmp_path, keys)
+
+
+def same(a, b, keys):
+    return all(
+        torch.equal(x[k].nan_to_num(nan=7.0), y[k].nan_to_num(nan=7.0))
+        for c in cells()
+        for x, y in [(read_cell(f, c.name, keys[c.name])[0] for f in (a, b))]
+        for k in x
+    )
+
+
+_JOB = """
+import sys
+from test_contest import cells, run_cells
+run_cells(cells(), sys.argv[1], scheduler=sys.argv[2])
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_a_worker_gives_the_same_bits(ran, tmp_path):
+    pytest.importorskip("dask.distributed")
+    folder, keys = ran
+    out = tmp_path / "cells"
+    env = os.environ | {"PYTHONPATH": os.path.dirname(__file__), "ION_ODE_NO_PROGRESS": "1"}
+    with scheduler_and_two_workers(tmp_path) as (address, running):
+        job = subprocess.Popen([sys.executable, "-c", _JOB, str(out), address], env=env, start_new_session=True)
+        running.append(job)
+        wait_for(lambda: len(list(out.glob("*/latest.json"))) >= 3 or job.poll() is not None)
+        os.killpg(running[1].pid, signal.SIGKILL)
+        assert job.poll() is None, "the run was over before a worker could be killed"
+        assert job.wait(180) == 0
+    assert same(folder, out, keys)
+
+
+def test_without_a_scheduler_there_is_one_sentence(tmp_path):
+    pytest.importorskip("dask.distributed")
+    with pytest.raises(InputError, match="no Dask scheduler answers"):
+        run_cells(cells()[:1], tmp_path, scheduler="tcp://127.0.0.1:1")
+
+
+def test_a_mixture_of_the_twin_lies_in_one_fold():
+    d, stored = contest_rows("twin"), twin_folds()
+    assert (d.groupby("solution_id").composition.nunique() == 1).all()
+    assert sorted(stored.value_counts()) == [12, 13, 13, 13, 13] and set(stored) == set(BENCHMARKS["twin"].folds)
+
+
+@pytest.mark.parametrize("profile", ["quick", "full"])
+def test_every_network_has_the_parameters_of_the_main_one(profile):
+    p = PROFILES[profile]
+    size = {v: sum(w.numel() for w in build(p.config(v), [0]).params.values()) for v in VARIANTS}
+    assert max(abs(n / size[MAIN] - 1) for n in size.values()) < 0.05
+
+
+def test_every_cell_comes_after_what_it_needs():
+    for p in PROFILES.values():
+        seen = set()
+        for c in plan_cells(p):
+            assert set(c.needs) <= seen and c.name not in seen
+            seen.add(c.name)
+
+
+def test_the_last_step_counts_unless_the_inner_score_is_clearly_better():
+    df = contest_rows()
+    members = [[[a, b], 0, True] for i, a in enumerate(MIXTURES) for b in MIXTURES[i + 1 :]]
+    truth = torch.tensor(df.rejection.to_numpy(copy=True)).float()
+    at = lambda *offset: torch.stack([(truth + o).expand(len(members), -1) for o in offset])
+    assert set(k for f, k in choose_steps(at(0.3, 0.1, 0.2), members, df).items() if f[1]) == {1, 2}
+    assert choose_steps(at(0.3, 0.1, 0.2), members, df)["A", True] == 1
+    bumpy = at(0.2, 0.2)
+    for m, (held, _, _) in enumerate(members):
+        bumpy[0, m] += 0.1 if set(held) & {"A", "B"} else -0.1  # better on some, worse on others
+    assert choose_steps(bumpy, members, df)["E", True] == 1
