@@ -113,7 +113,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--draws", type=int, default=100_000)
     p.add_argument("--check", type=int, default=10_000, help="how many are solved again at rtol 1e-8")
-    p.add_argument("--block", type=int, default=2000)
+    p.add_argument("--block", type=int, default=5000)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default=Path("results/stress"))
     a = p.parse_args()

@@ -11,7 +11,7 @@ __all__ = ['HINDRANCE', 'CONVERGED', 'REFINED', 'NO_SOLUTION', 'FAILED', 'STATUS
            'Transport', 'solution_strength', 'shoot', 'Certified', 'first_guess', 'certify', 'permeate_jacobian',
            'Film', 'Solution', 'read_feed', 'read_flux', 'transport_problem', 'simulate', 'pore_profile']
 
-# %% ../nbs/00_dspmde.ipynb #d932d472
+# %% ../nbs/00_dspmde.ipynb #ea33b9fd
 import contextvars
 import math
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ from .core import E_CHARGE, EPS_0, FARADAY, K_B, LMH, R_GAS, T_REF, ConvergenceE
 from .feeds import Rejections, feed_columns, flux_of, ion_column
 from .ions import eps_water, ion_arrays, ion_name, viscosity_water
 from .membranes import NF270, Membrane, charge_of_feed
-from .numerics import apply_inverse, damped_newton
+from .numerics import ARRIVED, LEFT, LOST, apply_inverse, damped_newton, follow
 
 # %% ../nbs/00_dspmde.ipynb #f3f194b3
 _COMPILED = contextvars.ContextVar("compiled", default=False)  # whether the current solve may call compiled steps
@@ -300,7 +300,7 @@ def layer(
             c, tangent = rk4_tangent_step(c, tangent, rate, source, push, pull, z, zz, h)
     return c, tangent
 
-# %% ../nbs/00_dspmde.ipynb #c5300876
+# %% ../nbs/00_dspmde.ipynb #3f212b19
 @dataclass
 class Transport:
     "Coefficients of a batch of problems, (ion, batch) or (batch,): all the physics, none of the numerics."
@@ -341,6 +341,14 @@ class Transport:
         s = lambda t: t if t is None else t * factor
         return replace(self, peclet=s(self.peclet), film_peclet=s(self.film_peclet), film_ratio=s(self.film_ratio))
 
+    def stirred(self, factor: Tensor) -> "Transport":
+        "The same problems with `factor` times the linear film's resistance 1/k (batch,)."
+        return replace(self, film_ratio=self.film_ratio * factor)
+
+    def without_film(self) -> "Transport":
+        "The same problems in a perfectly stirred feed."
+        return replace(self, film_peclet=None, film_ratio=None, film_diffusion=None)
+
     @property
     def n_ions(self) -> int:
         return self.peclet.shape[0]
@@ -357,7 +365,7 @@ class Transport:
         "The differentiable coefficients, in the order of FIELDS."
         return [getattr(self, k) for k in self.FIELDS]
 
-# %% ../nbs/00_dspmde.ipynb #733f8538
+# %% ../nbs/00_dspmde.ipynb #1be52fb2
 def solution_strength(
     ln_a: Tensor,  # Logarithm of the activities (ion, batch), -inf for an absent ion
     z: Tensor,  # Charges (ion, 1)
@@ -493,16 +501,19 @@ def shoot(
         else:
             X = u[d + 1]
             back = 1 - q.film_ratio + z * q.film_diffusion * X  # k - J + z D X over k
-            c_bulk = torch.where(gone, 1.0, c_wall * back + q.film_ratio * c_perm)
-            r = c_bulk.log() - q.ln_feed
+            c_feed = torch.where(gone, 1.0, q.ln_feed.exp())
+            carried = q.film_ratio * c_perm
+            # divided by what may grow without bound, not in logarithms: a good equation up to the film's limit and beyond
+            scale = c_wall + c_feed + carried
+            r = (c_wall * back + carried - c_feed) / scale
             wall_neutral, wall_share = _imbalance(c_wall, z)
             rows.append(wall_neutral)
             if jacobian:
                 dcw = torch.where(gone[:, None], 0.0, c_wall[:, None] * dln_c)  # (ion, ion + 1, batch)
-                db = dcw * back[:, None]
-                db[:, :d] += eye * (q.film_ratio * c_perm)[None]
+                db = dcw * (back - r)[:, None]
+                db[:, :d] += eye * (carried * (1 - r))[None]
                 dX = (c_wall * z * q.film_diffusion)[:, None]
-                dr = torch.cat([db, dX], 1) / c_bulk[:, None]
+                dr = torch.cat([db, dX], 1) / scale[:, None]
                 drow = (wall_share[:, None] * dcw).sum(0)
                 jac.append(torch.cat([drow, torch.zeros_like(drow[:1])], 0))
     # an absent ion has no equation but u = 0
@@ -519,7 +530,7 @@ def shoot(
     J = torch.cat([dr, dneutral[None], *(j[None] for j in jac)], 0)
     return rows, J.permute(2, 0, 1), ends
 
-# %% ../nbs/00_dspmde.ipynb #6f79fe36
+# %% ../nbs/00_dspmde.ipynb #e6f5af00
 CONVERGED, REFINED, NO_SOLUTION, FAILED = range(4)
 STATUS = ("converged", "refined", "no solution", "failed")
 _N_MAX = 16384  # Runge–Kutta steps beyond which a problem is given up
@@ -577,10 +588,13 @@ def _residual(u, q, n, n_film, index=None):
     return _in_chunks(lambda v, p: shoot(v, p, n, n_film)[0], u, q, index, _chunk("residual", u))
 
 
-def _inverse(u, q, n, n_film, index=None):
+def _jacobian(u, q, n, n_film, index=None):
     index = torch.arange(q.size, device=u.device) if index is None else index
-    f = lambda v, p: torch.linalg.inv_ex(shoot(v, p, n, n_film, jacobian=True)[1])[0]
-    return _in_chunks(f, u, q, index, _chunk("jacobian", u))
+    return _in_chunks(lambda v, p: shoot(v, p, n, n_film, jacobian=True)[1], u, q, index, _chunk("jacobian", u))
+
+
+def _inverse(u, q, n, n_film, index=None):
+    return torch.linalg.inv_ex(_jacobian(u, q, n, n_film, index))[0]
 
 
 def first_guess(q: Transport) -> Tensor:
@@ -626,43 +640,80 @@ def _newton(q: Transport, u: Tensor, n: Tensor, n_film: Tensor, tol: float = 1e-
     return u, ok, steps, inverse, worst
 
 
-def _ladder(q: Transport, n: Tensor, n_film: Tensor):
-    "Climb in the logarithm of the flux from where permeate equals feed; returns also how far each problem came."
-    dev, dtype = q.peclet.device, q.peclet.dtype
-    rates = [q.peclet] + [t for t in (q.film_peclet, q.film_ratio) if t is not None]
-    top = torch.stack([torch.where(q.present, t, 0.0).amax(0) for t in rates]).amax(0)
-    tau = torch.log(0.02 / top).clamp(max=-1.0)
-    u = first_guess(q)
-    last_u, last_tau = u.clone(), tau - 1.0
-    reached = torch.full((q.size,), -torch.inf, dtype=dtype, device=dev)
-    steps = torch.zeros(q.size, dtype=torch.int64, device=dev)
-    inverse = torch.zeros(q.size, q.n_unknowns, q.n_unknowns, dtype=dtype, device=dev)
-    worst = torch.full((q.size,), torch.inf, dtype=dtype, device=dev)
-    stride = torch.ones(q.size, dtype=dtype, device=dev)
-    guess = u.clone()
-    active = torch.arange(q.size, device=dev)
-    for _ in range(200):
-        if active.numel() == 0:
+def _follow(q: Transport, u: Tensor, tau: Tensor, climb, n: Tensor, n_film: Tensor, left=None):
+    "Solutions at `climb(q, exp(tau))` followed to tau = 0, then met there by Newton's method."
+    u, verdict = u.clone(), torch.full((q.size,), LOST, device=u.device)
+    spent = torch.zeros(q.size, dtype=torch.int64, device=u.device)
+    for index, a, b in _by_mesh((n // 2).clamp(min=16), (n_film // 2).clamp(min=4)):  # the way need not be exact
+        p = q.take(index)
+        at = lambda s, i, p=p: climb(p.take(i), s.exp())
+        way = follow(
+            lambda v, s, i, at=at, a=a, b=b: _residual(v, at(s, i), a, b),
+            lambda v, s, i, at=at, a=a, b=b: _jacobian(v, at(s, i), a, b),
+            u[:, index],
+            tau[index],
+            None if left is None else (lambda v, s, i, p=p, a=a: left(v, p.take(i), a)),
+        )
+        u[:, index], verdict[index], spent[index] = way.u, way.verdict, way.n_steps
+    return u, verdict, spent
+
+
+def _largest(q: Transport, *rates: Tensor) -> Tensor:
+    return torch.stack([torch.where(q.present, t, 0.0).amax(0) for t in rates]).amax(0)
+
+
+def _from_rest(q: Transport, n: Tensor, n_film: Tensor):
+    "Solutions followed in the water flux, from where permeate equals feed."
+    tau = torch.log(0.02 / _largest(q, *(t for t in (q.peclet, q.film_peclet) if t is not None))).clamp(max=-1.0)
+    u, low = first_guess(q), torch.arange(q.size, device=tau.device)
+    for _ in range(8):  # start lower where even this is too far from rest
+        p = q.take(low).scaled(tau[low].exp())
+        v, ok = _newton(p, u[:, low], n[low], n_film[low])[:2]
+        u[:, low[ok]] = v[:, ok]
+        low = low[~ok]
+        if low.numel() == 0:
             break
-        p = q.take(active).scaled(tau[active].exp())
-        v, ok, it, inv, w = _newton(p, guess[:, active], n[active], n_film[active], 1e-8, 14)
-        steps[active] += it
-        good, bad = active[ok], active[~ok]
-        last_u[:, good], u[:, good] = torch.where(reached[good].isinf(), v[:, ok], u[:, good]), v[:, ok]
-        last_tau[good] = torch.where(reached[good].isinf(), tau[good] - 1, reached[good])
-        reached[good], inverse[good], worst[good] = tau[good], inv[ok], w[ok]
-        stride[good] = (1.6 * stride[good]).clamp(max=2.0)
-        stride[bad] = stride[bad] / 4
-        # not even the foot of the ladder: start lower
-        low = bad[reached[bad].isinf()]
         tau[low] -= 2.0
-        up = active[~reached[active].isinf()]
-        tau[up] = (reached[up] + stride[up]).clamp(max=0.0)
-        slope = (u[:, up] - last_u[:, up]) / (reached[up] - last_tau[up])
-        move = (slope * (tau[up] - reached[up])).clamp(-2, 2)
-        guess[:, up] = u[:, up] + move
-        active = active[(reached[active] < 0) & (stride[active] > (1e-4 if q.film_ratio is None else 1e-6)) & (tau[active] > -60)]
-    return u, reached >= 0, steps, inverse, worst, reached
+    return _follow(q, u, tau, Transport.scaled, n, n_film)
+
+
+def _from_stirred(q: Transport, n: Tensor, n_film: Tensor):
+    "Solutions followed from a perfectly stirred feed, as mixing slackens."
+    u, ok, spent = _newton_or_follow(q.without_film(), None, n, n_film, 1e-9)[:3]
+    u = torch.cat([u, torch.zeros_like(u[:1])])
+    tau = torch.log(0.02 / _largest(q, q.film_ratio)).clamp(max=-0.5)
+    u, at_foot, more = _newton(q.stirred(tau.exp()), u, n, n_film)[:3]
+    def left(v, p, mesh):
+        level = (torch.where(p.present, p.ln_feed.exp(), 0.0) * p.z.abs()).sum(0) + p.charge.abs()
+        return (shoot(v, p, mesh)[2]["c_wall"] * p.z.abs()).sum(0) > 1e7 * level
+
+    v, verdict, steps = _follow(q, u, tau, Transport.stirred, n, n_film, left)
+    verdict[~(ok & at_foot)] = LOST
+    return v, verdict, steps + spent + more
+
+
+def _newton_or_follow(q: Transport, guess: Tensor | None, n: Tensor, n_film: Tensor, tol: float):
+    "Newton's method from a guess, then from rest; where both stall, along a branch of solutions."
+    cold = first_guess(q)
+    u, ok, steps, inverse, worst = _newton(q, cold if guess is None else guess, n, n_film, tol)
+    beyond = torch.zeros_like(ok)
+
+    def again(i, start, spent=0):
+        v, good, more, inverse[i], worst[i] = _newton(q.take(i), start, n[i], n_film[i], tol)
+        u[:, i], ok[i] = v, good
+        steps[i] += more + spent
+
+    if guess is not None and not bool(ok.all()):
+        i = (~ok).nonzero()[:, 0]
+        again(i, cold[:, i])
+    if not bool(ok.all()):
+        i = (~ok).nonzero()[:, 0]
+        v, verdict, spent = (_from_rest if q.film_ratio is None else _from_stirred)(q.take(i), n[i], n_film[i])
+        beyond[i] = verdict == LEFT
+        steps[i] += spent
+        there = verdict == ARRIVED
+        again(i[there], v[:, there])
+    return u, ok, steps, inverse, worst, beyond
 
 
 def certify(
@@ -672,24 +723,16 @@ def certify(
 ) -> Certified:
     "Solve a batch of problems; refine each until its discretisation error is below the tolerance."
     n, n_film = _meshes(q, rtol)
-    cold = first_guess(q)
     tol = min(1e-6, rtol)
-    u, ok, steps, inverse, worst = _newton(q, cold if guess is None else guess, n, n_film, tol)
-    if guess is not None and not bool(ok.all()):
-        i = (~ok).nonzero()[:, 0]
-        u[:, i], ok[i], more, inverse[i], worst[i] = _newton(q.take(i), cold[:, i], n[i], n_film[i], tol)
-        steps[i] += more
-    code = torch.full((q.size,), FAILED, dtype=torch.int64, device=u.device)
-    if not bool(ok.all()):
-        i = (~ok).nonzero()[:, 0]
-        v, good, more, inv, w, reached = _ladder(q.take(i), n[i], n_film[i])
-        u[:, i], ok[i], inverse[i], worst[i] = v, good, inv, w
-        steps[i] += more
-        if q.film_ratio is not None:
-            # the wall of an ion grows without bound as the flux nears the film's limit
-            wall = shoot(v, q.take(i).scaled(reached.exp()), 32)[2]["c_wall"]
-            feed = torch.where(q.present[:, i], q.ln_feed[:, i].exp(), torch.inf)
-            code[i[~good & ((wall / feed).amax(0) > 300)]] = NO_SOLUTION
+    u, ok, steps, inverse, worst, beyond = _newton_or_follow(q, guess, n, n_film, tol)
+    for _ in range(3):  # on a mesh too coarse even the march from a good guess may leave the positive numbers
+        i = (~ok & ~beyond).nonzero()[:, 0]
+        if i.numel():
+            n[i], n_film[i] = 4 * n[i], torch.where(n_film[i] > 1, 4 * n_film[i], n_film[i])
+            u[:, i], ok[i], more, inverse[i], worst[i], beyond[i] = _newton_or_follow(q.take(i), None, n[i], n_film[i], tol)
+            steps[i] += more
+    code = torch.full_like(steps, FAILED)
+    code[beyond] = NO_SOLUTION
     error = torch.full((q.size,), torch.inf, dtype=u.dtype, device=u.device)
     pending = ok.nonzero()[:, 0]
     level, d = 0, q.n_ions
@@ -713,7 +756,7 @@ def certify(
         far = pending[~fine]
         if far.numel():  # the coarse mesh was of no use: Newton again on this one
             v, good_, more, inv, w = _newton(
-                q.take(far), torch.where(torch.isfinite(u[:, far]), u[:, far], cold[:, far]), n[far], n_film[far], tol
+                q.take(far), torch.where(torch.isfinite(u[:, far]), u[:, far], first_guess(q.take(far))), n[far], n_film[far], tol
             )
             u[:, far], inverse[far], worst[far] = v, inv, w
             steps[far] += more
