@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 
 from ion_ode import twin
 from ion_ode.core import InputError, asset, digest
-from ion_ode.data import composition_folds
+from ion_ode.data import composition_folds, measurement_points
 from ion_ode.dspmde import Film, simulate
 from ion_ode.ions import IONS
 from ion_ode.membranes import ChargeBinding, Freundlich, Membrane
@@ -124,3 +124,39 @@ def test_a_changed_file_is_refused(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="differs from the hash"):
         twin.load_twin()
     twin._stored.cache_clear()
+
+
+def test_stored_fit_is_what_its_estimates_predict(frame):
+    fitted, record = twin.load_twin_fit()
+    assert set(fitted.index) == set(frame.index) and record["commit"] and "+" not in record["commit"]
+    points = measurement_points(frame, ions=IONS, film=None)
+    film = Film(thickness=twin.Truth().film_thickness)
+    for how, fit in record["fits"].items():
+        found = simulate(points.c_feed, points.flux[:, None], Membrane(**{e["parameter"]: e["estimate"] for e in fit["estimates"]}), ions=IONS, film=film)
+        again = points.to_frame(1 - found.c_perm[:, 0] / points.c_feed)
+        assert ((again - fitted[how][again.index]).abs() < 1e-3 * frame.rejection_sd[again.index]).all(), "far below the noise"
+        assert fit["cost of each start"] == sorted(fit["cost of each start"])
+
+
+def test_the_fit_is_the_best_nearby(frame):
+    """No step of one parameter by a thousandth lowers the misfit of the plain fit."""
+    fitted, record = twin.load_twin_fit()
+    best = {e["parameter"]: e["estimate"] for e in record["fits"]["plain"]["estimates"]}
+    points = measurement_points(frame, ions=IONS, film=None).subset(range(256))
+    feed, flux, film = points.c_feed, points.flux[:, None], Film(thickness=twin.Truth().film_thickness)
+    cost = lambda p: float(((1 - simulate(feed, flux, Membrane(**p), ions=IONS, film=film).c_perm[:, 0] / feed - points.rejection)[points.measured] ** 2).sum())
+    least = cost(best)
+    for name, value in best.items():
+        for factor in (0.999, 1.001):
+            assert cost(best | {name: value * factor}) > least * (1 - 1e-7), (name, factor)
+
+
+def test_fits_that_cannot_be(monkeypatch, tmp_path):
+    with pytest.raises(InputError, match="expected one of plain, weighted"):
+        twin.fit_twin("best")
+    for n in ("twin.csv", "twin.json", "twin_fit.json"):
+        (tmp_path / n).write_bytes(asset(n).read_bytes())
+    (tmp_path / "twin_fit.csv").write_bytes(asset("twin_fit.csv").read_bytes()[:-9])
+    monkeypatch.setattr(twin, "asset", lambda n: tmp_path / n)
+    with pytest.raises(InputError, match="python -m ion_ode.twin"):
+        twin.load_twin_fit()
