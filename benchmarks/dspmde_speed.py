@@ -17,7 +17,7 @@ import torch
 from scipy.integrate import solve_ivp
 from scipy.optimize import root
 
-from ion_ode.core import provenance
+from ion_ode.core import atomic_write, provenance
 from ion_ode.dspmde import Film, can_compile, simulate, transport_problem
 from ion_ode.ions import IONS, ion_arrays
 from ion_ode.membranes import Membrane
@@ -69,6 +69,7 @@ def main():
     p.add_argument("--curves", type=int, default=2048)
     p.add_argument("--repeat", type=int, default=3)
     p.add_argument("--backends", nargs="+", default=["eager", "compiled"])
+    p.add_argument("--out", help="write the numbers as JSON")
     a = p.parse_args()
     torch.set_num_threads(1)
     c, m, J = draw(a.curves)
@@ -107,6 +108,8 @@ def main():
             print(backend, name, report[f"{backend}, {name}"], flush=True)
     report["peak memory MiB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
     print(json.dumps(report, indent=1, default=str))
+    if a.out:
+        atomic_write(a.out, json.dumps(report, indent=1, default=str))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The command line: ion-ode simulate | predict | fit | train | check | generate | screen | reproduce
+"""The command line: ion-ode simulate | predict | fit | train | check | generate | screen | reproduce | benchmark
 
 Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
 
@@ -26,7 +26,7 @@ class OneSentence(click.Group):
 
     def list_commands(self, ctx):
         "In the order of a person's questions, not of the alphabet."
-        order = ["simulate", "predict", "fit", "train", "check", "generate", "screen", "reproduce"]
+        order = ["simulate", "predict", "fit", "train", "check", "generate", "screen", "reproduce", "benchmark"]
         return sorted(self.commands, key=lambda n: order.index(n) if n in order else len(order))
 
     def invoke(self, ctx):
@@ -416,8 +416,25 @@ def reproduce(profile, out):
     click.echo(f"figures, tables and metrics.json are in {out}; {Path(out) / 'metrics.md'} tells what was found")
 
 
+@contextmanager
+def _source(file: str):
+    "A file to read; - is standard input, as CSV."
+    import tempfile
+
+    if file != "-":
+        yield Path(file)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "standard-input.csv"
+        path.write_bytes(sys.stdin.buffer.read())
+        yield path
+
+
+SOURCE = click.Path(exists=True, dir_okay=False, allow_dash=True)
+
+
 @main.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.argument("file", type=SOURCE)
 @click.option("--unit", "units", multiple=True, metavar="NAME=UNIT", help="Unit of a column whose header has none, as in --unit flux=LMH. Repeatable.")
 @click.option("--balance", metavar="ION", help="Let this ion close the charge balance of each feed.")
 @click.option("--decimal", default=".", show_default=True, help="Decimal sign; ',' where numbers are written 0,95.")
@@ -426,7 +443,7 @@ def reproduce(profile, out):
 def check(file, units, balance, decimal, write, as_json):
     """Say what is in a file of measurements, or what is wrong.
 
-    Exit status 2 if it cannot be used. Needs the extra [data].
+    Exit status 2 if it cannot be used; - reads CSV from standard input. Needs the extra [data].
 
     \b
     Examples:
@@ -435,7 +452,8 @@ def check(file, units, balance, decimal, write, as_json):
     """
     from ion_ode.tables import check_measurements
 
-    found = check_measurements(file, write=write, units=_pairs(units), balance=balance, decimal=decimal)
+    with _source(file) as path:
+        found = check_measurements(path, write=write and file != "-", units=_pairs(units), balance=balance, decimal=decimal)
     if as_json:
         problems = [] if found.problems is None else _records(found.problems)
         clean = None if found.clean_path is None else str(found.clean_path)
@@ -475,7 +493,7 @@ def generate(folder, curves, seed, family, fluxes, ions, water, spread, workers,
 
 
 @main.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False))
+@click.argument("file", type=SOURCE)
 @click.option("--free", default="r_pore,thickness,charge_density,eps_pore", show_default=True, metavar="NAMES", help="Parameters to fit, the rest stay as in --start.")
 @click.option("--start", default="nf270", show_default=True, metavar="NAME|TEXT", help="As --membrane in ion-ode simulate.")
 @click.option("--film-thickness", type=float, default=25.0, show_default=True, metavar="UM", help="Film in front of observed rejections [µm]; 0 for none.")
@@ -485,13 +503,17 @@ def generate(folder, curves, seed, family, fluxes, ions, water, spread, workers,
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--intervals", type=click.Choice(["profile", "wald", "none"]), default="profile", show_default=True)
 @click.option("--out", metavar="FILE", help="Write the estimates and what they rest on as .json.")
+@click.option("--json", "as_json", is_flag=True, help="The same JSON on standard output instead of sentences.")
 @click.option("--force", is_flag=True, help="Replace the file named by --out if it exists.")
-def fit(file, free, start, film_thickness, units, balance, starts, seed, intervals, out, force):
+def fit(file, free, start, film_thickness, units, balance, starts, seed, intervals, out, as_json, force):
     """Membrane parameters from measurements, with intervals.
+
+    FILE is as for ion-ode check; - reads CSV from standard input. Needs the extra [data].
 
     \b
     Examples:
       ion-ode fit data.csv
+      ion-ode fit - --json < data.csv
       ion-ode fit data.xlsx --unit flux=LMH --free r_pore,charge_density --out fit.json
     """
     from ion_ode.core import InputError, atomic_write, digest, provenance, um
@@ -502,8 +524,12 @@ def fit(file, free, start, film_thickness, units, balance, starts, seed, interva
         raise InputError(f"--out {out}: the name must end in .json")
     if out and Path(out).exists() and not force:
         raise InputError(f"{out} exists and stays as it is; choose another name, or add --force to replace it")
+    with _source(file) as path:
+        measured, data = load_measurements(path, units=_pairs(units)), digest(path.read_bytes())
+    if sys.stderr.isatty():
+        click.echo(f"fitting {free} to {len(measured)} values, {starts} searches", err=True)
     found = fit_membrane(
-        load_measurements(file, units=_pairs(units)),
+        measured,
         tuple(filter(None, (n.strip() for n in free.split(",")))),
         start=_membrane(start),
         film=film_thickness * um if film_thickness else None,
@@ -512,20 +538,21 @@ def fit(file, free, start, film_thickness, units, balance, starts, seed, interva
         intervals=intervals,
         balance=balance,
     )
-    click.echo(repr(found))
+    record = {
+        "estimates": _records(found.estimates),
+        "rmse": found.rmse,
+        "n_values": found.n_values,
+        "message": found.message,
+        "provenance": provenance(seed, file=Path(file).name, data=data),
+    }
+    text = json.dumps(record, indent=1, default=str)
+    click.echo(text if as_json else repr(found))
     if out:
-        record = {
-            "estimates": _records(found.estimates),
-            "rmse": found.rmse,
-            "n_values": found.n_values,
-            "message": found.message,
-            "provenance": provenance(seed, file=Path(file).name, data=digest(Path(file).read_bytes())),
-        }
-        atomic_write(out, json.dumps(record, indent=1, default=str) + "\n")
+        atomic_write(out, text + "\n")
 
 
 @main.command()
-@click.argument("recipes", type=click.Path(exists=True, dir_okay=False))
+@click.argument("recipes", type=SOURCE)
 @click.option("--training", type=click.Path(exists=True), metavar="FILE|FOLDER", help="Your own results to train on, or a folder of Prequalifier.save; default: the shipped table.")
 @click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True, help="Coverage of the intervals.")
 @click.option("--target-permeance", type=float, metavar="A", help="Wanted permeance [L m⁻² h⁻¹ bar⁻¹].")
@@ -535,7 +562,7 @@ def fit(file, free, start, film_thickness, units, balance, starts, seed, interva
 def screen(recipes, training, level, target_permeance, target_rejection, seed, out, as_json, force):
     """Rank recipes of new membranes by their monomers.
 
-    Refuses a recipe that is too far from anything measured. Needs the extra [screen].
+    Refuses a recipe that is too far from anything measured; - reads CSV from standard input. Needs the extra [screen].
 
     \b
     Examples:
@@ -544,9 +571,9 @@ def screen(recipes, training, level, target_permeance, target_rejection, seed, o
     """
     from ion_ode.prequalify.screen import screen_recipes
 
-    with Sink(out, as_json, force) as sink:
+    with Sink(out, as_json, force) as sink, _source(recipes) as path:
         targets = {"target_permeance": target_permeance, "target_rejection": target_rejection}
-        sink.write(screen_recipes(recipes, training=training, level=level, seed=seed, **targets))
+        sink.write(screen_recipes(str(path), training=training, level=level, seed=seed, **targets))
 
 
 def _pairs(units) -> dict[str, str]:
@@ -562,7 +589,8 @@ def _pairs(units) -> dict[str, str]:
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.option("--config", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="JSON with entries of TrainConfig that differ from the recipe.")
 @click.option("--recipe", type=click.Choice(["default", "paper"]), default="default", show_default=True, help="paper: the published recipe, read literally.")
-def train(folder, config, recipe):
+@click.option("--tensorboard", is_flag=True, help="Also write the losses for TensorBoard, below FOLDER (extra [log]).")
+def train(folder, config, recipe, tensorboard):
     """Pre-train on the pore model, fine-tune on the measurements; run again, it resumes.
 
     \b
@@ -571,10 +599,12 @@ def train(folder, config, recipe):
       ion-ode train runs/mine --config mine.json
       ion-ode predict --model runs/mine --feed "Na+=20,Cl-=20" --flux 10,20
     """
-    from ion_ode.core import InputError
+    from ion_ode.core import InputError, need
     from ion_ode.training import TrainConfig
     from ion_ode.training import train as run
 
+    if tensorboard:
+        need("tensorboard", "log")
     try:
         changes = json.loads(Path(config).read_text(encoding="utf-8")) if config else {}
     except ValueError as e:
@@ -583,4 +613,80 @@ def train(folder, config, recipe):
         raise InputError(f"{config} holds a {type(changes).__name__}, expected an object such as {{\"members\": 2}}")
     start = TrainConfig.paper() if recipe == "paper" else TrainConfig()
     model = run(TrainConfig.from_dict(start.to_dict() | changes), folder)
-    click.echo(f"{model!r} in {folder}")
+    if tensorboard:
+        _tensorboard(Path(folder))
+    click.echo(f"{model!r}; kept in {folder}")
+
+
+def _tensorboard(folder: Path):
+    "The logs of a training folder as TensorBoard events, a run a phase and member."
+    import pandas as pd
+    from torch.utils.tensorboard import SummaryWriter
+
+    for log in sorted(folder.glob("*/log.csv")):
+        for member, g in pd.read_csv(log).groupby("member"):
+            with SummaryWriter(log.parent / "tensorboard" / f"member-{member:.0f}") as w:
+                for r in g.itertuples():
+                    for name in ("loss", "lr", "grad_norm"):
+                        w.add_scalar(name, getattr(r, name), int(r.step))
+    click.echo(f"tensorboard --logdir {folder}", err=True)
+
+
+BENCHMARKS = {
+    "pore model": ("dspmde_speed.py", ["--curves", "256", "--repeat", "3", "--backends", "eager"]),
+    "training step": ("ode_training_step.py", ["--batch", "32", "--members", "4", "--repeat", "3"]),
+}
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="The ratios as JSON.")
+def benchmark(as_json):
+    """Speed on this machine, as a ratio to named peers.
+
+    Runs the two small benchmarks of the repository's folder benchmarks/, a minute or two on one thread. They are not
+    part of an installed wheel.
+
+    \b
+    Examples:
+      ion-ode benchmark
+      ion-ode benchmark --json > speed.json
+    """
+    import subprocess
+    import tempfile
+
+    from ion_ode.core import InputError
+
+    folder = Path(__file__).resolve().parents[1] / "benchmarks"
+    if not folder.is_dir():
+        raise InputError(
+            "the benchmarks are in the repository, not in the installed package; in a clone of it (pip install -e .) run ion-ode benchmark"
+        )
+    rows = []
+    for what, (script, options) in BENCHMARKS.items():
+        click.echo(f"{what}: benchmarks/{script} {' '.join(options)}", err=True)
+        with tempfile.TemporaryDirectory() as tmp:
+            out = Path(tmp) / "rows.json"
+            command = [sys.executable, str(folder / script), *options, "--out", str(out)]
+            done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+            if done.returncode:
+                raise RuntimeError(f"benchmarks/{script} ended with status {done.returncode}")
+            rows += _ratios(what, json.loads(out.read_text(encoding="utf-8")))
+    if as_json:
+        from ion_ode.core import provenance
+
+        click.echo(json.dumps({"rows": rows, "provenance": provenance()}, indent=1))
+    else:
+        for r in rows:
+            click.echo(f"{r['what']}: {r['ours']:.3g} {r['unit']}; {r['peer']}: {r['theirs']:.3g}; {r['ratio']:.1f} times faster")
+
+
+def _ratios(what: str, found: dict) -> list[dict]:
+    "Our number beside the named peer's, of one benchmark's JSON."
+    if what == "pore model":
+        ours, theirs = found["eager, no film"]["problems/s"], found["scipy problems/s"]
+        row = {"what": "pore model, 8 ions", "unit": "problems a second", "ours": ours, "peer": "scipy (solve_ivp, root)"}
+        return [row | {"theirs": theirs, "ratio": ours / theirs}]
+    rows = [r for r in found["rows"] if "ms" in r]
+    best = min((r for r in rows if not r["solver"].startswith("torch")), key=lambda r: r["ms"])
+    row = {"what": f"training step of a network, {best['solver']}", "unit": "ms", "ours": best["ms"]}
+    return [row | {"peer": r["solver"], "theirs": r["ms"], "ratio": r["ms"] / best["ms"]} for r in rows if r["solver"].startswith("torch")]

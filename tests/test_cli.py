@@ -1,5 +1,6 @@
 """The command line as a person meets it: what works, and one sentence for every mistake."""
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -322,6 +323,37 @@ def test_fit_recovers_what_made_the_data(folder):
     assert again.exit_code == 2 and "--force" in again.stderr
 
 
+def test_measurements_from_standard_input():
+    "check and fit read a pipe, and answer in JSON for the next program."
+    verdict = json.loads(invoke("check", "-", "--json", input=LAB).stdout)
+    assert verdict["ok"] and verdict["clean"] is None and "4 values" in verdict["text"]
+    r = invoke("fit", "-", "--balance", "Cl-", "--free", "r_pore", "--starts", "1", "--intervals", "none", "--json", input=LAB)
+    found = json.loads(r.stdout)
+    assert found["n_values"] == 4 and found["estimates"][0]["unit"] == "m"
+
+
+def test_benchmark_prints_ratios_to_named_peers(monkeypatch):
+    "The committed scripts at their smallest size, through the command."
+    smallest = {
+        "pore model": ("dspmde_speed.py", ["--curves", "8", "--repeat", "1", "--backends", "eager"]),
+        "training step": ("ode_training_step.py", ["--batch", "4", "--members", "2", "--repeat", "1"]),
+    }
+    monkeypatch.setattr("ion_ode.cli.BENCHMARKS", smallest)
+    r = invoke("benchmark", "--json")
+    assert r.exit_code == 0, r.stderr
+    rows = json.loads(r.stdout)["rows"]
+    assert any("scipy" in x["peer"] for x in rows) and any("torchdiffeq" in x["peer"] for x in rows)
+    for x in rows:
+        pair = [x["ours"], x["theirs"]] if x["unit"] != "ms" else [x["theirs"], x["ours"]]
+        assert_allclose(x["ratio"], pair[0] / pair[1], rtol=1e-12)
+
+
+def test_benchmark_says_where_it_can_run(monkeypatch, tmp_path):
+    monkeypatch.setattr("ion_ode.cli.__file__", str(tmp_path / "site" / "ion_ode" / "cli.py"))
+    r = invoke("benchmark")
+    assert r.exit_code == 2 and "repository" in r.stderr
+
+
 def test_generate_resumes_and_refuses_to_mix(folder):
     args = ["generate", "set", "--curves", "16", "--fluxes", "4", "--seed", "1"]
     assert invoke(*args).exit_code == 0
@@ -349,8 +381,10 @@ def test_train_leaves_a_model_that_predicts(folder):
     plan = {"steps": 2, "lr": 1e-3}
     small = {"members": 1, "n_curves": 8, "n_flux": 4, "pretraining_batch": 4, "pretraining": plan, "finetuning": plan, "batch": 4}
     (folder / "c.json").write_text(json.dumps(small))
-    r = invoke("train", "run", "--config", "c.json")
+    board = ["--tensorboard"] if importlib.util.find_spec("tensorboard") else []
+    r = invoke("train", "run", "--config", "c.json", *board)
     assert r.exit_code == 0, r.stderr
+    assert len(list(Path("run").glob("*/tensorboard/member-0/events*"))) == 2 * len(board)
     records = json.loads(invoke("predict", "--model", "run", "--feed", "Na+=20,Cl-=20", "--flux", "20", "--json").stdout)
     assert {x["ion"] for x in records} == {"Na+", "Cl-"} and all(np.isfinite(x["rejection"]) for x in records)
 
