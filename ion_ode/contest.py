@@ -9,7 +9,7 @@ __all__ = ['BENCHMARKS', 'REFERENCES', 'PORE_MODEL', 'PORE_PLUS', 'SHIFTED', 'BA
            'RESIDUAL', 'RIVALS', 'VARIANTS', 'MAIN', 'BIASES', 'PROFILES', 'ABLATIONS', 'Benchmark', 'twin_folds',
            'contest_rows', 'feed_equivalents', 'score', 'predict_constant', 'predict_ion_mean', 'predict_nearest',
            'Profile', 'code_hash', 'data_hash', 'load_curves', 'predict_dspmde', 'Cell', 'plan_cells', 'cell_keys',
-           'read_cell', 'run_cells', 'choose_steps', 'contest', 'ablation_table', 'networks']
+           'read_cell', 'run_cells', 'choose_steps', 'contest', 'ablation_table', 'surrogate_table', 'networks']
 
 # %% ../nbs/support/contest.ipynb #ed1c254b
 import ast
@@ -188,7 +188,7 @@ MEANS = {BAR: (PORE_PLUS, SHIFTED), BAYES_BAR: (BAYES, SHIFTED)}  # Plain averag
 KEDEM, RESIDUAL = "Spiegler-Kedem", "Gaussian process on DSPM-DE"
 RIVALS = (PORE_MODEL, PORE_PLUS, SHIFTED, KEDEM, RESIDUAL)  # Fitted in cells, one a fold
 
-# %% ../nbs/support/contest.ipynb #06e95d3f
+# %% ../nbs/support/contest.ipynb #a81735f7
 VARIANTS = {  # Name in tables -> architecture, attention
     f"{label}{' + attention' * attention}": {"architecture": architecture, "attention": attention}
     for architecture, label in {"odenet": "ODENet", "unet": "U-Net", "cnn": "CNN", "fully_connected": "fully connected"}.items()
@@ -215,6 +215,8 @@ class Profile:
     rivals: tuple[str, ...] = RIVALS  # Which other models
     biases: tuple[str, ...] = BIASES  # Neutrality by construction, by a penalty
     ablate: bool = False  # Also compare ways to fine-tune
+    learning: tuple[int, ...] = ()  # Numbers of simulated curves of the learning curve
+    learning_steps: int = 1500  # Steps of each of its networks
 
     def config(
         self,
@@ -233,12 +235,12 @@ _RECIPE = TrainConfig(
 )
 PROFILES = {
     "quick": Profile(
-        "quick", replace(_RECIPE, n_curves=2048, pretraining=replace(_RECIPE.pretraining, steps=300)),
+        "quick", replace(_RECIPE, n_curves=2048, compiled=False, pretraining=replace(_RECIPE.pretraining, steps=300)),
         seeds=2, marks={"nf270": (0, 20, 80, 160)}, starts=1, draws=64, inner=1,
         variants=(MAIN, "fully connected"), benchmarks=("nf270",), rivals=(PORE_MODEL, PORE_PLUS, SHIFTED), biases=("hard",),
     ),
     "full": Profile(
-        "full", _RECIPE, seeds=5, inner=2, marks={"nf270": (0, 5, 10, 20, 40, 80, 160), "twin": (0, 40, 160)}, starts=2, draws=64, ablate=True,
+        "full", _RECIPE, seeds=5, inner=2, marks={"nf270": (0, 5, 10, 20, 40, 80, 160), "twin": (0, 40, 160)}, starts=2, draws=64, ablate=True, learning=(128, 1024, 8192),
     ),
     "smoke": Profile(
         "smoke", TrainConfig(family="dspmde+", n_curves=48, n_flux=6, pretraining=Plan(4), finetuning=Plan(4)),
@@ -246,13 +248,13 @@ PROFILES = {
     ),
 }  # fmt: skip
 
-# %% ../nbs/support/contest.ipynb #fbc82ed7
+# %% ../nbs/support/contest.ipynb #33df53da
 _MODULES = (
     "ode", "ions", "membranes", "dspmde", "fitting", "simulated", "data", "twin", "posterior", "constraints", "attention_odenet", "baselines", "training", "contest",
 )  # fmt: skip
 _NOT_NUMBERS = {  # Parts of two modules that no cell depends on
     "training": ("Predictor", "trained_ranges", "save_model", "load_model", "train", "__all__"),
-    "contest": ("Cell", "Profile", "PROFILES", "_RECIPE", "plan_cells", "cell_keys", "run_cells", "_run_cell", "_here", "_on_cluster", "score", "choose_steps", "contest", "ablation_table", "networks", "__all__"),
+    "contest": ("Cell", "Profile", "PROFILES", "_RECIPE", "plan_cells", "cell_keys", "run_cells", "_run_cell", "_here", "_on_cluster", "score", "choose_steps", "contest", "ablation_table", "surrogate_table", "networks", "__all__"),
 }  # fmt: skip
 
 
@@ -393,8 +395,7 @@ def _cell_pretrain(folder, spec, found, tick):
         keep = Path(folder) / f"running-{spec['key'][:12]}-{bias}"
         bar = _Bar(tick, len(seeds))
         ensemble, _ = pretrain(config, train, seeds, [_constraint(config, bias)] * len(seeds), folder=keep, key=spec["key"], bar=bar)
-        e = surrogate_error(config, ensemble, unseen)
-        e = (e.predicted.clip(upper=1) - e.rejection).abs().groupby(e.member).quantile([0.5, 0.95]).unstack()
+        e = _quantiles(surrogate_error(config, ensemble, unseen), "member")
         logs += [{"bias": bias, "seed": s, "median_error": float(a), "error_95": float(b)} for s, (a, b) in zip(seeds, e.to_numpy(), strict=True)]
         states |= {f"{bias}/{k}": v for k, v in ensemble.state().items()}
         shutil.rmtree(keep, ignore_errors=True)
@@ -509,9 +510,26 @@ def _cell_ablation(folder, spec, found, tick):
     return {"predicted": torch.stack(list(out.values()))}, {"ways": list(out), "members": [[list(h), s] for h, s in members]}
 
 
-_CELLS = {"curves": _cell_curves, "membranes": _cell_membranes, "rival": _cell_rival, "pretrain": _cell_pretrain, "finetune": _cell_finetune, "ablation": _cell_ablation}
+def _cell_learning(folder, spec, found, tick):
+    "Error of the main network on unseen curves after the same number of steps on fewer or more simulated curves."
+    config, curves, rows = TrainConfig.from_dict(spec["config"]), load_curves(found), []
+    unseen = curves.subset(slice(config.n_curves, None))
+    seeds = [config.seed + s for s in range(spec["seeds"])]
+    for n in spec["sizes"]:
+        ensemble, _ = pretrain(config, curves.subset(slice(0, n)), seeds, bar=_Bar(tick, 1))
+        q = _quantiles(surrogate_error(config, ensemble, unseen), "member")
+        rows += [{"curves": n, "seed": s, "median": a, "within_95": b} for s, (a, b) in zip(seeds, q.to_numpy(), strict=True)]
+    return {"errors": torch.tensor([[r["median"], r["within_95"]] for r in rows])}, {"rows": rows}
 
-# %% ../nbs/support/contest.ipynb #abe3f026
+
+def _quantiles(e: pd.DataFrame, by) -> pd.DataFrame:
+    "Median and 95 % quantile of the error of R, predictions above 1 read as 1."
+    return (e.predicted.clip(upper=1) - e.rejection).abs().groupby(e[by]).quantile([0.5, 0.95]).unstack()
+
+
+_CELLS = {"curves": _cell_curves, "membranes": _cell_membranes, "rival": _cell_rival, "pretrain": _cell_pretrain, "finetune": _cell_finetune, "ablation": _cell_ablation, "learning": _cell_learning}
+
+# %% ../nbs/support/contest.ipynb #3d0c080b
 @dataclass(frozen=True)
 class Cell:
     "One piece of work."
@@ -546,8 +564,12 @@ def plan_cells(
             needs = (f"pretrain {v}", *(_membranes_name(b, h) for h in BENCHMARKS[b].held_out))
             members = len(_members(BENCHMARKS[b], profile.seeds, profile.inner))
             cells.append(Cell(f"{b} finetune {v}", "finetune", spec, needs, members * len(biases) * profile.marks[b][-1]))
+    config = profile.config(MAIN)
+    if profile.learning:
+        short = replace(config, pretraining=replace(config.pretraining, steps=profile.learning_steps))
+        spec = {"config": short.to_dict(), "seeds": profile.inner, "sizes": list(profile.learning)}
+        cells.append(Cell("learning curve", "learning", spec, ("curves",), len(profile.learning) * profile.learning_steps))
     if profile.ablate:
-        config = profile.config(MAIN)
         spec = {"config": config.to_dict(), "seeds": profile.inner}
         needs = ("curves", f"pretrain {MAIN}", *(_membranes_name("nf270", h) for h in BENCHMARKS["nf270"].held_out if len(h) == 2))
         cells.append(Cell("nf270 ablation", "ablation", spec, needs, len(ABLATIONS) * config.finetuning.steps))
@@ -679,7 +701,7 @@ def _on_cluster(todo: dict[str, Cell], folder: str, keys: dict[str, str], schedu
             bar.set_description(name)
             bar.update(todo[name].cost)
 
-# %% ../nbs/support/contest.ipynb #16a54cbf
+# %% ../nbs/support/contest.ipynb #ddab3958
 def choose_steps(
     predicted: Tensor,  # (mark, member, row) held-out predictions
     members: list,  # (held out, seed, pretrained) of each member
@@ -774,6 +796,28 @@ def ablation_table(
     t = pd.DataFrame(rows)
     change = t - t.loc["as published"]
     return t.assign(mse_R=t.mean(axis=1), change=change.mean(axis=1), se=change.std(axis=1) / t.shape[1] ** 0.5).rename_axis("way").reset_index()
+
+
+def surrogate_table(
+    folder: str | Path,  # Folder of the cells
+    keys: dict[str, str],  # From run_cells
+) -> pd.DataFrame:  # by (ion, flux, charge or all), value, median, within_95 of |R of the main networks' mean - R of the pore model| on unseen curves
+    "What pre-training reached, by ion, by flux and by the fixed charge of the membrane."
+    config = TrainConfig.from_dict(read_cell(folder, f"pretrain {MAIN}", keys[f"pretrain {MAIN}"])[1]["spec"]["config"])
+    weights = read_cell(folder, f"pretrain {MAIN}", keys[f"pretrain {MAIN}"])[0]
+    state = {k.removeprefix("hard/"): v for k, v in weights.items() if k.startswith("hard/")}
+    ensemble = build(config, [0] * len(next(iter(state.values()))))
+    ensemble.load_state(state)
+    unseen = load_curves(lambda name: read_cell(folder, name, keys[name])).subset(slice(config.n_curves, None))
+    e = surrogate_error(config, ensemble, unseen)
+    e = e.groupby(["sample", "ion", "flux_m_s"]).agg(rejection=("rejection", "first"), predicted=("predicted", "mean")).reset_index()
+    charge = unseen.parameters[:, unseen.meta["parameters"].index("charge_density")].abs().numpy()
+    bins = {"flux": ("flux_m_s", [0, 3e-6, 1e-5, 3e-5, 1e-4]), "charge": ("charge", [0, 3, 10, 30, np.inf])}
+    e = e.assign(charge=charge[e["sample"]], all="all")
+    for name, (column, edges) in bins.items():
+        e[f"{name} bin"] = pd.cut(e[column], edges, include_lowest=True, labels=[f"{a:g} to {b:g}" for a, b in zip(edges, edges[1:], strict=False)]).astype(str)
+    parts = [_quantiles(e, c).set_axis(["median", "within_95"], axis=1).rename_axis("value").reset_index().assign(by=b) for b, c in {"all": "all", "ion": "ion", "flux": "flux bin", "charge": "charge bin"}.items()]
+    return pd.concat(parts, ignore_index=True)[["by", "value", "median", "within_95"]]
 
 
 def networks(
