@@ -157,7 +157,7 @@ def test_import_without_extras(plain, unpacked):
             getattr(ion_ode, name)
         for f in sorted(home.rglob("*.py")):
             m = ".".join(f.relative_to(home.parent).with_suffix("").parts).removesuffix(".__init__")
-            if not m.startswith("ion_ode.prequalify"):
+            if not m.startswith(("ion_ode.prequalify", "ion_ode.estimator")):
                 importlib.import_module(m)
         print(home)
     """).stdout
@@ -188,18 +188,29 @@ def test_command_line_without_extras(plain, command):
     assert [row[0] for row in table if row and re.fullmatch(r"[\d.]+", row[0])] == ["5", "10", "20"]
 
 
-def test_missing_extra_names_itself(plain):
-    r = plain(
-        """
-        import sys
-        from ion_ode.cli import main
-        sys.argv = ["ion-ode", "simulate", "--feed", "Na+=10,Cl-=10", "--flux", "5", "--out", "a.parquet"]
-        main()
-        """,
-        check=False,
-    )
-    assert r.returncode == 1
-    assert r.stderr.strip().count("\n") == 0 and 'pip install "ion_ode[data]"' in r.stderr
+NEEDS = {  # what a person types without the extra
+    "data": ["simulate", "--feed", "Na+=10,Cl-=10", "--flux", "5", "--out", "a.parquet"],
+    "data, measurements": ["check", "lab.csv"],
+    "cluster": ["generate", "set", "--curves", "2", "--seed", "1", "--workers", "2"],
+    "log": ["train", "run", "--tensorboard"],
+}
+
+
+@pytest.mark.parametrize("name", NEEDS)
+def test_missing_extra_names_itself(plain, name):
+    (plain.folder / "lab.csv").write_text("ion,flux [LMH],feed [mM],rejection [%]\nNa+,5,20,35\n")
+    r = plain(f'import sys; from ion_ode.cli import main; sys.argv = ["ion-ode", *{NEEDS[name]!r}]; main()', check=False)
+    assert r.returncode == 1, r.stderr
+    assert r.stderr.strip().count("\n") == 0 and f'pip install "ion_ode[{name.partition(",")[0]}]"' in r.stderr
+
+
+@pytest.mark.parametrize("line,extra", {
+    "import ion_ode.estimator": "screen",
+    "from ion_ode.prequalify.features import read_monomer; read_monomer('C1CNCCN1')": "screen",
+}.items())  # fmt: skip
+def test_missing_extra_names_itself_in_python(plain, line, extra):
+    r = plain(line, check=False)
+    assert r.returncode == 1 and f'ImportError: ' in r.stderr and f'pip install "ion_ode[{extra}]"' in r.stderr.strip().splitlines()[-1]
 
 
 def test_import_is_light():
