@@ -9,10 +9,13 @@ __all__ = ['BENCHMARKS', 'REFERENCES', 'PORE_MODEL', 'PORE_PLUS', 'SHIFTED', 'BA
            'RESIDUAL', 'RIVALS', 'VARIANTS', 'MAIN', 'BIASES', 'PROFILES', 'ABLATIONS', 'Benchmark', 'twin_folds',
            'contest_rows', 'feed_equivalents', 'score', 'predict_constant', 'predict_ion_mean', 'predict_nearest',
            'Profile', 'code_hash', 'data_hash', 'load_curves', 'predict_dspmde', 'Cell', 'plan_cells', 'cell_keys',
-           'read_cell', 'run_cells', 'choose_steps', 'contest', 'ablation_table', 'surrogate_table', 'networks']
+           'read_cell', 'run_cells', 'choose_steps', 'contest', 'ablation_table', 'surrogate_table', 'networks',
+           'tables', 'store', 'main']
 
-# %% ../nbs/support/contest.ipynb #ed1c254b
+# %% ../nbs/support/contest.ipynb #023e5094
+import argparse
 import ast
+import json
 import multiprocessing
 import os
 import shutil
@@ -31,7 +34,7 @@ from . import training
 from .attention_odenet import n_parameters
 from .baselines import SDEM, ResidualGP, SpieglerKedem, match_width
 from .constraints import make_constraint
-from .core import InputError, asset, digest, need, progress, provenance
+from .core import InputError, asset, atomic_write, digest, need, progress, provenance
 from ion_ode.data import (
     FILM_THICKNESS,
     MIXTURES,
@@ -248,13 +251,13 @@ PROFILES = {
     ),
 }  # fmt: skip
 
-# %% ../nbs/support/contest.ipynb #33df53da
+# %% ../nbs/support/contest.ipynb #7f9dfc35
 _MODULES = (
     "ode", "ions", "membranes", "dspmde", "fitting", "simulated", "data", "twin", "posterior", "constraints", "attention_odenet", "baselines", "training", "contest",
 )  # fmt: skip
 _NOT_NUMBERS = {  # Parts of two modules that no cell depends on
     "training": ("Predictor", "trained_ranges", "save_model", "load_model", "train", "__all__"),
-    "contest": ("Cell", "Profile", "PROFILES", "_RECIPE", "plan_cells", "cell_keys", "run_cells", "_run_cell", "_here", "_on_cluster", "score", "choose_steps", "contest", "ablation_table", "surrogate_table", "networks", "__all__"),
+    "contest": ("Cell", "Profile", "PROFILES", "_RECIPE", "plan_cells", "cell_keys", "run_cells", "_run_cell", "_here", "_on_cluster", "score", "choose_steps", "contest", "ablation_table", "surrogate_table", "tables", "store", "main", "networks", "__all__"),
 }  # fmt: skip
 
 
@@ -836,3 +839,57 @@ def networks(
     ensemble = build(config, [0] * len(at))
     ensemble.load_state({k.removeprefix("weights/"): v[mark][at] for k, v in tensors.items() if k.startswith("weights/")})
     return config, ensemble, tensors["parameters"][at], record["marks"][mark]
+
+# %% ../nbs/support/contest.ipynb #ca2fdba8
+def tables(
+    folder: str | Path,  # Folder of the cells
+    keys: dict[str, str],  # From run_cells
+) -> dict[str, pd.DataFrame]:  # ablation, learning, surrogate; what was not computed is left out
+    "What the cells say of training itself."
+    out = {}
+    if "nf270 ablation" in keys:
+        out["ablation"] = ablation_table(folder, keys)
+    if "learning curve" in keys:
+        out["learning"] = pd.DataFrame(read_cell(folder, "learning curve", keys["learning curve"])[1]["rows"])
+    if f"pretrain {MAIN}" in keys:
+        out["surrogate"] = surrogate_table(folder, keys)
+    return out
+
+
+def store(
+    profile: Profile,  # What was computed
+    folder: str | Path,  # Folder of the cells
+    keys: dict[str, str],  # From run_cells
+    target: str | Path,  # Where the tables go
+) -> None:
+    "Write `tables` as CSV, and beside them what they were made by."
+    made = tables(folder, keys)
+    for name, table in made.items():
+        atomic_write(Path(target) / f"training_{name}.csv", table.to_csv(index=False, float_format="%.6g"))
+    records = {n: read_cell(folder, n, keys[n])[1] for n in keys}
+    facts = provenance(
+        seed=profile.recipe.seed, profile=profile.name, recipe=profile.recipe.to_dict(), seeds=profile.seeds, code=code_hash(), data=data_hash(),
+        tables=list(made), cells_commit=sorted({r["commit"] for r in records.values()}), cpu_seconds={n: r["cpu_s"] for n, r in records.items()},
+    )  # fmt: skip
+    atomic_write(Path(target) / "training.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+def main(args: list[str] | None = None):
+    "`python -m ion_ode.contest run|store PROFILE FOLDER [--workers N] [--scheduler ADDRESS]`."
+    p = argparse.ArgumentParser(prog="python -m ion_ode.contest", description=main.__doc__)
+    p.add_argument("what", choices=("run", "store"))
+    p.add_argument("profile", choices=tuple(PROFILES))
+    p.add_argument("folder")
+    p.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
+    p.add_argument("--scheduler")
+    a = p.parse_args(args)
+    profile, where = PROFILES[a.profile], Path(a.folder) / "cells" / a.profile
+    cells = plan_cells(profile)
+    if a.what == "run":
+        run_cells(cells, where, a.workers, a.scheduler)
+    else:
+        store(profile, where, cell_keys(cells), Path(training.__file__).parent / "assets" / "results")
+
+
+if __name__ == "__main__" and "__file__" in globals():
+    main()
