@@ -48,7 +48,10 @@ def from_normal(
             columns.append(prior.offset_sd * x[:, j])
     return torch.stack(columns, 1)
 
-# %% ../nbs/support/posterior.ipynb #697f8185
+# %% ../nbs/support/posterior.ipynb #b3b13598
+_FLOOR = 0.05  # Passage below which noise no longer shrinks
+
+
 class Experiment:
     "Feeds and fluxes behind a table of rejections, to be asked of many membranes at once."
 
@@ -58,6 +61,7 @@ class Experiment:
         film: float = FILM_THICKNESS,  # Film in front of observed values [m]
         nodes: int = 5,  # Fluxes at which a longer curve is solved
         prior: MembranePrior = MembranePrior(),  # Prior behind the normal numbers
+        relative: bool = True,  # Noise in proportion to the passage; False: the same for all rejections
     ):
         p, self.prior = measurement_points(df, film=None), prior
         at = df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape)
@@ -78,7 +82,8 @@ class Experiment:
             matrix[k, start : start + len(row), j] = torch.from_numpy(row)
         self.matrix = matrix[:, :, keep].flatten(1)
         column = lambda name: torch.tensor(df[name].to_numpy(dtype=float, copy=True))
-        self.rejection, self.root_weight = column("rejection"), column("weight").sqrt()
+        self.rejection = column("rejection")
+        self.root_weight = column("weight").sqrt() / (_FLOOR + 1 - self.rejection if relative else 1)
 
     def _problem(self, x):
         "The transport problem of every membrane at every flux; x holds one row a problem."
@@ -182,7 +187,7 @@ def find_modes(
             kept.append(i)
     return x[kept], value[kept], H[kept]
 
-# %% ../nbs/support/posterior.ipynb #8f0fa3e4
+# %% ../nbs/support/posterior.ipynb #0fce199c
 _NU, _PRIOR = 5.0, 0.15  # Degrees of freedom of the Student proposals; share drawn from the prior
 
 
@@ -272,9 +277,10 @@ class Posterior:
 
 def sample_posterior(
     df: pd.DataFrame | Experiment,  # Measurements to learn from
-    noise: float = 0.2,  # $\sigma$ of a rejection, measurement and model together
+    noise: float = 0.3,  # $\sigma$, of the passage over the passage (or of the rejection if not `relative`)
     *,
     film: float = FILM_THICKNESS,  # Film in front of observed values [m]
+    relative: bool = True,  # Noise in proportion to the passage
     prior: MembranePrior = MembranePrior(),  # What a membrane may be
     n_starts: int = 24,  # Starts of the search
     size: int = 256,  # Membranes a round
@@ -283,8 +289,8 @@ def sample_posterior(
 ) -> Posterior:
     "Membranes that the prior allows and the measurements do not rule out, by adaptive importance sampling."
     if not noise > 0:
-        raise InputError(f"noise is {noise}; give the standard deviation of a rejection, such as 0.2")
-    experiment = df if isinstance(df, Experiment) else Experiment(df, film, prior=prior)
+        raise InputError(f"noise is {noise}; give the standard deviation of a passage over the passage, such as 0.3")
+    experiment = df if isinstance(df, Experiment) else Experiment(df, film, prior=prior, relative=relative)
     mean, height, precision = find_modes(experiment, noise, n_starts, seed=seed)
     root = torch.linalg.cholesky(precision)
     share = torch.softmax((height - root.diagonal(dim1=1, dim2=2).log().sum(1)) / 2, 0)
@@ -304,13 +310,13 @@ def sample_posterior(
     evidence = float(ratio.logsumexp(0)) - math.log(len(ratio)) - x.shape[1] / 2 * math.log(2 * math.pi)
     return Posterior(x, weight, mode, evidence, noise, experiment.prior)
 
-# %% ../nbs/support/posterior.ipynb #51f88024
+# %% ../nbs/support/posterior.ipynb #971b6d2d
 def posterior_membranes(
     train: pd.DataFrame,  # Measurements to learn from
     n: int,  # Membranes wanted
     seed: int = 0,
     film: float = FILM_THICKNESS,  # Film in front of observed values [m]
-    noise: float = 0.2,  # $\sigma$
+    noise: float = 0.3,  # $\sigma$
 ) -> Tensor:  # (n, parameter) float64 SI, columns `parameter_names("dspmde+", SLOTS)`
     "Membranes drawn from the posterior of DSPM-DE+."
     return sample_posterior(train, noise, film=film, seed=seed).draws(n, seed)
