@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from .core import InputError, asset, bar, read_rows, LMH
+from .core import InputError, asset, bar, nm, read_rows, um, LMH
 from .ions import IONS, ion_name
 
 # %% ../nbs/support/membranes.ipynb #5d69e4d2
@@ -68,7 +68,7 @@ def _check(name: str, value, low: float, what: str, high: float = float("inf")):
         raise InputError(f"{name} is {value if t.ndim == 0 else t.tolist()}, expected {what}")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Membrane:
     "Parameters of a nanofiltration layer; each field one number, or one a sample."
 
@@ -98,6 +98,24 @@ class Membrane:
             for k, v in offsets.items():
                 _check(f"ln_partition of {k}", v, -100, "an offset of ln K between -100 and 100", 100)
             object.__setattr__(self, "ln_partition", offsets)
+
+    def __repr__(self):
+        def said(v, unit, factor=1.0):
+            if not isinstance(v, (int, float, Tensor)):
+                return f"{v!r} {unit}".strip()
+            t = torch.as_tensor(v, dtype=torch.float64).detach() / factor
+            return (f"{t.item():.4g}" if t.numel() == 1 else f"{t.min():.4g} to {t.max():.4g} ({len(t)} values)") + f" {unit}".rstrip()
+
+        parts = [
+            f"pore radius {said(self.r_pore, 'nm', nm)}",
+            f"effective thickness {said(self.thickness, 'µm', um)}",
+            f"charge {said(self.charge_density, 'mol/m³')}",
+            f"permittivity in the pore {said(self.eps_pore, '')}",
+        ]
+        if self.permeability is not None:
+            parts.append(f"water permeability {said(self.permeability, 'L/m²/h/bar', LMH / bar)}")
+        parts += [f"ln K of {i} {said(v, '')}" for i, v in (self.ln_partition or {}).items()]
+        return "Membrane with " + ", ".join(parts)
 
     def with_(self, **changes) -> "Membrane":
         "A copy with some fields changed."

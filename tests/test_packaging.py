@@ -210,7 +210,7 @@ def test_missing_extra_names_itself(plain, name):
 }.items())  # fmt: skip
 def test_missing_extra_names_itself_in_python(plain, line, extra):
     r = plain(line, check=False)
-    assert r.returncode == 1 and f'ImportError: ' in r.stderr and f'pip install "ion_ode[{extra}]"' in r.stderr.strip().splitlines()[-1]
+    assert r.returncode == 1 and 'ImportError: ' in r.stderr and f'pip install "ion_ode[{extra}]"' in r.stderr.strip().splitlines()[-1]
 
 
 def test_import_is_light():

@@ -58,6 +58,7 @@ def check_config(cache: Path) -> tuple[list[str], set[str]]:
     css = q["format"]["html"].get("css")
     if css and not (cache / css).exists():
         bad.append(f"_quarto.yml: css {css} does not exist")
+    bad += [f"_quarto.yml: filter {f} does not exist" for f in q.get("filters", []) if not (cache / f).exists()]
     shown = []
     for h in hrefs([q["website"].get("sidebar"), q["website"].get("navbar")]):
         found = list(cache.glob(h)) if "://" not in h else [cache]
