@@ -843,7 +843,7 @@ def networks(
     ensemble.load_state({k.removeprefix("weights/"): v[mark][at] for k, v in tensors.items() if k.startswith("weights/")})
     return config, ensemble, tensors["parameters"][at], record["marks"][mark]
 
-# %% ../nbs/support/contest.ipynb #ca2fdba8
+# %% ../nbs/support/contest.ipynb #21d8ba7b
 def tables(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
@@ -895,4 +895,6 @@ def main(args: list[str] | None = None):
 
 
 if __name__ == "__main__" and "__file__" in globals():
-    main()
+    from ion_ode import contest as module  # not __main__, which workers cannot import
+
+    module.main()
