@@ -8,7 +8,7 @@ Docs: https://ion-ode.github.io/ion_ode/attention_odenet.html.md"""
 __all__ = ['ENCODINGS', 'CONTEXTS', 'FieldConfig', 'ion_features', 'sinusoidal', 'Static', 'mix', 'IonEncoder', 'VectorField',
            'Unconstrained', 'Rollout', 'ODENet', 'n_parameters', 'StackedForward', 'export_onnx']
 
-# %% ../nbs/02_attention_odenet.ipynb #98de65bf
+# %% ../nbs/02_attention_odenet.ipynb #ab02bb88
 import copy
 import math
 import warnings
@@ -24,6 +24,7 @@ from .core import E_CHARGE, EPS_0, K_B, InputError, compile_or_eager, known_fiel
 from .ions import IONS, eps_water, ion_arrays
 from ion_ode.ode import (
     K_WARP,
+    batch_last,
     dense_weights,
     error_estimate,
     fixed_positions,
@@ -137,7 +138,7 @@ def sinusoidal(n: int, width: int) -> Tensor:
     waves[:, 1::2] = torch.cos(position * rate)[:, : width // 2]
     return waves
 
-# %% ../nbs/02_attention_odenet.ipynb #c285e2f0
+# %% ../nbs/02_attention_odenet.ipynb #e87f6c23
 class Static(NamedTuple):
     "What does not change along a curve, made once for each. Where ions or tokens come first, the batch comes last: its axis is the long one."
 
@@ -229,6 +230,7 @@ class IonEncoder(nn.Module):
             asks = key.mT @ query / math.sqrt(cfg.d_k)
             weights = torch.cat([asks.flatten(0, 1), self.value.weight])
         tokens = tokens.movedim((-1, -2), (0, 1)).contiguous()
+        mask, h_feed = batch_last(mask), batch_last(h_feed)
         return Static(mask, h_feed, c_scale, context, tokens, last(inverse), last(share), last(here), weights, none, none)
 
     def tokens(
@@ -388,7 +390,7 @@ class Rollout(NamedTuple):
     error: Tensor  # Estimated error of h / h_feed, that is of the rejection, (*batch, ion); None if not asked for
     n_steps: int  # Steps taken
 
-# %% ../nbs/02_attention_odenet.ipynb #ef707458
+# %% ../nbs/02_attention_odenet.ipynb #e3312e29
 class ODENet(nn.Module):
     "Neural ODE in the water flux, from the feed at zero flux (Eq. 2.5)."
 
@@ -420,7 +422,7 @@ class ODENet(nn.Module):
     def start(self, c_feed: Tensor, flux: Tensor, membrane=None, mask=None) -> tuple[Static, Tensor, Tensor]:
         "What a solve begins with: static parts, start of the integration, end of the flux range."
         static = self.field.prepare(c_feed, membrane, mask)
-        y0 = self.constraint.encode(static.h_feed, self.z, static.mask)
+        y0 = batch_last(self.constraint.encode(static.h_feed, self.z, static.mask))
         return static, y0, flux.to(self.z.dtype).amax(-1, keepdim=True)
 
     def drives(self, n_steps: int, static: Static, flux_max: Tensor) -> list[tuple[Tensor, Tensor]]:
@@ -550,7 +552,7 @@ def n_parameters(model: nn.Module) -> int:
     "Trainable numbers of a model."
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
-# %% ../nbs/02_attention_odenet.ipynb #f1f1fa78
+# %% ../nbs/02_attention_odenet.ipynb #3a07af8f
 class _Method(nn.Module):
     "Lets functional_call run any function of a module."
 
@@ -626,7 +628,7 @@ class StackedForward:
         static, y0, drives, k0 = self.start(params, buffers, n, *given)
         if self.compiled and torch.is_grad_enabled():
             y0 = y0.detach().requires_grad_()  # as the states after it do, so that one compilation serves all steps
-        step = lambda at, y, k, h: self.step(params, buffers, at, y, k.contiguous(), y.new_tensor(h), static)
+        step = lambda at, y, k, h: self.step(params, buffers, at, y, k.mT.contiguous().mT, y.new_tensor(h), static)
         _, K = tsit5_fixed(None, y0, n, drives, step, k0)
         return self.end(params, buffers, y0, K, weights, static)
 

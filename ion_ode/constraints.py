@@ -172,7 +172,7 @@ class IonPair(Constraint):
     def settle(self, h, z, mask):
         return h - _balance(h, h.abs(), z)
 
-# %% ../nbs/03_constraints.ipynb #cb893473
+# %% ../nbs/03_constraints.ipynb #d9f94271
 class Equivalents(Constraint):
     "Total charge and the shares of cations and anions in it (Eq. 3.9): neutral and positive whatever the step."
 
@@ -181,12 +181,19 @@ class Equivalents(Constraint):
     positive = True
 
     @staticmethod
-    def _shares(logits: Tensor, present: Tensor) -> Tensor:
-        "Softmax over the present ions of one sign; zero elsewhere."
-        top = torch.where(present, logits, -torch.inf).amax(-1, keepdim=True)
-        top = torch.where(torch.isfinite(top), top, 0.0).detach()
-        p = torch.where(present, torch.exp(torch.where(present, logits - top, 0.0)), 0.0)
-        return p / p.sum(-1, keepdim=True).clamp(min=_tiny(p))
+    def _of_sign(x: Tensor, z: Tensor) -> Tensor:
+        "Sum over the ions of the same sign."
+        cation = (z > 0).to(x.dtype)
+        return torch.where(z > 0, (x * cation).sum(-1, keepdim=True), (x * (1 - cation)).sum(-1, keepdim=True))
+
+    @classmethod
+    def _shares(cls, logits: Tensor, z: Tensor, mask: Tensor) -> Tensor:
+        "Softmax over the present cations, and over the present anions; zero for absent ions."
+        low = -0.25 * torch.finfo(logits.dtype).max
+        x = torch.where(mask, logits, low)
+        top = torch.where(z > 0, torch.where(z > 0, x, low).amax(-1, keepdim=True), torch.where(z > 0, low, x).amax(-1, keepdim=True))
+        e = torch.exp(x - top.detach()) * mask
+        return e / cls._of_sign(e, z).clamp(min=_tiny(e))
 
     def encode(
         self, h: Float[Tensor, "*batch ion"], z: Float[Tensor, "ion"], mask: Bool[Tensor, "*#batch ion"]
@@ -200,15 +207,13 @@ class Equivalents(Constraint):
     ) -> Float[Tensor, "*batch ion"]:
         # no permeate holds 800 times the charge of its feed; the guard keeps exp finite in a wild trial step
         logits, charge = y[..., :-1], torch.exp(y[..., -1:].clamp(max=6.0))
-        cation, anion = _by_sign(z, mask)
-        return charge * (self._shares(logits, cation) + self._shares(logits, anion)) / z.abs()
+        return charge * self._shares(logits, z, mask) / z.abs()
 
     def rate(self, f, y, h, h_feed, z, mask):
-        relative = torch.where(mask, f / torch.where(mask, h_feed, 1.0), 0.0)
-        cation, anion = _by_sign(z, mask)
-        logits = y[..., :-1]
-        mean = ((self._shares(logits, cation) + self._shares(logits, anion)) * relative).sum(-1, keepdim=True)
-        return torch.cat([relative, mean], dim=-1)
+        relative = torch.where(mask, f, 0.0) / h_feed.clamp(min=_tiny(h_feed))
+        e = h * z.abs()  # twice the charge in all, so that this is the sum of both means over shares
+        mean = 2 * (e * relative).sum(-1, keepdim=True) / e.sum(-1, keepdim=True).clamp(min=_tiny(e))
+        return torch.cat([relative.movedim(-1, 0), mean.movedim(-1, 0)]).movedim(0, -1)  # batch last, as it is stored
 
     def spread(self, error, h, z, mask):
         logits, charge = error[..., :-1], error[..., -1:]
@@ -217,13 +222,10 @@ class Equivalents(Constraint):
 
     def forward(self, f, h, h_feed, z, mask):
         h = torch.where(mask, h, 0.0)
-        y = self.encode(torch.where(mask, h.abs(), 1.0), z, mask)
-        rate = self.rate(f, y, h, h_feed, z, mask)
-        logits, charge = rate[..., :-1], rate[..., -1:]
-        cation, anion = _by_sign(z, mask)
-        mean = lambda sign: (self._shares(y[..., :-1], sign) * logits).sum(-1, keepdim=True)
-        centred = logits - torch.where(cation, mean(cation), mean(anion))
-        return torch.where(mask, h * (charge + centred), 0.0)
+        relative = torch.where(mask, f, 0.0) / h_feed.clamp(min=_tiny(h_feed))
+        e = h.abs() * z.abs()
+        weighted = e / self._of_sign(e, z).clamp(min=_tiny(e)) * relative
+        return h * (relative + weighted.sum(-1, keepdim=True) - self._of_sign(weighted, z))
 
 # %% ../nbs/03_constraints.ipynb #6c0edf7d
 CONSTRAINTS = ("none", "soft", "projection", "weighted", "weighted_feed", "ion_pair", "equivalents")
