@@ -21,6 +21,9 @@ __all__ = ["main"]
 # Nothing heavy is imported up here: `ion-ode --help` and shell completion must answer at once.
 
 
+MOST_NOTES = 8  # a long file would repeat itself
+
+
 class OneSentence(click.Group):
     "A command group whose errors are one sentence; 2 for what the user can mend in the input, 1 for the rest."
 
@@ -35,8 +38,11 @@ class OneSentence(click.Group):
                 warnings.simplefilter("always", UserWarning)
                 result = super().invoke(ctx)
             sys.stdout.flush()
-            for note in dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)):
+            notes = list(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)))
+            for note in notes[:MOST_NOTES]:
                 click.echo(f"ion-ode: note: {' '.join(note.split())}", err=True)
+            if len(notes) > MOST_NOTES:
+                click.echo(f"ion-ode: note: and {len(notes) - MOST_NOTES} more like these", err=True)
             return result
         except BrokenPipeError:  # the reader of a pipe has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

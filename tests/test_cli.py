@@ -394,6 +394,17 @@ def test_leaving_the_trained_range_is_said():
     assert r.exit_code == 0 and "ion-ode: note: flux 500 L/m²/h is above" in r.stderr
 
 
+def test_a_long_file_does_not_repeat_its_notes(folder, monkeypatch):
+    import ion_ode.feeds
+
+    whole = ion_ode.feeds.read_feeds
+    monkeypatch.setattr(ion_ode.feeds, "read_feeds", lambda path, rows=1: whole(path, rows))
+    (folder / "f.csv").write_text("Na+,Cl-,flux [LMH]\n" + "".join(f"20,20,{500 + k}\n" for k in range(12)))
+    r = invoke("predict", "--feed", "f.csv", "--out", "r.csv")
+    notes = [line for line in r.stderr.splitlines() if "note:" in line]
+    assert r.exit_code == 0 and len(notes) == 9 and notes[-1].endswith("and 4 more like these")
+
+
 OTHER = {
     "check: no file": (["check", "no.csv"], {}, "no.csv"),
     "check: bad unit option": (["check", "d.csv", "--unit", "flux"], {"d.csv": LAB}, "NAME=UNIT"),
