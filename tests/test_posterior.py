@@ -1,0 +1,92 @@
+"""Posterior membranes: the prior, the polynomial over flux, the tops found, and whether intervals hold the truth."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+from scipy.stats import norm
+
+from ion_ode.contest import contest_rows
+from ion_ode.core import InputError
+from ion_ode.data import SLOTS
+from ion_ode.posterior import (
+    NAMES,
+    Experiment,
+    find_modes,
+    from_normal,
+    log_target,
+    nodes_and_matrix,
+    posterior_membranes,
+    sample_posterior,
+)
+from ion_ode.simulated import MembranePrior, _parameters
+
+
+def normal(n, seed, scale=1.0):
+    return scale * torch.randn(n, len(NAMES), dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.fixture(scope="module")
+def some():
+    "Composition A and E: intrinsic and through a film, with their measured states thinned."
+    df = contest_rows().query("composition in ['A', 'E']")
+    return df[df.state_id.isin(df.state_id.drop_duplicates()[::2])]
+
+
+def test_normal_numbers_are_the_quantiles_of_the_simulated_family():
+    x = normal(50, 0)
+    assert_allclose(from_normal(x), _parameters(norm.cdf(x.numpy()), "dspmde+", SLOTS, MembranePrior()), rtol=1e-6)
+
+
+def test_the_polynomial_is_exact_for_quartics_in_the_logarithm_of_the_flux():
+    flux = np.geomspace(4e-6, 6e-5, 13)
+    nodes, matrix = nodes_and_matrix(flux, 5)
+    f = lambda J: 1 - 0.3 * np.log(J / 1e-5) + 0.2 * np.log(J / 1e-5) ** 4
+    assert len(nodes) == 5
+    assert_allclose(matrix @ f(nodes), f(flux), rtol=1e-9)
+    few = np.array([1e-5, 2e-5])
+    assert_allclose(nodes_and_matrix(few, 5)[1], np.eye(2))
+
+
+def test_the_gradient_of_the_target_vanishes_at_the_tops(some):
+    e = Experiment(some)
+    x, value, _ = find_modes(e, 0.3, n_starts=8, seed=1)
+    assert (value[:-1] >= value[1:]).all()
+    rejection, slope, _ = e.ask(x[:1], jacobian=True)
+    miss = (rejection - e.rejection) * e.root_weight / 0.3
+    gradient = (slope * (e.root_weight / 0.3)[:, None] * miss[..., None]).sum(1) + x[:1]
+    worse = torch.stack([log_target(e, x[:1] + d, e.ask(x[:1] + d)[0], 0.3)[0] for d in normal(20, 2, 0.2)])
+    assert gradient.abs().max() < 0.3 and (worse < value[0]).all()
+
+
+def test_draws_come_by_weight_and_again_by_seed(some):
+    p = sample_posterior(some, n_starts=8, size=64, rounds=3)
+    assert_allclose(float(p.weight.sum()), 1)
+    assert torch.equal(p.draws(16, seed=3), p.draws(16, seed=3)) and p.draws(16).shape == (16, len(NAMES))
+    many = p.pick(4000)
+    assert_allclose(many.mean(0), p.weight @ p.x, atol=0.02)
+
+
+def test_test_rows_play_no_part_in_their_own_posterior(some):
+    train = some[some.composition == "A"]
+    again = train.assign(note="seen twice")
+    assert torch.equal(posterior_membranes(train, 4), posterior_membranes(again, 4))
+    with pytest.raises(InputError, match="noise is -1"):
+        posterior_membranes(train, 4, noise=-1)
+
+
+@pytest.mark.slow
+def test_intervals_of_parameters_hold_the_truth():
+    "Twelve membranes of the prior, measured with known noise: central 80 % intervals hold about 80 % of their parameters."
+    df = contest_rows()
+    e, inside = Experiment(df, relative=False), []
+    for k, truth in enumerate(normal(12, 5)):
+        clean = e.ask(truth[None])[0][0]
+        if not torch.isfinite(clean).all():
+            continue
+        noisy = clean.numpy() + np.random.default_rng(k).normal(0, 0.05, len(df)) / np.sqrt(df.weight)
+        p = sample_posterior(df.assign(rejection=noisy), 0.05, relative=False, n_starts=16, rounds=8)
+        x = p.pick(400).numpy()
+        low, high = np.quantile(x, [0.1, 0.9], axis=0)
+        inside.append((low <= truth.numpy()) & (truth.numpy() <= high))
+    assert len(inside) >= 8 and 0.68 < np.mean(inside) < 0.92
