@@ -3,7 +3,8 @@
     python benchmarks/data_simulation.py [--curves 2048] [--n-flux 16 32] [--out benchmarks/data_simulation.json]
 
 One process, one thread. Prints JSON; wall-clock numbers depend on the machine and on what else runs on it, those by
-CPU second hardly on the latter. `peak_MiB` hardly grows from row to row: a set is streamed, not held.
+CPU second hardly on the latter. `peak_MiB` (of the process so far) is set by a chunk of 1024 curves and its
+fluxes, not by how many curves are made: a set is streamed, not held.
 """
 
 import argparse
