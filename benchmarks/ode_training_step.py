@@ -1,15 +1,19 @@
-"""Cost of one training step of the attention ODENet: fixed steps against torchdiffeq and, where installed, torchode.
+"""Cost of one training step of the attention ODENet: fixed steps against torchdiffeq, its adjoint, torchode and diffrax.
 
-    OMP_NUM_THREADS=1 python benchmarks/ode_training_step.py [--batch 32 256] [--members 8] [--compile] [--out FILE.json]
+    OMP_NUM_THREADS=1 python benchmarks/ode_training_step.py [--batch 32 256 4096] [--members 8] [--compile] [--out FILE.json]
 
-Every line solves the same field (default configuration, 8 ions, 32 fluxes of each curve's own) and reports the CPU time of forward,
-backward and Adam, the median of repeated steps in one single-threaded process, beside the error of the rejection that the solver
-makes (99th percentile over curves and ions, against 64 steps in float64). `floor` is the time that the linear layers alone would
-take at the measured rate of this machine's matrix product; the ratio to it is printed.
+Every line solves the same field (default configuration, 8 ions, briefly trained on the pore model; 32 fluxes) and reports the CPU time of forward, backward and Adam,
+the median of repeated steps in one single-threaded process, beside the error of the rejection that the solver makes (99th
+percentile over curves and ions, against 64 steps in float64). torchdiffeq gets one flux grid for all curves, which suits it;
+everyone else gets the curves' own fluxes. `floor` is the time that the field's matrix products alone would take at the rate this
+machine reaches in a 256 x 64 x 64 product, measured before and after each line. `saved` is what one network keeps for its
+backward pass. At the end of each batch size stands the ratio to the fastest peer that is as accurate.
+torchode and diffrax are run where they are installed (pip install torchode diffrax).
 """
 
 import argparse
 import copy
+import functools
 import importlib.util
 import json
 import os
@@ -17,15 +21,24 @@ import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from torchdiffeq import odeint_adjoint  # noqa: E402
 
 from ion_ode.attention_odenet import FieldConfig, ODENet, StackedForward, n_parameters  # noqa: E402
 from ion_ode.constraints import make_constraint  # noqa: E402
 from ion_ode.core import LMH, atomic_write, provenance  # noqa: E402
+from ion_ode.dspmde import simulate  # noqa: E402
 from ion_ode.ions import IONS  # noqa: E402
+from ion_ode.ode import solve_reference, warp_flux  # noqa: E402
 from ion_ode.simulated import sample_feeds  # noqa: E402
+
+CHUNK = 256  # Curves at once on the fixed-step path; larger batches accumulate their gradients
+STEPS = (2, 3, 4, 6, 8)
+TOLERANCES = (1e-3, 1e-4, 1e-5)  # rtol and atol of solvers with error control
+TARGETS = (1e-2, 1e-3)  # Errors of the rejection at which solvers are compared
 
 
 def cpu(f, repeat=5):
@@ -40,54 +53,128 @@ def cpu(f, repeat=5):
 
 
 def gemm_rate():
-    "Multiply-add rate of a 256 x 64 x 64 product [FLOP/s]."
+    "Rate of a 256 x 64 x 64 product [FLOP/s]."
     a, b = torch.randn(256, 64), torch.randn(64, 64)
     n = 500
     return n * 2 * 256 * 64 * 64 / cpu(lambda: [a @ b for _ in range(n)], 3)
 
 
-def network(seed=0):
-    "A network whose curves look like real ones: untrained, with a last layer that retains most of the salt."
-    torch.manual_seed(seed)
+def flop(model):
+    "Arithmetic of the matrix products in one evaluation of the field for one curve."
+    d, token = len(model.config.ions), model.field.encoder.width
+    per_ion = model.field.encoder.state.in_features * token + 2 * token * token
+    return 2 * (sum(layer.weight.numel() for layer in model.linears) + d * per_ion + 2 * d * d * token)
+
+
+def network():
+    "A network of the default configuration after 300 short steps towards the pore model: its curves are as steep as real ones."
+    torch.manual_seed(0)
     model = ODENet(FieldConfig(), make_constraint("equivalents"), n_steps=4)
+    c = sample_feeds(256, 11, ions=IONS, equivalents=(2.0, 200.0))
+    flux, _ = warp_flux(torch.linspace(0.05, 1, 16, dtype=torch.float64), torch.full((256, 1), 4e-5, dtype=torch.float64))
+    truth = torch.where(c[:, None] > 0, simulate(c, flux, ions=IONS).c_perm / c[:, None], 0.0).float()
     with torch.no_grad():
-        model.linears[-1].weight.mul_(10)
-        model.linears[-1].bias.fill_(-0.4)
+        as_ratio = model.field.prepare(c).inverse.T[:, None]
+    kept, draw = model.dense_weights(flux), torch.Generator().manual_seed(0)
+    adam = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(300):
+        i = torch.randint(len(c), (32,), generator=draw)
+        loss = (model(c[i], flux[i], weights=kept[i]) * as_ratio[i] - truth[i]).square().mean()
+        adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        adam.step()
     return model
 
 
-def step_of(parameters, forward, target):
-    adam = torch.optim.Adam(parameters, 1e-9)  # so small that the network stays what it is
+class Case:
+    "One batch: feeds, fluxes of each curve's own and one grid for all, and the exact answers."
+
+    def __init__(self, batch, model):
+        self.c = sample_feeds(batch, 3, ions=IONS, equivalents=(2.0, 200.0))
+        generator = torch.Generator().manual_seed(0)
+        self.own = 5 * LMH + 150 * LMH * torch.rand(batch, 32, dtype=torch.float64, generator=generator)
+        self.grid = self.own[:1].sort(1).values.expand(batch, -1)
+        double = copy.deepcopy(model).double()
+        scale = torch.where(self.c > 0, self.c / (self.c * double.z.abs()).sum(1, keepdim=True), torch.inf)
+        self.scale, self.present = scale[:, None], (self.c > 0)[:, None].expand(batch, 32, len(IONS))
+        with torch.no_grad():
+            solve = lambda j: torch.cat([double(*part, n_steps=64) for part in zip(self.c.split(CHUNK), j.split(CHUNK), strict=True)])
+            self.exact = {id(j): solve(j) for j in (self.own, self.grid)}
+
+    def error(self, h, flux):
+        "99th percentile of the error of the rejection."
+        wrong = ((torch.as_tensor(h).double() - self.exact[id(flux)]).abs() / self.scale)[self.present]
+        return float(wrong.kthvalue(max(1, int(0.99 * len(wrong)))).values)
+
+
+def torch_step(parameters, parts):
+    "Forward, loss, backward of every part and one Adam step, so small that the network stays what it is."
+    adam = torch.optim.Adam(parameters, 1e-9)
 
     def step():
         adam.zero_grad()
-        (forward() - target).square().sum().backward()
+        for forward in parts:
+            forward().square().sum().backward()
         adam.step()
 
     return step
 
 
-def solver_options(model, models, c, flux, shared, n_members, with_compile):
-    "name, forward, parameters, fluxes, members, evaluations of the field; every forward solves the same equation."
-    for n in (4, 6, 8):
-        kept = model.dense_weights(flux, n)
-        run = lambda n=n, kept=kept: model(c, flux, n_steps=n, weights=kept)
-        yield f"fixed {n}, own fluxes", run, list(model.parameters()), flux, 1, 6 * n + 1
-    params, buffers = torch.func.stack_module_state(models)
-    params = {k: torch.nn.Parameter(v.detach()) for k, v in params.items()}
-    kept = model.dense_weights(flux, 4)
-    for compiled in (False, True) if with_compile else (False,):
-        stack = StackedForward(model, compiled=compiled)
-        run = lambda stack=stack: stack(params, buffers, c, flux, weights=kept)
-        yield "fixed 4, stacked" + (", compiled" if compiled else ""), run, list(params.values()), flux, n_members, 25
-    for method in ("tsit5_54", "dopri5"):
-        for tol in (1e-3, 1e-5):
-            run = lambda method=method, tol=tol: model.predict_reference(c, shared, rtol=tol, atol=tol, method=method)
-            yield f"torchdiffeq {method} {tol:.0e}, one grid", run, list(model.parameters()), shared, 1, count(model, run)
+def saved_bytes(forward, parameters):
+    "What a forward pass keeps for its backward pass, parameters and inputs of the data set apart."
+    own, kept = {p.untyped_storage().data_ptr() for p in parameters}, {}
+
+    def pack(x):
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
+        h = forward()
+    del h
+    return sum(kept.values())
+
+
+def ours(model, case, o):
+    "name, parts (functions from nothing to h), parameters, members, evaluations of the field."
+    chunks = list(zip(case.c.split(CHUNK), case.own.split(CHUNK), strict=True))
+    for n in STEPS:
+        kept = [model.dense_weights(j, n) for _, j in chunks]
+        parts = [lambda n=n, c=c, j=j, w=w: model(c, j, n_steps=n, weights=w) for (c, j), w in zip(chunks, kept, strict=True)]
+        yield f"fixed {n}", parts, list(model.parameters()), 1, 6 * n + 1
+    for members in dict.fromkeys((1, o.members)):
+        params, buffers = torch.func.stack_module_state([model] * members)
+        params = {k: torch.nn.Parameter(v.detach()) for k, v in params.items()}
+        for compiled in (False, True) if o.compile else (False,):
+            if members == 1 and not compiled:
+                continue  # that is the line above
+            stack = StackedForward(model, compiled=compiled)
+            for n in STEPS if compiled else (4, 6):
+                kept = [model.dense_weights(j, n) for _, j in chunks]
+                parts = [
+                    lambda n=n, c=c, j=j, w=w, stack=stack, params=params, buffers=buffers: stack(params, buffers, c, j, n_steps=n, weights=w)
+                    for (c, j), w in zip(chunks, kept, strict=True)
+                ]
+                name = f"fixed {n}" + (f", {members} stacked" if members > 1 else "") + (", compiled" if compiled else "")
+                yield name, parts, list(params.values()), members, 6 * n + 1
+
+
+def peers(model, case):
+    "As ours, for solvers with error control, and the fluxes that suit them."
+    parameters = list(model.parameters())
+    for tol in TOLERANCES:
+        for method in ("dopri5", "tsit5_54"):
+            run = lambda method=method, tol=tol: model.predict_reference(case.c, case.grid, rtol=tol, atol=tol, method=method)
+            yield f"torchdiffeq {method} {tol:.0e}", run, parameters, count(model, run), case.grid
+    for tol in (1e-3,):
+        run = lambda tol=tol: by_adjoint(model, case, tol)
+        yield f"torchdiffeq odeint_adjoint dopri5 {tol:.0e}", run, parameters, count(model, run), case.grid
     if importlib.util.find_spec("torchode"):
-        for tol in (1e-3, 1e-5):
-            run = lambda tol=tol: by_torchode(model, c, flux, tol)
-            yield f"torchode tsit5 {tol:.0e}, own fluxes", run, list(model.parameters()), flux, 1, count(model, run)
+        for tol in TOLERANCES:
+            run = lambda tol=tol: by_torchode(model, case, tol)
+            yield f"torchode tsit5 {tol:.0e}", run, parameters, count(model, run), case.own
 
 
 def count(model, run):
@@ -100,47 +187,166 @@ def count(model, run):
     return len(calls)
 
 
-def by_torchode(model, c, flux, tol):
+def by_adjoint(model, case, tol):
+    static, y0, flux_max = model.start(case.c, case.grid)
+    needed = tuple(p for p in (*model.parameters(), *static) if p.requires_grad)
+    solver = functools.partial(odeint_adjoint, adjoint_params=needed)
+    field = lambda s, y: model.rate(s, y, static, flux_max)
+    return model.finish(solve_reference(field, y0, model.position(case.grid), rtol=tol, atol=tol, method="dopri5", solver=solver), static)
+
+
+def by_torchode(model, case, tol):
     import torchode
 
-    static, y0, flux_max = model.start(c, flux)
+    static, y0, flux_max = model.start(case.c, case.own)
     term = torchode.ODETerm(lambda s, y: model.rate(s[:, None], y, static, flux_max))
     solver = torchode.AutoDiffAdjoint(torchode.Tsit5(term=term), torchode.IntegralController(atol=tol, rtol=tol, term=term))
-    order = model.position(flux).argsort(1)
-    s = torch.cat([torch.zeros(len(c), 1), model.position(flux).gather(1, order)], 1)
+    order = model.position(case.own).argsort(1)
+    s = torch.cat([torch.zeros(len(case.c), 1), model.position(case.own).gather(1, order)], 1)
     y = solver.solve(torchode.InitialValueProblem(y0=y0, t_eval=s)).ys[:, 1:]
     back = order.argsort(1)[..., None].expand(-1, -1, y.shape[-1])
     return model.finish(y.gather(1, back), static)
 
 
-def measure(batch, model, rate, o):
+def diffrax_lines(model, case):
+    "name, training step, forward, evaluations: the same field written in JAX, by diffrax's Tsit5, one step size a curve."
+    import diffrax
+    import jax
+    import jax.numpy as jnp
+
+    e, cfg = model.field.encoder, model.config
+    params = {k: jnp.asarray(v.detach().numpy()) for k, v in model.named_parameters()}
+    z, features = jnp.asarray(e.z.numpy()), jnp.asarray(e.features.numpy())
+    c, position = jnp.asarray(case.c.float().numpy()), jnp.asarray(model.position(case.own).numpy())
+    span = jnp.log1p(jnp.asarray(case.own.amax(1).float().numpy()) / cfg.flux_ref)
+    order = jnp.argsort(position, 1)
+    ts, back = jnp.take_along_axis(position, order, 1), jnp.argsort(order, 1)
+    low = -1e30
+
+    def start(p, c):
+        mask = c > 0
+        scale = (c * jnp.abs(z)).sum()
+        h = c / scale
+        share = 2 * jnp.abs(z) * h
+        kappa = jnp.stack([share, jnp.log(jnp.where(mask, share, 1.0)) / 4], -1)
+        at = "field.encoder."
+        tokens = p[at + "embedding"] + features @ p[at + "physical.weight"].T + p[at + "state.bias"] + kappa @ p[at + "feed.weight"].T
+        y0 = jnp.append(jnp.log(jnp.where(mask, h * jnp.abs(z), 1.0)), jnp.log((h * jnp.abs(z)).sum() / 2))
+        return mask, h, share, jnp.where(mask[:, None], tokens, 0.0), jnp.log(scale / 20) / 2, y0
+
+    def decode(y, mask):
+        shares = 0.0
+        for present in (mask & (z > 0), mask & (z < 0)):
+            shares = shares + jax.nn.softmax(jnp.where(present, y[:-1], low)) * present
+        return jnp.exp(jnp.minimum(y[-1], 6.0)) * shares / jnp.abs(z), shares
+
+    def rate(s, y, args):
+        p, (mask, h_feed, share, static, context, _), span = args
+        h, shares = decode(y, mask)
+        r = jnp.where(mask, h / jnp.where(mask, h_feed, 1.0), 0.0)
+        at = "field.encoder."
+        t = static + jnp.stack([r, jnp.arcsinh(50 * r) / 5, r * share], -1) @ p[at + "state.weight"].T
+        logits = (t @ p[at + "query.weight"].T) @ (t @ p[at + "key.weight"].T).T / np.sqrt(cfg.d_k)
+        w = jax.nn.softmax(jnp.where(mask, logits, low), -1)
+        t = (t + w @ (t @ p[at + "value.weight"].T)) * mask[:, None]
+        u = span * s
+        x = jnp.concatenate([t.ravel(), jnp.stack([u / 6, jnp.expm1(u) / 500, context])])
+        for i in range(cfg.depth):
+            x = p[f"field.linears.{i}.weight"] @ x + p[f"field.linears.{i}.bias"]
+            x = jnp.tanh(x) if i < cfg.depth - 1 else x
+        g = x * mask
+        return jnp.append(g, (shares * g).sum()) * span
+
+    def solve(p, tol):
+        def one(c, ts, span):
+            st = start(p, c)
+            control = diffrax.PIDController(rtol=tol, atol=tol)
+            term, save = diffrax.ODETerm(rate), diffrax.SaveAt(ts=ts)
+            found = diffrax.diffeqsolve(term, diffrax.Tsit5(), 0.0, 1.0, 0.02, st[-1], (p, st, span), saveat=save, stepsize_controller=control, max_steps=256)
+            return jax.vmap(lambda y: decode(y, st[0])[0])(found.ys), found.stats["num_steps"]
+
+        h, steps = jax.vmap(one)(c, ts, span)
+        return jnp.take_along_axis(h, back[..., None], 1), steps
+
+    def adam(state, g):
+        tree, (p, m, v, n) = jax.tree_util.tree_map, state
+        m, v, n = tree(lambda m, g: 0.9 * m + 0.1 * g, m, g), tree(lambda v, g: 0.999 * v + 0.001 * g * g, v, g), n + 1
+        move = lambda p, m, v: p - 1e-9 * (m / (1 - 0.9**n)) / (jnp.sqrt(v / (1 - 0.999**n)) + 1e-8)
+        return tree(move, p, m, v), m, v, n
+
+    zero = jax.tree_util.tree_map(jnp.zeros_like, params)
+    for tol in TOLERANCES:
+        train = jax.jit(lambda state, tol=tol: adam(state, jax.grad(lambda p: (solve(p, tol)[0] ** 2).sum())(state[0])))
+        forward = jax.jit(lambda p, tol=tol: solve(p, tol))
+        h, steps = forward(params)
+        step = lambda train=train: jax.block_until_ready(train((params, zero, zero, 0)))
+        yield f"diffrax tsit5 {tol:.0e}", step, np.asarray(h), 6 * int(steps.max()) + 1
+
+
+def measure(batch, model, o):
     "Rows of one batch size."
-    rows = []
-    weights = sum(p.numel() for p in model.linears.parameters())
-    c = sample_feeds(batch, 3, ions=IONS, equivalents=(2.0, 200.0))
-    flux = 5 * LMH + 150 * LMH * torch.rand(batch, 32, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    shared = flux[:1].sort(1).values.expand(batch, -1)  # the grid that suits torchdiffeq, one for all curves
-    target = torch.zeros(batch, 32, 8)
-    present = (c > 0)[:, None].expand(batch, 32, 8)
-    double = copy.deepcopy(model).double()
-    scale = torch.where(c > 0, c / (c * double.z.abs()).sum(1, keepdim=True), torch.inf)[:, None]
-    with torch.no_grad():
-        exact = {id(j): double(c, j, n_steps=64) for j in (flux, shared)}
-    models = [network() for _ in range(o.members)]
-    for name, run, parameters, j, members, evaluations in solver_options(model, models, c, flux, shared, o.members, o.compile):
+    rows, case, work = [], Case(batch, model), flop(model)
+
+    def line(name, step, error, members, evaluations, peer, saved=None):
+        rate = gemm_rate()
+        ms = 1e3 * cpu(step, o.repeat) / members
+        rate = (rate + gemm_rate()) / 2
+        floor = 1e3 * 3 * work * batch * evaluations / rate
+        row = dict(batch=batch, members=members, solver=name, peer=peer, ms=ms, floor_ms=floor, evaluations=evaluations, error=error)
+        rows.append(row | ({} if saved is None else {"saved_MiB": saved / 2**20 / members}))
+        memory = "" if saved is None else f"{saved / 2**20 / members:8.1f}"
+        print(f"{batch:6d} {members:7d}  {name:40} {ms:9.2f} {evaluations:5d} {ms / floor:8.1f} {error:10.1e} {memory}", flush=True)
+
+    for name, parts, parameters, members, evaluations in ours(model, case, o):
         with torch.no_grad():
-            h = run()
-        h = h[0] if h.dim() == 4 else h
-        error = float(((h.double() - exact[id(j)]).abs() / scale)[present].quantile(0.99))
-        ms = 1e3 * cpu(step_of(parameters, run, target), o.repeat) / members
-        floor = 1e3 * 3 * 2 * weights * batch * evaluations / rate
-        rows.append(dict(batch=batch, members=members, solver=name, ms=ms, floor_ms=floor, evaluations=evaluations, error=error))
-        print(f"{batch:6d} {members:7d}  {name:34} {ms:9.2f} {evaluations:5d} {ms / floor:8.1f} {error:10.1e}", flush=True)
-    kept = model.dense_weights(flux)
-    with torch.no_grad():
-        seconds = cpu(lambda: model(c, flux, weights=kept), o.repeat)
-    print(f"{batch:6d} {1:7d}  prediction, fixed 4: {batch / seconds:,.0f} curves of 32 fluxes a second and core\n", flush=True)
-    return [*rows, dict(batch=batch, members=1, solver="prediction, fixed 4", curves_per_second=batch / seconds)]
+            h = torch.cat([part() for part in parts], dim=-3)
+        saved = saved_bytes(parts[0], parameters)
+        line(name, torch_step(parameters, parts), case.error(h[0] if h.dim() == 4 else h, case.own), members, evaluations, False, saved)
+    for name, run, parameters, evaluations, flux in peers(model, case):
+        if batch > 1024 and ("1e-05" in name or "adjoint" in name):
+            continue  # minutes
+        with torch.no_grad():
+            error = case.error(run(), flux)
+        line(name, torch_step(parameters, [run]), error, 1, evaluations, True, saved_bytes(run, parameters))
+    if importlib.util.find_spec("diffrax"):
+        for name, step, h, evaluations in diffrax_lines(model, case):
+            if batch <= 1024 or "1e-05" not in name:
+                line(name, step, case.error(h, case.own), 1, evaluations, True)
+    for name in ("torchode", "diffrax"):
+        if importlib.util.find_spec(name) is None:
+            print(f"{batch:6d} {'':7}  {name}: not installed")
+    for target in TARGETS:
+        good = sorted((r for r in rows if r.get("error", 1.0) <= target), key=lambda r: r["ms"])
+        theirs = next((r for r in good if r["peer"]), None)
+        stacked = next((r for r in good if not r["peer"]), None)
+        solo = next((r for r in good if not r["peer"] and r["members"] == 1), None)
+        if theirs and solo:
+            row = dict(batch=batch, target=target, best_peer=theirs["solver"], solo=theirs["ms"] / solo["ms"], stacked=theirs["ms"] / stacked["ms"])
+            rows.append(row)
+            print(f"{batch:6d} error of R <= {target:.0e}: {row['solo']:.1f} times faster than {theirs['solver']} alone ({solo['solver']}), {row['stacked']:.1f} times in a stack ({stacked['solver']})")
+    rows += predictions(model, case, o)
+    print()
+    return rows
+
+
+def predictions(model, case, o):
+    "Curves a second that one core predicts."
+    params, buffers = torch.func.stack_module_state([model])
+    rows, n = [], len(case.c)
+    for compiled in (False, True) if o.compile else (False,):
+        stack = StackedForward(model, compiled=compiled)
+        for steps in (4, 8):
+
+            def run(stack=stack, steps=steps):
+                with torch.no_grad():
+                    for c, j in zip(case.c.split(CHUNK), case.own.split(CHUNK), strict=True):
+                        stack(params, buffers, c.float(), j.float(), n_steps=steps)
+
+            speed = n / cpu(run, o.repeat)
+            name = f"prediction, fixed {steps}" + (", compiled" if compiled else "")
+            rows.append(dict(batch=n, members=1, solver=name, curves_per_second=speed))
+            print(f"{n:6d} {1:7d}  {name:40} {speed:9,.0f} curves of 32 fluxes a second and core")
+    return rows
 
 
 def main():
@@ -153,11 +359,23 @@ def main():
     o = arguments.parse_args()
     torch.set_num_threads(1)
     rate, model = gemm_rate(), network()
-    print(f"{n_parameters(model)} parameters; matrix product at {rate / 1e9:.0f} GFLOP/s\n")
-    print(f"{'batch':>6} {'members':>7}  {'solver':34} {'ms/step':>9} {'NFE':>5} {'x floor':>8} {'error of R':>10}", flush=True)
-    rows = [row for batch in o.batch for row in measure(batch, model, rate, o)]
-    if o.out:
-        atomic_write(o.out, json.dumps({"rows": rows, "gemm_flops": rate} | provenance(), indent=1))
+    print(f"{n_parameters(model)} parameters, {flop(model):,} FLOP a field; matrix product at {rate / 1e9:.0f} GFLOP/s\n")
+    print(f"{'batch':>6} {'members':>7}  {'solver':40} {'ms/step':>9} {'NFE':>5} {'x floor':>8} {'error of R':>10} {'saved MiB':>8}", flush=True)
+    rows = []
+    for batch in o.batch:
+        rows += measure(batch, model, o)
+        if o.out:
+            facts = provenance(compile=o.compile, processor=processor())
+            atomic_write(o.out, json.dumps({"rows": rows, "gemm_flops": rate} | facts, indent=1))
+
+
+def processor():
+    "Model name of the processor, where the system tells it."
+    try:
+        with open("/proc/cpuinfo") as f:
+            return next(line.split(":")[1].strip() for line in f if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return "not known"
 
 
 if __name__ == "__main__":

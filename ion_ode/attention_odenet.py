@@ -36,7 +36,7 @@ from ion_ode.ode import (
     warp_flux,
 )
 
-# %% ../nbs/02_attention_odenet.ipynb #41a60a4e
+# %% ../nbs/02_attention_odenet.ipynb #f7fd4205
 ENCODINGS = ("none", "sinusoidal", "learned", "physical", "learned+physical")
 CONTEXTS = ("none", "feed", "feed+membrane")
 
@@ -45,7 +45,7 @@ CONTEXTS = ("none", "feed", "feed+membrane")
 class FieldConfig:
     "What a vector field is made of; everything the paper leaves open is a field here."
 
-    ions: tuple[str, ...] = IONS  # Ions the network knows, in the order of its input and output
+    ions: tuple[str, ...] | list[str] = IONS  # Ions the network knows, in the order of its input and output
     encoding: str = "learned+physical"  # How a token says which ion it is, one of ENCODINGS
     attention: bool = True  # Let ions look at each other
     heads: int = 1  # Attention heads
@@ -280,7 +280,7 @@ class IonEncoder(nn.Module):
         attended = attended.flatten(0, 1)
         return tokens + attended if self.config.residual else attended
 
-# %% ../nbs/02_attention_odenet.ipynb #88af80d7
+# %% ../nbs/02_attention_odenet.ipynb #7928badf
 class VectorField(nn.Module):
     "Tokens, attention, five linear layers: the rate of every ion (Eq. 2.4)."
 
@@ -297,13 +297,8 @@ class VectorField(nn.Module):
             self.linears[-1].weight.mul_(0.1)
             self.linears[-1].bias.zero_()
 
-    def prepare(
-        self,
-        c_feed: Tensor,  # Feed concentration [mol/m³], (*batch, ion), 0 where the ion is absent
-        membrane: Tensor | None = None,  # Membrane features [-], (*batch, feature)
-        mask: Tensor | None = None,  # Ion present, (*batch, ion) bool; c_feed > 0 by default
-    ) -> Static:
-        "All that stays the same along a curve, what the first layer makes of it included."
+    def prepare(self, c_feed: Tensor, membrane: Tensor | None = None, mask: Tensor | None = None) -> Static:
+        "As the encoder's, and what the first layer makes of it."
         static, first = self.encoder.prepare(c_feed, membrane, mask), self.linears[0]
         n = first.in_features - static.context.shape[-1]
         rest = mix(first.weight[:, n:], static.context.movedim(-1, 0)) + _column(first.bias, static.mask.dim())

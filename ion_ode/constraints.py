@@ -138,7 +138,7 @@ class Weighted(Constraint):
     def settle(self, h, z, mask):
         return h - _balance(h, h.abs(), z)
 
-# %% ../nbs/03_constraints.ipynb #0940a17e
+# %% ../nbs/03_constraints.ipynb #133c7913
 def _by_sign(z: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     return mask & (z > 0), mask & (z < 0)
 
@@ -149,14 +149,7 @@ class IonPair(Constraint):
     name = "ion_pair"
     hard = True
 
-    def pairs(
-        self,
-        f: Float[Tensor, "*batch ion"],
-        h: Float[Tensor, "*batch ion"],
-        h_feed: Float[Tensor, "*batch ion"],
-        z: Float[Tensor, "ion"],
-        mask: Bool[Tensor, "*#batch ion"],
-    ) -> Float[Tensor, "*batch ion ion"]:
+    def pairs(self, f: Tensor, h: Tensor, h_feed: Tensor, z: Tensor, mask: Tensor) -> Float[Tensor, "*batch ion ion"]:
         "Rate of every salt, cations down and anions across: equivalents a unit of u."
         relative = torch.where(mask, f / torch.where(mask, h_feed, 1.0), 0.0)
         e = torch.where(mask, h, 0.0).abs() * z.abs()

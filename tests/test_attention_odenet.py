@@ -251,6 +251,26 @@ def test_eager_where_the_compiler_fails(monkeypatch):
         assert step(torch.ones(2)).tolist() == [2, 2]
 
 
+def test_a_member_trains_as_it_does_alone():
+    c, flux = feeds(12), fluxes(12)
+    rows = torch.stack([torch.randperm(12, generator=torch.Generator().manual_seed(m))[:6] for m in range(3)])
+    models = [network(kind, gain=1.0, seed=i) for i, kind in enumerate(("none", "soft", "projection"))]
+    params, buffers = torch.func.stack_module_state(models)
+    forward, adam = StackedForward(models[0]), torch.optim.Adam(params.values(), 1e-3)
+    for _ in range(5):
+        adam.zero_grad()
+        forward(params, buffers, c[rows], flux[rows]).square().sum().backward()
+        adam.step()
+    for m, model in enumerate(models):
+        adam = torch.optim.Adam(model.parameters(), 1e-3)
+        for _ in range(5):
+            adam.zero_grad()
+            model(c[rows[m]], flux[rows[m]]).square().sum().backward()
+            adam.step()
+        for name, p in model.named_parameters():
+            assert_allclose(params[name][m].detach(), p.detach(), rtol=1e-8, atol=1e-10)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_compiled_equals_eager():
