@@ -348,6 +348,15 @@ def test_benchmark_prints_ratios_to_named_peers(monkeypatch):
         assert_allclose(x["ratio"], pair[0] / pair[1], rtol=1e-12)
 
 
+def test_benchmark_compares_at_no_larger_error_than_the_peer_s():
+    from ion_ode.cli import _ratios
+
+    row = lambda solver, peer, ms, error: {"solver": solver, "peer": peer, "ms": ms, "error": error}
+    rows = [row("fixed 4", False, 10.0, 1e-3), row("fixed 8", False, 20.0, 1e-5), row("loose", True, 30.0, 1e-2), row("tight", True, 50.0, 1e-4)]
+    found = _ratios("training step", {"rows": [*rows, {"target": 1e-3, "best_peer": "loose"}]})
+    assert [(r["ours"], r["ratio"], r["errors"]) for r in found] == [(10.0, 3.0, [1e-3, 1e-2]), (20.0, 2.5, [1e-5, 1e-4])]
+
+
 def test_benchmark_says_where_it_can_run(monkeypatch, tmp_path):
     monkeypatch.setattr("ion_ode.cli.__file__", str(tmp_path / "site" / "ion_ode" / "cli.py"))
     r = invoke("benchmark")
