@@ -530,7 +530,7 @@ def shoot(
     J = torch.cat([dr, dneutral[None], *(j[None] for j in jac)], 0)
     return rows, J.permute(2, 0, 1), ends
 
-# %% ../nbs/00_dspmde.ipynb #e6f5af00
+# %% ../nbs/00_dspmde.ipynb #92f2c682
 CONVERGED, REFINED, NO_SOLUTION, FAILED = range(4)
 STATUS = ("converged", "refined", "no solution", "failed")
 _N_MAX = 16384  # Runge–Kutta steps beyond which a problem is given up
@@ -543,7 +543,7 @@ class Certified:
     u: Tensor  # Unknowns (unknown, batch)
     code: Tensor  # Index into STATUS (batch,)
     n_steps: Tensor  # Newton steps (batch,)
-    residual: Tensor  # Largest residual on the finest mesh (batch,)
+    residual: Tensor  # Largest residual on the finest mesh, before its last correction (batch,)
     error: Tensor  # Estimated relative error of c_p (batch,)
     n: Tensor  # Runge–Kutta steps of the finest mesh (batch,)
     n_film: Tensor
@@ -692,7 +692,7 @@ def _from_stirred(q: Transport, n: Tensor, n_film: Tensor):
     return v, verdict, steps + spent + more
 
 
-def _newton_or_follow(q: Transport, guess: Tensor | None, n: Tensor, n_film: Tensor, tol: float):
+def _newton_or_follow(q: Transport, guess: Tensor | None, n: Tensor, n_film: Tensor, tol: float, persist: bool = True):
     "Newton's method from a guess, then from rest; where both stall, along a branch of solutions."
     cold = first_guess(q)
     u, ok, steps, inverse, worst = _newton(q, cold if guess is None else guess, n, n_film, tol)
@@ -706,7 +706,7 @@ def _newton_or_follow(q: Transport, guess: Tensor | None, n: Tensor, n_film: Ten
     if guess is not None and not bool(ok.all()):
         i = (~ok).nonzero()[:, 0]
         again(i, cold[:, i])
-    if not bool(ok.all()):
+    if persist and not bool(ok.all()):
         i = (~ok).nonzero()[:, 0]
         v, verdict, spent = (_from_rest if q.film_ratio is None else _from_stirred)(q.take(i), n[i], n_film[i])
         beyond[i] = verdict == LEFT
@@ -720,12 +720,13 @@ def certify(
     q: Transport,
     guess: Tensor | None = None,  # First guess (unknown, batch)
     rtol: float = 1e-6,  # Relative accuracy of c_p against the continuous model
+    persist: bool = True,  # Follow branches of solutions where Newton's method fails, on finer meshes if need be
 ) -> Certified:
     "Solve a batch of problems; refine each until its discretisation error is below the tolerance."
     n, n_film = _meshes(q, rtol)
     tol = min(1e-6, rtol)
-    u, ok, steps, inverse, worst, beyond = _newton_or_follow(q, guess, n, n_film, tol)
-    for _ in range(3):  # on a mesh too coarse even the march from a good guess may leave the positive numbers
+    u, ok, steps, inverse, worst, beyond = _newton_or_follow(q, guess, n, n_film, tol, persist)
+    for _ in range(3 * persist):  # on a mesh too coarse even the march from a good guess may leave the positive numbers
         i = (~ok & ~beyond).nonzero()[:, 0]
         if i.numel():
             n[i], n_film[i] = 4 * n[i], torch.where(n_film[i] > 1, 4 * n_film[i], n_film[i])
@@ -772,7 +773,7 @@ def certify(
     u[:d] = torch.where(q.present, u[:d] - torch.sign(q.z) * tilt, u[:d])
     return Certified(u, code, steps, worst, error, n, n_film)
 
-# %% ../nbs/00_dspmde.ipynb #80791aca
+# %% ../nbs/00_dspmde.ipynb #ab31cb4c
 def _ends(q: Transport, found: Certified) -> dict:
     "What lies behind the solution: wall concentrations and Donnan potentials."
     c_wall = torch.empty_like(q.peclet)
@@ -787,23 +788,12 @@ def _ends(q: Transport, found: Certified) -> dict:
     return {"c_wall": c_wall, "p_perm": p_perm}
 
 
-class _Implicit(torch.autograd.Function):
-    "u(θ) and c_wall(θ) from F(u, θ) = 0: solved forward, differentiated by the implicit function theorem."
+class _Pullback(torch.autograd.Function):
+    "Cotangents of u, c_wall and p_perm carried back to the coefficients: one transposed linear solve and one shot a problem."
 
     @staticmethod
-    def forward(ctx, q, found, *theta):
-        ctx.q, ctx.found = q, found
-        ctx.save_for_backward(*[t for t in theta if t is not None])
-        ctx.given = [t is not None for t in theta]
-        ends = _ends(q, found)
-        return found.u.clone(), ends["c_wall"], ends["p_perm"]
-
-    @staticmethod
-    def backward(ctx, grad_u, grad_wall, grad_perm):
-        saved = iter(ctx.saved_tensors)
-        theta = [next(saved).detach() if g else None for g in ctx.given]
-        q, found = replace(ctx.q, **dict(zip(Transport.FIELDS, theta, strict=True))), ctx.found
-        need = [g and ctx.needs_input_grad[2 + k] for k, g in enumerate(ctx.given)]
+    def forward(q, found, need, grad_u, grad_wall, grad_perm, *theta):
+        q = replace(q, **dict(zip(Transport.FIELDS, theta, strict=True)))
         grads = [torch.zeros_like(t) if nd else None for t, nd in zip(theta, need, strict=True)]
         for index, n, n_film in _by_mesh(found.n, found.n_film):
             for i in index.split(max(32, 65536 // n)):
@@ -816,7 +806,6 @@ class _Implicit(torch.autograd.Function):
                 with torch.enable_grad():
                     p = replace(p, **dict(zip(Transport.FIELDS, leaves, strict=True)))
                     r, _, ends = shoot(v, p, n, n_film)
-                    out, cot = [r], []
                     extra = [(ends["c_wall"], grad_wall[:, i]), (ends["p_perm"], grad_perm[i])]
                     extra = [(o, g) for o, g in extra if o.requires_grad]
                     seed = grad_u[:, i]
@@ -836,7 +825,41 @@ class _Implicit(torch.autograd.Function):
                         part = next(got)
                         if part is not None:
                             g[..., i] += part
-        return (None, None, *grads)
+        return tuple(g for g in grads if g is not None)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def vmap(info, in_dims, q, found, need, *tensors):
+        "Several cotangents at once, as `torch.func.jacrev` sends them."
+        at = lambda k: [t if d is None else t.select(d, k) for t, d in zip(tensors, in_dims[3:], strict=True)]
+        rows = [_Pullback.apply(q, found, need, *at(k)) for k in range(info.batch_size)]
+        return tuple(torch.stack(g) for g in zip(*rows, strict=True)), (0,) * len(rows[0])
+
+
+class _Implicit(torch.autograd.Function):
+    "u(θ), c_wall(θ) and p_perm(θ) from F(u, θ) = 0: solved forward, differentiated by the implicit function theorem."
+
+    @staticmethod
+    def forward(q, found, *theta):
+        ends = _ends(q, found)
+        return found.u.clone(), ends["c_wall"], ends["p_perm"]
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.q, ctx.found, *theta = inputs
+        ctx.given = [t is not None for t in theta]
+        ctx.save_for_backward(*[t for t in theta if t is not None])
+
+    @staticmethod
+    def backward(ctx, *cotangents):
+        saved = iter(ctx.saved_tensors)
+        theta = [next(saved) if g else None for g in ctx.given]
+        need = [g and ctx.needs_input_grad[2 + k] for k, g in enumerate(ctx.given)]
+        got = iter(_Pullback.apply(ctx.q, ctx.found, need, *cotangents, *theta))
+        return (None, None, *(next(got) if nd else None for nd in need))
 
 
 def permeate_jacobian(
@@ -857,7 +880,7 @@ def permeate_jacobian(
     zero = torch.zeros(q.n_ions, q.size, dtype=r.dtype, device=r.device)
     return torch.stack([zero if g is None else g for g in grads], 1)
 
-# %% ../nbs/00_dspmde.ipynb #c14d74a2
+# %% ../nbs/00_dspmde.ipynb #f7b70b72
 @dataclass(frozen=True)
 class Film:
     "Concentration polarisation in front of the membrane."
@@ -897,7 +920,7 @@ class Solution:
     pressure: Tensor  # Transmembrane pressure $\Delta P$ (batch, n_flux) [Pa]
     osmotic: Tensor  # Osmotic pressure difference $\Delta\pi$ (batch, n_flux) [Pa]
     status: np.ndarray  # Text (batch, n_flux): converged, refined, no solution, failed
-    residual: Tensor  # Largest Newton residual on the finest mesh (batch, n_flux)
+    residual: Tensor  # Largest residual on the finest mesh, before the last Newton correction (batch, n_flux)
     error: Tensor  # Estimated relative error of c_perm against the continuous model (batch, n_flux)
     n_steps: Tensor  # Newton steps (batch, n_flux)
     n_mesh: Tensor  # Runge–Kutta steps of the finest mesh (batch, n_flux)
@@ -1228,7 +1251,7 @@ def _cause(code: int) -> str:
         else STATUS[code]
     )
 
-# %% ../nbs/00_dspmde.ipynb #e24643e3
+# %% ../nbs/00_dspmde.ipynb #3b83b6b2
 def simulate(
     feed,  # {ion: number or (batch,)} [mol/m³], a list of such, a DataFrame with one column an ion, or a (batch, ion) tensor; "Na+ [mg/L]" names a unit
     flux=None,  # Water flux $J_v$: number, (n_flux,) or (batch, n_flux) [m/s]; None: the column "flux [LMH]" of a DataFrame
@@ -1350,9 +1373,10 @@ def simulate(
         resistance = 1 / torch.as_tensor(membrane.permeability, dtype=torch.float64, device=J.device).expand(batch)
     else:
         resistance = 8 * viscosity_water(aux["T"]) * aux["thickness"] / aux["r_pore"] ** 2
-    status = np.array([_cause(c) for c in range(len(STATUS))], dtype=object)[found.code.cpu().numpy()].reshape(
-        batch, n_flux
-    )
+    code = found.code.cpu()
+    # inside torch.func transforms a tensor gives away single numbers only
+    code = np.array([c.item() for c in code]) if torch._C._functorch.is_functorch_wrapped_tensor(code) else code.numpy()
+    status = np.array([_cause(c) for c in range(len(STATUS))], dtype=object)[code].reshape(batch, n_flux)
     return Solution(
         ions=names,
         flux=J,

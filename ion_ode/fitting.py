@@ -203,7 +203,7 @@ def observations(
         tuple(first.composition) if "composition" in first else tuple(str(s) for s in labels),
     )  # fmt: skip
 
-# %% ../nbs/support/fitting.ipynb #0b188280
+# %% ../nbs/support/fitting.ipynb #df23e238
 class _Model:
     "Weighted residuals of a parameter vector and their exact Jacobian."
 
@@ -232,8 +232,6 @@ class _Model:
                     f"the widest ion has a Stokes radius of {biggest * 1e9:.3f} nm, above the upper bound of r_pore"
                 )
         self.prior = [(k, *s.prior) for k, s in enumerate(self.scales) if s.prior is not None]
-        self.n_failed = 0
-        self.n_evaluations = 0
 
     # -- from the searched vector to a membrane ------------------------------------------------
     def membrane(self, value: dict) -> tuple[Membrane, object]:
@@ -291,81 +289,79 @@ class _Model:
         )
         return q
 
-    def rejections(self, x: np.ndarray, rtol: float = 1e-6, guess=None):
+    def rejections(self, x: np.ndarray, rtol: float = 1e-6, guess=None, persist: bool = True):
         "Rejections (start, state, ion) of an array of vectors; NaN where no solution was certified."
         x = np.atleast_2d(x)
         with torch.no_grad():
             q = self._problem(x)
-            found = certify(q, guess, rtol)
+            found = certify(q, guess, rtol, persist)
         c = torch.where(q.present, found.u[: q.n_ions].exp(), 0.0)
         c = torch.where(found.code <= REFINED, c, torch.nan)
         c = c.reshape(q.n_ions, len(x), len(self.obs)).permute(1, 2, 0)
-        self.n_evaluations += len(x)
         feed = self.obs.c_feed
         return torch.where(feed > 0, 1 - c / torch.where(feed > 0, feed, 1.0), torch.nan), found
 
-    def residuals(self, x, rtol: float = 1e-6) -> np.ndarray:
-        "Weighted residuals, then the priors', for an array of vectors (start, residual)."
-        x = np.atleast_2d(x)
-        R, _ = self.rejections(x, rtol)
+    def residuals(self, x, rtol: float = 1e-6, guess=None, persist: bool = True):
+        "Weighted residuals, then the priors', for an array of vectors (start, residual), and the solution behind them."
+        R, found = self.rejections(x, rtol, guess, persist)
         r = (R[:, self.use] - self.target) * self.root_w / self.noise
-        r = torch.nan_to_num(r, nan=1e3).numpy()
         p = [((x[:, k] - m) / sd)[:, None] for k, m, sd in self.prior]
-        return np.concatenate([r, *p], 1)
+        return np.concatenate([torch.nan_to_num(r, nan=1e3).numpy(), *p], 1), found
 
-    def residual(self, x) -> np.ndarray:
-        "One vector, with the last guess reused."
-        R, found = self.rejections(x, guess=self._guess)
-        if bool((found.code <= REFINED).all()):
-            self._guess = found.u
-        self._last = (np.array(x), found)
-        r = (R[0][self.use] - self.target) * self.root_w / self.noise
-        return np.concatenate([torch.nan_to_num(r, nan=1e3).numpy(), [(x[k] - m) / sd for k, m, sd in self.prior]])
-
-    _guess = None
-    _last = (None, None)
-
-    def jacobian(self, x) -> np.ndarray:
-        "Exact derivatives of `residual`."
-        if self._last[0] is None or not np.array_equal(self._last[0], x):
-            self.residual(x)
-        found = self._last[1]
-        n = len(self.obs)
-        leaves = [torch.full((n,), float(v), dtype=torch.float64, requires_grad=True) for v in x]
-        q = self._problem(np.atleast_2d(x), leaves)
+    def jacobians(self, x, found) -> np.ndarray:
+        "Exact derivatives of `residuals` (start, residual, parameter), given the solution behind them."
+        n, s = len(self.obs), len(x)
+        leaves = [torch.tensor(x[:, k]).repeat_interleave(n).requires_grad_() for k in range(len(self.free))]
+        q = self._problem(x, leaves)
         dln = permeate_jacobian(q, found, leaves)  # (ion, parameter, state)
-        c = torch.where(q.present, found.u[: q.n_ions].exp(), 0.0)
-        dR = -(c[:, None] * dln / torch.where(self.obs.c_feed > 0, self.obs.c_feed, 1.0).T[:, None]).permute(2, 0, 1)
-        J = torch.nan_to_num(dR[self.use].detach()) * self.root_w[:, None] / self.noise
-        prior = np.zeros((len(self.prior), len(x)))
+        through = torch.where(q.present, (found.u[: q.n_ions] - q.ln_feed).exp(), 0.0)
+        dR = -(through[:, None] * dln).detach().reshape(q.n_ions, len(self.free), s, n).permute(2, 3, 0, 1)
+        prior = np.zeros((s, len(self.prior), len(self.free)))
         for row, (k, _, sd) in enumerate(self.prior):
-            prior[row, k] = 1 / sd
-        return np.concatenate([J.numpy(), prior])
+            prior[:, row, k] = 1 / sd
+        return np.concatenate([(torch.nan_to_num(dR[:, self.use]) * self.root_w[:, None] / self.noise).numpy(), prior], 1)
 
     def values(self, x) -> dict:
         "The free parameters in SI."
         return {n: float(s.to_value(v)) for n, s, v in zip(self.free, self.scales, x, strict=True)}
 
-    def minimise(self, x0, fixed: int | None = None, max_nfev: int = 60):
-        "Local least squares, all parameters or all but one."
-        self._guess = None
-        if fixed is None:
-            return least_squares(
-                self.residual,
-                x0,
-                self.jacobian,
-                bounds=(self.low, self.high),
-                x_scale=0.25 * (self.high - self.low),
-                max_nfev=max_nfev,
-                xtol=1e-7,
-                ftol=1e-7,
-            )
-        keep = [k for k in range(len(x0)) if k != fixed]
-        full = lambda v: np.insert(v, fixed, x0[fixed])
-        return least_squares(
-            lambda v: self.residual(full(v)), np.delete(x0, fixed), lambda v: self.jacobian(full(v))[:, keep],
-            bounds=(self.low[keep], self.high[keep]), x_scale=0.25 * (self.high - self.low)[keep], max_nfev=max_nfev, xtol=1e-6, ftol=1e-6,
-        )  # fmt: skip
+    def descend(self, x, fixed=None, steps: int = 150, rtol: float = 1e-4, tol: float = 1e-5):
+        "Levenberg and Marquardt's method from many vectors (start, parameter) at once, parameter `fixed` of each held."
+        width = self.high - self.low
+        y = np.clip((np.asarray(x) - self.low) / width, 0, 1)
+        every, held = np.arange(len(y)), np.zeros(y.shape, bool)
+        if fixed is not None:
+            held[every, fixed] = True
+        r, found = self.residuals(self.low + y * width, rtol, persist=False)
+        u, cost = found.u.reshape(len(found.u), len(y), -1), 0.5 * (r**2).sum(1)
+        J = self.jacobians(self.low + y * width, found) * width
+        damping, n_evaluations, a = np.full(len(y), 1e-2), np.ones(len(y), int), every
+        for _ in range(steps):
+            g = (J[a] * r[a][..., None]).sum(1)
+            stay = held[a] | (y[a] <= 0) & (g > 0) | (y[a] >= 1) & (g < 0)
+            H = np.where(stay[:, None] | stay[:, :, None], 0.0, J[a].transpose(0, 2, 1) @ J[a])
+            size = H.diagonal(axis1=1, axis2=2)
+            H[:, range(y.shape[1]), range(y.shape[1])] += damping[a, None] * np.maximum(size, 1e-9 * size.max(1, keepdims=True)) + stay + 1e-300
+            move = -np.linalg.solve(H, np.where(stay, 0.0, g)[..., None])[..., 0]
+            move *= 0.1 / np.maximum(np.abs(move).max(1, keepdims=True), 0.1)
+            trial = np.clip(y[a] + move, 0, 1)
+            r_new, found = self.residuals(self.low + trial * width, rtol, u[:, a].flatten(1), persist=False)
+            gain = cost[a] - 0.5 * (r_new**2).sum(1)
+            n_evaluations[a] += 1
+            good = gain > 0
+            b = a[good]
+            if len(b):
+                n = len(self.obs)
+                index = torch.from_numpy(np.flatnonzero(good))[:, None].mul(n).add(torch.arange(n)).flatten()
+                part = replace(found, **{k: v[..., index] for k, v in vars(found).items()})
+                y[b], r[b], cost[b] = trial[good], r_new[good], cost[b] - gain[good]
+                u[:, b] = part.u.reshape(len(u), len(b), -1)
+                J[b] = self.jacobians(self.low + y[b] * width, part) * width
+            damping[a] = np.clip(damping[a] * np.where(good, 0.2, 5.0), 1e-9, None)
+            a = a[~(good & (gain < tol * cost[a])) & (damping[a] < 1e7) & (np.abs(move).max(1) > 1e-7)]
+            if not len(a):
+                break
+        return self.low + y * width, cost, n_evaluations
 
 
 def _spread(design, cost, n, width):
@@ -379,35 +375,38 @@ def _spread(design, cost, n, width):
     return taken
 
 
-def _profile_end(m, x, k, sign, cost, threshold, sd):
-    "Where the profile of parameter k crosses the threshold; the bound if it does not."
-    bound = m.high[k] if sign > 0 else m.low[k]
-    span = abs(bound - x[k])
-    if span < 1e-9 * (m.high[k] - m.low[k]):
-        return bound, True
-    step = min(span, max(2 * sd, 1e-3 * (m.high[k] - m.low[k])))
-    inside, outside, v = 0.0, None, x.copy()
-    c_in, c_out = 0.0, None
+def _profile(m, x, cost, threshold, sd):
+    "Where the profile of every parameter crosses the threshold below and above (or its bound), all searched side by side."
+    p = len(x)
+    k, sign = np.repeat(np.arange(p), 2), np.tile([-1.0, 1.0], p)
+    bound = np.where(sign > 0, m.high[k], m.low[k])
+    span, width = np.abs(bound - x[k]), (m.high - m.low)[k]
+    inside, c_in, outside, c_out = np.zeros(2 * p), np.zeros(2 * p), np.full(2 * p, np.inf), np.full(2 * p, np.inf)
+    step, v = np.minimum(span, np.maximum(2 * sd[k], 1e-3 * width)), np.tile(x, (2 * p, 1))
+    end, is_open = bound.copy(), np.ones(2 * p, bool)
+    todo = np.flatnonzero(span > 1e-9 * width)
     for _ in range(12):
-        if outside is None:
-            t = min(span, step)
-        else:
-            a, b = math.sqrt(max(c_in, 0)), math.sqrt(c_out)  # the root of a profile is nearly straight
-            t = inside + (outside - inside) * min(0.9, max(0.1, (math.sqrt(threshold) - a) / (b - a)))
-        v[k] = x[k] + sign * t
-        e = m.minimise(v, fixed=k, max_nfev=15)
-        rise = e.cost - cost
-        if rise < threshold:
-            inside, c_in = t, rise
-            v = np.insert(e.x, k, v[k])
-            if t >= span:
-                return bound, True
-            step = 2 * t
-        else:
-            outside, c_out = t, rise
-        if outside is not None and (outside - inside < 0.05 * outside or abs(rise - threshold) < 0.03 * threshold):
-            return x[k] + sign * t, False
-    return x[k] + sign * (outside if outside is not None else inside), outside is None
+        if not len(todo):
+            break
+        with np.errstate(invalid="ignore"):  # the root of a profile is nearly straight
+            share = (math.sqrt(threshold) - np.sqrt(c_in)) / (np.sqrt(c_out) - np.sqrt(c_in))
+            t = np.where(np.isinf(outside), np.minimum(span, step), inside + (outside - inside) * np.clip(share, 0.1, 0.9))
+        start = v.copy()
+        start[np.arange(2 * p), k] = x[k] + sign * t
+        ends, c, _ = m.descend(start[todo], k[todo], steps=10)
+        rise = np.maximum(c - cost, 0)
+        under, at = rise < threshold, t[todo]
+        i, j = todo[under], todo[~under]
+        inside[i], c_in[i], v[i], step[i] = at[under], rise[under], ends[under], 2 * at[under]
+        outside[j], c_out[j] = at[~under], rise[~under]
+        found = np.isfinite(outside[todo]) & ((outside[todo] - inside[todo] < 0.05 * outside[todo]) | (np.abs(rise - threshold) < 0.03 * threshold))
+        at_bound = under & (at >= span[todo])
+        shut = todo[found]
+        end[shut], is_open[shut] = (x[k] + sign * t)[shut], False
+        todo = todo[~(found | at_bound)]
+    late = todo[np.isfinite(outside[todo])]
+    end[late], is_open[late] = (x[k] + sign * outside)[late], False
+    return end.reshape(p, 2), is_open.reshape(p, 2)
 
 
 def _verdict(name, told, open_lo, open_hi, at, corr, free, k, s) -> str:
@@ -508,34 +507,38 @@ def fit_membrane(
     if intervals not in ("profile", "wald", "none"):
         raise InputError(f"intervals is {intervals!r}, expected profile, wald or none")
     m = _Model(obs, free, scales, start, film, noise, options)
-    ends = []
     if method == "multistart":
         design = qmc.Sobol(len(free), seed=seed).random(n_sobol)
         design = m.low + design * (m.high - m.low)
-        cost = np.concatenate(
-            [
-                0.5 * (m.residuals(d, 1e-3) ** 2).sum(1)
-                for d in np.array_split(design, max(1, n_sobol * len(obs) // 4096))
-            ]
-        )
-        order = _spread(design, cost, n_starts, m.high - m.low)
-        for k in order:
-            ends.append(
-                m.minimise(np.clip(design[k], m.low + 1e-9 * (m.high - m.low), m.high - 1e-9 * (m.high - m.low)))
-            )
+        parts = np.array_split(design, max(1, n_sobol * len(obs) // 4096))
+        design_cost = np.concatenate([0.5 * (m.residuals(d, 1e-3, persist=False)[0] ** 2).sum(1) for d in parts])
+        begin = design[_spread(design, design_cost, n_starts, m.high - m.low)]
     else:
         de = differential_evolution(
-            lambda v: 0.5 * (m.residuals(v.T, 1e-3) ** 2).sum(1), list(zip(m.low, m.high, strict=True)), vectorized=True, updating="deferred",
+            lambda v: 0.5 * (m.residuals(v.T, 1e-3, persist=False)[0] ** 2).sum(1), list(zip(m.low, m.high, strict=True)), vectorized=True, updating="deferred",
             popsize=8, maxiter=40, seed=seed, polish=False, tol=1e-4,
         )  # fmt: skip
-        ends.append(m.minimise(de.x))
-    best = min(ends, key=lambda e: e.cost)
-    x = best.x
-    J = m.jacobian(x)
-    r = m.residual(x)
+        begin = de.x[None]
+    ends, costs, counts = m.descend(begin)
+    # the best is polished with the tight tolerance, by the reference implementation
+    polished = least_squares(
+        lambda v: m.residuals(v[None])[0][0],
+        np.clip(ends[costs.argmin()], m.low + 1e-9 * (m.high - m.low), m.high - 1e-9 * (m.high - m.low)),
+        lambda v: m.jacobians(v[None], m.residuals(v[None])[1])[0],
+        bounds=(m.low, m.high),
+        x_scale=0.25 * (m.high - m.low),
+        max_nfev=60,
+        xtol=1e-7,
+        ftol=1e-7,
+    )
+    k = costs.argmin()
+    ends[k], costs[k], counts[k] = polished.x, polished.cost, counts[k] + polished.nfev
+    x, best = polished.x, polished.cost
+    r, found = m.residuals(x[None])
+    r, J = r[0], m.jacobians(x[None], found)[0]
     n_data = int(m.use.sum())
-    rmse = float((((m.rejections(x)[0][0][m.use] - m.target) ** 2 * m.root_w**2).sum() / (m.root_w**2).sum()).sqrt())
     n_eff = float((m.root_w**2).sum())
+    rmse = m.noise * math.sqrt((r[:n_data] ** 2).sum() / n_eff)
     # the assumed noise is widened where the model misses the data by more
     widen = max(1.0, float((r[:n_data] ** 2).sum()) / max(n_eff - len(free), 1.0))
     width = m.high - m.low  # scale before inverting: parameters differ by many orders
@@ -543,15 +546,15 @@ def fit_membrane(
     sd = np.sqrt(np.diag(cov))
     corr = cov / np.outer(sd, sd).clip(1e-300)
     threshold = 0.5 * chi2.ppf(level, 1) * widen
+    if intervals == "profile":
+        crossings, beyond = _profile(m, x, best, threshold, sd)
     rows = []
     for k, (name, s) in enumerate(zip(free, m.scales, strict=True)):
         half = math.sqrt(chi2.ppf(level, 1)) * sd[k]
         lo, hi = max(x[k] - half, m.low[k]), min(x[k] + half, m.high[k])
         open_lo, open_hi = lo <= m.low[k], hi >= m.high[k]
         if intervals == "profile":
-            (lo, open_lo), (hi, open_hi) = (
-                _profile_end(m, x, k, sign, best.cost, threshold, sd[k]) for sign in (-1, 1)
-            )
+            (lo, hi), (open_lo, open_hi) = crossings[k], beyond[k]
         at = bool(min(x[k] - m.low[k], m.high[k] - x[k]) < 1e-4 * (m.high[k] - m.low[k]))
         told = intervals == "none" or not (open_lo or open_hi or at)
         rows.append(
@@ -576,11 +579,10 @@ def fit_membrane(
         else f"not identifiable from these data: {', '.join(loose)} (the fit hardly worsens up to the search bound)"
     )
     names = list(free)
-    starts = pd.DataFrame([{"cost": e.cost, "n_evaluations": e.nfev} | m.values(e.x) for e in ends]).sort_values(
-        "cost", ignore_index=True
-    )
+    starts = pd.DataFrame([{"cost": c, "n_evaluations": n} | m.values(e) for e, c, n in zip(ends, costs, counts, strict=True)])
+    starts = starts.sort_values("cost", ignore_index=True)
     membrane, film_used = m.membrane({k: float(v) for k, v in m.values(x).items()})
     return MembraneFit(
-        membrane, est, pd.DataFrame(cov, names, names), pd.DataFrame(corr, names, names), starts, rmse, float(best.cost), n_data,
+        membrane, est, pd.DataFrame(cov, names, names), pd.DataFrame(corr, names, names), starts, rmse, float(best), n_data,
         film_used, message, m, x,
     )  # fmt: skip

@@ -101,7 +101,7 @@ def damped_newton(
         active = active[~done[active] & (alpha[active] > 1e-4) & (norm[active] >= 0)]
     return Roots(best, done, n_steps, inverse, worst)
 
-# %% ../nbs/support/numerics.ipynb #b1790648
+# %% ../nbs/support/numerics.ipynb #b9312bad
 ARRIVED, LEFT, LOST = range(3)
 
 
@@ -122,7 +122,7 @@ def follow(
     tau: Tensor,  # Parameter to begin with, below zero (batch,)
     left=None,  # left(u, tau, index) -> (batch,) bool: whether a curve has gone where it cannot come back from
     longest: float = 12.0,  # Largest stride
-    max_points: int = 100,
+    max_points: int = 60,
 ) -> Branches:
     "Follow curves of solutions to parameter zero by their length (Eq. N.2), each problem on its own."
     (m, size), dev = u.shape, u.device
@@ -156,13 +156,17 @@ def follow(
             lambda v, i, a=active, t=t, s=start: torch.cat([residual(v[:m], v[m], a[i]), ((v - s[:, i]) * t[:, i]).sum(0)[None]]),
             lambda v, i, a=active, t=t: inverse(v, t[:, i], a[i]),
             start,
-            tol=1e-6,
-            max_steps=12,
+            tol=1e-4,
+            max_steps=10,
         )
         n_steps[active] += roots.n_steps
         onward = direction(roots.inverse, t)
         bend = (onward * t).sum(0)
         good = roots.converged & (bend > 0.6) & (torch.linalg.vector_norm(roots.u - start, dim=0) < 0.5 * stride[active])
+        # where a curve turns back just short of zero, look closely
+        rise, fall = t[m], onward[m]
+        top = y[m, active] + 0.5 * stride[active] * rise.clamp(min=0) ** 2 / (rise - fall).abs().clamp(min=1e-300)
+        good &= ~((rise > 0) & (fall < 0) & (roots.u[m] < 0) & (top > -0.05) & (stride[active] > 0.01))
         quick = good & (roots.n_steps < 6) & (bend > 0.9)
         i, old, new = active[good], y[:, active[good]], roots.u[:, good]
         stride[active[~good]] /= 4
@@ -177,5 +181,5 @@ def follow(
         if left is not None:
             gone = left(y[:m, i], y[m, i], i) & ~there
             verdict[i[gone]] = LEFT
-        active = active[(verdict[active] == LOST) & (stride[active] > 1e-7)]
+        active = active[(verdict[active] == LOST) & (stride[active] > 1e-4)]
     return Branches(y[:m], verdict, peak, n_steps)

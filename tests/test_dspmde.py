@@ -217,12 +217,24 @@ def test_neutral_positive_and_consistent(draw):
     assert_allclose(tight.c_perm, a.c_perm, rtol=1e-6)
 
 
-def test_mirror_image():
-    "z → -z with χ → -χ: mirror ions of KCl-like properties swap their roles."
-    a = simulate({"K+": 3.0, "Cl-": 3.0}, 2e-5, NF270, born=False)
-    assert a.status[0, 0] == "converged"
-    z, D, Kd, Kc, S = coefficients({"Cl-": 3.0, "K+": 3.0}, NF270, born=False)
-    assert_allclose(a.c_perm[0, 0, 0], a.c_perm[0, 0, 1], rtol=1e-12)
+@pytest.mark.parametrize("options", [{}, {"film": Film(thickness=40e-6), "activity": "davies"}, {"film": Film(k=4e-5)}], ids=["plain", "film, davies", "linear film"])
+def test_mirror_image(options, tmp_path):
+    "z → -z with χ → -χ, diffusivities and radii carried along, changes nothing."
+    from ion_ode.ions import read_ion_table
+
+    rows = ["name,z,D_bulk_m2_s,r_stokes_m,molar_mass_g_mol,aliases,source,doi"]
+    mirror = {}
+    for i in map(get_ion, MIX):
+        mirror[i.name] = f"Mirror{i.name.rstrip('+-0123456789')}{'-' if i.z > 0 else '+'}{abs(i.z) if abs(i.z) > 1 else ''}"
+        rows.append(f"{mirror[i.name]},{-i.z},{i.D_bulk},{i.r_stokes},{i.molar_mass},,a mirror image for this test,")
+    csv = tmp_path / "mirror.csv"
+    csv.write_text("\n".join(rows) + "\n")
+    read_ion_table(csv)
+    J = f64([2e-6, 1e-5, 3e-5])
+    a = simulate(MIX, J, NF270, rtol=1e-10, **options)
+    b = simulate({mirror[k]: v for k, v in MIX.items()}, J, NF270.with_(charge_density=-NF270.charge_density), rtol=1e-10, **options)
+    assert_allclose(b.c_perm, a.c_perm, rtol=1e-10)
+    assert_allclose(b.psi_donnan, -a.psi_donnan, rtol=1e-9)
 
 
 def test_batch_equals_loop_and_absent_ions_do_not_matter():
@@ -272,6 +284,37 @@ def test_linear_film_salt_balance():
     # add the two ion balances divided by their diffusivities: the migration terms cancel
     lhs = sum((4e-5 * (cw[i] - 10) + 1e-5 * (s.c_perm[0, 0, i] - cw[i])) / D[i] for i in range(2))
     assert abs(float(lhs)) * D[0] < 1e-9 * 4e-5 * 10
+
+
+@pytest.mark.parametrize("cation, anion, k_ratio", [("Mg+2", "Cl-", 1.0), ("Na+", "SO4-2", 1.0), ("Na+", "Cl-", 2.0)])
+def test_linear_film_ends_where_no_wall_is_left(cation, anion, k_ratio):
+    "All films of a single salt: k_s(E) = J R(E) / (1 - 1/E), R from feeds E times as strong without a film; none below the minimum."
+    J, m = 5e-5, Membrane(0.5e-9, 1e-6, -40.0, 45.0)
+    feed = {cation: 4.0 * abs(get_ion(anion).z), anion: 4.0 * get_ion(cation).z}
+    E = torch.logspace(0.05, 6, 400, dtype=torch.float64)
+    R = simulate({i: c * E for i, c in feed.items()}, J, m).rejection[:, 0, 0]
+    z, D = (np.array([getattr(get_ion(i), a) for i in feed], float) for a in ("z", "D_bulk"))
+    mean = np.array([1.0, k_ratio]) @ (1 / (np.abs(z) * D)) / (1 / (np.abs(z) * D)).sum()
+    least = (J * R / (1 - 1 / E)).min() / mean
+    k = f64([0.98, 0.998, 1.002, 1.02]) * least
+    s = simulate(feed, J, m, film=Film(k={cation: k, anion: k_ratio * k}), throw=False)
+    assert s.ok[:, 0].tolist() == [False, False, True, True]
+    assert all(text.startswith("no solution") for text in s.status[:2, 0])
+    found = (s.c_wall[2:, 0, 0] / feed[cation]).log()
+    assert_allclose(np.interp(found, E.log(), J * R / (1 - 1 / E)) / mean, k[2:], rtol=2e-3)
+
+
+def test_no_solution_of_a_mixture_is_the_end_of_its_branch():
+    "The enrichment has a pole at the flux from which on 'no solution' is reported."
+    run = lambda J: simulate(MIX, J, film=Film(k=2e-5), throw=False)
+    low, high = 1e-6, 2e-4
+    for _ in range(4):
+        J = torch.logspace(np.log10(low), np.log10(high), 12, dtype=torch.float64)
+        ok = run(J).ok[0]
+        assert (np.diff(ok.astype(int)) <= 0).all() and ok[0] and not ok[-1]
+        low, high = J[ok.sum() - 1].item(), J[ok.sum()].item()
+    wall = run(low * f64([1 - 1e-2, 1 - 1e-3])).c_wall[0].sum(-1)
+    assert 7 < wall[1] / wall[0] < 13
 
 
 def test_film_concentrates_rejected_ions():
