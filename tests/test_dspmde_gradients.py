@@ -5,7 +5,18 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from ion_ode.dspmde import Film, can_compile, first_guess, read_feed, read_flux, shoot, simulate, transport_problem
+from ion_ode.dspmde import (
+    Film,
+    can_compile,
+    certify,
+    first_guess,
+    permeate_jacobian,
+    read_feed,
+    read_flux,
+    shoot,
+    simulate,
+    transport_problem,
+)
 from ion_ode.membranes import NF270, ChargeBinding, Membrane
 
 MIX = {"Na+": 10.0, "Mg+2": 5.0, "Cl-": 12.0, "SO4-2": 3.5, "NO3-": 1.0}
@@ -97,3 +108,20 @@ def test_backend_names_are_checked():
     with pytest.raises(ValueError, match="backend is 'numba'"):
         simulate(MIX, 1e-5, backend="numba")
     assert np.isfinite(simulate(MIX, 1e-5, backend="eager").c_perm).all()
+
+
+def test_jacrev_agrees_with_the_batched_jacobian_and_with_differences():
+    v, unit = torch.tensor([0.5, 1.0, -50.0, 42.0], dtype=torch.float64), (1e-9, 1e-6, 1.0, 1.0)
+    J, film = torch.tensor([3e-6, 2e-5], dtype=torch.float64), Film(thickness=3e-5)
+    member = lambda x: Membrane(*(x[k] * unit[k] for k in range(4)))
+    f = lambda x: simulate(MIX, J, member(x), film=film, rtol=1e-9).c_perm[0].log()
+    jac = torch.func.jacrev(f)(v)  # (flux, ion, parameter)
+    steps = 1e-5 * torch.diag(v)
+    numeric = torch.stack([(f(v + h) - f(v - h)) / (2 * h.abs().sum() * torch.sign(h.sum())) for h in steps], -1)
+    assert_allclose(jac, numeric, rtol=1e-6, atol=1e-7)
+    names, c = read_feed(MIX)
+    leaves = [x.repeat(2).requires_grad_() for x in v]
+    q, _ = transport_problem(names, c.expand(2, -1), J[:, None], member(leaves), film)
+    with torch.no_grad():
+        found = certify(transport_problem(names, c.expand(2, -1), J[:, None], member(v), film)[0], None, 1e-9)
+    assert_allclose(jac.permute(1, 2, 0), permeate_jacobian(q, found, leaves), rtol=1e-6, atol=1e-9)
