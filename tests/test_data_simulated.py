@@ -5,12 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
+from cluster import scheduler_and_two_workers, wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -189,13 +189,6 @@ def start(folder, n=320, **options):
     return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), str(n), json.dumps(options)], env=env, start_new_session=True)
 
 
-def wait_for(condition, seconds=90):
-    end = time.time() + seconds
-    while not condition():
-        assert time.time() < end, "took too long"
-        time.sleep(0.02)
-
-
 def test_killed_and_started_again_gives_the_same_bytes(whole, tmp_path):
     folder = tmp_path / "set"
     p = start(folder)
@@ -241,15 +234,7 @@ def test_without_dask_the_error_names_the_extra(monkeypatch, tmp_path):
 
 def test_scheduler_and_two_workers_one_killed(whole, tmp_path):
     pytest.importorskip("dask.distributed")
-    env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    dask = lambda *a: subprocess.Popen([sys.executable, "-m", "dask", *a], env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    info = tmp_path / "scheduler.json"
-    running = [dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", str(info))]
-    try:
-        wait_for(info.exists)
-        wait_for(lambda: info.read_text().strip().endswith("}"))
-        address = json.loads(info.read_text())["address"]
-        running += [dask("worker", address, "--nworkers", "1", "--nthreads", "1", "--no-nanny", "--no-dashboard", "--local-directory", str(tmp_path)) for _ in range(2)]
+    with scheduler_and_two_workers(tmp_path) as (address, running):
         folder = tmp_path / "set"
         job = start(folder, scheduler=address)
         running.append(job)
@@ -258,11 +243,6 @@ def test_scheduler_and_two_workers_one_killed(whole, tmp_path):
         assert job.poll() is None, "the run was over before a worker could be killed"
         assert job.wait(90) == 0
         assert same(folder, whole)
-    finally:
-        for p in running:
-            if p.poll() is None:
-                os.killpg(p.pid, signal.SIGKILL)
-            p.wait()
 
 
 def test_no_scheduler_there(tmp_path, monkeypatch):
