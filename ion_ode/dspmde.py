@@ -530,7 +530,7 @@ def shoot(
     J = torch.cat([dr, dneutral[None], *(j[None] for j in jac)], 0)
     return rows, J.permute(2, 0, 1), ends
 
-# %% ../nbs/00_dspmde.ipynb #92f2c682
+# %% ../nbs/00_dspmde.ipynb #aaafb013
 CONVERGED, REFINED, NO_SOLUTION, FAILED = range(4)
 STATUS = ("converged", "refined", "no solution", "failed")
 _N_MAX = 16384  # Runge–Kutta steps beyond which a problem is given up
@@ -685,7 +685,8 @@ def _from_stirred(q: Transport, n: Tensor, n_film: Tensor):
     u, at_foot, more = _newton(q.stirred(tau.exp()), u, n, n_film)[:3]
     def left(v, p, mesh):
         level = (torch.where(p.present, p.ln_feed.exp(), 0.0) * p.z.abs()).sum(0) + p.charge.abs()
-        return (shoot(v, p, mesh)[2]["c_wall"] * p.z.abs()).sum(0) > 1e7 * level
+        wall = lambda v, p: (shoot(v, p, mesh)[2]["c_wall"] * p.z.abs()).sum(0)
+        return _in_chunks(wall, v, p, torch.arange(p.size, device=v.device), _chunk("jacobian", v)) > 1e7 * level
 
     v, verdict, steps = _follow(q, u, tau, Transport.stirred, n, n_film, left)
     verdict[~(ok & at_foot)] = LOST
