@@ -101,7 +101,7 @@ def damped_newton(
         active = active[~done[active] & (alpha[active] > 1e-4) & (norm[active] >= 0)]
     return Roots(best, done, n_steps, inverse, worst)
 
-# %% ../nbs/support/numerics.ipynb #b9312bad
+# %% ../nbs/support/numerics.ipynb #1747a17f
 ARRIVED, LEFT, LOST = range(3)
 
 
@@ -178,7 +178,7 @@ def follow(
         tangent[:, i] = onward[:, good]
         peak[i] = torch.maximum(peak[i], new[m])
         verdict[i[there]] = ARRIVED
-        if left is not None:
+        if left is not None and i.numel():
             gone = left(y[:m, i], y[m, i], i) & ~there
             verdict[i[gone]] = LEFT
         active = active[(verdict[active] == LOST) & (stride[active] > 1e-4)]
