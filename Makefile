@@ -55,7 +55,7 @@ $(VENV)/.stamp-torch: | $(BIN)/python
 	@printf '%s' "$(TORCH)" > $@
 
 $(VENV)/.stamp-run: $(DEPENDS) | $(VENV)/.stamp-torch
-	$(PIP) install $(PIP_QUIET) -e .
+	$(PIP) install $(PIP_QUIET) -e '.[screen]'
 	@touch $@
 
 $(VENV)/.stamp-dev: $(DEPENDS) | $(VENV)/.stamp-torch
