@@ -419,7 +419,7 @@ def reproduce(profile, out):
     if Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
     run(profile, out)
-    click.echo(f"figures, tables and metrics.json are in {out}; {Path(out) / 'metrics.md'} tells what was found")
+    click.echo(f"figures, tables and claims.json are in {out}; {Path(out) / 'metrics.md'} tells what was found")
 
 
 @contextmanager

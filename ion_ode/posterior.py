@@ -8,7 +8,7 @@ Docs: https://ion-ode.github.io/ion_ode/support/posterior.html.md"""
 __all__ = ['NAMES', 'from_normal', 'Experiment', 'nodes_and_matrix', 'log_target', 'find_modes', 'Posterior', 'sample_posterior',
            'posterior_membranes']
 
-# %% ../nbs/support/posterior.ipynb #5587bc04
+# %% ../nbs/support/posterior.ipynb #72dcb242
 import math
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ from scipy.interpolate import BarycentricInterpolator
 from torch import Tensor
 
 from .core import InputError
-from .data import FILM_THICKNESS, MIXTURES, independent_rows, measurement_points
+from .data import FILM_THICKNESS, measurement_points
 from .dspmde import REFINED, Film, certify, permeate_jacobian, transport_problem
 from .simulated import SLOTS, MembranePrior, membrane_from_parameters, parameter_names
 

@@ -934,7 +934,7 @@ def metrics(
     ]
     return record, "\n".join(text)
 
-# %% ../nbs/05_results.ipynb #7ecdaf1e
+# %% ../nbs/05_results.ipynb #70d93a64
 def recompute(
     tables: dict[str, pd.DataFrame],  # From `read_tables`
 ) -> pd.DataFrame:  # what, stored, again
@@ -984,8 +984,8 @@ def reproduce(
         log = folder / "test_parts_read.json"
         before = json.loads(log.read_text())["read"] if log.exists() else []
         meta["read"] = [*before, {"when": pd.Timestamp.now("UTC").isoformat(timespec="seconds"), "commit": meta["commit"], "code": meta["code"]}]
-        write_tables(tables, meta, folder / "tables")
         atomic_write(log, json.dumps({"read": meta["read"]}, indent=1) + "\n")
+    write_tables(tables, meta, folder / "tables")
     record, text = metrics(tables, meta)
     set_theme()
     draw_figures(tables, meta, folder)
