@@ -13,6 +13,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -116,23 +117,33 @@ def main():
     p.add_argument("--block", type=int, default=5000)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", type=Path, default=Path("results/stress"))
+    p.add_argument("--report", action="store_true", help="run nothing, sum up all blocks that lie in --out")
     a = p.parse_args()
     torch.set_num_threads(1)
     blocks = -(-a.draws // a.block)
     rows = []
-    for b in progress(range(blocks), "stress"):
+    for b in [] if a.report else progress(range(blocks), "stress"):
         size = min(a.block, a.draws - b * a.block)
         file = a.out / f"seed{a.seed}_block{b:05d}_{size}.json"
         if not file.exists():
             atomic_write(file, json.dumps(run_block(b, size, -(-a.check * size // a.draws), a.seed)) + "\n")
         rows.append(json.loads(file.read_text()))
-    total = {}
+    if a.report:
+        rows = [json.loads(f.read_text()) for f in sorted(a.out.glob("seed*_block*.json"))]
+    add = lambda part: dict(sum((Counter(r["status"]) for r in part), Counter()))
+    total = add(rows)
+    cases = {}
     for r in rows:
-        for k, v in r["status"].items():
-            total[k] = total.get(k, 0) + v
+        cases.setdefault(f"{r['film']}, {r['activity']}", []).append(r)
     summary = {
+        "command": f"python benchmarks/dspmde_stress.py --draws {a.draws} --check {a.check} --block {a.block} --seed {a.seed}",
         "draws": sum(r["size"] for r in rows),
+        "draws asked for": a.draws,
         "status": total,
+        "by film and activity": {
+            name: {"draws": sum(r["size"] for r in part)} | add(part) | {"largest disagreement": max(r["worst_gap"] for r in part)}
+            for name, part in cases.items()
+        },
         "checked at 1e-8": sum(r["checked"] for r in rows),
         "disagree by more than 2e-6": sum(len(r["wrong"]) for r in rows),
         "largest disagreement": max(r["worst_gap"] for r in rows),

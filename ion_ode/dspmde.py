@@ -530,7 +530,7 @@ def shoot(
     J = torch.cat([dr, dneutral[None], *(j[None] for j in jac)], 0)
     return rows, J.permute(2, 0, 1), ends
 
-# %% ../nbs/00_dspmde.ipynb #aaafb013
+# %% ../nbs/00_dspmde.ipynb #c30b21e7
 CONVERGED, REFINED, NO_SOLUTION, FAILED = range(4)
 STATUS = ("converged", "refined", "no solution", "failed")
 _N_MAX = 16384  # Runge–Kutta steps beyond which a problem is given up
@@ -728,7 +728,7 @@ def certify(
     tol = min(1e-6, rtol)
     u, ok, steps, inverse, worst, beyond = _newton_or_follow(q, guess, n, n_film, tol, persist)
     for _ in range(3 * persist):  # on a mesh too coarse even the march from a good guess may leave the positive numbers
-        i = (~ok & ~beyond).nonzero()[:, 0]
+        i = (~ok & ~beyond & (n <= 256)).nonzero()[:, 0]
         if i.numel():
             n[i], n_film[i] = 4 * n[i], torch.where(n_film[i] > 1, 4 * n_film[i], n_film[i])
             u[:, i], ok[i], more, inverse[i], worst[i], beyond[i] = _newton_or_follow(q.take(i), None, n[i], n_film[i], tol)
