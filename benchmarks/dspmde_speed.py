@@ -1,8 +1,9 @@
 """Certified DSPM-DE problems a second on this machine, by option, with a floor from counted operations.
 
-    python benchmarks/dspmde_speed.py [--curves 2048] [--backends eager compiled] [--repeat 3]
+    python benchmarks/dspmde_speed.py [--curves 3125] [--processes 2] [--backends eager compiled] [--repeat 3] [--out FILE.json]
 
-Flux sweeps of 32 points, 8 ions, float64, rtol 1e-6, one thread: CPU time of this process. Random membranes: r_p 0.42-0.65 nm,
+Flux sweeps of 32 points (100,000 problems a call), 8 ions, float64, rtol 1e-6, one thread a process; gradients to all four
+membrane parameters. The floor is the time of the counted operations at the rate of a large matrix product. Random membranes: r_p 0.42-0.65 nm,
 thickness 1-6 µm, charge -3 to -120 mol/m³, permittivity 38-65; feeds 0.2-30 mol/m³ an ion; fluxes to 1e-5...6e-5 m/s.
 The peer is scipy (solve_ivp backward, root) on a few of the same problems in the same run.
 """
@@ -10,7 +11,10 @@ The peer is scipy (solve_ivp backward, root) on a few of the same problems in th
 import argparse
 import json
 import resource
+import sys
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import numpy as np
 import torch
@@ -33,11 +37,24 @@ def draw(n: int, seed: int = 0):
     return c, m, torch.linspace(1 / 32, 1, 32, dtype=torch.float64) * (1e-5 + 5e-5 * r(n, 1))
 
 
+def simulate_only(c, m, J, **kw):
+    return simulate(c, J, m, ions=IONS, **kw)
+
+
 def with_gradients(c, m, J, **kw):
     leaves = {k: getattr(m, k).clone().requires_grad_() for k in ("r_pore", "thickness", "charge_density", "eps_pore")}
     sol = simulate(c, J, Membrane(**leaves), ions=IONS, **kw)
     torch.autograd.grad(sol.c_perm.log().sum(), list(leaves.values()))
     return sol
+
+
+def gemm_rate() -> float:
+    "Rate of a 512 x 512 double-precision matrix product [FLOP/s]."
+    a = torch.randn(512, 512, dtype=torch.float64)
+    start = time.process_time()
+    for _ in range(20):
+        a @ a
+    return 20 * 2 * 512**3 / (time.process_time() - start)
 
 
 def peer(c, m, J, n: int = 8) -> float:
@@ -64,52 +81,68 @@ def peer(c, m, J, n: int = 8) -> float:
     return n / (time.process_time() - start)
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--curves", type=int, default=2048)
-    p.add_argument("--repeat", type=int, default=3)
-    p.add_argument("--backends", nargs="+", default=["eager", "compiled"])
-    p.add_argument("--out", help="write the numbers as JSON")
-    a = p.parse_args()
+CASES = {
+    "no film": (simulate_only, {}),
+    "Nernst-Planck film": (simulate_only, {"film": Film(thickness=25e-6)}),
+    "no film, gradients": (with_gradients, {}),
+    "Nernst-Planck film, gradients": (with_gradients, {"film": Film(thickness=25e-6)}),
+}
+
+
+def measure(curves: int, backends: list[str], repeat: int, seed: int) -> tuple[list[dict], float]:
+    "One row a back end and case, and the peak memory of this process [MiB]."
     torch.set_num_threads(1)
-    c, m, J = draw(a.curves)
-    cases = {
-        "no film": (simulate, {}),
-        "Nernst-Planck film": (simulate, {"film": Film(thickness=25e-6)}),
-        "no film, gradients": (with_gradients, {}),
-    }
-    if a.curves > 256:
-        small = draw(256)
-    else:
-        small = (c, m, J)
-    report = {"provenance": provenance(seed=0), "scipy problems/s": round(peer(c, m, J), 1)}
-    for backend in a.backends:
+    data, rows = draw(curves, seed), []
+    for backend in backends:
         if backend == "compiled" and not can_compile():
             continue
-        for name, (f, kw) in cases.items():
-            kw = kw | {"backend": backend}
-            data = small if "gradients" in name else (c, m, J)
-            call = (lambda f=f, kw=kw, d=data: f(d[0], d[2], d[1], ions=IONS, **kw)) if f is simulate else (lambda kw=kw, d=data: with_gradients(d[0], d[1], d[2], **kw))
+        for name, (f, options) in CASES.items():
+            call = lambda f=f, options=options: f(*data, backend=backend, **options)  # noqa: B023
             call()
-            times = []
-            for _ in range(a.repeat):
-                t = time.process_time()
+            cpu, wall = [], []
+            for _ in range(repeat):
+                start, begin = time.process_time(), time.perf_counter()
                 sol = call()
-                times.append(time.process_time() - t)
+                cpu.append(time.process_time() - start)
+                wall.append(time.perf_counter() - begin)
             size = sol.n_steps.numel()
             # value marches: every Newton step and the certificate; 9 multiply-adds an ion and stage, 4 stages a step
             mesh, newton = sol.n_mesh.double(), sol.n_steps.double()
             flop = ((mesh / 2 * (newton + 1) + mesh) * 4 * 8 * 18 + mesh / 4 * newton * 4 * 64 * 12).mean().item()
-            rate = size / np.median(times)
-            report[f"{backend}, {name}"] = {
-                "problems/s": round(rate), "us a problem": round(float(1e6 / rate), 1), "counted kFLOP a problem": round(float(flop) / 1e3, 1),
-                "GFLOP/s reached": round(float(flop * rate / 1e9), 2), "certified": int(sol.ok.sum()), "of": size,
-            }  # fmt: skip
-            print(backend, name, report[f"{backend}, {name}"], flush=True)
-    report["peak memory MiB"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            rate = size / float(np.median(cpu))
+            rows.append({
+                "backend": backend, "case": name, "problems/CPU-s": round(rate), "problems/s": round(size / float(np.median(wall))), "us a problem": round(1e6 / rate, 1),
+                "counted kFLOP a problem": round(flop / 1e3, 1), "GFLOP/s reached": round(flop * rate / 1e9, 2),
+                "us at the rate of a matrix product": round(1e6 * flop / gemm_rate(), 1), "certified": int(sol.ok.sum()), "of": size,
+            })  # fmt: skip
+            print(rows[-1], file=sys.stderr, flush=True)
+    return rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--curves", type=int, default=3125)
+    p.add_argument("--repeat", type=int, default=3)
+    p.add_argument("--processes", type=int, default=1, help="that many at once, one thread each; problems/s are summed")
+    p.add_argument("--backends", nargs="+", default=["eager", "compiled"])
+    p.add_argument("--out", help="write the numbers as JSON")
+    a = p.parse_args()
+    c, m, J = draw(1)
+    scipy_rate = peer(c, m, J)
+    with ProcessPoolExecutor(a.processes, mp_context=get_context("spawn")) as pool:
+        found = list(pool.map(measure, *zip(*[(a.curves, a.backends, a.repeat, k) for k in range(a.processes)], strict=True)))
+    rows = []
+    for parts in zip(*(f[0] for f in found), strict=True):
+        row = dict(parts[0]) | {"problems/s": sum(r["problems/s"] for r in parts), "certified": sum(r["certified"] for r in parts), "of": sum(r["of"] for r in parts)}
+        rows.append(row | {"x scipy": round(row["problems/CPU-s"] / scipy_rate)})
+    report = {
+        "command": f"python benchmarks/dspmde_speed.py --curves {a.curves} --processes {a.processes} --backends {' '.join(a.backends)}",
+        "processes": a.processes, "scipy problems/CPU-s": round(scipy_rate, 1), "rows": rows,
+        "peak memory of a process, MiB": round(max(f[1] for f in found)), "provenance": provenance(seed=0),
+    }  # fmt: skip
     print(json.dumps(report, indent=1, default=str))
     if a.out:
-        atomic_write(a.out, json.dumps(report, indent=1, default=str))
+        atomic_write(a.out, json.dumps(report, indent=1, default=str) + "\n")
 
 
 if __name__ == "__main__":

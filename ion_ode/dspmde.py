@@ -231,7 +231,7 @@ def rk4_tangent_step(c, t, rate, source, push, pull, z, zz, h):
     t4 = nernst_planck_tangent(c4, t + h * t3, rate, push, pull, z, zz, e, m)
     return c + h / 6 * (k1 + 2 * (k2 + k3) + k4), t + h / 6 * (t1 + 2 * (t2 + t3) + t4)
 
-# %% ../nbs/00_dspmde.ipynb #92d377fe
+# %% ../nbs/00_dspmde.ipynb #dff3722d
 def midpoint_step(c, tangent, rate, source, push, z, zz, h):
     "One implicit midpoint step towards the feed: the finite-difference form of WaterTAP when it spans the pore."
     half, charge = 0.5 * h, (z * c).sum(0)
@@ -269,6 +269,33 @@ def rk4_four_steps(c, rate, source, z, zz, h):
     return c
 
 
+def _four_steps_back(c, rate, source, z, zz, h, cotangent):
+    "Cotangent of what `rk4_four_steps` returns, carried back to c, rate and source."
+    return torch.func.vjp(lambda *x: rk4_four_steps(*x, z, zz, h), c, rate, source)[1](cotangent)
+
+
+class _CompiledMarch(torch.autograd.Function):
+    "Four steps a kernel; on the way back each kernel starts from its kept mark."
+
+    @staticmethod
+    def forward(ctx, c, rate, source, z, zz, h, n):
+        marks = []
+        for _ in range(n // 4):
+            marks.append(c)
+            c = compiled(rk4_four_steps)(c, rate, source, z, zz, h)
+        ctx.save_for_backward(rate, source, z, zz, h, *marks)
+        return c
+
+    @staticmethod
+    def backward(ctx, grad):
+        rate, source, z, zz, h, *marks = ctx.saved_tensors
+        by_rate = by_source = 0
+        for c in reversed(marks):
+            grad, more_rate, more_source = compiled(_four_steps_back)(c, rate, source, z, zz, h, grad)
+            by_rate, by_source = by_rate + more_rate, by_source + more_source
+        return grad, by_rate, by_source, None, None, None, None
+
+
 def layer(
     c: Tensor,  # Concentrations at the permeate side of the layer (ion, batch)
     rate: Tensor,  # $Pe_i K_{c,i}$ (ion, batch)
@@ -281,16 +308,13 @@ def layer(
     "March through a layer from its permeate side to its feed side."
     h, zz = -1.0 / abs(n), z * z
     pull = None if tangent is None else (z[:, None] * push).sum(0)
-    if n > 0 and _COMPILED.get() and not torch.is_grad_enabled():
+    if n > 0 and n % 4 == 0 and _COMPILED.get():
         step = torch.tensor(h, dtype=c.dtype, device=c.device)
         if tangent is None:
-            for _ in range(n // 4):
-                c = compiled(rk4_four_steps)(c, rate, source, z, zz, step)
-            n = n % 4
-        else:
-            for _ in range(n):
-                c, tangent = compiled(rk4_tangent_step)(c, tangent, rate, source, push, pull, z, zz, step)
-            return c, tangent
+            return _CompiledMarch.apply(c, rate, source, z, zz, step, n), None
+        for _ in range(n):
+            c, tangent = compiled(rk4_tangent_step)(c, tangent, rate, source, push, pull, z, zz, step)
+        return c, tangent
     for _ in range(abs(n)):
         if n < 0:
             c, tangent = midpoint_step(c, tangent, rate, source, push, z, zz, -h)
@@ -774,7 +798,7 @@ def certify(
     u[:d] = torch.where(q.present, u[:d] - torch.sign(q.z) * tilt, u[:d])
     return Certified(u, code, steps, worst, error, n, n_film)
 
-# %% ../nbs/00_dspmde.ipynb #ab31cb4c
+# %% ../nbs/00_dspmde.ipynb #89b6ca86
 def _ends(q: Transport, found: Certified) -> dict:
     "What lies behind the solution: wall concentrations and Donnan potentials."
     c_wall = torch.empty_like(q.peclet)
@@ -793,39 +817,36 @@ class _Pullback(torch.autograd.Function):
     "Cotangents of u, c_wall and p_perm carried back to the coefficients: one transposed linear solve and one shot a problem."
 
     @staticmethod
-    def forward(q, found, need, grad_u, grad_wall, grad_perm, *theta):
+    def forward(q, found, fast, need, grad_u, grad_wall, grad_perm, *theta):
         q = replace(q, **dict(zip(Transport.FIELDS, theta, strict=True)))
         grads = [torch.zeros_like(t) if nd else None for t, nd in zip(theta, need, strict=True)]
+        asked = [(k, g) for k, g in (("c_wall", grad_wall), ("p_perm", grad_perm)) if bool(g.any())]
+        token = _COMPILED.set(fast)
         for index, n, n_film in _by_mesh(found.n, found.n_film):
-            for i in index.split(max(32, 65536 // n)):
+            size = _chunk("jacobian", found.u) if fast else max(32, 65536 // n)
+            for kept in index.split(size):
+                i = torch.cat([kept, kept[-1:].expand(size - kept.numel())]) if fast else kept
                 p = q.take(i)
                 leaves = [getattr(p, k) for k in Transport.FIELDS]
                 leaves = [x.detach().requires_grad_() if nd else x for x, nd in zip(leaves, need, strict=True)]
+                wanted = [x for x, nd in zip(leaves, need, strict=True) if nd]
                 u = found.u[:, i].detach()
                 J = shoot(u, p, n, n_film, jacobian=True)[1]
-                v = u.clone().requires_grad_()
+                v = u.clone().requires_grad_(bool(asked))
                 with torch.enable_grad():
-                    p = replace(p, **dict(zip(Transport.FIELDS, leaves, strict=True)))
-                    r, _, ends = shoot(v, p, n, n_film)
-                    extra = [(ends["c_wall"], grad_wall[:, i]), (ends["p_perm"], grad_perm[i])]
-                    extra = [(o, g) for o, g in extra if o.requires_grad]
-                    seed = grad_u[:, i]
-                    if extra:
-                        direct = torch.autograd.grad(
-                            [o for o, _ in extra], v, [g for _, g in extra], retain_graph=True, allow_unused=True
-                        )[0]
-                        if direct is not None:
-                            seed = seed + direct
-                    lam = -torch.linalg.solve(J.mT, seed.T[..., None])[..., 0].T
-                    wanted = [x for x, nd in zip(leaves, need, strict=True) if nd]
-                    out = [r, *(o for o, _ in extra)]
-                    cot = [lam, *(g for _, g in extra)]
-                    got = iter(torch.autograd.grad(out, wanted, cot, allow_unused=True))
+                    r, _, ends = shoot(v, replace(p, **dict(zip(Transport.FIELDS, leaves, strict=True))), n, n_film)
+                extra = [(ends[k], g[..., i]) for k, g in asked if ends[k].requires_grad]
+                seed, outputs, cotangents = grad_u[:, i], [o for o, _ in extra], [g for _, g in extra]
+                if extra:
+                    direct = torch.autograd.grad(outputs, v, cotangents, retain_graph=True, allow_unused=True)[0]
+                    seed = seed if direct is None else seed + direct
+                lam = -torch.linalg.solve(J.mT, seed.T[..., None])[..., 0].T
+                parts = iter(torch.autograd.grad([r, *outputs], wanted, [lam, *cotangents], allow_unused=True))
                 for g, nd in zip(grads, need, strict=True):
-                    if nd:
-                        part = next(got)
-                        if part is not None:
-                            g[..., i] += part
+                    part = next(parts) if nd else None
+                    if part is not None:
+                        g[..., kept] += part[..., : kept.numel()]
+        _COMPILED.reset(token)
         return tuple(g for g in grads if g is not None)
 
     @staticmethod
@@ -833,10 +854,10 @@ class _Pullback(torch.autograd.Function):
         pass
 
     @staticmethod
-    def vmap(info, in_dims, q, found, need, *tensors):
+    def vmap(info, in_dims, q, found, fast, need, *tensors):
         "Several cotangents at once, as `torch.func.jacrev` sends them."
-        at = lambda k: [t if d is None else t.select(d, k) for t, d in zip(tensors, in_dims[3:], strict=True)]
-        rows = [_Pullback.apply(q, found, need, *at(k)) for k in range(info.batch_size)]
+        at = lambda k: [t if d is None else t.select(d, k) for t, d in zip(tensors, in_dims[4:], strict=True)]
+        rows = [_Pullback.apply(q, found, fast, need, *at(k)) for k in range(info.batch_size)]
         return tuple(torch.stack(g) for g in zip(*rows, strict=True)), (0,) * len(rows[0])
 
 
@@ -844,13 +865,13 @@ class _Implicit(torch.autograd.Function):
     "u(θ), c_wall(θ) and p_perm(θ) from F(u, θ) = 0: solved forward, differentiated by the implicit function theorem."
 
     @staticmethod
-    def forward(q, found, *theta):
+    def forward(q, found, fast, *theta):
         ends = _ends(q, found)
         return found.u.clone(), ends["c_wall"], ends["p_perm"]
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.q, ctx.found, *theta = inputs
+        ctx.q, ctx.found, ctx.fast, *theta = inputs
         ctx.given = [t is not None for t in theta]
         ctx.save_for_backward(*[t for t in theta if t is not None])
 
@@ -858,9 +879,9 @@ class _Implicit(torch.autograd.Function):
     def backward(ctx, *cotangents):
         saved = iter(ctx.saved_tensors)
         theta = [next(saved) if g else None for g in ctx.given]
-        need = [g and ctx.needs_input_grad[2 + k] for k, g in enumerate(ctx.given)]
-        got = iter(_Pullback.apply(ctx.q, ctx.found, need, *cotangents, *theta))
-        return (None, None, *(next(got) if nd else None for nd in need))
+        need = [g and ctx.needs_input_grad[3 + k] for k, g in enumerate(ctx.given)]
+        got = iter(_Pullback.apply(ctx.q, ctx.found, ctx.fast, need, *cotangents, *theta))
+        return (None, None, None, *(next(got) if nd else None for nd in need))
 
 
 def permeate_jacobian(
@@ -1252,7 +1273,7 @@ def _cause(code: int) -> str:
         else STATUS[code]
     )
 
-# %% ../nbs/00_dspmde.ipynb #3b83b6b2
+# %% ../nbs/00_dspmde.ipynb #cc03df2a
 def simulate(
     feed,  # {ion: number or (batch,)} [mol/m³], a list of such, a DataFrame with one column an ion, or a (batch, ion) tensor; "Na+ [mg/L]" names a unit
     flux=None,  # Water flux $J_v$: number, (n_flux,) or (batch, n_flux) [m/s]; None: the column "flux [LMH]" of a DataFrame
@@ -1350,7 +1371,7 @@ def simulate(
     found.u = torch.where(solved, torch.nan_to_num(found.u, nan=0.0, posinf=0.0, neginf=0.0).clamp(-700, 700), 0.0)
     found.n, found.n_film = torch.where(solved, found.n, 4), torch.where(solved, found.n_film, 4)
     if any(t is not None and t.requires_grad for t in q.tensors()):
-        u, c_wall, p_perm = _Implicit.apply(plain, found, *q.tensors())
+        u, c_wall, p_perm = _Implicit.apply(plain, found, fast, *q.tensors())
     else:
         u = found.u
         with torch.no_grad():
