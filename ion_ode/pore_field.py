@@ -37,8 +37,8 @@ def goldman(
     b, slope = bernoulli(v)
     return (b + v) * c_in - b * c_out, -(bernoulli(-v)[1] * c_in + slope * c_out), b
 
-# %% ../nbs/support/pore_field.ipynb #04cd6d8b
-_TINY = 1e-30
+# %% ../nbs/support/pore_field.ipynb #2d4c289a
+_TINY = 1e-16  # its square is still a float32
 _STEEP = 60.0  # Largest exponent that is taken at its word
 
 
@@ -63,10 +63,10 @@ def exit_mouth(
         psi = psi + ((ln(cations) - ln(anions)) / slope.clamp_min(0.1)).clamp(-2, 2)
     return at(psi)
 
-# %% ../nbs/support/pore_field.ipynb #72913ada
+# %% ../nbs/support/pore_field.ipynb #dc0b7bba
 FLUX_TOLD = 1e-5  # Flux at which Péclet numbers are told [m/s]
 KAPPA = 1.0  # How fast a state off the curve returns, per unit of u
-_SPEED = 8.0  # Largest rate of ln h that is followed
+_SLOWEST, _FASTEST = -2.0, 1.0  # Rates of ln h that are followed: a trial step off the curve asks for wild ones
 
 
 class Pore(NamedTuple):
@@ -74,7 +74,7 @@ class Pore(NamedTuple):
 
     c_in: Tensor  # Entry of the pore
     ln_mouth: Tensor  # Partition coefficient without potential
-    per_flux: Tensor  # Péclet number per m/s [s/m]
+    peclet: Tensor  # Péclet number at FLUX_TOLD
     K_conv: Tensor  # Hindrance of convection
     charge: Tensor  # Fixed charge, (*batch)
     here: Tensor  # 1 where the ion is present
@@ -95,7 +95,7 @@ def read_pore(
     "The pore behind what a network is told."
     d = len(h_feed)
     entry, ln_peclet, ln_mouth, K_conv = told[:d], told[d : 2 * d], told[3 * d + 2 : 4 * d + 2], told[4 * d + 2 :]
-    return Pore(h_feed * torch.exp(4 * entry) * here, 4 * ln_mouth, torch.exp(2 * ln_peclet) / FLUX_TOLD, K_conv, 0.5 * torch.sinh(4 * told[3 * d + 1]), here)
+    return Pore(h_feed * torch.exp(4 * entry) * here, 4 * ln_mouth, torch.exp(2 * ln_peclet), K_conv, 0.5 * torch.sinh(4 * told[3 * d + 1]), here)
 
 
 def pore_rate(
@@ -106,30 +106,31 @@ def pore_rate(
     flux_ref: float,  # $J_\mathrm{ref}$ [m/s]
 ) -> tuple[Tensor, Tensor]:  # x of Eq. P.4, 0 for absent ions, and (feature, ion, *batch) of order one
     "Rate of ln h that transport in a constant field asks for, and what it was made of."
-    c_in, _, per_flux, K_conv, charge, here = pore
+    c_in, _, unit, K_conv, charge, here = pore
+    j, j_ref = flux / FLUX_TOLD, flux_ref / FLUX_TOLD
     c_out = exit_mouth(h * torch.exp(pore.ln_mouth) * here, z, charge)
-    peclet = per_flux * flux
+    peclet = unit * j
     mean, zz = 0.5 * (c_in + c_out), z * z
-    mobile = lambda x: (zz * x / per_flux).sum(0).clamp_min(_TINY)
-    drop = (z * (K_conv * mean * flux - (c_out - c_in) / per_flux)).sum(0) / mobile(mean)  # exact for linear profiles
+    mobile = lambda x: (zz * x / unit).sum(0).clamp_min(_TINY)
+    drop = (z * (K_conv * mean * j - (c_out - c_in) / unit)).sum(0) / mobile(mean)  # exact for linear profiles
     drift = lambda drop: (K_conv * peclet - z * drop).clamp(-_STEEP, _STEEP)
     for _ in range(2):
         N, M, _ = goldman(c_in, c_out, drift(drop))
-        drop = drop + ((z * N / per_flux).sum(0) / mobile(M)).clamp(-5, 5)
+        drop = drop + ((z * N / unit).sum(0) / mobile(M)).clamp(-5, 5)
     v = drift(drop)
     N, M, b = goldman(c_in, c_out, v)
     back, out = b * c_out, peclet * h
     weight = here / (back + out + (1 - here)).clamp_min(_TINY)
     F = (N - out) * here
-    r = ((M * K_conv - h) * per_flux * (flux + flux_ref) + KAPPA * F) * weight
+    r = ((M * K_conv - h) * unit * (j + j_ref) + KAPPA * F) * weight
     a11, a12 = (zz * c_out * out * weight).sum(0), (zz * c_out * M * weight).sum(0)
     a21, a22 = (zz * h * back * weight).sum(0), (zz * h * M * weight).sum(0)
     s1, s2 = (z * c_out * r).sum(0), (z * h * r).sum(0)
     det = (a11 * a22 + a12 * a21).clamp_min(_TINY)
     p, q = (s1 * a22 - a12 * s2) / det, (a11 * s2 + a21 * s1) / det
-    x = ((back * p - M * q) * z * weight + r).clamp(-_SPEED, _SPEED)
-    ln = lambda c: c.clamp_min(1e-20).log()
-    seen = [torch.asinh(x), F / (N + 2 * back + out).clamp_min(1e-20), torch.asinh(v) / 2, torch.tanh((ln(c_out) - ln(c_in)) / 4), torch.asinh(out / mean.clamp_min(1e-20)) / 3]
+    x = ((back * p - M * q) * z * weight + r).clamp(_SLOWEST, _FASTEST)
+    ln = lambda c: c.clamp_min(_TINY).log()
+    seen = [torch.asinh(x), F / (N + 2 * back + out).clamp_min(_TINY), torch.asinh(v) / 2, torch.tanh((ln(c_out) - ln(c_in)) / 4), torch.asinh(out / mean.clamp_min(_TINY)) / 3]
     return x, torch.stack(seen) * here
 
 # %% ../nbs/support/pore_field.ipynb #f9fed27b
