@@ -7,6 +7,7 @@ Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
 
 import json
 import os
+import re
 import sys
 import warnings
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ __all__ = ["main"]
 
 
 MOST_NOTES = 8  # a long file would repeat itself
+PIECE = 4096  # samples, a feed at a flux, that are worked on at a time
 
 
 class OneSentence(click.Group):
@@ -38,9 +40,9 @@ class OneSentence(click.Group):
                 warnings.simplefilter("always", UserWarning)
                 result = super().invoke(ctx)
             sys.stdout.flush()
-            notes = list(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning)))
+            notes = _worst(" ".join(str(w.message).split()) for w in caught if issubclass(w.category, UserWarning))
             for note in notes[:MOST_NOTES]:
-                click.echo(f"ion-ode: note: {' '.join(note.split())}", err=True)
+                click.echo(f"ion-ode: note: {note}", err=True)
             if len(notes) > MOST_NOTES:
                 click.echo(f"ion-ode: note: and {len(notes) - MOST_NOTES} more like these", err=True)
             return result
@@ -65,6 +67,15 @@ class OneSentence(click.Group):
         except Exception as e:
             status = _explain(e)
         sys.exit(status if isinstance(status, int) else 0)
+
+
+def _worst(notes) -> list[str]:
+    "Notes that differ in their numbers alone, as the pieces of a long file give them: the one that is off by most."
+    by_how_much = lambda note: float((re.findall(r"by ([\d.]+)%", note) or [0])[-1])
+    kinds = {}
+    for note in notes:
+        kinds.setdefault(re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "", note), []).append(note)
+    return [max(same, key=by_how_much) for same in kinds.values()]
 
 
 def _complain(message: str, status: int) -> int:
@@ -113,10 +124,15 @@ FLUX = click.option(
     "table has a column 'flux [L m-2 h-1]'.",
 )
 BALANCE = click.option("--balance", metavar="ION", help="Let this ion close the charge balance of each feed.")
+UNIT = click.option("--unit", "units", multiple=True, metavar="NAME=UNIT", help="Unit of a column whose header has none, as in --unit flux=LMH. Repeatable.")
+DECIMAL = click.option("--decimal", default=".", show_default=True, help="Decimal sign; ',' where numbers are written 0,95.")
+FORCE = click.option("--force", is_flag=True, help="Replace the file named by --out if it exists.")
+WORKERS = click.option("--workers", type=click.IntRange(min=1), metavar="N", help="A local Dask cluster of N processes (extra [cluster]).")
+SCHEDULER = click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, tcp://head:8786 (extra [cluster]).")
 
 
 def output_options(f):
-    f = click.option("--force", is_flag=True, help="Replace the file named by --out if it exists.")(f)
+    f = FORCE(f)
     f = click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of a table.")(f)
     return click.option(
         "--out",
@@ -143,7 +159,7 @@ def _feeds(feed: str, flux: str | None):
         return
     if feed != "-" and not Path(feed).is_file():
         raise InputError(f"there is no file {feed}; name a table of feeds, or write the feed as 'Na+=10,Cl-=10'")
-    for t in read_feeds(feed):
+    for t in read_feeds(feed, max(1, PIECE // (1 if given is None else len(given)))):
         if t.flux is not None and given is not None:
             raise InputError(f"{t.where} has a flux column and --flux was given too; use one of them")
         if t.flux is None and given is None:
@@ -405,21 +421,31 @@ def predict(feed, flux, balance, model, membrane, level, out, as_json, force):
 @main.command()
 @click.option("--profile", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
 @click.option("--out", default="results", show_default=True, metavar="FOLDER", help="Folder for figures, tables and metrics.")
-def reproduce(profile, out):
+@WORKERS
+@SCHEDULER
+@click.option("--json", "as_json", is_flag=True, help="Scores, claims and provenance as JSON, the content of claims.json.")
+def reproduce(profile, out, workers, scheduler, as_json):
     """Train, score and draw; run again, it resumes.
+
+    The quick profile draws what is stored and computes a part of it again; the full one computes everything, for hours,
+    and on a cluster if there is one.
 
     \b
     Examples:
       ion-ode reproduce
       ion-ode reproduce --profile full --out results-full
+      ion-ode reproduce --profile full --out shared/results --scheduler tcp://head:8786
     """
     from ion_ode.core import InputError
     from ion_ode.results import reproduce as run
 
     if Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
-    run(profile, out)
-    click.echo(f"figures, tables and claims.json are in {out}; {Path(out) / 'metrics.md'} tells what was found")
+    record = run(profile, out, workers, scheduler)
+    if as_json:
+        click.echo(json.dumps(record, indent=1, sort_keys=True))
+    else:
+        click.echo(f"figures, tables and claims.json are in {out}; {Path(out) / 'metrics.md'} tells what was found")
 
 
 @contextmanager
@@ -441,9 +467,9 @@ SOURCE = click.Path(exists=True, dir_okay=False, allow_dash=True)
 
 @main.command()
 @click.argument("file", type=SOURCE)
-@click.option("--unit", "units", multiple=True, metavar="NAME=UNIT", help="Unit of a column whose header has none, as in --unit flux=LMH. Repeatable.")
-@click.option("--balance", metavar="ION", help="Let this ion close the charge balance of each feed.")
-@click.option("--decimal", default=".", show_default=True, help="Decimal sign; ',' where numbers are written 0,95.")
+@UNIT
+@BALANCE
+@DECIMAL
 @click.option("--write/--no-write", default=True, show_default=True, help="Write a cleaned copy beside the file, never over anything.")
 @click.option("--json", "as_json", is_flag=True, help="The verdict as JSON.")
 def check(file, units, balance, decimal, write, as_json):
@@ -478,9 +504,10 @@ def check(file, units, balance, decimal, write, as_json):
 @click.option("--ions", metavar="NAMES", help="Ions that feeds are made of, 'Na+,Mg+2,Cl-'; all nine if left out.")
 @click.option("--water", metavar="NAME", help="Feeds around a real water: 'brackish well', 'cooling water', seawater or 'seawater brine'.")
 @click.option("--spread", type=float, default=0.3, show_default=True, help="How far they vary around it, standard deviation of ln c.")
-@click.option("--workers", type=click.IntRange(min=1), metavar="N", help="A local Dask cluster of N processes (extra [cluster]).")
-@click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, tcp://head:8786 (extra [cluster]).")
-def generate(folder, curves, seed, family, fluxes, ions, water, spread, workers, scheduler):
+@WORKERS
+@SCHEDULER
+@click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
+def generate(folder, curves, seed, family, fluxes, ions, water, spread, workers, scheduler, as_json):
     """Simulate curves to learn from; run again, it resumes.
 
     \b
@@ -498,7 +525,7 @@ def generate(folder, curves, seed, family, fluxes, ions, water, spread, workers,
     slots = tuple(ion_name(i) for i in ions.split(",")) if ions else SLOTS
     design = Design(seed=seed, n_flux=fluxes, ions=slots, family=family, water=water, spread=spread)
     manifest = simulate_shards(folder, curves, design, workers=workers, scheduler=scheduler)
-    click.echo(f"{manifest.get('curves', curves)} curves in {folder}")
+    click.echo(json.dumps(manifest, indent=1) if as_json else f"{manifest['curves']} curves in {folder}")
 
 
 @main.command()
@@ -506,15 +533,16 @@ def generate(folder, curves, seed, family, fluxes, ions, water, spread, workers,
 @click.option("--free", default="r_pore,thickness,charge_density,eps_pore", show_default=True, metavar="NAMES", help="Parameters to fit, the rest stay as in --start.")
 @click.option("--start", default="nf270", show_default=True, metavar="NAME|TEXT", help="As --membrane in ion-ode simulate.")
 @click.option("--film-thickness", type=float, default=25.0, show_default=True, metavar="UM", help="Film in front of observed rejections [µm]; 0 for none.")
-@click.option("--unit", "units", multiple=True, metavar="NAME=UNIT", help="Unit of a column whose header has none. Repeatable.")
-@click.option("--balance", metavar="ION", help="Let this ion close the charge balance of each feed.")
+@UNIT
+@BALANCE
+@DECIMAL
 @click.option("--starts", type=click.IntRange(min=1), default=6, show_default=True, help="Local searches.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--intervals", type=click.Choice(["profile", "wald", "none"]), default="profile", show_default=True)
-@click.option("--out", metavar="FILE", help="Write the estimates and what they rest on as .json.")
+@click.option("--out", metavar="FILE|-", help="Write the estimates and what they rest on as .json; - is standard output.")
 @click.option("--json", "as_json", is_flag=True, help="The same JSON on standard output instead of sentences.")
-@click.option("--force", is_flag=True, help="Replace the file named by --out if it exists.")
-def fit(file, free, start, film_thickness, units, balance, starts, seed, intervals, out, as_json, force):
+@FORCE
+def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed, intervals, out, as_json, force):
     """Membrane parameters from measurements, with intervals.
 
     FILE is as for ion-ode check; - reads CSV from standard input. Needs the extra [data].
@@ -529,12 +557,13 @@ def fit(file, free, start, film_thickness, units, balance, starts, seed, interva
     from ion_ode.fitting import fit_membrane
     from ion_ode.tables import load_measurements
 
+    out, as_json = (None, True) if out == "-" else (out, as_json)
     if out and Path(out).suffix != ".json":
         raise InputError(f"--out {out}: the name must end in .json")
     if out and Path(out).exists() and not force:
         raise InputError(f"{out} exists and stays as it is; choose another name, or add --force to replace it")
     with _source(file) as path:
-        measured, data = load_measurements(path, units=_pairs(units)), digest(path.read_bytes())
+        measured, data = load_measurements(path, units=_pairs(units), decimal=decimal), digest(path.read_bytes())
     if sys.stderr.isatty():
         click.echo(f"fitting {free} to {len(measured)} values, {starts} searches", err=True)
     found = fit_membrane(
@@ -596,35 +625,47 @@ def _pairs(units) -> dict[str, str]:
 
 @main.command()
 @click.argument("folder", type=click.Path(file_okay=False))
-@click.option("--config", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="JSON with entries of TrainConfig that differ from the recipe.")
+@click.option("--config", type=SOURCE, metavar="FILE|-", help="JSON with entries of TrainConfig that differ from the recipe.")
 @click.option("--recipe", type=click.Choice(["default", "paper"]), default="default", show_default=True, help="paper: the published recipe, read literally.")
+@click.option("--measurements", type=SOURCE, metavar="FILE|-", help="Your own, as for ion-ode check; default: the five mixtures measured on NF270 (extra [data]).")
+@UNIT
+@BALANCE
+@DECIMAL
 @click.option("--tensorboard", is_flag=True, help="Also write the losses for TensorBoard, below FOLDER (extra [log]).")
-def train(folder, config, recipe, tensorboard):
-    """Pre-train on the pore model, fine-tune on the measurements; run again, it resumes.
+@click.option("--json", "as_json", is_flag=True, help="The model's card as JSON.")
+def train(folder, config, recipe, measurements, units, balance, decimal, tensorboard, as_json):
+    """Pre-train on the pore model, fine-tune on measurements; run again, it resumes.
 
     \b
     Examples:
       ion-ode train runs/mine
       ion-ode train runs/mine --config mine.json
+      ion-ode train runs/mine --measurements lab.csv --balance Cl-
       ion-ode predict --model runs/mine --feed "Na+=20,Cl-=20" --flux 10,20
     """
     from ion_ode.core import InputError, need
+    from ion_ode.tables import load_measurements
     from ion_ode.training import TrainConfig
     from ion_ode.training import train as run
 
     if tensorboard:
         need("tensorboard", "log")
     try:
-        changes = json.loads(Path(config).read_text(encoding="utf-8")) if config else {}
+        changes = json.loads(click.open_file(config, encoding="utf-8").read()) if config else {}
     except ValueError as e:
         raise InputError(f"{config} is not JSON ({e})") from e
     if not isinstance(changes, dict):
         raise InputError(f"{config} holds a {type(changes).__name__}, expected an object such as {{\"members\": 2}}")
     start = TrainConfig.paper() if recipe == "paper" else TrainConfig()
-    model = run(TrainConfig.from_dict(start.to_dict() | changes), folder)
+    settings = TrainConfig.from_dict(start.to_dict() | changes)
+    rows = None
+    if measurements:
+        with _source(measurements) as path:
+            rows = load_measurements(path, units=_pairs(units), balance=balance, decimal=decimal)
+    model = run(settings, folder, rows)
     if tensorboard:
         _tensorboard(Path(folder))
-    click.echo(f"{model!r}; kept in {folder}")
+    click.echo(json.dumps({"folder": folder, "model": repr(model), "card": model.card}, indent=1) if as_json else f"{model!r}; kept in {folder}")
 
 
 def _tensorboard(folder: Path):
@@ -693,8 +734,9 @@ def benchmark(as_json):
 def _ratios(what: str, found: dict) -> list[dict]:
     "Our number beside the named peer's, of one benchmark's JSON."
     if what == "pore model":
-        ours, theirs = found["eager, no film"]["problems/s"], found["scipy problems/s"]
-        row = {"what": "pore model, 8 ions", "unit": "problems a second", "ours": ours, "peer": "scipy (solve_ivp, root)"}
+        rate = "problems/CPU-s"
+        ours, theirs = next(r[rate] for r in found["rows"] if r["case"] == "no film"), found[f"scipy {rate}"]
+        row = {"what": "pore model, 8 ions", "unit": "problems a CPU second", "ours": ours, "peer": "scipy (solve_ivp, root)"}
         return [row | {"theirs": theirs, "ratio": ours / theirs}]
     rows, out = [r for r in found["rows"] if "ms" in r], []
     mine = [r for r in rows if not r["peer"]]

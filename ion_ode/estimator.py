@@ -58,6 +58,12 @@ class _Questions:
 
 
 class _RejectionRegressor(RegressorMixin, BaseEstimator):
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False  # a table whose columns have names and units
+        tags.target_tags.required = True
+        return tags
+
     def fit(
         self,
         X: pd.DataFrame,  # One row a rejection: ion, 'flux [LMH]', a column an ion of the feed with its unit, kind
@@ -107,7 +113,7 @@ class DSPMDERegressor(_RejectionRegressor):
     def __init__(
         self,
         free=FOUR,  # Parameters to fit, as in `fit_membrane`
-        start=NF270,  # Everything that is not free
+        start=None,  # Everything that is not free; None: NF270
         film=25e-6,  # Film in front of observed rejections: thickness [m]; None for none
         n_starts=3,  # Local searches
         balance=None,  # Ion that closes the charge balance of each feed
@@ -123,7 +129,7 @@ class DSPMDERegressor(_RejectionRegressor):
         feeds = pd.DataFrame(q.c_feed.numpy(), columns=list(q.ions)).assign(solution_id=q.feed).drop_duplicates("solution_id")
         feeds = feeds.melt("solution_id", var_name="ion", value_name="c_feed_mol_m3")
         self.fit_ = fit_membrane(
-            rows, self.free, start=self.start, film=self.film, n_starts=self.n_starts, seed=self.seed, feeds=feeds, intervals="none"
+            rows, self.free, start=self.start or NF270, film=self.film, n_starts=self.n_starts, seed=self.seed, feeds=feeds, intervals="none"
         )  # fmt: skip
         self.membrane_ = self.fit_.membrane
 

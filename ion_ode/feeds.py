@@ -5,9 +5,11 @@ Docs: https://ion-ode.github.io/ion_ode/guides/my_feed.html.md"""
 # Everything that leaves here is SI: mol/m³, m/s, m. A mistake raises `InputError` with one sentence that names the file,
 # the column and the row.
 
+import io
 import math
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +114,14 @@ def parse_flux(
         raise InputError("the flux is empty; write '5,10,20' (L m-2 h-1)")
     if bad := [v for v in values if not (math.isfinite(v) and v > 0)]:
         raise InputError(f"flux {bad[0]:g} L m-2 h-1: a water flux must be a positive number")
-    return np.array(values) * LMH
+    return _plausible(np.array(values), "flux") * LMH
+
+
+def _plausible(flux: np.ndarray, where: str) -> np.ndarray:
+    "The same fluxes [L m-2 h-1], with a warning where they look like m/s."
+    if flux.min() < 1e-3:
+        warnings.warn(f"{where}: {flux.min():g} L m-2 h-1 is far below any use of a membrane; if this is m/s, it is {flux.min() / LMH:g} L m-2 h-1", stacklevel=2)
+    return flux
 
 
 def parse_pairs(
@@ -135,7 +144,7 @@ def parse_pairs(
     return out
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class FeedTable:
     "Some rows of a feed file."
 
@@ -144,6 +153,10 @@ class FeedTable:
     flux: np.ndarray | None  # (batch, 1) [m/s], where the file has a flux column
     sample: list  # What the file calls the rows; their numbers, counted from 0, where it does not
     where: str  # "feeds.csv rows 1 to 2000"
+
+    def __repr__(self):
+        flux = "no flux of their own" if self.flux is None else f"fluxes {self.flux.min() / LMH:.3g} to {self.flux.max() / LMH:.3g} L/m²/h"
+        return f"{self.where or 'feeds'}: {len(self.c_feed)} of {', '.join(self.ions)} (to {self.c_feed.max():.4g} mol/m³), {flux}"
 
 
 def _column(name: str) -> tuple[str, str]:
@@ -257,24 +270,36 @@ class Rejections(pd.DataFrame):
 
 
 def _chunks(path: Path | None, rows: int) -> Iterator[pd.DataFrame]:
-    "The file as frames of text, at most `rows` rows each; None is standard input."
+    "The file as frames of text, at most `rows` rows each where the format allows it; None is standard input."
     suffix = path.suffix.lower() if path else ".csv"
     if suffix in (".parquet", ".pq"):
         pq = need("pyarrow.parquet", "data")
         for batch in pq.ParquetFile(path).iter_batches(rows):
             yield batch.to_pandas()
-    elif suffix in (".json", ".jsonl"):
-        yield pd.read_json(path, lines=suffix == ".jsonl", dtype=False)
+    elif suffix == ".jsonl":
+        with pd.read_json(path, lines=True, dtype=False, chunksize=rows) as reader:
+            yield from reader
+    elif suffix == ".json":
+        yield pd.read_json(path, dtype=False)
     elif suffix in (".xlsx", ".xls"):
         need("openpyxl", "data")
         yield pd.read_excel(path, dtype=str)
     elif suffix in (".csv", ".txt", ".tsv", ""):
-        separator = "\t" if suffix == ".tsv" else ","
+        stream = io.BufferedReader(path.open("rb") if path else sys.stdin.buffer)
+        header = stream.peek().partition(b"\n")[0].decode("utf-8-sig", "replace")
+        separator = max(",;\t", key=header.count)
         options = {"dtype": str, "keep_default_na": False, "skipinitialspace": True, "encoding": "utf-8-sig"}
-        with pd.read_csv(path or sys.stdin.buffer, sep=separator, chunksize=rows, **options) as reader:
-            yield from reader
+        with pd.read_csv(stream, sep=separator, chunksize=rows, **options) as reader:
+            for frame in reader:
+                yield _decimal_points(frame) if separator == ";" else frame
     else:
         raise InputError(f"{path.name}: feeds come from .csv, .tsv, .json, .jsonl, .parquet or .xlsx, not from {suffix}")
+
+
+def _decimal_points(frame: pd.DataFrame) -> pd.DataFrame:
+    "Numbers as a spreadsheet writes them between semicolons, 0,95, with a point."
+    numbers = [c for c in frame if str(c).strip().lower() not in LABELS]
+    return frame.assign(**{c: frame[c].str.replace(r"^([-+]?\d*),(\d+(?:[eE][-+]?\d+)?)$", r"\1.\2", regex=True) for c in numbers})
 
 
 def _numbers(column: pd.Series, name: str, where: str, first: int, missing: bool = False) -> np.ndarray:
@@ -288,6 +313,8 @@ def _numbers(column: pd.Series, name: str, where: str, first: int, missing: bool
         cell = column.iloc[k]
         empty = cell is None or (isinstance(cell, float) and math.isnan(cell)) or not str(cell).strip()
         said = "is empty; write 0 for an ion that is absent" if empty else f"is {str(cell).strip()!r}, expected a number"
+        if re.fullmatch(r"\s*[-+]?\d+,\d+\s*", str(cell)):
+            said += "; write a decimal point, or semicolons between the columns"
         raise InputError(f"{where}: row {first + k + 1}, column {name!r} {said}")
     return values
 
@@ -328,6 +355,7 @@ def _feed_table(frame: pd.DataFrame, where: str, first: int) -> FeedTable:
             if (flux <= 0).any():
                 k = int(np.flatnonzero(flux <= 0)[0])
                 raise InputError(f"{where}: row {first + k + 1}, column {raw!r}: a water flux must be positive")
+            _plausible(flux / LMH, f"{where}, column {raw!r}")
         else:
             try:
                 ion, factor = ion_column(raw)

@@ -1,13 +1,17 @@
 """The scikit-learn face: recovery of what made the data, intervals, pipelines, cloning, refusals."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 from sklearn.base import clone, is_regressor
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GroupKFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils import estimator_checks
 
 from ion_ode import NF270, Film, InputError, simulate
 from ion_ode.core import LMH
@@ -49,6 +53,37 @@ def test_interval_holds_the_stated_share_and_widens_with_the_level():
         m.predict_interval(X, 0.999)
     with pytest.raises(InputError, match="folds=2"):
         clone(SMALL).fit(X, y).predict_interval(X)
+
+
+WITHOUT_ARRAYS = [
+    "cloneable", "do_not_raise_errors_in_init_or_set_params", "get_params_invariance", "mixin_order", "no_attributes_set_in_init",
+    "parameters_default_constructible", "repr", "set_params", "tags_renamed", "unfitted",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("model", [DSPMDERegressor(), NetworkRegressor()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize("check", WITHOUT_ARRAYS)
+def test_scikit_learn_s_own_checks(check, model):
+    "All that need no array of numbers; the regressors say of themselves that they take a table with named columns."
+    names = [f"check_{kind}_{check}" for kind in ("estimator", "estimators")] + [f"check_{check}"]
+    (run,) = [getattr(estimator_checks, n) for n in names if hasattr(estimator_checks, n)]
+    run(type(model).__name__, model)
+    assert not model.__sklearn_tags__().input_tags.two_d_array
+
+
+def test_what_scikit_learn_asks_with_arrays_holds_for_tables():
+    "Fitting returns self, is idempotent, changes neither data nor parameters; what is fitted survives a pickle; a subset is predicted alike."
+    before, m = X.copy(), clone(SMALL)
+    params = m.get_params()
+    assert m.fit(X, y) is m and m.get_params() == params
+    R = m.predict(X)
+    pd.testing.assert_frame_equal(X, before)
+    assert_allclose(m.fit(X, y).predict(X), R, rtol=1e-12)
+    assert_allclose(pickle.loads(pickle.dumps(m)).predict(X), R, rtol=1e-12)
+    assert_allclose(np.concatenate([m.predict(X[k : k + 5]) for k in range(0, len(X), 5)]), R, rtol=1e-6)
+    assert m.n_features_in_ == X.shape[1] and m.score(X, y) > 0.999
+    with pytest.raises(NotFittedError):
+        clone(SMALL).predict(X)
 
 
 def test_pipeline_and_cross_validation():

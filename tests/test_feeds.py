@@ -84,6 +84,26 @@ def test_pieces(tmp_path):
     assert_allclose(np.concatenate([p.c_feed for p in pieces]), next(read_feeds(tmp_path / "f.csv")).c_feed, rtol=0)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "jsonl"])
+def test_a_long_file_is_never_whole_in_memory(tmp_path, suffix):
+    "Pieces are as long as asked for in the formats that have rows."
+    d = pd.DataFrame({"Na+": np.arange(1, 12.0), "Cl-": np.arange(1, 12.0)})
+    path = tmp_path / f"f.{suffix}"
+    d.to_csv(path, index=False) if suffix == "csv" else d.to_json(path, orient="records", lines=True)
+    pieces = list(read_feeds(path, rows=4))
+    assert [p.sample for p in pieces] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
+    assert_allclose(np.concatenate([p.c_feed for p in pieces])[:, 0], d["Na+"])
+
+
+def test_semicolons_and_decimal_commas(tmp_path):
+    "What a spreadsheet exports where the comma is the decimal sign; names keep their commas."
+    (tmp_path / "f.csv").write_bytes("\ufeffname;Na+ (mM);Cl- (mM);flux (LMH)\r\nwell 1,5;0,95;,95;2\r\nb;1,5e1;15;20,5\r\n".encode())
+    (t,) = read_feeds(tmp_path / "f.csv")
+    assert_allclose(t.c_feed, [[0.95, 0.95], [15, 15]], rtol=1e-12)
+    assert_allclose(t.flux / LMH, [[2], [20.5]], rtol=1e-12)
+    assert t.sample == ["well 1,5", "b"]
+
+
 def test_byte_order_mark_and_spaces(tmp_path):
     "What a spreadsheet exports."
     (tmp_path / "f.csv").write_bytes("\ufeffNa+ (mM), Cl- (mM)\r\n 10, 10\r\n".encode())
