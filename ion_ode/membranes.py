@@ -19,16 +19,27 @@ from torch import Tensor
 from .core import InputError, asset, bar, nm, read_rows, um, LMH
 from .ions import IONS, ion_name
 
-# %% ../nbs/support/membranes.ipynb #5d69e4d2
-@dataclass(frozen=True)
+# %% ../nbs/support/membranes.ipynb #23355e7f
+def _said(v, unit: str, factor=1.0) -> str:
+    "A number or a spread of numbers with its unit; a law says itself."
+    if not isinstance(v, (int, float, Tensor)):
+        return repr(v)
+    t = torch.as_tensor(v, dtype=torch.float64).detach() / factor
+    return (f"{t.item():.4g}" if t.numel() == 1 else f"{t.min():.4g} to {t.max():.4g} ({len(t)} values)") + f" {unit}".rstrip()
+
+
+@dataclass(frozen=True, repr=False)
 class Freundlich:
     "Fixed charge as a power of the feed's equivalents (Eq. M.1; Bowen and Mukhtar 1996, 10.1016/0376-7388(95)00302-9)."
 
     a: float | Tensor  # Charge at 1 mol/m³ of equivalents, signed [mol/m³]
     b: float | Tensor  # Exponent [-]
 
+    def __repr__(self):
+        return f"{_said(self.a, 'mol/m³')} at 1 mol/m³ of equivalents, growing with the power {_said(self.b, '')}"
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, repr=False)
 class ChargeBinding:
     "Fixed charge shifted by the equivalent fractions of binding ions (Eq. M.2)."
 
@@ -37,6 +48,10 @@ class ChargeBinding:
 
     def __post_init__(self):
         object.__setattr__(self, "shifts", {ion_name(k): v for k, v in dict(self.shifts).items()})
+
+    def __repr__(self):
+        shifts = [f"{_said(v, 'mol/m³')} in pure {k}" for k, v in self.shifts.items()]
+        return ", shifted by ".join([_said(self.base, "mol/m³"), *shifts])
 
 # %% ../nbs/support/membranes.ipynb #24f636b8
 def charge_of_feed(
@@ -59,7 +74,7 @@ def charge_of_feed(
         return charge
     return like(law).expand(c_feed.shape[:-1])
 
-# %% ../nbs/support/membranes.ipynb #8cddd312
+# %% ../nbs/support/membranes.ipynb #7db7d61b
 def _check(name: str, value, low: float, what: str, high: float = float("inf")):
     t = torch.as_tensor(value).detach()
     if t.ndim > 1:
@@ -100,21 +115,15 @@ class Membrane:
             object.__setattr__(self, "ln_partition", offsets)
 
     def __repr__(self):
-        def said(v, unit, factor=1.0):
-            if not isinstance(v, (int, float, Tensor)):
-                return f"{v!r} {unit}".strip()
-            t = torch.as_tensor(v, dtype=torch.float64).detach() / factor
-            return (f"{t.item():.4g}" if t.numel() == 1 else f"{t.min():.4g} to {t.max():.4g} ({len(t)} values)") + f" {unit}".rstrip()
-
         parts = [
-            f"pore radius {said(self.r_pore, 'nm', nm)}",
-            f"effective thickness {said(self.thickness, 'µm', um)}",
-            f"charge {said(self.charge_density, 'mol/m³')}",
-            f"permittivity in the pore {said(self.eps_pore, '')}",
+            f"pore radius {_said(self.r_pore, 'nm', nm)}",
+            f"effective thickness {_said(self.thickness, 'µm', um)}",
+            f"charge {_said(self.charge_density, 'mol/m³')}",
+            f"permittivity in the pore {_said(self.eps_pore, '')}",
         ]
         if self.permeability is not None:
-            parts.append(f"water permeability {said(self.permeability, 'L/m²/h/bar', LMH / bar)}")
-        parts += [f"ln K of {i} {said(v, '')}" for i, v in (self.ln_partition or {}).items()]
+            parts.append(f"water permeability {_said(self.permeability, 'L/m²/h/bar', LMH / bar)}")
+        parts += [f"ln K of {i} {_said(v, '')}" for i, v in (self.ln_partition or {}).items()]
         return "Membrane with " + ", ".join(parts)
 
     def with_(self, **changes) -> "Membrane":
