@@ -699,8 +699,8 @@ def _close(df: pd.DataFrame, ion: str, name: str) -> pd.DataFrame:
         raise MeasurementError(name, problems)
     return d
 
-# %% ../nbs/support/tables.ipynb #5c14031c
-@dataclass(frozen=True)
+# %% ../nbs/support/tables.ipynb #e9ffabe3
+@dataclass(frozen=True, repr=False)
 class Check:
     "What was found in a measurement file."
 
@@ -709,6 +709,9 @@ class Check:
     frame: pd.DataFrame | None  # The cleaned table
     problems: pd.DataFrame | None  # row, column, value, problem, fix
     clean_path: Path | None  # Where the cleaned table was written
+
+    def __repr__(self):
+        return self.text
 
 
 def _free_name(path: Path, content: str) -> Path:
