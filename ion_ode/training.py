@@ -7,9 +7,9 @@ Docs: https://ion-ode.github.io/ion_ode/training.html.md"""
 # %% auto #0
 __all__ = ['TOLD', 'ARCHITECTURES', 'Ensemble', 'join', 'Draws', 'masked_mse', 'TrainingError', 'Plan', 'CheckpointError',
            'write_checkpoint', 'read_checkpoint', 'fit', 'Measured', 'measured_curves', 'n_told', 'describe',
-           'TrainConfig', 'describe_members', 'describe_curves', 'build', 'trainable_after_pretraining', 'pretrain',
-           'surrogate_error', 'finetune', 'predict_measured', 'to_rows', 'predict_family', 'try_membranes', 'ranked',
-           'Predictor', 'trained_ranges', 'save_model', 'load_model', 'train']
+           'TrainConfig', 'describe_members', 'describe_curves', 'build', 'trainable_after_pretraining', 'Adapted',
+           'pretrain', 'surrogate_error', 'finetune', 'predict_measured', 'to_rows', 'predict_family', 'try_membranes',
+           'ranked', 'Predictor', 'trained_ranges', 'save_model', 'load_model', 'train']
 
 # %% ../nbs/04_training.ipynb #62a98937
 import copy
@@ -58,6 +58,11 @@ class Ensemble:
     def __len__(self):
         return next(iter(self.params.values())).shape[0]
 
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        "What the networks compute with; here, what is trained."
+        return self.params
+
     def __call__(
         self,
         *args,  # What the network takes, each with a leading member axis; None passes through
@@ -65,7 +70,7 @@ class Ensemble:
         "Outputs of all members, each on its own inputs (Eq. 4.1)."
         dims = tuple(None if a is None else 0 for a in args)
         run = lambda p, b, *a: functional_call(self.skeleton, (p, b), a)
-        return vmap(run, in_dims=(0, 0, *dims), randomness="error")(self.params, self.buffers, *args)
+        return vmap(run, in_dims=(0, 0, *dims), randomness="error")(self.weights, self.buffers, *args)
 
     def member(
         self,
@@ -171,6 +176,7 @@ class Plan:
     optimiser: str = "adam"  # "adam" or "adamw"
     weight_decay: float = 0.0  # Used by adamw
     clip: float | None = 1.0  # Largest gradient norm of a member; None for no limit
+    ema: float = 0.0  # Share of each step's weights in their moving average, which training then returns; 0: the last weights
 
     def __post_init__(self):
         for name, allowed in {"schedule": ("constant", "cosine"), "optimiser": ("adam", "adamw")}.items():
@@ -178,6 +184,8 @@ class Plan:
                 raise InputError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
         if self.steps < 0 or not self.lr > 0:
             raise InputError(f"steps={self.steps}, lr={self.lr}; expected steps >= 0 and lr > 0")
+        if not 0 <= self.ema <= 1:
+            raise InputError(f"ema is {self.ema}; expected a share between 0 and 1")
 
     def rate(
         self,
@@ -278,8 +286,10 @@ def fit(
     opt = make(list(moving.values()), lr=plan.lr, foreach=True, **extra) if moving else None
     alive, done, rows, facts = torch.ones(n, dtype=torch.bool), 0, [], provenance() if folder is not None else {}
 
+    mean = {k: p.detach().clone() for k, p in moving.items()} if plan.ema else {}
+
     def snapshot():
-        t = {f"param/{k}": v for k, v in ensemble.params.items()} | {"alive": alive}
+        t = {f"param/{k}": v for k, v in ensemble.params.items()} | {f"mean/{k}": v for k, v in mean.items()} | {"alive": alive}
         for k, p in moving.items():
             s = opt.state.get(p, {})
             t |= {f"adam/{k}/{q}": v for q, v in s.items()}
@@ -297,6 +307,7 @@ def fit(
         with torch.no_grad():
             for k, p in ensemble.params.items():
                 p.copy_(ensemble_state[k])
+        mean = {k: tensors[f"mean/{k}"] for k in mean}
         alive, done = tensors["alive"], record["step"]
         for k, p in moving.items():
             s = {q: tensors[f"adam/{k}/{q}"] for q in ("step", "exp_avg", "exp_avg_sq") if f"adam/{k}/{q}" in tensors}
@@ -343,6 +354,8 @@ def fit(
         with torch.no_grad():
             for k, (ok, old) in held.items():
                 moving[k].copy_(torch.where(ok, moving[k], old))
+            for k, v in mean.items():
+                v.lerp_(moving[k].detach(), plan.ema)
         done += 1
         if done % log_every == 0 or done == plan.steps:
             v, g = value.detach().tolist(), norm.tolist()
@@ -354,6 +367,9 @@ def fit(
         if done % save_every == 0 and done < plan.steps:
             save()
     save()
+    with torch.no_grad():
+        for k, v in mean.items():
+            ensemble.params[k].copy_(v)
     for p in ensemble.params.values():
         p.grad = None
     return pd.DataFrame(rows, columns=_LOG).astype({"step": int, "member": int})
@@ -479,6 +495,7 @@ class TrainConfig:
     loss: str = "R"  # "h" (Eq. 5 of the paper) or "R"
     replay: float = 0.0  # Weight of the loss on simulated curves while fine-tuning
     frozen_layers: int = 3  # Linear layers, counted from the input, that fine-tuning leaves alone
+    adapters: int = 0  # Rank of what fine-tuning adds to every linear layer, which is then all that moves; 0: as frozen_layers says
     resample: bool = True  # Draw targets from N(mu, sigma^2) at every step
     solver_steps: int = 4  # Tsitouras steps while training
     film_thickness: float = FILM_THICKNESS  # Assumed film of observed values [m]
@@ -494,7 +511,7 @@ class TrainConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(map(str, allowed))}")
-        for name, least in {"members": 1, "n_curves": 1, "n_flux": 1, "pretraining_batch": 1, "batch": 1, "frozen_layers": 0, "solver_steps": 1}.items():
+        for name, least in {"members": 1, "n_curves": 1, "n_flux": 1, "pretraining_batch": 1, "batch": 1, "frozen_layers": 0, "adapters": 0, "solver_steps": 1}.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.network.n_membrane != n_told(self.network.ions, self.told):
@@ -589,6 +606,36 @@ def trainable_after_pretraining(
     number = lambda name: int(name.split("linears.")[1].split(".")[0]) if "linears." in name else -1
     return {k: free | torch.tensor(number(k) >= frozen_layers) for k in ensemble.params}
 
+# %% ../nbs/04_training.ipynb #43eaca26
+class Adapted(Ensemble):
+    "An ensemble whose linear layers each get a low-rank addition, the only thing that is trained."
+
+    def __init__(
+        self,
+        base: Ensemble,  # Trained networks; left as they are
+        rank: int,  # Columns of U, rows of V
+        seeds,  # One a member, for V
+    ):
+        self.skeleton, self.buffers = base.skeleton, base.buffers
+        self.base = {k: v.detach() for k, v in base.params.items()}
+        self.params = {}
+        for j, k in enumerate(k for k in self.base if "linears." in k and k.endswith("weight")):
+            n, rows, columns = self.base[k].shape
+            self.params[f"{k}.U"] = torch.zeros(n, rows, rank).requires_grad_()
+            self.params[f"{k}.V"] = (Draws(seeds, 100 + j, (rank, columns), "standard_normal", block=1)(0) / columns**0.5).requires_grad_()
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        "Base plus additions."
+        return {k: v + self.params[f"{k}.U"] @ self.params[f"{k}.V"] if f"{k}.U" in self.params else v for k, v in self.base.items()}
+
+    def merged(self) -> Ensemble:
+        "An ordinary ensemble with the additions written into its weights."
+        new = object.__new__(Ensemble)
+        new.skeleton, new.buffers = self.skeleton, self.buffers
+        new.params = {k: v.detach().clone().requires_grad_() for k, v in self.weights.items()}
+        return new
+
 # %% ../nbs/04_training.ipynb #6f9957cf
 def _as_ratio(c_feed: Tensor, z: Tensor) -> Tensor:
     "Factor from h to 1 - R: total charge over the ion's own concentration, 0 where absent."
@@ -602,7 +649,7 @@ def _forward(config: TrainConfig, ensemble: Ensemble, plan: Plan) -> Callable:
     if not (compiled and isinstance(ensemble.skeleton, ODENet)):
         return lambda e, b: e(b["c_feed"], b["flux"], b["membrane"])
     stacked = StackedForward(ensemble.skeleton, compiled=True)
-    return lambda e, b: stacked(e.params, e.buffers, b["c_feed"], b["flux"], b["membrane"], weights=b.get("dense"))
+    return lambda e, b: stacked(e.weights, e.buffers, b["c_feed"], b["flux"], b["membrane"], weights=b.get("dense"))
 
 
 def _loss(kind: str, z: Tensor, forward: Callable) -> Callable:
@@ -754,6 +801,14 @@ def finetune(
         total = measured_loss(ensemble, b)
         return total + config.replay * simulated_loss(ensemble, b["replay"]) if replay else total
 
+    if config.adapters:
+        if not pretrained.all():
+            raise InputError("adapters change what was pre-trained; leave them out for members that were not")
+        adapted = Adapted(ensemble, config.adapters, seeds)
+        look = on_step and (lambda step, e: on_step(step, e.merged()))
+        log = fit(adapted, batch, loss, config.finetuning, folder=folder, key=key, on_step=look, bar=bar)
+        ensemble.load_state(adapted.merged().params)
+        return log
     free = trainable_after_pretraining(ensemble, config.frozen_layers, pretrained)
     return fit(ensemble, batch, loss, config.finetuning, trainable=free, folder=folder, key=key, on_step=on_step, bar=bar)
 

@@ -120,6 +120,29 @@ def test_a_member_that_fails_stops_alone_and_its_batch_is_kept(tmp_path):
     assert torch.isnan(load_file(tmp_path / "not-finite-step-7.safetensors")["y"]).all()
 
 
+def test_the_moving_average_of_the_weights_is_what_training_returns(tmp_path):
+    seeds, plan, states = [8, 9], Plan(30, lr=1e-2, ema=0.2), []
+    keep = lambda step, e: states.append(e.state())
+    whole, again = (Ensemble([net(s) for s in seeds]) for _ in range(2))
+    fit(whole, batches(seeds), mse, plan, on_step=keep)
+    mean = states[0]
+    for s in states[1:]:
+        mean = {k: v + 0.2 * (s[k] - v) for k, v in mean.items()}
+    for k, v in mean.items():
+        assert_allclose(whole.params[k].detach(), v, rtol=1e-5, atol=1e-6)
+        assert not torch.equal(whole.params[k], states[-1][k])
+
+    def stop(step, e):
+        if step == 17:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(again, batches(seeds), mse, plan, folder=tmp_path, save_every=5, on_step=stop)
+    resumed = Ensemble([net(s) for s in seeds])
+    fit(resumed, batches(seeds), mse, plan, folder=tmp_path, save_every=5)
+    assert all(torch.equal(resumed.params[k], whole.params[k]) for k in whole.params)
+
+
 def test_a_run_in_which_all_fail_says_where():
     with pytest.raises(TrainingError, match="step 3, member"):
         fit(Ensemble([net(1)]), batches([1], poison=(3, 0)), mse, Plan(5))
@@ -351,6 +374,23 @@ def test_fine_tuning_moves_two_layers_only(architecture, mixtures, told):
         assert torch.equal(v[0], before[k][0]) is not last, k
         if "key" not in k and "query" not in k:
             assert not torch.equal(v[1], before[k][1]), k
+
+
+def test_adapters_add_a_product_of_low_rank_to_every_linear_layer(mixtures, told):
+    config = replace(TINY, adapters=2)
+    e, marks = build(config, [0, 1]), []
+    before = e.state()
+    finetune(config, e, measured_curves(mixtures), [0, 1], parameters=told, on_step=lambda step, e: marks.append(e.state()))
+    assert all(torch.equal(marks[0][k], before[k]) and torch.equal(marks[-1][k], e.params[k]) for k in before)
+    for k, v in e.params.items():
+        change = (v - before[k]).detach()
+        if "linears." in k and k.endswith("weight"):
+            singular = torch.linalg.svdvals(change)
+            assert (singular[:, 0] > 1e-6).all() and (singular[:, 2:] < 1e-3 * singular[:, :1]).all(), k
+        else:
+            assert not change.any(), k
+    with pytest.raises(InputError, match="adapters"):
+        finetune(config, e, measured_curves(mixtures), [0, 1], parameters=told, pretrained=[True, False])
 
 
 def test_a_member_learns_nothing_from_curves_it_may_not_see(mixtures, told):
