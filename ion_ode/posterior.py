@@ -6,9 +6,9 @@ Docs: https://ion-ode.github.io/ion_ode/support/posterior.html.md"""
 
 # %% auto #0
 __all__ = ['NAMES', 'from_normal', 'Experiment', 'nodes_and_matrix', 'log_target', 'find_modes', 'Posterior', 'sample_posterior',
-           'posterior_membranes']
+           'predict_membranes', 'posterior_membranes']
 
-# %% ../nbs/support/posterior.ipynb #72dcb242
+# %% ../nbs/support/posterior.ipynb #df37a7b6
 import math
 from dataclasses import dataclass
 
@@ -20,7 +20,8 @@ from torch import Tensor
 
 from .core import InputError
 from .data import FILM_THICKNESS, measurement_points
-from .dspmde import REFINED, Film, certify, permeate_jacobian, transport_problem
+from .dspmde import REFINED, Film, certify, permeate_jacobian, simulate, transport_problem
+from .ions import ion_arrays
 from .simulated import SLOTS, MembranePrior, membrane_from_parameters, parameter_names
 
 # %% ../nbs/support/posterior.ipynb #9fcc3f55
@@ -48,7 +49,7 @@ def from_normal(
             columns.append(prior.offset_sd * x[:, j])
     return torch.stack(columns, 1)
 
-# %% ../nbs/support/posterior.ipynb #b3b13598
+# %% ../nbs/support/posterior.ipynb #4e3b3f56
 _FLOOR = 0.05  # Passage below which noise no longer shrinks
 
 
@@ -62,8 +63,10 @@ class Experiment:
         nodes: int = 5,  # Fluxes at which a longer curve is solved
         prior: MembranePrior = MembranePrior(),  # Prior behind the normal numbers
         relative: bool = True,  # Noise in proportion to the passage; False: the same for all rejections
+        alike: float = 0.0,  # $\rho$, correlation between the errors of one ion in one feed
+        binding=None,  # Charge shift at an equivalent fraction over that at one; None: the fraction itself
     ):
-        p, self.prior = measurement_points(df, film=None), prior
+        p, self.prior, self.binding = measurement_points(df, film=None), prior, binding
         at = df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape)
         states = pd.DataFrame(p.c_feed.numpy()).assign(kind=p.kind, temperature=p.temperature, flux=p.flux)
         first, flux, entries = [], [], []
@@ -83,12 +86,20 @@ class Experiment:
         self.matrix = matrix[:, :, keep].flatten(1)
         column = lambda name: torch.tensor(df[name].to_numpy(dtype=float, copy=True))
         self.rejection = column("rejection")
-        self.root_weight = column("weight").sqrt() / (_FLOOR + 1 - self.rejection if relative else 1)
+        curve = torch.from_numpy(df.groupby(["solution_id", "ion"]).ngroup().to_numpy(copy=True))
+        correlation = alike * (curve[:, None] == curve).double() + (1 - alike) * torch.eye(len(df), dtype=torch.float64)
+        sure = column("weight").sqrt() / (_FLOOR + 1 - self.rejection if relative else 1)
+        self.whiten = torch.linalg.solve_triangular(torch.linalg.cholesky(correlation), torch.diag(sure), upper=False)
 
     def _problem(self, x):
         "The transport problem of every membrane at every flux; x holds one row a problem."
         n = len(x) // len(self.flux)
         membrane = membrane_from_parameters(from_normal(x, self.prior), NAMES, SLOTS)
+        if self.binding is not None:
+            equivalents = self.c_feed * ion_arrays(self.ions).z.abs()
+            law, share = membrane.charge_density, 2 * equivalents / equivalents.sum(1, keepdim=True)
+            bound = {i: self.binding(share[:, self.ions.index(i)]).repeat(n) for i in law.shifts if i in self.ions}
+            membrane = membrane.with_(charge_density=law.base + sum(law.shifts[i] * b for i, b in bound.items()))
         film = Film(thickness=self.film.repeat(n)) if self.film.any() else None
         return transport_problem(self.ions, self.c_feed.repeat(n, 1), self.flux.repeat(n)[:, None], membrane, film, temperature=self.temperature.repeat(n))[0]
 
@@ -129,7 +140,7 @@ def nodes_and_matrix(
     at = low + (high - low) * (1 - np.cos(np.pi * np.arange(nodes) / (nodes - 1))) / 2
     return np.exp(at), BarycentricInterpolator(at, np.eye(nodes))(np.log(flux))
 
-# %% ../nbs/support/posterior.ipynb #19dc0a0b
+# %% ../nbs/support/posterior.ipynb #2a265c24
 def log_target(
     experiment: Experiment,  # What was measured
     x: Tensor,  # (membrane, parameter)
@@ -137,7 +148,7 @@ def log_target(
     noise: float,  # $\sigma$
 ) -> Tensor:  # (membrane,)
     "Logarithm of prior times likelihood (Eq. P.2); minus infinity where there is no certified solution."
-    miss = (rejection - experiment.rejection) * experiment.root_weight / noise
+    miss = (rejection - experiment.rejection) @ experiment.whiten.T / noise
     return (-0.5 * (miss**2).sum(1) - 0.5 * (x**2).sum(1)).nan_to_num(nan=-torch.inf)
 
 
@@ -151,12 +162,12 @@ def find_modes(
     "Tops of the target by batched Levenberg–Marquardt."
     p = len(NAMES)
     x = 0.7 * torch.randn(n_starts, p, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    scale = experiment.root_weight / noise
+    scale = experiment.whiten / noise
 
     def look(x, guess=None):
         rejection, slope, u = experiment.ask(x, True, guess)
-        J = slope * scale[:, None]
-        miss = ((rejection - experiment.rejection) * scale).nan_to_num()
+        J = scale @ slope
+        miss = ((rejection - experiment.rejection) @ scale.T).nan_to_num()
         return log_target(experiment, x, rejection, noise), J.mT @ J + torch.eye(p, dtype=x.dtype), (J * miss[..., None]).sum(1) + x, u
 
     value, H, gradient, u = look(x)
@@ -187,7 +198,7 @@ def find_modes(
             kept.append(i)
     return x[kept], value[kept], H[kept]
 
-# %% ../nbs/support/posterior.ipynb #0fce199c
+# %% ../nbs/support/posterior.ipynb #219a9c15
 _NU, _PRIOR = 5.0, 0.15  # Degrees of freedom of the Student proposals; share drawn from the prior
 
 
@@ -281,16 +292,18 @@ def sample_posterior(
     *,
     film: float = FILM_THICKNESS,  # Film in front of observed values [m]
     relative: bool = True,  # Noise in proportion to the passage
+    alike: float = 0.0,  # Correlation between the errors of one ion in one feed
     prior: MembranePrior = MembranePrior(),  # What a membrane may be
     n_starts: int = 24,  # Starts of the search
     size: int = 256,  # Membranes a round
-    rounds: int = 6,
+    rounds: int = 6,  # Most rounds
+    enough: float = math.inf,  # Effective number of membranes after which no further round is drawn
     seed: int = 0,
 ) -> Posterior:
     "Membranes that the prior allows and the measurements do not rule out, by adaptive importance sampling."
     if not noise > 0:
         raise InputError(f"noise is {noise}; give the standard deviation of a passage over the passage, such as 0.3")
-    experiment = df if isinstance(df, Experiment) else Experiment(df, film, prior=prior, relative=relative)
+    experiment = df if isinstance(df, Experiment) else Experiment(df, film, prior=prior, relative=relative, alike=alike)
     mean, height, precision = find_modes(experiment, noise, n_starts, seed=seed)
     root = torch.linalg.cholesky(precision)
     share = torch.softmax((height - root.diagonal(dim1=1, dim2=2).log().sum(1)) / 2, 0)
@@ -303,20 +316,42 @@ def sample_posterior(
         value = torch.cat([value, log_target(experiment, new, experiment.ask(new)[0], noise)])
         ratio = value - (torch.stack([m.log_parts(x).logsumexp(1) for m in used]).logsumexp(0) - math.log(len(used)))
         weight = torch.softmax(ratio, 0)
-        if k + 1 < rounds:  # while few membranes carry all the weight, the next mixture follows their flattened weights
-            few = float(1 / (weight**2).sum()) < 50
-            used.append(used[-1].adapted(x, torch.softmax(ratio / 2, 0) if few else weight))
+        effective = float(1 / (weight**2).sum())
+        if effective > enough or k + 1 == rounds:
+            break
+        # while few membranes carry all the weight, the next mixture follows their flattened weights
+        used.append(used[-1].adapted(x, torch.softmax(ratio / 2, 0) if effective < 50 else weight))
     # the prior's own constant makes the evidence a probability of the data
     evidence = float(ratio.logsumexp(0)) - math.log(len(ratio)) - x.shape[1] / 2 * math.log(2 * math.pi)
     return Posterior(x, weight, mode, evidence, noise, experiment.prior)
 
-# %% ../nbs/support/posterior.ipynb #971b6d2d
+# %% ../nbs/support/posterior.ipynb #2f8046c5
+def predict_membranes(
+    df: pd.DataFrame,  # Measurements; only feeds, fluxes, temperatures and kinds are read
+    parameters: Tensor,  # (membrane, parameter) SI, columns `parameter_names(family)`
+    film: float = FILM_THICKNESS,  # Film in front of observed values [m]
+    family: str = "dspmde+",  # or "dspmde"
+) -> np.ndarray:  # (membrane, row) rejection as it would be measured; nan where a membrane has no certified solution
+    "The pore model's rejection of every row by every membrane, at the temperature of the measurement, as membranes are inferred."
+    p, n = measurement_points(df, film=None), len(parameters)
+    at = df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape)
+    membrane = membrane_from_parameters(parameters.repeat_interleave(len(p), 0), parameter_names(family, SLOTS), SLOTS)
+    through = torch.tensor([k == "observed" for k in p.kind])
+    front = Film(thickness=torch.where(through, film, 0.0).double().repeat(n)) if through.any() else None
+    sol = simulate(p.c_feed.repeat(n, 1), p.flux.repeat(n)[:, None], membrane, ions=SLOTS, film=front, temperature=p.temperature.repeat(n), rtol=1e-4, throw=False)
+    state, slot = np.nonzero(at >= 0)
+    out = np.full((n, len(df)), np.nan)
+    out[:, at[state, slot]] = sol.rejection.view(n, len(p), len(SLOTS))[:, state, slot].numpy()
+    return out
+
+# %% ../nbs/support/posterior.ipynb #782e96d6
 def posterior_membranes(
     train: pd.DataFrame,  # Measurements to learn from
     n: int,  # Membranes wanted
     seed: int = 0,
     film: float = FILM_THICKNESS,  # Film in front of observed values [m]
     noise: float = 0.3,  # $\sigma$
+    **kw,  # Of `sample_posterior`
 ) -> Tensor:  # (n, parameter) float64 SI, columns `parameter_names("dspmde+", SLOTS)`
     "Membranes drawn from the posterior of DSPM-DE+."
-    return sample_posterior(train, noise, film=film, seed=seed).draws(n, seed)
+    return sample_posterior(train, noise, film=film, seed=seed, **kw).draws(n, seed)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from scipy.stats import norm
+from scipy.stats import multivariate_normal, norm
 
 from ion_ode.contest import contest_rows
 from ion_ode.core import InputError
@@ -17,6 +17,7 @@ from ion_ode.posterior import (
     log_target,
     nodes_and_matrix,
     posterior_membranes,
+    predict_membranes,
     sample_posterior,
 )
 from ion_ode.simulated import MembranePrior, _parameters
@@ -53,10 +54,39 @@ def test_the_gradient_of_the_target_vanishes_at_the_tops(some):
     x, value, _ = find_modes(e, 0.3, n_starts=8, seed=1)
     assert (value[:-1] >= value[1:]).all()
     rejection, slope, _ = e.ask(x[:1], jacobian=True)
-    miss = (rejection - e.rejection) * e.root_weight / 0.3
-    gradient = (slope * (e.root_weight / 0.3)[:, None] * miss[..., None]).sum(1) + x[:1]
+    miss = (rejection - e.rejection) @ e.whiten.T / 0.3
+    gradient = ((e.whiten / 0.3 @ slope) * miss[..., None]).sum(1) + x[:1]
     worse = torch.stack([log_target(e, x[:1] + d, e.ask(x[:1] + d)[0], 0.3)[0] for d in normal(20, 2, 0.2)])
     assert gradient.abs().max() < 0.3 and (worse < value[0]).all()
+
+
+def test_errors_alike_along_a_curve_count_as_one(some):
+    "The likelihood with correlated errors is that of scipy's multivariate normal; with all errors of a curve the same, more points tell nothing more."
+    rho, noise, x = 0.6, 0.3, normal(3, 4, 0.3)
+    plain, alike = Experiment(some), Experiment(some, alike=rho)
+    rejection = plain.ask(x)[0]
+    sd = noise * (0.05 + 1 - some.rejection.to_numpy()) / np.sqrt(some.weight.to_numpy())
+    curve = some.groupby(["solution_id", "ion"]).ngroup().to_numpy()
+    cov = np.outer(sd, sd) * (rho * (curve[:, None] == curve) + (1 - rho) * np.eye(len(some)))
+    log_p = multivariate_normal(some.rejection, cov).logpdf(rejection)
+    ours = log_target(alike, x, rejection, noise) + 0.5 * (x**2).sum(1)
+    assert_allclose(ours - ours[0], log_p - log_p[0], rtol=1e-6, atol=1e-6)
+    assert not np.allclose(ours - ours[0], (log_target(plain, x, rejection, noise) + 0.5 * (x**2).sum(1)).diff(prepend=torch.zeros(1)))
+
+
+def test_a_charge_law_of_the_fraction_itself_changes_nothing(some):
+    x = normal(4, 6, 0.5)
+    same = Experiment(some, binding=lambda share: share).ask(x)[0]
+    assert_allclose(same, Experiment(some).ask(x)[0], rtol=1e-9)
+    other = Experiment(some, binding=lambda share: 1.2 * share / (0.2 + share)).ask(x)[0]
+    assert not torch.allclose(other, same, rtol=1e-3)
+
+
+def test_membranes_answer_at_the_temperature_of_a_measurement(some):
+    x = normal(2, 8, 0.3)
+    assert_allclose(predict_membranes(some, from_normal(x)), Experiment(some, nodes=99).ask(x)[0], rtol=1e-3, atol=1e-4)
+    warm = predict_membranes(some.assign(temperature_K=313.15), from_normal(x))
+    assert np.abs(warm - predict_membranes(some, from_normal(x))).max() > 1e-3
 
 
 def test_draws_come_by_weight_and_again_by_seed(some):
