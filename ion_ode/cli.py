@@ -59,7 +59,8 @@ class OneSentence(click.Group):
             status = 2
         except click.ClickException as e:
             where = e.ctx.command_path if getattr(e, "ctx", None) else "ion-ode"
-            status = _complain(f"{e.format_message().rstrip('.')}; see {where} --help", 2)
+            said = e.format_message().rstrip(".")
+            status = _complain(f"{said}{'' if said.endswith('?') else ';'} see {where} --help", 2)
         except (click.Abort, KeyboardInterrupt):
             status = _complain("stopped", 130)
         except OSError as e:
@@ -78,8 +79,16 @@ def _worst(notes) -> list[str]:
     return [max(same, key=by_how_much) for same in kinds.values()]
 
 
-def _complain(message: str, status: int) -> int:
-    click.echo(f"ion-ode: {' '.join(str(message).split())}", err=True)
+def _in_shell(text) -> str:
+    "Advice that names arguments of Python, with the options of this program."
+    text = re.sub(r"\bpass (balance|decimal)='([^']+)'", r"add --\1 \2", str(text))
+    text = re.sub(r"\b(balance|decimal)='([^']+)'", r"--\1 \2", text)
+    return re.sub(r"\bpass units=\{'(\w+)': '([^']+)'\}", r"add --unit \1=\2", text)
+
+
+def _complain(message, status: int) -> int:
+    lines = [" ".join(line.split()) for line in _in_shell(message).splitlines()]
+    click.echo("ion-ode: " + "; ".join(filter(None, lines)).replace(":;", ":"), err=True)
     return status
 
 
@@ -150,8 +159,7 @@ def _feeds(feed: str, flux: str | None):
     from ion_ode.feeds import FeedTable, parse_feed, parse_flux, read_feeds
 
     given = parse_flux(flux) if flux is not None else None
-    is_file = feed == "-" or Path(feed).suffix.lower() in (".csv", ".tsv", ".txt", ".json", ".jsonl", ".parquet", ".pq", ".xlsx", ".xls")
-    if not is_file:
+    if feed != "-" and ("=" in feed or not Path(feed).suffix):
         d = parse_feed(feed)
         if given is None:
             raise InputError("no flux: add --flux 5,10,20 (L m-2 h-1)")
@@ -177,6 +185,8 @@ def _membrane(text: str):
         names = {n.lower(): n for n in membrane_table().name}
         return get_membrane(names.get(text.strip().lower(), text.strip()))
     values = parse_pairs(text, MEMBRANE_UNITS)
+    if 0 < values.get("r_pore", 1.0) < 1e-10:
+        raise InputError(f"membrane {text!r}: a pore of {values['r_pore'] / 1e-9:g} nm is narrower than any ion; r_pore is in nm, such as 0.45")
     if missing := [k for k in MEMBRANE_UNITS if k not in values]:
         units = ", ".join(f"{k} [{MEMBRANE_UNITS[k][0]}]" for k in missing)
         raise InputError(f"membrane {text!r} lacks {units}; a membrane has {', '.join(MEMBRANE_UNITS)}")
@@ -276,12 +286,12 @@ def _show(frame, sink):
     if flux not in frame:
         click.echo(frame.to_string(index=False, na_rep="", float_format=lambda v: f"{v:.3g}"))
         return
-    for sample, g in frame.groupby("sample", sort=False):
+    for _, g in frame.groupby(frame.index.to_numpy(), sort=False):
         sink.shown += 1
         if sink.shown > SCREEN_FEEDS:
             continue
         feed = g.drop_duplicates("ion")
-        label = "" if sink.rows == 0 and sink.shown == 1 and frame["sample"].nunique() == 1 else f"feed {sample}: "
+        label = "" if sink.rows == 0 and len(frame.index.unique()) == 1 else f"feed {g['sample'].iloc[0]}: "
         parts = [f"{i} {c:g}" for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0]
         click.echo(f"{label}{', '.join(parts)} mol/m³, rejection in %")
         ions = [i for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0]
@@ -314,7 +324,8 @@ def _tidy(frame, table):
 
     frame = frame.rename(columns={"c_feed": "c_feed_mol_m3", "c_perm": "c_perm_mol_m3"})
     frame.insert(1, "flux_L_m2_h", (frame.pop("flux_m_s") / LMH).round(12))
-    frame["sample"] = [table.sample[i] for i in frame["sample"]]
+    frame.index = frame["sample"]  # rows of the file, even where two have one name
+    frame["sample"] = [table.sample[i] for i in frame.index]
     return frame
 
 
@@ -395,7 +406,7 @@ def _frame(table):
 @FLUX
 @BALANCE
 @click.option("--model", default="nf270", show_default=True, metavar="NAME|FOLDER", help="A shipped model (nf270, dspmde) or a folder written by ion-ode train.")
-@click.option("--membrane", metavar="NAME|TEXT", help="For models that take one; as in ion-ode simulate.")
+@click.option("--membrane", metavar="NAME|TEXT", help="Another membrane than the one the model was trained for, as in ion-ode simulate; leave it out for your NF270.")
 @click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True, help="Share of measurements the interval should hold.")
 @output_options
 def predict(feed, flux, balance, model, membrane, level, out, as_json, force):
@@ -489,9 +500,9 @@ def check(file, units, balance, decimal, write, as_json):
     if as_json:
         problems = [] if found.problems is None else _records(found.problems)
         clean = None if found.clean_path is None else str(found.clean_path)
-        click.echo(json.dumps({"ok": found.ok, "text": found.text, "problems": problems, "clean": clean}, indent=1))
+        click.echo(json.dumps({"ok": found.ok, "text": _in_shell(found.text), "problems": problems, "clean": clean}, indent=1))
     else:
-        click.echo(found.text)
+        click.echo(_in_shell(found.text))
     return 0 if found.ok else 2
 
 

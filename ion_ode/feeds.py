@@ -30,6 +30,8 @@ MOLAR_UNITS = {"mol/m3": 1.0, "mm": 1.0, "mmol/l": 1.0, "mol/l": 1e3, "m": 1e3, 
 MASS_UNITS = {"mg/l": 1.0, "g/m3": 1.0, "g/l": 1e3, "kg/m3": 1e3, "ug/l": 1e-3}  # g/m³
 CHARGE_UNITS = {"meq/l": 1.0, "eq/m3": 1.0}
 MEMBRANE_UNITS = {"r_pore": ("nm", nm), "thickness": ("µm", um), "charge_density": ("mol/m³", 1.0), "eps_pore": ("-", 1.0)}
+SATURATED = 2e4  # mol/m³, more than water dissolves of any salt of the table
+SALT_HINT = "; write a salt as its ions, 'Na+=10,Cl-=10'"
 LABELS = ("sample", "id", "name", "label", "note")  # columns of a feed table that are carried along, not read
 FLUX_NAMES = ("flux", "j_v", "jv")
 MEASURED = {
@@ -70,7 +72,7 @@ def _number(text, what: str) -> float:
     try:
         return float(text)
     except (TypeError, ValueError):
-        raise InputError(f"{what} is {text!r}, expected a number") from None
+        raise InputError(f"{what} is {text!r}, expected a number alone") from None
 
 
 def parse_feed(
@@ -82,15 +84,18 @@ def parse_feed(
         name, equals, value = part.rpartition("=")
         if not equals or not name.strip() or not value.strip():
             raise InputError(f"feed {text!r}: cannot read {part!r}; write ions as 'Na+=10,Cl-=10' (mol/m3)")
-        ion = get_ion(name)
+        try:
+            ion = get_ion(name)
+        except UnknownIon as e:
+            raise InputError(f"{e}{SALT_HINT if re.fullmatch(r'[A-Za-z0-9() ]+', name) else ''}") from None
         m = re.fullmatch(r"\s*([-+.\deE]+|[-+]?(?:nan|inf)\w*)\s*(.*)", value, re.I)
         if not m:
             raise InputError(f"feed {text!r}: {ion.name} is {value.strip()!r}, expected a number (mol/m3)")
         if ion.name in feed:
             raise InputError(f"feed {text!r} names {ion.name} twice; name each ion once")
         c = _number(m[1], f"feed {text!r}: {ion.name}") * (to_mol_m3(m[2], ion) if m[2] else 1.0)
-        if not (math.isfinite(c) and c >= 0):
-            raise InputError(f"feed {text!r}: {ion.name} is {m[1]}, expected a concentration of 0 or more (mol/m3)")
+        if not (math.isfinite(c) and 0 <= c <= SATURATED):
+            raise InputError(f"feed {text!r}: {ion.name} is {m[1]}, expected a concentration from 0 to {SATURATED:g} mol/m3; check the unit")
         feed[ion.name] = c
     if not feed:
         raise InputError("the feed is empty; write ions as 'Na+=10,Cl-=10' (mol/m3)")
@@ -105,9 +110,9 @@ def parse_flux(
     for part in filter(None, (p.strip() for p in re.split(r"[,;\s]+", text))):
         ends = part.split(":")
         if len(ends) == 1:
-            values.append(_number(part, "flux"))
+            values.append(_number(part, "flux [L m-2 h-1]"))
         elif len(ends) == 3 and ends[2].isdigit() and int(ends[2]) > 1:
-            values += list(np.linspace(_number(ends[0], "flux"), _number(ends[1], "flux"), int(ends[2])))
+            values += list(np.linspace(_number(ends[0], "flux [L m-2 h-1]"), _number(ends[1], "flux [L m-2 h-1]"), int(ends[2])))
         else:
             raise InputError(f"flux {part!r}: expected numbers '5,10,20' or first:last:count '5:100:20' (L m-2 h-1)")
     if not values:
@@ -335,12 +340,13 @@ def read_feeds(
             first += len(frame)
     except pd.errors.EmptyDataError:
         pass
-    except (pd.errors.ParserError, UnicodeDecodeError) as e:
-        raise InputError(f"{where} is not a readable table: {' '.join(str(e).split())}") from e
-    except ValueError as e:
-        if isinstance(e, InputError):
-            raise
-        raise InputError(f"{where} is not a readable table: {' '.join(str(e).split())[:200]}") from e
+    except InputError:
+        raise
+    except UnicodeDecodeError as e:
+        raise InputError(f"{where} is not UTF-8 text; save it as CSV in UTF-8") from e
+    except ValueError as e:  # of the parsers
+        hint = "; expected records such as [{\"Na+\": 10, \"Cl-\": 10}]" if path and path.suffix.startswith(".json") else ""
+        raise InputError(f"{where} is not a readable table: {' '.join(str(e).split())[:200]}{hint}") from e
     if first == 0:
         raise InputError(f"{where} is empty; expected a header such as 'Na+ [mM],Cl- [mM]' and a row for each feed")
 
@@ -360,8 +366,11 @@ def _feed_table(frame: pd.DataFrame, where: str, first: int) -> FeedTable:
             try:
                 ion, factor = ion_column(raw)
             except UnknownIon:
+                if raw != (twin := re.sub(r"\.\d+$", "", raw)) and twin in frame.columns:
+                    raise InputError(f"{where} has two columns {twin!r}; keep one") from None
                 raise InputError(
-                    f"{where}: column {raw!r} is neither an ion such as 'Na+ [mM]' nor a flux nor one of {', '.join(LABELS)}"
+                    f"{where}: column {raw!r} is neither an ion such as 'Na+ [mM]' nor a flux nor one of {', '.join(LABELS)}; "
+                    "a feed table has a column an ion (a salt is written as its ions) and a row a feed"
                 ) from None
             except InputError as e:
                 raise InputError(f"{where}: column {raw!r}: {e}") from None
@@ -371,6 +380,9 @@ def _feed_table(frame: pd.DataFrame, where: str, first: int) -> FeedTable:
             if (c < 0).any():
                 k = int(np.flatnonzero(c < 0)[0])
                 raise InputError(f"{where}: row {first + k + 1}, column {raw!r} is negative ({frame[raw].iloc[k]})")
+            if (c > SATURATED).any():
+                k = int(np.flatnonzero(c > SATURATED)[0])
+                raise InputError(f"{where}: row {first + k + 1}, column {raw!r}: {c[k]:g} mol/m3 is more than water dissolves; check the unit")
             ions.append(ion)
             columns.append(c)
     if not ions:

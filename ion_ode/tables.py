@@ -699,7 +699,7 @@ def _close(df: pd.DataFrame, ion: str, name: str) -> pd.DataFrame:
         raise MeasurementError(name, problems)
     return d
 
-# %% ../nbs/support/tables.ipynb #e9ffabe3
+# %% ../nbs/support/tables.ipynb #3c9436b3
 @dataclass(frozen=True, repr=False)
 class Check:
     "What was found in a measurement file."
@@ -751,6 +751,8 @@ def check_measurements(
         )
     else:
         lines.append(f"  charge: every run closes within {charge.imbalance.abs().max():.1%}")
+    if d.rejection.abs().max() <= 0.01:
+        lines.append("  rejection: none above 1 %; if these are fractions, write the column as 'rejection [-]'")
     if d.rejection_sd.isna().any():
         lines.append(f"  {int(d.rejection_sd.isna().sum())} values have no standard deviation")
     clean = None

@@ -104,6 +104,23 @@ def test_feed_file_with_units_and_names(folder):
     assert_allclose(d[d["sample"] == "brine"].rejection, want, rtol=1e-9)
 
 
+def test_rows_of_one_name_are_shown_apart(folder):
+    (folder / "f.csv").write_text("name,Na+,Cl-\na,10,10\na,20,20\n")
+    shown = invoke("simulate", "--feed", "f.csv", "--flux", "20").stdout
+    alone = [invoke("simulate", "--feed", f"Na+={c},Cl-={c}", "--flux", "20").stdout for c in (10, 20)]
+    assert [row[1] for row in table(shown)] == [table(a)[0][1] for a in alone] and shown.count("feed a:") == 2
+
+
+def test_advice_names_the_options_of_the_program(folder):
+    (folder / "d.csv").write_text("ion;flux;feed [mM];rejection [%]\nNa+;5;20;35,5\n")
+    r = invoke("check", "d.csv")
+    assert r.exit_code == 2 and "add --unit flux=LMH" in r.stdout
+    r = invoke("fit", "d.csv", "--unit", "flux=LMH")
+    assert r.exit_code == 2 and "add --decimal ," in r.stderr and len(r.stderr.splitlines()) == 1
+    r = invoke("simulate", "--feed", "Na+=10,Cl-=9", "--flux", "5")
+    assert "add --balance Cl-" in r.stderr
+
+
 def test_feed_from_standard_input_and_flux_column():
     r = invoke("simulate", "--feed", "-", "--out", "-", input="Na+,Cl-,flux [L m-2 h-1]\n10,10,5\n20,20,36\n")
     assert r.exit_code == 0, r.stderr
@@ -227,6 +244,16 @@ BAD = {
     "flux column zero": (["--feed", "f.csv"], {"f.csv": "Na+,Cl-,flux [LMH]\n10,10,5\n10,10,0\n"}, "row 2"),
     "flux twice": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-,flux [LMH]\n10,10,5\n"}, "--flux"),
     "empty cell": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-\n10,10\n,10\n"}, "row 2"),
+    "a salt": (["--feed", "NaCl=10", *FLUX], {}, "as its ions"),
+    "a salt in a file": (["--feed", "f.csv", *FLUX], {"f.csv": "NaCl [mM]\n10\n"}, "as its ions"),
+    "a row an ion": (["--feed", "f.csv", *FLUX], {"f.csv": "ion,c [mM]\nNa+,10\n"}, "a column an ion"),
+    "the same column twice": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Na+,Cl-\n1,1,2\n"}, "two columns 'Na+'"),
+    "utf-16": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-\n1,1\n".encode("utf-16")}, "UTF-8"),
+    "more than water dissolves": (["--feed", "Na+=1e6,Cl-=1e6", *FLUX], {}, "20000"),
+    "more than water dissolves, in a file": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-\n1e6,1e6\n"}, "check the unit"),
+    "flux with a unit": (["--feed", "Na+=10,Cl-=10", "--flux", "10LMH"], {}, "L m-2 h-1"),
+    "a document": (["--feed", "f.docx", *FLUX], {"f.docx": "Na+"}, "not from .docx"),
+    "json of another shape": (["--feed", "f.json", *FLUX], {"f.json": '{"a": 1}'}, "expected records"),
     "decimal comma": (["--feed", "f.csv", *FLUX], {"f.csv": 'Na+,Cl-\n"0,95","0,95"\n'}, "decimal point"),
     "broken jsonl": (["--feed", "f.jsonl", *FLUX], {"f.jsonl": '{"Na+": 10, "Cl-": 10}\n{"Na+":'}, "f.jsonl"),
     "flux in m/s far too large": (["--feed", "f.csv"], {"f.csv": "Na+,Cl-,flux [m/s]\n10,10,20\n"}, "L m⁻² h⁻¹"),
@@ -247,6 +274,7 @@ BAD = {
 }
 BAD_SIMULATE = {
     "r_s >= r_p": ([*NACL, "--membrane", "r_pore=0.15,thickness=1,charge_density=-40,eps_pore=40"], {}, "Na+"),
+    "pore in metres": ([*NACL, "--membrane", "r_pore=0.45e-9,thickness=1,charge_density=-40,eps_pore=40"], {}, "in nm"),
     "pore negative": ([*NACL, "--membrane", "r_pore=-0.5,thickness=1,charge_density=-40,eps_pore=40"], {}, "r_pore"),
     "thickness zero": ([*NACL, "--membrane", "r_pore=0.5,thickness=0,charge_density=-40,eps_pore=40"], {}, "thickness"),
     "eps_pore nan": ([*NACL, "--membrane", "r_pore=0.5,thickness=1,charge_density=-40,eps_pore=nan"], {}, "eps_pore"),
@@ -323,6 +351,13 @@ def test_check_lists_every_problem_and_exits_with_2(folder):
     assert r.exit_code == 2 and "135" in r.stdout and "Xx" in r.stdout
     assert len(json.loads(invoke("check", "d.csv", "--json").stdout)["problems"]) == 2
     assert [p.name for p in folder.iterdir()] == ["d.csv"]
+
+
+def test_check_doubts_fractions_in_a_column_of_percent(folder):
+    for text, doubt in ((LAB, False), (LAB.replace(",35,", ",0.35,").replace(",52,", ",0.52,").replace(",73,", ",0.73,").replace(",86,", ",0.86,"), True)):
+        (folder / "d.csv").write_text(text)
+        r = invoke("check", "d.csv", "--no-write")
+        assert r.exit_code == 0 and ("if these are fractions" in r.stdout) is doubt
 
 
 def test_fit_recovers_what_made_the_data(folder):
