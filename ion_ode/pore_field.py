@@ -37,7 +37,7 @@ def goldman(
     b, slope = bernoulli(v)
     return (b + v) * c_in - b * c_out, -(bernoulli(-v)[1] * c_in + slope * c_out), b
 
-# %% ../nbs/support/pore_field.ipynb #2d4c289a
+# %% ../nbs/support/pore_field.ipynb #c19e0de8
 _TINY = 1e-16  # its square is still a float32
 _STEEP = 60.0  # Largest exponent that is taken at its word
 
@@ -52,18 +52,23 @@ def exit_mouth(
     positive = (z > 0).to(a.dtype)
     by_sign = lambda x: ((x * positive).sum(0), (x * (1 - positive)).sum(0))
     ln = lambda x: x.clamp_min(_TINY).log()
-    cations, anions = by_sign(a * z.abs())
-    psi = torch.asinh(charge / (2 * (cations * anions).clamp_min(_TINY).sqrt())) + 0.5 * (ln(cations) - ln(anions))
-    at = lambda psi: a * torch.exp((-z * psi).clamp(-_STEEP, _STEEP))
-    for _ in range(steps):
-        c = at(psi)
+    at = lambda a, psi: a * torch.exp((-z * psi).clamp(-_STEEP, _STEEP))
+
+    def newton(a, psi):
+        c = at(a, psi)
         (cations, anions), (plus, minus) = by_sign(c * z.abs()), by_sign(c * z * z)
         cations, anions = cations + charge.clamp(min=0), anions + (-charge).clamp(min=0)
         slope = plus / cations.clamp_min(_TINY) + minus / anions.clamp_min(_TINY)
-        psi = psi + ((ln(cations) - ln(anions)) / slope.clamp_min(0.1)).clamp(-2, 2)
-    return at(psi)
+        return psi + ((ln(cations) - ln(anions)) / slope.clamp_min(0.1)).clamp(-2, 2)
 
-# %% ../nbs/support/pore_field.ipynb #dc0b7bba
+    found = a.detach()  # the last step alone carries the derivative
+    cations, anions = by_sign(found * z.abs())
+    psi = torch.asinh(charge / (2 * (cations * anions).clamp_min(_TINY).sqrt())) + 0.5 * (ln(cations) - ln(anions))
+    for _ in range(steps - 1):
+        psi = newton(found, psi)
+    return at(a, newton(a, psi))
+
+# %% ../nbs/support/pore_field.ipynb #5879cf4d
 FLUX_TOLD = 1e-5  # Flux at which Péclet numbers are told [m/s]
 KAPPA = 1.0  # How fast a state off the curve returns, per unit of u
 _SLOWEST, _FASTEST = -2.0, 1.0  # Rates of ln h that are followed: a trial step off the curve asks for wild ones
@@ -111,12 +116,15 @@ def pore_rate(
     c_out = exit_mouth(h * torch.exp(pore.ln_mouth) * here, z, charge)
     peclet = unit * j
     mean, zz = 0.5 * (c_in + c_out), z * z
-    mobile = lambda x: (zz * x / unit).sum(0).clamp_min(_TINY)
-    drop = (z * (K_conv * mean * j - (c_out - c_in) / unit)).sum(0) / mobile(mean)  # exact for linear profiles
     drift = lambda drop: (K_conv * peclet - z * drop).clamp(-_STEEP, _STEEP)
-    for _ in range(2):
+    mobile = lambda x: (zz * x / unit).sum(0).clamp_min(_TINY)
+
+    def newton(drop, c_out):
         N, M, _ = goldman(c_in, c_out, drift(drop))
-        drop = drop + ((z * N / unit).sum(0) / mobile(M)).clamp(-5, 5)
+        return drop + ((z * N / unit).sum(0) / mobile(M)).clamp(-5, 5)
+
+    drop = (z * (K_conv * mean * j - (c_out - c_in) / unit)).sum(0) / mobile(mean)  # exact for linear profiles
+    drop = newton(newton(drop.detach(), c_out.detach()), c_out)
     v = drift(drop)
     N, M, b = goldman(c_in, c_out, v)
     back, out = b * c_out, peclet * h
