@@ -29,14 +29,14 @@ from .ions import eps_water, ion_arrays, ion_name, viscosity_water
 from .membranes import NF270, Membrane, charge_of_feed
 from .numerics import ARRIVED, LEFT, LOST, apply_inverse, damped_newton, follow
 
-# %% ../nbs/00_dspmde.ipynb #f3f194b3
+# %% ../nbs/00_dspmde.ipynb #739b2091
 _COMPILED = contextvars.ContextVar("compiled", default=False)  # whether the current solve may call compiled steps
 
 
 @lru_cache
 def compiled(f):
-    "The function compiled for fixed shapes."
-    return torch.compile(f, dynamic=False)
+    "The function compiled for fixed shapes: of up to 64, one for every number of ions and unknowns."
+    return torch.compile(f, dynamic=False, recompile_limit=64)
 
 
 @lru_cache
@@ -554,10 +554,10 @@ def shoot(
     J = torch.cat([dr, dneutral[None], *(j[None] for j in jac)], 0)
     return rows, J.permute(2, 0, 1), ends
 
-# %% ../nbs/00_dspmde.ipynb #c30b21e7
+# %% ../nbs/00_dspmde.ipynb #eea1800d
 CONVERGED, REFINED, NO_SOLUTION, FAILED = range(4)
 STATUS = ("converged", "refined", "no solution", "failed")
-_N_MAX = 16384  # Runge–Kutta steps beyond which a problem is given up
+_N_MAX = 65536  # Runge–Kutta steps beyond which a problem is given up
 
 
 @dataclass
@@ -761,6 +761,7 @@ def certify(
     code[beyond] = NO_SOLUTION
     error = torch.full((q.size,), torch.inf, dtype=u.dtype, device=u.device)
     pending = ok.nonzero()[:, 0]
+    before = torch.full_like(error, torch.inf)
     level, d = 0, q.n_ions
     n, n_film = n.clone(), n_film.clone()
     while pending.numel():
@@ -773,14 +774,16 @@ def certify(
             worst[i] = r.abs().amax(0)
             step[:, j] = -apply_inverse(inverse[i], r)
         top = step[:d].abs().amax(0)
-        fine = torch.isfinite(top) & (top < 0.05)
+        # a mesh far from the last one, or an inverse too old to tell their difference
+        fine = torch.isfinite(top) & (top < 0.05) & (top < 0.3 * before[pending])
+        before[pending] = torch.where(fine, top, torch.inf)
         good = pending[fine]
         u[:, good] += step[:, fine]
         error[good] = top[fine] / 8
         done = error[pending] <= rtol
         code[pending[done & fine]] = CONVERGED if level == 0 else REFINED
         far = pending[~fine]
-        if far.numel():  # the coarse mesh was of no use: Newton again on this one
+        if far.numel():  # Newton again on this mesh
             v, good_, more, inv, w = _newton(
                 q.take(far), torch.where(torch.isfinite(u[:, far]), u[:, far], first_guess(q.take(far))), n[far], n_film[far], tol
             )
@@ -902,8 +905,8 @@ def permeate_jacobian(
     zero = torch.zeros(q.n_ions, q.size, dtype=r.dtype, device=r.device)
     return torch.stack([zero if g is None else g for g in grads], 1)
 
-# %% ../nbs/00_dspmde.ipynb #f7b70b72
-@dataclass(frozen=True)
+# %% ../nbs/00_dspmde.ipynb #b4e9535f
+@dataclass(frozen=True, repr=False)
 class Film:
     "Concentration polarisation in front of the membrane."
 
@@ -927,6 +930,13 @@ class Film:
                 )
         if isinstance(self.k, dict):
             object.__setattr__(self, "k", {ion_name(i): v for i, v in self.k.items()})
+
+    def __repr__(self):
+        told = lambda v, unit: f"{v * unit:.3g}" if not isinstance(v, Tensor) or v.ndim == 0 else f"{len(v)} values"
+        if self.k is None:
+            return f"Nernst–Planck film of {told(self.thickness, 1e6)} µm"
+        each = self.k.items() if isinstance(self.k, dict) else [("every ion", self.k)]
+        return f"linear film with k = {', '.join(f'{told(v, 1e6)} µm/s for {name}' for name, v in each)}"
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def damped_newton(
         active = active[~done[active] & (alpha[active] > 1e-4) & (norm[active] >= 0)]
     return Roots(best, done, n_steps, inverse, worst)
 
-# %% ../nbs/support/numerics.ipynb #1747a17f
+# %% ../nbs/support/numerics.ipynb #30f1106d
 ARRIVED, LEFT, LOST = range(3)
 
 
@@ -122,7 +122,7 @@ def follow(
     tau: Tensor,  # Parameter to begin with, below zero (batch,)
     left=None,  # left(u, tau, index) -> (batch,) bool: whether a curve has gone where it cannot come back from
     longest: float = 12.0,  # Largest stride
-    max_points: int = 60,
+    max_points: int = 240,
 ) -> Branches:
     "Follow curves of solutions to parameter zero by their length (Eq. N.2), each problem on its own."
     (m, size), dev = u.shape, u.device
@@ -143,7 +143,10 @@ def follow(
         t = t / torch.linalg.vector_norm(t, dim=0).clamp(min=1e-300)
         return t * torch.where((t * before).sum(0) < 0, -1.0, 1.0)
 
-    tangent = direction(inverse(y, unit[:, None].expand_as(y), every), unit[:, None].expand_as(y))
+    side = lambda inv: torch.linalg.slogdet(inv)[0]  # which way round the branch is walked
+    first = inverse(y, unit[:, None].expand_as(y), every)
+    tangent = direction(first, unit[:, None].expand_as(y))
+    hand = side(first)
     stride = torch.full((size,), 0.5, dtype=u.dtype, device=dev)
     verdict = torch.full((size,), LOST, device=dev)
     peak, n_steps = tau.clone(), torch.zeros(size, dtype=torch.int64, device=dev)
@@ -163,6 +166,9 @@ def follow(
         onward = direction(roots.inverse, t)
         bend = (onward * t).sum(0)
         good = roots.converged & (bend > 0.6) & (torch.linalg.vector_norm(roots.u - start, dim=0) < 0.5 * stride[active])
+        flipped = side(roots.inverse) != hand[active]
+        good &= ~flipped | (stride[active] < 0.01)
+        good &= (roots.u[m] < 0) | (stride[active] < 0.2)  # zero is crossed on a chord: a short one
         # where a curve turns back just short of zero, look closely
         rise, fall = t[m], onward[m]
         top = y[m, active] + 0.5 * stride[active] * rise.clamp(min=0) ** 2 / (rise - fall).abs().clamp(min=1e-300)
@@ -175,11 +181,11 @@ def follow(
         there = new[m] >= 0
         share = (-old[m] / (new[m] - old[m])).clamp(0, 1)
         y[:, i] = torch.where(there, old + share * (new - old), new)
-        tangent[:, i] = onward[:, good]
+        tangent[:, i], hand[i] = onward[:, good], side(roots.inverse[good])
         peak[i] = torch.maximum(peak[i], new[m])
         verdict[i[there]] = ARRIVED
         if left is not None and i.numel():
             gone = left(y[:m, i], y[m, i], i) & ~there
             verdict[i[gone]] = LEFT
-        active = active[(verdict[active] == LOST) & (stride[active] > 1e-4)]
+        active = active[(verdict[active] == LOST) & (stride[active] > 1e-4) & (y[m, active] > tau[active] - 1)]
     return Branches(y[:m], verdict, peak, n_steps)
