@@ -14,6 +14,7 @@ import csv
 import hashlib
 import importlib
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
@@ -215,7 +216,10 @@ def compile_or_eager(
     **options,  # Of torch.compile
 ):  # The same function
     "torch.compile where it works, the function itself where it does not."
-    run = torch.compile(function, dynamic=False, **options)
+    # every shape is worth its compilation; newer versions of torch count them for each function compiled here, and say so when there are too many
+    known = inspect.signature(torch.compile).parameters
+    limits = {k: v for k, v in {"recompile_limit": 64, "isolate_recompiles": True}.items() if k in known}
+    run = torch.compile(function, dynamic=False, **limits, **options)
 
     def call(*args, **kwargs):
         nonlocal run
