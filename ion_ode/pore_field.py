@@ -68,7 +68,7 @@ def exit_mouth(
         psi = newton(found, psi)
     return at(a, newton(a, psi))
 
-# %% ../nbs/support/pore_field.ipynb #5879cf4d
+# %% ../nbs/support/pore_field.ipynb #8356af44
 FLUX_TOLD = 1e-5  # Flux at which Péclet numbers are told [m/s]
 KAPPA = 1.0  # How fast a state off the curve returns, per unit of u
 _SLOWEST, _FASTEST = -2.0, 1.0  # Rates of ln h that are followed: a trial step off the curve asks for wild ones
@@ -109,8 +109,8 @@ def pore_rate(
     pore: Pore,  # From read_pore
     z: Tensor,  # Charges, (ion, 1, ...)
     flux_ref: float,  # $J_\mathrm{ref}$ [m/s]
-) -> tuple[Tensor, Tensor]:  # x of Eq. P.4, 0 for absent ions, and (feature, ion, *batch) of order one
-    "Rate of ln h that transport in a constant field asks for, and what it was made of."
+) -> tuple[Tensor, Tensor, Tensor]:  # x of Eq. P.4, 0 for absent ions; (feature, ion, *batch) of order one; (*batch) from 0 to 1
+    "Rate of ln h that transport in a constant field asks for, what it was made of, and how far the field is from constant (Eq. P.5)."
     c_in, _, unit, K_conv, charge, here = pore
     j, j_ref = flux / FLUX_TOLD, flux_ref / FLUX_TOLD
     c_out = exit_mouth(h * torch.exp(pore.ln_mouth) * here, z, charge)
@@ -139,16 +139,16 @@ def pore_rate(
     x = ((back * p - M * q) * z * weight + r).clamp(_SLOWEST, _FASTEST)
     ln = lambda c: c.clamp_min(_TINY).log()
     seen = [torch.asinh(x), F / (N + 2 * back + out).clamp_min(_TINY), torch.asinh(v) / 2, torch.tanh((ln(c_out) - ln(c_in)) / 4), torch.asinh(out / mean.clamp_min(_TINY)) / 3]
-    return x, torch.stack(seen) * here
+    first, last = (zz * c_in).sum(0), (zz * c_out).sum(0)
+    return x, torch.stack(seen) * here, (first - last).abs() / (first + last).clamp_min(_TINY)
 
-# %% ../nbs/support/pore_field.ipynb #f9fed27b
+# %% ../nbs/support/pore_field.ipynb #ea124b83
 class PoreField(VectorField):
     "The closed form of Eq. P.4, and what attention and linear layers that see it make of it."
 
     def __init__(
         self,
         config: FieldConfig,  # With context "feed+membrane", n_membrane as `n_pore` and flux_coordinate "log"
-        carried: bool = True,  # Add the closed form to the output; False: the layers see it, and the network alone answers
     ):
         super().__init__(config)
         d = len(config.ions)
@@ -157,10 +157,8 @@ class PoreField(VectorField):
                 f"the pore field is told {n_pore(d)} numbers and works in flux_coordinate 'log'; "
                 f"it got n_membrane={config.n_membrane} and {config.flux_coordinate!r}"
             )
-        self.carried = carried
         self.seen = nn.Linear(5 * d, config.width, bias=False)
-        if carried:
-            nn.init.zeros_(self.linears[-1].weight)
+        nn.init.zeros_(self.linears[-1].weight)
 
     def drive(self, s: Tensor, flux_max: Tensor, static: Static) -> tuple[Tensor, Tensor]:
         "As of any field, with the flux as one row more."
@@ -173,14 +171,12 @@ class PoreField(VectorField):
         push, flux, ion_first = drive[:-1], drive[-1], lambda x: x.movedim(-1, 0)
         state, z = ion_first(torch.where(static.mask, h, 0.0)), self.encoder.z.unflatten(0, (-1, *[1] * (h.dim() - 1)))
         pore = read_pore(ion_first(static.context)[1:], ion_first(static.h_feed), static.here)
-        x, seen = pore_rate(state, flux, pore, z, self.config.flux_ref)
+        x, seen, bend = pore_rate(state, flux, pore, z, self.config.flux_ref)
         g = super().forward(h, push + mix(self.seen.weight, seen.flatten(0, 1)), static)
-        if not self.carried:
-            return g
         # equivalents turns f / h_feed into a rate of ln h by adding the mean over charges; half of that is taken off
         e = state * z.abs()
         x = (x - 0.5 * (e * x).sum(0) / e.sum(0).clamp_min(_TINY)) * static.here
-        return g + x.movedim(0, -1) * static.h_feed
+        return g * bend.unsqueeze(-1) + x.movedim(0, -1) * static.h_feed
 
 
 class PoreODENet(ODENet):
@@ -191,9 +187,8 @@ class PoreODENet(ODENet):
         config: FieldConfig,  # As for `PoreField`
         constraint=None,  # make_constraint("equivalents")
         n_steps: int = 12,  # Tsitouras steps of forward
-        carried: bool = True,  # As for `PoreField`
     ):
         super().__init__(config, constraint, n_steps)
         if self.constraint.name != "equivalents":
             raise InputError(f"the pore field gives rates of logarithms; use the constraint 'equivalents', not {self.constraint.name!r}")
-        self.field = PoreField(config, carried)
+        self.field = PoreField(config)

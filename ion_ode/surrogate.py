@@ -27,7 +27,7 @@ from .membranes import NF270
 from .simulated import Design, ShardedCurves, parameter_names, simulate_shards
 from .training import Ensemble, Plan, Predictor, TrainConfig, build, n_told, pretrain, save_model, surrogate_error, trained_ranges
 
-# %% ../nbs/support/surrogate.ipynb #71cb68d8
+# %% ../nbs/support/surrogate.ipynb #71540e65
 AIM = {"median": 0.003, "within_95": 0.02}  # Errors of the rejection asked for [-]
 PLAIN, PORE = "network alone", "closed form and network"
 
@@ -36,16 +36,15 @@ PLAIN, PORE = "network alone", "closed form and network"
 class Effort:
     "How much is computed."
 
-    sizes: tuple[int, ...] = (100, 1000, 10_000, 100_000)  # Simulated curves of the learning curve; the last also trains what ships
-    steps: int = 1000  # Steps of each network of the learning curve
-    long: int = 4000  # Steps of the network that ships
+    sizes: tuple[int, ...] = (100, 1000, 10_000)  # Simulated curves of the learning curve; the last also trains what may ship
+    steps: tuple[int, int] = (1000, 100)  # Steps of the networks of the learning curve, PLAIN and PORE
+    long: tuple[int, int] = (4000, 800)  # Steps of the networks that may ship
     batch: int = 256  # Curves a step
-    members: int = 1  # Networks that ship together
     unseen: int = 2048  # Curves for validation, and again as many for the test
     width: int = 64  # Width of the linear layers
 
 
-EFFORTS = {"full": Effort(), "smoke": Effort((8, 16), steps=3, long=4, batch=8, unseen=8, width=16)}
+EFFORTS = {"full": Effort(), "smoke": Effort((8, 16), steps=(3, 2), long=(5, 3), batch=8, unseen=8, width=16)}
 
 
 def recipe(
@@ -53,16 +52,15 @@ def recipe(
     curves: int,  # Simulated curves
     steps: int,  # Steps
     effort: Effort,  # Sizes
-    members: int = 1,  # Networks
 ) -> TrainConfig:
     "How one of them is trained."
     told, lr, options = {
         PLAIN: ("entry", 4e-3, dict(architecture="odenet", solver_steps=4)),
-        PORE: ("pore", 3e-4, dict(architecture="pore_odenet", solver_steps=8)),
+        PORE: ("pore", 1e-3, dict(architecture="pore_odenet", solver_steps=8)),
     }[field]
     network = FieldConfig(ions=SLOTS, context="feed+membrane", n_membrane=n_told(SLOTS, told), width=effort.width, flux_ref=1e-7 if field == PLAIN else 3e-10)
     plan = Plan(steps, lr=lr, schedule="cosine", clip=0.3)
-    return TrainConfig(network=network, told=told, members=members, family="dspmde+", n_curves=curves, pretraining=plan, pretraining_batch=effort.batch, **options)
+    return TrainConfig(network=network, told=told, members=1, family="dspmde+", n_curves=curves, pretraining=plan, pretraining_batch=effort.batch, **options)
 
 # %% ../nbs/support/surrogate.ipynb #5b7c2773
 SETS = {"train": (0, "dspmde+"), "validation": (101, "dspmde+"), "test": (102, "dspmde+"), "test of four parameters": (103, "dspmde")}
@@ -83,7 +81,7 @@ def make_curves(
     joined = {f: torch.cat([getattr(p, f) for p in parts]) for f in ("c_feed", "flux", "c_perm", "valid", "membrane", "parameters")}
     return CurveSet(SLOTS, **joined, meta={"parameters": list(shards.parameter_names)})
 
-# %% ../nbs/support/surrogate.ipynb #1a8e2bb1
+# %% ../nbs/support/surrogate.ipynb #549cda7c
 def errors(
     config: TrainConfig,  # Recipe
     ensemble: Ensemble,  # Networks; their mean is judged
@@ -100,16 +98,16 @@ def _scores(e: pd.DataFrame) -> dict:
 
 
 def _fits(effort: Effort) -> dict[str, tuple[str, TrainConfig]]:
-    "Everything that is trained, by name, the cheapest first; what ships comes last."
-    out = {f"{field} {n}": (field, recipe(field, n, effort.steps, effort)) for n in effort.sizes for field in (PLAIN, PORE)}
-    return out | {f"{field} {effort.sizes[-1]} long": (field, recipe(field, effort.sizes[-1], effort.long, effort, effort.members)) for field in (PLAIN, PORE)}
+    "Everything that is trained, by name; what may ship comes first."
+    most, fields = effort.sizes[-1], list(enumerate((PLAIN, PORE)))
+    out = {f"{field} {most} long": (field, recipe(field, most, effort.long[k], effort)) for k, field in reversed(fields)}
+    return out | {f"{field} {n}": (field, recipe(field, n, effort.steps[k], effort)) for n in effort.sizes for k, field in fields}
 
 
 def _trained(folder: Path, name: str, config: TrainConfig, curves: CurveSet) -> Ensemble:
     "Train one, or what is missing of it."
     key = digest({"config": config.to_dict(), "sets": SETS})
-    seeds = [config.seed + k for k in range(config.members)]
-    return pretrain(config, curves.subset(slice(0, config.n_curves)), seeds, folder=folder / "networks" / name.replace(" ", "-"), key=key)[0]
+    return pretrain(config, curves.subset(slice(0, config.n_curves)), [config.seed], folder=folder / "networks" / name.replace(" ", "-"), key=key)[0]
 
 
 def run(
@@ -138,11 +136,11 @@ def scores(
 ) -> pd.DataFrame:  # One row a network, and one for the closed form alone
     "Validation scores of everything trained so far."
     rows = [json.loads(p.read_text()) for n in _fits(EFFORTS[effort]) if (p := Path(folder) / "scores" / f"{n.replace(' ', '-')}.json").exists()]
-    config = recipe(PORE, 0 + 1, 1, EFFORTS[effort])
+    config = recipe(PORE, 1, 1, EFFORTS[effort])
     alone = errors(config, build(config, [0]), make_curves(folder, "validation", EFFORTS[effort].unseen))
     return pd.DataFrame([{"field": PORE, "curves": 0, "steps": 0, **_scores(alone), "cpu_s": 0.0}, *({k: v for k, v in r.items() if k != "config"} for r in rows)])
 
-# %% ../nbs/support/surrogate.ipynb #7bfbfb2a
+# %% ../nbs/support/surrogate.ipynb #f20bc59d
 def by_region(
     e: pd.DataFrame,  # From `errors`
     curves: CurveSet,  # What they refer to
@@ -174,7 +172,7 @@ def store(
     longest = {fits[n][0]: (fits[n][1], _trained(folder, n, fits[n][1], seen)) for n in names}
     alone = recipe(PORE, 1, 1, size)
     tests = {s: make_curves(folder, s, size.unseen) for s in ("test", "test of four parameters")}
-    rows, chosen = [], learning[learning.steps == size.long].sort_values("within_95").field.iloc[0]
+    rows, chosen = [], learning[learning.steps.isin(size.long)].sort_values("within_95").field.iloc[0]
     for field, (config, ensemble) in (longest | {"closed form alone": (alone, build(alone, [0]))}).items():
         for s, label in (("test", "DSPM-DE+"), ("test of four parameters", "DSPM-DE")):
             e = errors(config, ensemble, tests[s])
