@@ -59,7 +59,7 @@ def batches(seeds, dtype=torch.float32, poison=None):
     def batch(step):
         rows = (draws(step) * 64).long()
         y = Y.to(dtype)[rows]
-        if poison and step == poison[0]:
+        if poison and step in poison[0]:
             y = y.clone()
             y[poison[1]] = float("nan")
         return {"x": X.to(dtype)[rows], "y": y}
@@ -105,19 +105,29 @@ def test_frozen_tensors_keep_every_byte_and_the_others_move():
         assert not torch.equal(v[1], before[k][1])
 
 
-def test_a_member_that_fails_stops_alone_and_its_batch_is_kept(tmp_path):
+def test_a_step_that_fails_is_left_out_and_its_batch_is_kept(tmp_path):
     seeds = [1, 2, 3]
     e, clean = Ensemble([net(s) for s in seeds]), Ensemble([net(s) for s in seeds])
-    with pytest.warns(UserWarning, match=r"step 7, member \[1\]"):
-        fit(e, batches(seeds, poison=(7, 1)), mse, Plan(20), folder=tmp_path)
+    with pytest.warns(UserWarning, match=r"step 7, member \[1\].*left out"):
+        fit(e, batches(seeds, poison=([7], 1)), mse, Plan(20), folder=tmp_path)
     fit(clean, batches(seeds), mse, Plan(20))
     for k in e.params:
         assert torch.equal(e.params[k][[0, 2]], clean.params[k][[0, 2]])
-        assert torch.isfinite(e.params[k]).all()
+        assert torch.isfinite(e.params[k]).all() and not torch.equal(e.params[k][1], clean.params[k][1])
+    assert torch.isnan(load_file(tmp_path / "not-finite-step-7.safetensors")["y"]).all()
+
+
+def test_a_member_that_keeps_failing_stops_alone():
+    seeds = [1, 2, 3]
+    e, clean = Ensemble([net(s) for s in seeds]), Ensemble([net(s) for s in seeds])
+    with pytest.warns(UserWarning, match=r"step 16, member \[1\].*stops"):
+        fit(e, batches(seeds, poison=(range(7, 17), 1)), mse, Plan(30))
+    fit(clean, batches(seeds), mse, Plan(30))
     stopped = Ensemble([net(s) for s in seeds])
     fit(stopped, batches(seeds), mse, Plan(7))
-    assert torch.equal(e.params["0.weight"][1], stopped.params["0.weight"][1])
-    assert torch.isnan(load_file(tmp_path / "not-finite-step-7.safetensors")["y"]).all()
+    for k in e.params:
+        assert torch.equal(e.params[k][[0, 2]], clean.params[k][[0, 2]])
+        assert torch.equal(e.params[k][1], stopped.params[k][1])
 
 
 def test_the_moving_average_of_the_weights_is_what_training_returns(tmp_path):
@@ -144,8 +154,9 @@ def test_the_moving_average_of_the_weights_is_what_training_returns(tmp_path):
 
 
 def test_a_run_in_which_all_fail_says_where():
-    with pytest.raises(TrainingError, match="step 3, member"):
-        fit(Ensemble([net(1)]), batches([1], poison=(3, 0)), mse, Plan(5))
+    with warnings.catch_warnings(), pytest.raises(TrainingError, match="step 12, member"):
+        warnings.simplefilter("ignore")
+        fit(Ensemble([net(1)]), batches([1], poison=(range(3, 40), 0)), mse, Plan(40))
 
 
 def test_interrupted_anywhere_ends_in_the_same_bits(tmp_path):
@@ -391,6 +402,17 @@ def test_adapters_add_a_product_of_low_rank_to_every_linear_layer(mixtures, told
             assert not change.any(), k
     with pytest.raises(InputError, match="adapters"):
         finetune(config, e, measured_curves(mixtures), [0, 1], parameters=told, pretrained=[True, False])
+
+
+@pytest.mark.parametrize("bias", [-100.0, -30.0, 30.0])
+def test_a_network_gone_wild_still_has_a_gradient(bias):
+    e = build(replace(TINY, architecture="odenet"), [0])
+    with torch.no_grad():
+        e.params["field.linears.4.bias"].fill_(bias)
+    c_feed = torch.tensor([[[10.0, 0, 0, 0, 0, 10.0, 0, 0, 0]]])
+    h = e(c_feed, torch.tensor([[[1e-6, 6e-5]]]), torch.zeros(1, 1, TINY.network.n_membrane))
+    h.square().sum().backward()
+    assert all(torch.isfinite(p.grad).all() for p in e.params.values())
 
 
 def test_a_member_learns_nothing_from_curves_it_may_not_see(mixtures, told):
