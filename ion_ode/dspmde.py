@@ -11,7 +11,7 @@ __all__ = ['HINDRANCE', 'CONVERGED', 'REFINED', 'NO_SOLUTION', 'FAILED', 'STATUS
            'Transport', 'solution_strength', 'shoot', 'Certified', 'first_guess', 'certify', 'permeate_jacobian',
            'Film', 'Solution', 'read_feed', 'read_flux', 'transport_problem', 'simulate', 'pore_profile']
 
-# %% ../nbs/00_dspmde.ipynb #ea33b9fd
+# %% ../nbs/00_dspmde.ipynb #d837e381
 import contextvars
 import math
 from dataclasses import dataclass, replace
@@ -23,20 +23,20 @@ import torch
 from torch import Tensor
 
 from .activity import davies_shape, debye_huckel_A
-from .core import E_CHARGE, EPS_0, FARADAY, K_B, LMH, R_GAS, T_REF, ConvergenceError, InputError, progress
+from .core import E_CHARGE, EPS_0, FARADAY, K_B, LMH, R_GAS, T_REF, ConvergenceError, InputError, compile_or_eager, progress
 from .feeds import Rejections, feed_columns, flux_of, ion_column
 from .ions import eps_water, ion_arrays, ion_name, viscosity_water
 from .membranes import NF270, Membrane, charge_of_feed
 from .numerics import ARRIVED, LEFT, LOST, apply_inverse, damped_newton, follow
 
-# %% ../nbs/00_dspmde.ipynb #739b2091
+# %% ../nbs/00_dspmde.ipynb #dfe76543
 _COMPILED = contextvars.ContextVar("compiled", default=False)  # whether the current solve may call compiled steps
 
 
 @lru_cache
 def compiled(f):
-    "The function compiled for fixed shapes: of up to 64, one for every number of ions and unknowns."
-    return torch.compile(f, dynamic=False, recompile_limit=64)
+    "The function compiled for fixed shapes."
+    return compile_or_eager(f)
 
 
 @lru_cache
@@ -1000,7 +1000,7 @@ class Solution:
         found = ", ".join(f"{c} {n}" for n, c in zip(names, counts, strict=True))
         return f"Solution for {', '.join(self.ions)} in {many(b, 'feed')} at {many(t, 'flux')}{' each' if b > 1 else ''} ({span} L/m²/h): {found}"
 
-# %% ../nbs/00_dspmde.ipynb #bbd48185
+# %% ../nbs/00_dspmde.ipynb #fe57bfd1
 def read_feed(
     feed,  # {ion: number or (batch,)}, list of such, DataFrame with one column an ion, or (batch, ion) tensor with `ions`
     ions=None,  # Ion names of a tensor feed; otherwise the order of the result
@@ -1094,6 +1094,9 @@ def read_feed(
     if bool((check < 0).any()):
         i, j = (check < 0).nonzero()[0].tolist()
         raise InputError(f"feed {i} has {check[i, j].item():g} mol/m³ of {names[j]}, expected 0 or more")
+    if bool((check > 2e4).any()):
+        i, j = (check > 2e4).nonzero()[0].tolist()
+        raise InputError(f"feed {i} has {check[i, j].item():g} mol/m³ of {names[j]}, more than water dissolves; check the unit (1 mol/L is 1000 mol/m³)")
     total = (check * z.abs()).sum(1)
     if bool((total == 0).any()):
         i = int((total == 0).nonzero()[0, 0])
@@ -1101,8 +1104,10 @@ def read_feed(
     off = (check * z).sum(1) / total
     if bool((off.abs() > 1e-5).any()):
         i = int((off.abs() > 1e-5).nonzero()[0, 0])
+        against = check[i] * -z * off[i].sign()
+        counter = names[int(against.argmax())] if bool((against > 0).any()) else "Cl-" if off[i] > 0 else "Na+"
         raise InputError(
-            f"feed {i} is not electroneutral: charge imbalance {off[i].item():+.1%} of the total; adjust one ion or pass balance='{names[int((check[i] * -z * off[i].sign()).argmax())]}'"
+            f"feed {i} is not electroneutral: charge imbalance {off[i].item():+.1%} of the total; adjust one ion or pass balance='{counter}'"
         )
     return names, c
 

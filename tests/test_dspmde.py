@@ -12,7 +12,7 @@ from scipy.integrate import solve_bvp, solve_ivp
 from scipy.optimize import brentq, root
 
 from ion_ode.core import LMH, ConvergenceError, InputError, bar
-from ion_ode.dspmde import Film, pore_profile, simulate
+from ion_ode.dspmde import Film, pore_profile, read_feed, read_flux, simulate, transport_problem
 from ion_ode.ions import IONS, get_ion
 from ion_ode.membranes import NF270, ChargeBinding, Freundlich, Membrane, get_membrane
 
@@ -475,3 +475,27 @@ def test_frame_and_inputs_agree():
     assert len(fa) == 8 and set(fa.columns) >= {"sample", "flux_m_s", "ion", "c_feed", "c_perm", "rejection", "status"}
     merged = fa.merge(fb, on=["sample", "flux_m_s", "ion"])
     assert_allclose(merged.c_perm_x, merged.c_perm_y, rtol=1e-6)
+
+
+HARD = {  # from the stress draws: branches that turn sharply, an inverse too old for the certificate
+    "turning branch, two ions": ({"Mg+2": 0.0555, "NO3-": 0.111}, (0.8679e-9, -0.1845, 34.77), 0.014, "linear", 2.8436),
+    "trace ion, charged pore": ({"K+": 1.94, "Li+": 7.33, "Mg+2": 0.0207, "SO4-2": 4.65573, "NO3-": 5.97e-5}, (1.404e-9, 0.9939, 65.98), 4.6, "linear", 1.588),
+    "sulfate film": ({"K+": 2.12267, "Mg+2": 498.966, "Cl-": 263.585, "SO4-2": 368.145, "NO3-": 0.18154}, (0.5717e-9, 0.9725, 35.65), 4.1842, "Nernst-Planck", 3.9449),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+def test_problems_that_once_failed(name):
+    feed, (r, chi, eps), peclet, film, film_number = HARD[name]
+    m = Membrane(r, 1e-6, chi, eps)
+    names, c = read_feed(feed, balance="Cl-" if "Cl-" in feed else "SO4-2" if "SO4-2" in feed else None)
+    at = lambda J, **kw: transport_problem(names, c, read_flux(J, 1), m, **kw)[0]
+    J = 1e-6 * peclet / float(at(1e-6).peclet.max())
+    if film == "Nernst-Planck":
+        film = Film(thickness=1e-6 * film_number / float(at(J, film=Film(thickness=1e-6)).film_peclet.max()))
+        activity = "ideal"
+    else:
+        film, activity = Film(k=J / film_number), "davies_solution"
+    sol, tight = (simulate(c, J, m, ions=names, film=film, activity=activity, rtol=rtol) for rtol in (1e-6, 1e-8))
+    assert sol.ok.all()
+    assert_allclose(sol.c_perm, tight.c_perm, rtol=2e-6)
