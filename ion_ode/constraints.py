@@ -196,7 +196,7 @@ class Equivalents(Constraint):
     def decode(
         self, y: Float[Tensor, "*batch state"], z: Float[Tensor, "ion"], mask: Bool[Tensor, "*#batch ion"]
     ) -> Float[Tensor, "*batch ion"]:
-        # no permeate holds 400 times the charge of its feed, or a part in 1e13; the guard keeps exp and its gradient finite in a wild trial step
+        # no permeate holds 800 times the charge of its feed, or a part in 1e13; the guard keeps exp and its gradient finite in a wild trial step
         logits, charge = y[..., :-1], torch.exp(y[..., -1:].clamp(-30.0, 6.0))
         return charge * self._shares(logits, z, mask) / z.abs()
 
