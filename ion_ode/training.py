@@ -95,6 +95,16 @@ class Ensemble:
         new.buffers = {k: v[index] for k, v in self.buffers.items()}
         return new
 
+    def to(
+        self,
+        device,  # As for torch.Tensor.to; None leaves everything where it is
+    ) -> "Ensemble":  # Itself
+        "Move weights and buffers; what is computed next is computed there."
+        if device is not None:
+            self.params = {k: v.detach().to(device).requires_grad_() for k, v in self.params.items()}
+            self.buffers = {k: v.to(device) for k, v in self.buffers.items()}
+        return self
+
     def state(self) -> dict[str, Tensor]:
         "Weights by name, each (member, ...)."
         return {k: v.detach().clone() for k, v in self.params.items()}
@@ -276,8 +286,9 @@ def fit(
     bar=None,  # A tqdm bar to move by one per step
 ) -> pd.DataFrame:  # step, member, loss, lr, grad_norm
     "Optimise all members; resumes from `folder` if it holds a checkpoint of the same key."
-    n = len(ensemble)
-    allow = {k: torch.ones(n, dtype=torch.bool) if trainable is None else trainable[k].bool() for k in ensemble.params}
+    n, device = len(ensemble), next(iter(ensemble.params.values())).device
+    there = lambda x: x.to(device) if isinstance(x, Tensor) else {k: there(v) for k, v in x.items()} if isinstance(x, dict) else x
+    allow = {k: torch.ones(n, dtype=torch.bool, device=device) if trainable is None else there(trainable[k].bool()) for k in ensemble.params}
     moving = {k: p for k, p in ensemble.params.items() if allow[k].any()}
     for k, p in ensemble.params.items():
         p.requires_grad_(k in moving)
@@ -285,8 +296,7 @@ def fit(
     make = torch.optim.Adam if plan.optimiser == "adam" else torch.optim.AdamW
     extra = {} if plan.optimiser == "adam" else {"weight_decay": plan.weight_decay}
     opt = make(list(moving.values()), lr=plan.lr, foreach=True, **extra) if moving else None
-    strikes, done, rows, facts = torch.zeros(n, dtype=torch.long), 0, [], provenance() if folder is not None else {}
-
+    strikes, done, rows, facts = torch.zeros(n, dtype=torch.long, device=device), 0, [], provenance() if folder is not None else {}
     mean = {k: p.detach().clone() for k, p in moving.items()} if plan.ema else {}
 
     def snapshot():
@@ -308,12 +318,12 @@ def fit(
         with torch.no_grad():
             for k, p in ensemble.params.items():
                 p.copy_(ensemble_state[k])
-        mean = {k: tensors[f"mean/{k}"] for k in mean}
-        strikes, done = tensors["strikes"], record["step"]
+        mean = {k: there(tensors[f"mean/{k}"]) for k in mean}
+        strikes, done = there(tensors["strikes"]), record["step"]
         for k, p in moving.items():
             s = {q: tensors[f"adam/{k}/{q}"] for q in ("step", "exp_avg", "exp_avg_sq") if f"adam/{k}/{q}" in tensors}
             if s:
-                opt.state[p] = s
+                opt.state[p] = {q: v if q == "step" else there(v) for q, v in s.items()}
         log = pd.read_csv(Path(folder) / "log.csv")
         rows = log[log["step"] <= done].to_numpy().tolist()
         if bar is not None:
@@ -322,7 +332,7 @@ def fit(
         on_step(0, ensemble)
 
     while done < plan.steps and moving:
-        data = batch(done)
+        data = there(batch(done))
         value = loss(ensemble, data)
         alive = strikes < _STRIKES
         opt.zero_grad(set_to_none=True)
@@ -342,7 +352,7 @@ def fit(
                 raise TrainingError(f"loss or gradient is not finite at {where}; lower the learning rate or look at that batch")
             out = ", for the last time: it stops with its last weights" if (strikes[lost] == _STRIKES).any() else "; the step is left out"
             warnings.warn(f"loss or gradient is not finite at {where}{out}", stacklevel=2)
-        scale = torch.where(good, (plan.clip / norm.clamp_min(1e-30)).clamp(max=1.0) if plan.clip else torch.ones(n), torch.zeros(n))
+        scale = torch.where(good, (plan.clip / norm.clamp_min(1e-30)).clamp(max=1.0) if plan.clip else torch.ones_like(norm), torch.zeros_like(norm))
         held = {}
         with torch.no_grad():
             for k, p in moving.items():
@@ -628,6 +638,12 @@ class Adapted(Ensemble):
             self.params[f"{k}.U"] = torch.zeros(n, rows, rank).requires_grad_()
             self.params[f"{k}.V"] = (Draws(seeds, 100 + j, (rank, columns), "standard_normal", block=1)(0) / columns**0.5).requires_grad_()
 
+    def to(self, device) -> "Adapted":
+        "As of any ensemble."
+        if device is not None:
+            self.base = {k: v.to(device) for k, v in self.base.items()}
+        return super().to(device)
+
     @property
     def weights(self) -> dict[str, Tensor]:
         "Base plus additions."
@@ -666,7 +682,7 @@ def _loss(kind: str, z: Tensor, forward: Callable) -> Callable:
         soft = ensemble.buffers.get("constraint.weight")
         if soft is not None and (soft != 0).any():
             seen = (b["weight"].sum(-1) > 0).to(h.dtype)
-            charge = ((h * z).sum(-1) ** 2 * seen).sum((-2, -1)) / seen.sum((-2, -1)).clamp_min(1)
+            charge = ((h * z.to(h.device)).sum(-1) ** 2 * seen).sum((-2, -1)) / seen.sum((-2, -1)).clamp_min(1)
             total = total + soft * charge
         return total
 
@@ -702,12 +718,14 @@ def pretrain(
     folder: str | Path | None = None,  # Checkpoints
     key: str = "",  # Key of the checkpoints
     bar=None,  # Progress bar
-) -> tuple[Ensemble, pd.DataFrame]:  # Trained networks, log
+    device=None,  # Where it is computed; None: the CPU
+) -> tuple[Ensemble, pd.DataFrame]:  # Trained networks, on the CPU; log
     "Teach fresh networks the pore model (Eq. 4 of the paper)."
     ensemble = build(config, seeds, constraints)
     batch = _simulated_batches(config, ensemble, curves, seeds, 0)
     loss = _loss(config.pretraining_loss, ion_arrays(curves.ions).z.float(), _forward(config, ensemble, config.pretraining))
-    return ensemble, fit(ensemble, batch, loss, config.pretraining, folder=folder, key=key, bar=bar)
+    log = fit(ensemble.to(device), batch, loss, config.pretraining, folder=folder, key=key, bar=bar)
+    return ensemble.to("cpu"), log
 
 # %% ../nbs/04_training.ipynb #788d837f
 def surrogate_error(
@@ -752,6 +770,7 @@ def finetune(
     key: str = "",  # Key of the checkpoints
     on_step: Callable | None = None,  # As in `fit`
     bar=None,  # Progress bar
+    device=None,  # Where it is computed; None: the CPU
 ) -> pd.DataFrame:  # Log
     "Teach networks measurements (Eq. 5 of the paper)."
     n, s = len(ensemble), measured.curves.to(torch.float32)
@@ -808,13 +827,15 @@ def finetune(
     if config.adapters:
         if not pretrained.all():
             raise InputError("adapters change what was pre-trained; leave them out for members that were not")
-        adapted = Adapted(ensemble, config.adapters, seeds)
+        adapted = Adapted(ensemble, config.adapters, seeds).to(device)
         look = on_step and (lambda step, e: on_step(step, e.merged()))
         log = fit(adapted, batch, loss, config.finetuning, folder=folder, key=key, on_step=look, bar=bar)
-        ensemble.load_state(adapted.merged().params)
+        ensemble.load_state(adapted.to("cpu").merged().params)
         return log
     free = trainable_after_pretraining(ensemble, config.frozen_layers, pretrained)
-    return fit(ensemble, batch, loss, config.finetuning, trainable=free, folder=folder, key=key, on_step=on_step, bar=bar)
+    log = fit(ensemble.to(device), batch, loss, config.finetuning, trainable=free, folder=folder, key=key, on_step=on_step, bar=bar)
+    ensemble.to("cpu")
+    return log
 
 
 def _salt_level(measured: Measured) -> Tensor:
@@ -929,10 +950,11 @@ class Predictor:
 
     def __repr__(self):
         kind = self.config.architecture.replace("_", " ").replace("odenet", "ODENet") + (" with attention" if self.config.network.attention else "")
+        networks = f"the mean of {len(self.ensemble)} networks" if len(self.ensemble) > 1 else "one network"
         top, errors = self.card["ranges"]["flux_m_s"][1] / LMH, self.card["errors"]
         return (
-            f"{self.card.get('name', 'unnamed')}: the mean of {len(self.ensemble)} networks ({kind}) for {', '.join(self.config.network.ions)} "
-            f"at fluxes to {top:.3g} L/m²/h; half of its {len(errors)} known errors of the rejection are below {float(np.median(errors)):.2f}"
+            f"{self.card.get('name', 'unnamed')}: {networks} ({kind}) for {', '.join(self.config.network.ions)} "
+            f"at fluxes to {top:.3g} L/m²/h; half of its {len(errors)} known errors of the rejection are below {float(np.median(errors)):.2g}"
         )
 
     def plot(self, ax=None, level: float = 0.9):
@@ -1117,6 +1139,7 @@ def train(
     folder: str | Path | None = None,  # Checkpoints, logs and the finished model; None: nothing is kept
     measurements=None,  # Anything `load_measurements` reads, or its result; None: the five mixtures measured on NF270
     membranes: int = 256,  # Membranes tried on the measurements
+    device=None,  # Where networks are trained, such as "cuda"; None: the CPU
 ) -> Predictor:  # Trained on all measurements; its errors are those on the training data, so its interval is a lower bound
     "Pre-train on the pore model, fine-tune on measurements."
     if measurements is None:
@@ -1131,7 +1154,7 @@ def train(
     if config.pretrained:
         curves = simulate_curves(config.n_curves, seed=config.seed, n_flux=config.n_flux, family=config.family)
         bar = progress(desc="pre-training", total=config.pretraining.steps)
-        ensemble, _ = pretrain(config, curves, seeds, folder=place("pretraining"), key=key, bar=bar)
+        ensemble, _ = pretrain(config, curves, seeds, folder=place("pretraining"), key=key, bar=bar, device=device)
         bar.close()
     else:
         ensemble = build(config, seeds)
@@ -1141,7 +1164,7 @@ def train(
         parameters = tried[ranked(sse, range(sse.shape[1]))[: config.members]]
     measured = measured_curves(measurements, ions=config.network.ions, film_thickness=config.film_thickness)
     bar = progress(desc="fine-tuning", total=config.finetuning.steps)
-    finetune(config, ensemble, measured, seeds, parameters=parameters, folder=place("finetuning"), key=key, bar=bar)
+    finetune(config, ensemble, measured, seeds, parameters=parameters, folder=place("finetuning"), key=key, bar=bar, device=device)
     bar.close()
     asked = measured_curves(measurements, ions=config.network.ions, film_thickness=config.film_thickness, known=False)
     fitted = to_rows(asked, predict_measured(config, ensemble, asked, parameters, tol=1e-3)).mean(0)

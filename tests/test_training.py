@@ -471,7 +471,7 @@ def test_the_published_recipe_runs(mixtures):
 
 def test_train_resumes_and_its_model_is_the_stored_one(tmp_path, mixtures):
     a = train(TINY, tmp_path, membranes=4)
-    b = train(TINY, tmp_path, membranes=4)
+    b = train(TINY, tmp_path, membranes=4, device="cpu")
     c = load_model(tmp_path)
     assert all(torch.equal(a.ensemble.params[k], m.ensemble.params[k]) for k in a.ensemble.params for m in (b, c))
     with pytest.raises(CheckpointError, match="another configuration"):
