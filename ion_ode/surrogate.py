@@ -27,7 +27,7 @@ from .membranes import NF270
 from .simulated import Design, ShardedCurves, parameter_names, simulate_shards
 from .training import Ensemble, Plan, Predictor, TrainConfig, build, n_told, pretrain, save_model, surrogate_error, trained_ranges
 
-# %% ../nbs/support/surrogate.ipynb #71540e65
+# %% ../nbs/support/surrogate.ipynb #e738ac13
 AIM = {"median": 0.003, "within_95": 0.02}  # Errors of the rejection asked for [-]
 PLAIN, PORE = "network alone", "closed form and network"
 
@@ -36,7 +36,7 @@ PLAIN, PORE = "network alone", "closed form and network"
 class Effort:
     "How much is computed."
 
-    sizes: tuple[int, ...] = (100, 1000, 10_000)  # Simulated curves of the learning curve; the last also trains what may ship
+    sizes: tuple[int, ...] = (100, 1000, 10_000, 100_000)  # Simulated curves of the learning curve; the last also trains what may ship
     steps: tuple[int, int] = (1000, 100)  # Steps of the networks of the learning curve, PLAIN and PORE
     long: tuple[int, int] = (4000, 800)  # Steps of the networks that may ship
     batch: int = 256  # Curves a step
