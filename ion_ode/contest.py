@@ -6,13 +6,13 @@ Docs: https://ion-ode.github.io/ion_ode/support/contest.html.md"""
 
 # %% auto #0
 __all__ = ['BENCHMARKS', 'REFERENCES', 'PORE_MODEL', 'PORE_PLUS', 'SHIFTED', 'BAYES', 'BAR', 'BAYES_BAR', 'MEANS', 'KEDEM',
-           'RESIDUAL', 'RIVALS', 'VARIANTS', 'MAIN', 'BIASES', 'PROFILES', 'ABLATIONS', 'Benchmark', 'twin_folds',
-           'contest_rows', 'feed_equivalents', 'score', 'predict_constant', 'predict_ion_mean', 'predict_nearest',
-           'Profile', 'code_hash', 'data_hash', 'load_curves', 'predict_dspmde', 'Cell', 'plan_cells', 'cell_keys',
-           'read_cell', 'run_cells', 'choose_steps', 'contest', 'ablation_table', 'surrogate_table', 'networks',
-           'tables', 'store', 'main']
+           'RESIDUAL', 'RIVALS', 'VARIANTS', 'MAIN', 'BIASES', 'PROFILES', 'WEAK', 'LAWS', 'LAW', 'ABLATIONS', 'SWEEP',
+           'Benchmark', 'twin_folds', 'contest_rows', 'feed_equivalents', 'score', 'predict_constant',
+           'predict_ion_mean', 'predict_nearest', 'Profile', 'code_hash', 'data_hash', 'load_curves', 'rival_name',
+           'log_passage', 'infer_membranes', 'membranes_name', 'Cell', 'plan_cells', 'cell_keys', 'read_cell',
+           'run_cells', 'choose_steps', 'contest', 'ablation_table', 'networks', 'tables', 'store', 'main']
 
-# %% ../nbs/support/contest.ipynb #023e5094
+# %% ../nbs/support/contest.ipynb #dadb5c63
 import argparse
 import ast
 import json
@@ -46,11 +46,11 @@ from ion_ode.data import (
     measurement_points,
     simulate_curves,
 )
-from .fitting import FOUR, Scale, dspmde_plus, fit_membrane
+from .fitting import FOUR, Scale, fit_membrane
 from .ions import get_ion
 from .membranes import Membrane
-from .posterior import posterior_membranes
-from .simulated import Design, parameter_names
+from .posterior import NAMES, Experiment, find_modes, from_normal, predict_membranes, sample_posterior
+from .simulated import Design
 from ion_ode.training import (
     ARCHITECTURES,
     CheckpointError,
@@ -61,7 +61,6 @@ from ion_ode.training import (
     build,
     finetune,
     measured_curves,
-    predict_family,
     predict_measured,
     pretrain,
     read_checkpoint,
@@ -192,7 +191,7 @@ MEANS = {BAR: (PORE_PLUS, SHIFTED), BAYES_BAR: (BAYES, SHIFTED)}  # Plain averag
 KEDEM, RESIDUAL = "Spiegler-Kedem", "Gaussian process on DSPM-DE"
 RIVALS = (PORE_MODEL, PORE_PLUS, SHIFTED, KEDEM, RESIDUAL)  # Fitted in cells, one a fold
 
-# %% ../nbs/support/contest.ipynb #ab1b5bbe
+# %% ../nbs/support/contest.ipynb #13f7c55b
 VARIANTS = {  # Name in tables -> architecture, attention
     f"{label}{' + attention' * attention}": {"architecture": architecture, "attention": attention}
     for architecture, label in {"odenet": "ODENet", "unet": "U-Net", "cnn": "CNN", "fully_connected": "fully connected"}.items()
@@ -213,14 +212,14 @@ class Profile:
     starts: int  # Starts of each fit of a pore model
     draws: int  # Membranes drawn for each set of training rows
     inner: int  # Seeds of the networks that only the choice of steps reads
+    trials: bool = False  # Also membranes of the other laws, and weak-prior fits of all compositions and without two
     drawn_from: str = "posterior"  # What those membranes know: "posterior" (the training rows) or "prior" (nothing)
     variants: tuple[str, ...] = tuple(VARIANTS)  # Which networks
     benchmarks: tuple[str, ...] = tuple(BENCHMARKS)  # On which measurements
     rivals: tuple[str, ...] = RIVALS  # Which other models
     biases: tuple[str, ...] = BIASES  # Neutrality by construction, by a penalty; networks without attention take the first
     ablate: bool = False  # Also compare ways to fine-tune
-    learning: tuple[int, ...] = ()  # Numbers of simulated curves of the learning curve
-    learning_steps: int = 1500  # Steps of each of its networks
+    sweep_steps: int = 0  # Pre-training steps of networks with wider and narrower attention, with and without ion encodings; 0: none
 
     def config(
         self,
@@ -244,7 +243,7 @@ PROFILES = {
         variants=(MAIN, "fully connected"), benchmarks=("nf270",), rivals=(PORE_MODEL, PORE_PLUS, SHIFTED), biases=("hard",),
     ),
     "full": Profile(
-        "full", _RECIPE, seeds=5, inner=2, marks={"nf270": (0, 5, 10, 20, 40, 80, 160), "twin": (0, 40, 160)}, starts=2, draws=64, ablate=True, learning=(128, 1024, 8192),
+        "full", _RECIPE, seeds=5, inner=2, marks={"nf270": (0, 5, 10, 20, 40, 80, 160), "twin": (0, 40, 160)}, starts=2, draws=256, ablate=True, sweep_steps=400, trials=True,
     ),
     "smoke": Profile(
         "smoke", TrainConfig(family="dspmde+", n_curves=48, n_flux=6, pretraining=Plan(4), finetuning=Plan(4)),
@@ -252,13 +251,13 @@ PROFILES = {
     ),
 }  # fmt: skip
 
-# %% ../nbs/support/contest.ipynb #a55b4a5a
+# %% ../nbs/support/contest.ipynb #ab634ba1
 _MODULES = (
     "ode", "ions", "membranes", "dspmde", "fitting", "simulated", "data", "twin", "posterior", "constraints", "attention_odenet", "baselines", "training", "contest",
 )  # fmt: skip
 _NOT_NUMBERS = {  # Parts of two modules that no cell depends on
     "training": ("Predictor", "trained_ranges", "save_model", "load_model", "train", "__all__"),
-    "contest": ("Cell", "Profile", "PROFILES", "_RECIPE", "plan_cells", "cell_keys", "run_cells", "_run_cell", "_here", "_on_cluster", "score", "choose_steps", "contest", "ablation_table", "surrogate_table", "tables", "store", "main", "networks", "__all__"),
+    "contest": ("Cell", "Profile", "PROFILES", "_RECIPE", "plan_cells", "cell_keys", "run_cells", "_run_cell", "_here", "_on_cluster", "score", "choose_steps", "contest", "ablation_table", "tables", "store", "main", "networks", "membranes_name", "rival_name", "__all__"),
 }  # fmt: skip
 
 
@@ -299,18 +298,35 @@ def load_curves(
 
 
 def _fit_pore(b: Benchmark, train, df, spec, found):
-    "A pore model fitted by least squares: four parameters, or DSPM-DE+ with its weak prior."
-    four = {"thickness": Scale("log", 0.05e-6, 10e-6, unit="m")}
-    free, scales = (FOUR, four) if spec["model"] == PORE_MODEL else dspmde_plus(sorted(set(df.ion)))
-    starts = spec["starts"] * (1 if spec["model"] == PORE_MODEL else 3)  # thirteen parameters have more local minima than four
+    "The pore model with four parameters, fitted by least squares."
     points = measurement_points(train, film=b.film)
-    fit = fit_membrane(points, free, scales=scales, film=b.film, n_starts=starts, n_sobol=64, intervals="none", seed=spec["seed"])
+    scales = {"thickness": Scale("log", 0.05e-6, 10e-6, unit="m")}
+    fit = fit_membrane(points, FOUR, scales=scales, film=b.film, n_starts=spec["starts"], n_sobol=64, intervals="none", seed=spec["seed"])
     asked = measurement_points(df, film=b.film)
     rejection = torch.full_like(asked.rejection, torch.nan)
     present = [i for i, here in enumerate((asked.c_feed > 0).any(0).tolist()) if here]
     rejection[:, present] = fit.predict(asked)
     facts = {"parameters": {p: v for p, v in zip(fit.estimates.parameter, fit.estimates.estimate, strict=True)}, "rmse_train": float(fit.rmse)}
     return asked.to_frame(rejection).reindex(df.index).to_numpy(), facts
+
+
+WEAK = 0.1  # Spread of a rejection about DSPM-DE+ and SDEM, which sets how weak their priors are
+
+
+def _fit_plus(b: Benchmark, train, df, spec, found):
+    "The likeliest membrane of DSPM-DE+ under the prior of the posterior, every rejection known to `WEAK`."
+    seen = Experiment(train[_thinned(b, train)], b.film, relative=False)
+    x, value, _ = find_modes(seen, WEAK, n_starts=8 * spec["starts"], seed=spec["seed"])
+    best = from_normal(x[:1])
+    predicted = predict_membranes(df, best, b.film)[0]
+    miss = (predicted - df.rejection)[df.index.isin(train.index)]
+    rmse = float(np.sqrt(np.average(miss**2, weights=train.weight)))
+    return predicted, {"parameters": dict(zip(NAMES, best[0].tolist(), strict=True)), "rmse_train": rmse, "tops": value.tolist()}
+
+
+def _thinned(b: Benchmark, df: pd.DataFrame) -> pd.Series:
+    "Rows at every so many-th flux of their feed."
+    return df.groupby("solution_id").state_id.transform(lambda s: pd.factorize(s)[0]) % b.thin == 0
 
 
 def _fit_shifted(b: Benchmark, train, df, spec, found):
@@ -324,59 +340,87 @@ def _fit_kedem(b: Benchmark, train, df, spec, found):
 
 
 def _fit_residual(b: Benchmark, train, df, spec, found):
-    base = pd.Series(found(_rival_name(spec | {"model": PORE_MODEL}))[0]["predicted"].numpy(), df.index)
+    base = pd.Series(found(rival_name(spec | {"model": PORE_MODEL}))[0]["predicted"].numpy(), df.index)
     model = ResidualGP(lambda d: base.reindex(d.index).to_numpy(), seed=spec["seed"]).fit(train)
     return model.predict(df), {"parameters": {"kernel": str(model.gp.kernel_)}}
 
 
-_FITS = {PORE_MODEL: _fit_pore, PORE_PLUS: _fit_pore, SHIFTED: _fit_shifted, KEDEM: _fit_kedem, RESIDUAL: _fit_residual}
+_FITS = {PORE_MODEL: _fit_pore, PORE_PLUS: _fit_plus, SHIFTED: _fit_shifted, KEDEM: _fit_kedem, RESIDUAL: _fit_residual}
 
 
-def _rival_name(spec: dict) -> str:
-    return f"{spec['benchmark']} {spec['model']} without {spec['fold']}"
+def rival_name(spec: dict) -> str:
+    return f"{spec['benchmark']} {spec['model']} {_without(spec['held'])}"
+
+
+def _without(held) -> str:
+    return f"without {' and '.join(held) or 'nothing'}"
 
 
 def _cell_rival(folder, spec, found, tick):
     b, df = BENCHMARKS[spec["benchmark"]], contest_rows(spec["benchmark"])
-    predicted, facts = _FITS[spec["model"]](b, df[df.composition != spec["fold"]], df, spec, found)
+    predicted, facts = _FITS[spec["model"]](b, df[~df.composition.isin(spec["held"])], df, spec, found)
     tick(1)
     return {"predicted": torch.from_numpy(np.asarray(predicted, float))}, facts
 
 
-def predict_dspmde(
-    df: pd.DataFrame,  # Measurements; only feeds, fluxes and kinds are read
-    membrane: Membrane,  # Fitted membrane
-    film: float = FILM_THICKNESS,  # Film in front of observed rejections [m]
-) -> np.ndarray:  # (row,) rejection as it would be measured
-    "The pore model with one membrane."
-    flat = membrane.tensors()
-    names = parameter_names("dspmde", SLOTS)
-    return predict_family(df, torch.tensor([[float(flat[n]) for n in names]], dtype=torch.float64), film_thickness=film)[0]
+LAWS = {  # What measurement and model together get wrong: keywords of `sample_posterior`
+    "proportional": {"noise": 0.3},
+    "equal": {"noise": 0.2, "relative": False},
+    "alike along a curve": {"noise": 0.3, "alike": 0.7},
+    "charge that saturates": {"noise": 0.3, "binding": lambda share: 1.2 * share / (0.2 + share)},
+}
+LAW = "proportional"  # Of the contest; the others are trials
+
+
+def log_passage(
+    rejection,  # Rejections
+):
+    "What passes, on a logarithmic scale that ends at R = 1."
+    return np.log(1.05 - np.minimum(rejection, 1.0))
+
+
+def infer_membranes(
+    train: pd.DataFrame,  # Rows to learn from
+    test: pd.DataFrame,  # Rows to predict; may be empty
+    n: int,  # Membranes wanted
+    seed: int = 0,
+    film: float = FILM_THICKNESS,  # Film in front of observed values [m]
+    law: str = LAW,  # Key of LAWS
+) -> tuple[Tensor, pd.DataFrame, dict]:  # (membrane, parameter) SI; predicted (mean), spread (standard deviation of `log_passage`) and likeliest, row by row; facts
+    "Membranes drawn from the posterior of DSPM-DE+ given some rows, and what they say together of others."
+    law = dict(LAWS[law])
+    noise, form = law.pop("noise"), {"binding": law.pop("binding", None)}
+    posterior = sample_posterior(Experiment(train, film, **law, **form), noise, rounds=8, enough=100, seed=seed)
+    x = posterior.pick(n, seed)
+    asked = torch.cat([posterior.mode[None], x])
+    rejection = Experiment(test, film, **form).ask(asked)[0].numpy() if len(test) else np.empty((n + 1, 0))
+    said = {"predicted": np.nanmean(rejection[1:], 0), "spread": np.nanstd(log_passage(rejection[1:]), 0), "likeliest": rejection[0]}
+    facts = {"n_effective": posterior.n_effective, "membranes": len(posterior.x), "log_evidence": posterior.log_evidence}
+    return from_normal(x), pd.DataFrame(said, test.index), facts
 
 
 def _cell_membranes(folder, spec, found, tick):
     "Membranes that fit what may be seen, and what they say together of the rest."
     b, df = BENCHMARKS[spec["benchmark"]], contest_rows(spec["benchmark"])
     shown = ~df.composition.isin(spec["held"])
-    flux = df.groupby("solution_id").state_id.transform(lambda s: pd.factorize(s)[0])
-    parameters = _DRAWS[spec["drawn_from"]](df[shown & (flux % b.thin == 0)], spec["draws"], spec["seed"], b.film)
-    predicted = np.full(len(df), np.nan)
-    if len(spec["held"]) == 1:
-        predicted[~shown] = np.nanmean(predict_family(df[~shown], parameters, "dspmde+", b.film), 0)
+    parameters, said, facts = _DRAWS[spec["drawn_from"]](df[shown & _thinned(b, df)], df[~shown], spec["draws"], spec["seed"], b.film, spec["law"])
     tick(1)
-    return {"parameters": parameters, "predicted": torch.from_numpy(predicted)}, {"names": list(parameter_names("dspmde+", SLOTS))}
+    return {"parameters": parameters} | {c: torch.from_numpy(v.to_numpy(copy=True)) for c, v in said.reindex(df.index).items()}, facts
 
 
-def _membranes_name(benchmark: str, held) -> str:
-    return f"{benchmark} membranes without {' and '.join(held) or 'nothing'}"
+def membranes_name(benchmark: str, held, law: str = LAW) -> str:
+    return f"{benchmark} membranes {_without(held)}" + (f", {law}" if law != LAW else "")
 
 
-def _prior_membranes(train, n, seed, film):
+def _prior_membranes(train, test, n, seed, film, law):
     "Membranes that no measurement was asked about."
-    return Design(seed=seed, n_flux=1, family="dspmde+").points(n)[1]
+    parameters = Design(seed=seed, n_flux=1, family="dspmde+").points(n)[1]
+    rejection = predict_membranes(test, parameters, film) if len(test) else np.empty((n, 0))
+    said = {"predicted": rejection.mean(0), "spread": log_passage(rejection).std(0), "likeliest": rejection[0]}
+    return parameters, pd.DataFrame(said, test.index), {}
 
 
-_DRAWS = {"posterior": posterior_membranes, "prior": _prior_membranes}
+_DRAWS = {"posterior": infer_membranes, "prior": _prior_membranes}
 
 
 def _constraint(config: TrainConfig, bias: str) -> str:
@@ -416,7 +460,7 @@ def _cell_finetune(folder, spec, found, tick):
     )
     weights = found(f"pretrain {variant}")[0]
     members = _members(b, seeds, spec["inner"])
-    draws = {h: found(_membranes_name(b.name, h))[0]["parameters"] for h in b.held_out}
+    draws = {h: found(membranes_name(b.name, h))[0]["parameters"] for h in b.held_out}
     parameters = torch.stack([draws[h][s] for h, s, _ in members])
     held = torch.stack([~measured.without(h) for h, _, _ in members])
     keep = [m for m, (h, _, pt) in enumerate(members) if len(h) <= 1 and pt]
@@ -473,13 +517,14 @@ def _alike(held: Tensor) -> list[tuple[Tensor, Tensor]]:
 
 ABLATIONS = {  # What is changed in the fine-tuning of the main networks
     "as published": {},
-    "rate a tenth": {"finetuning": 0.1},
+    "rate a tenth": {"finetuning": {"lr": 1e-4}},
     "all layers move": {"frozen_layers": 0},
     "only the last layer moves": {"frozen_layers": 4},
     "targets not resampled": {"resample": False},
     "loss on h": {"loss": "h"},
     "simulated curves replayed": {"replay": 1.0},
-    "mean of the weights over steps": {"average": True},
+    "mean of the weights over steps": {"finetuning": {"ema": 0.05}},
+    "low-rank adapters": {"adapters": 4},
 }
 
 
@@ -488,7 +533,7 @@ def _cell_ablation(folder, spec, found, tick):
     b, df, config = BENCHMARKS["nf270"], contest_rows("nf270"), replace(TrainConfig.from_dict(spec["config"]), compiled=False)
     asked, measured = (measured_curves(df, film_thickness=b.film, known=known) for known in (False, True))
     members = [(h, s) for h in b.held_out if len(h) == 2 for s in range(spec["seeds"])]
-    parameters = torch.stack([found(_membranes_name(b.name, h))[0]["parameters"][s] for h, s in members])
+    parameters = torch.stack([found(membranes_name(b.name, h))[0]["parameters"][s] for h, s in members])
     held = torch.stack([~measured.without(h) for h, _ in members])
     weights = found(f"pretrain {MAIN}")[0]
     curves = load_curves(found).subset(slice(0, config.n_curves))
@@ -498,33 +543,28 @@ def _cell_ablation(folder, spec, found, tick):
     out = {"no fine-tuning": _held_out_predictions(config, ensemble, asked, parameters, held)}
     for name, change in ABLATIONS.items():
         ensemble.load_state(start)
-        mean = {k: v.clone() for k, v in start.items()}
-
-        def average(step, e, mean=mean):
-            for k, v in e.params.items():
-                mean[k].lerp_(v.detach(), 0.05)
-
-        plan = replace(config.finetuning, lr=config.finetuning.lr * change.get("finetuning", 1.0))
-        recipe = replace(config, finetuning=plan, **{k: v for k, v in change.items() if k not in ("finetuning", "average")})
+        recipe = replace(config, **change | {"finetuning": replace(config.finetuning, **change.get("finetuning", {}))})
         finetune(
             recipe, ensemble, measured, [1000 + s for _, s in members], member_curves=~held, parameters=parameters,
-            simulated=curves if recipe.replay else None, on_step=average, bar=_Bar(tick, 1),
+            simulated=curves if recipe.replay else None, bar=_Bar(tick, 1),
         )  # fmt: skip
-        if change.get("average"):
-            ensemble.load_state(mean)
         out[name] = _held_out_predictions(config, ensemble, asked, parameters, held)
     return {"predicted": torch.stack(list(out.values()))}, {"ways": list(out), "members": [[list(h), s] for h, s in members]}
 
 
-def _cell_learning(folder, spec, found, tick):
-    "Error of the main network on unseen curves after the same number of steps on fewer or more simulated curves."
+SWEEP = [{"d_k": d, "encoding": e} for e in ("learned+physical", "none") for d in (4, 8, 16)]  # Attention of the main network
+
+
+def _cell_sweep(folder, spec, found, tick):
+    "Error on unseen curves after a short pre-training, width of attention by width and with or without ion encodings."
     config, curves, rows = TrainConfig.from_dict(spec["config"]), load_curves(found), []
-    unseen = curves.subset(slice(config.n_curves, None))
+    train, unseen = curves.subset(slice(0, config.n_curves)), curves.subset(slice(config.n_curves, None))
     seeds = [config.seed + s for s in range(spec["seeds"])]
-    for n in spec["sizes"]:
-        ensemble, _ = pretrain(config, curves.subset(slice(0, n)), seeds, bar=_Bar(tick, 1))
-        q = _quantiles(surrogate_error(config, ensemble, unseen), "member")
-        rows += [{"curves": n, "seed": s, "median": a, "within_95": b} for s, (a, b) in zip(seeds, q.to_numpy(), strict=True)]
+    for change in SWEEP:
+        own = replace(config, network=replace(config.network, **change))
+        ensemble, _ = pretrain(own, train, seeds, bar=_Bar(tick, len(seeds)))
+        e = _quantiles(surrogate_error(own, ensemble, unseen), "member")
+        rows += [change | {"seed": s, "parameters": n_parameters(ensemble.member(0)), "median": float(a), "within_95": float(b)} for s, (a, b) in zip(seeds, e.to_numpy(), strict=True)]
     return {"errors": torch.tensor([[r["median"], r["within_95"]] for r in rows])}, {"rows": rows}
 
 
@@ -533,9 +573,9 @@ def _quantiles(e: pd.DataFrame, by) -> pd.DataFrame:
     return (e.predicted.clip(upper=1) - e.rejection).abs().groupby(e[by]).quantile([0.5, 0.95]).unstack()
 
 
-_CELLS = {"curves": _cell_curves, "membranes": _cell_membranes, "rival": _cell_rival, "pretrain": _cell_pretrain, "finetune": _cell_finetune, "ablation": _cell_ablation, "learning": _cell_learning}
+_CELLS = {"curves": _cell_curves, "membranes": _cell_membranes, "rival": _cell_rival, "pretrain": _cell_pretrain, "finetune": _cell_finetune, "ablation": _cell_ablation, "sweep": _cell_sweep}
 
-# %% ../nbs/support/contest.ipynb #26e47886
+# %% ../nbs/support/contest.ipynb #932fbb4b
 @dataclass(frozen=True)
 class Cell:
     "One piece of work."
@@ -554,10 +594,15 @@ def plan_cells(
     r, cells = profile.recipe, []
     for name in profile.benchmarks:
         b, base = BENCHMARKS[name], {"benchmark": name, "seed": r.seed}
-        cells += [Cell(_membranes_name(name, h), "membranes", base | {"held": list(h), "draws": profile.draws, "drawn_from": profile.drawn_from}, cost=1000) for h in b.held_out]
-        for spec in (base | {"model": m, "fold": g, "starts": profile.starts} for m in profile.rivals for g in b.folds):
-            needs = (_rival_name(spec | {"model": PORE_MODEL}),) if spec["model"] == RESIDUAL else ()
-            cells.append(Cell(_rival_name(spec), "rival", spec, needs, 1000))
+        tried = b.held_out[1:] if b.pairs and profile.trials else []
+        drawn = base | {"draws": profile.draws, "drawn_from": profile.drawn_from}
+        for held, law in [*((h, LAW) for h in b.held_out), *((h, law) for law in LAWS if law != LAW for h in tried)]:
+            cells.append(Cell(membranes_name(name, held, law), "membranes", drawn | {"held": list(held), "law": law}, cost=1000))
+        for model in profile.rivals:
+            for held in [(), *tried] if tried and model in (PORE_PLUS, SHIFTED) else [(g,) for g in b.folds]:
+                spec = base | {"model": model, "held": list(held), "starts": profile.starts}
+                needs = (rival_name(spec | {"model": PORE_MODEL}),) if model == RESIDUAL else ()
+                cells.append(Cell(rival_name(spec), "rival", spec, needs, 1000))
     cells.append(Cell("curves", "curves", {"recipe": r.to_dict()}, cost=1000))
     for v in profile.variants:
         config, biases = profile.config(v), profile.biases if VARIANTS[v]["attention"] else profile.biases[:1]
@@ -567,17 +612,17 @@ def plan_cells(
         for b in profile.benchmarks:
             tuning = replace(config, finetuning=replace(config.finetuning, steps=profile.marks[b][-1]), film_thickness=BENCHMARKS[b].film)
             spec = spec | {"config": tuning.to_dict(), "benchmark": b, "marks": list(profile.marks[b]), "inner": profile.inner}
-            needs = (f"pretrain {v}", *(_membranes_name(b, h) for h in BENCHMARKS[b].held_out))
+            needs = (f"pretrain {v}", *(membranes_name(b, h) for h in BENCHMARKS[b].held_out))
             members = len(_members(BENCHMARKS[b], profile.seeds, profile.inner))
             cells.append(Cell(f"{b} finetune {v}", "finetune", spec, needs, members * len(biases) * profile.marks[b][-1]))
     config = profile.config(MAIN)
-    if profile.learning:
-        short = replace(config, pretraining=replace(config.pretraining, steps=profile.learning_steps))
-        spec = {"config": short.to_dict(), "seeds": profile.inner, "sizes": list(profile.learning)}
-        cells.append(Cell("learning curve", "learning", spec, ("curves",), len(profile.learning) * profile.learning_steps))
+    if profile.sweep_steps:
+        short = replace(config, compiled=False, pretraining=replace(config.pretraining, steps=profile.sweep_steps))
+        spec = {"config": short.to_dict(), "seeds": profile.inner}
+        cells.append(Cell("attention sweep", "sweep", spec, ("curves",), len(SWEEP) * profile.inner * profile.sweep_steps))
     if profile.ablate:
         spec = {"config": config.to_dict(), "seeds": profile.inner}
-        needs = ("curves", f"pretrain {MAIN}", *(_membranes_name("nf270", h) for h in BENCHMARKS["nf270"].held_out if len(h) == 2))
+        needs = ("curves", f"pretrain {MAIN}", *(membranes_name("nf270", h) for h in BENCHMARKS["nf270"].held_out if len(h) == 2))
         cells.append(Cell("nf270 ablation", "ablation", spec, needs, len(ABLATIONS) * config.finetuning.steps))
     return cells
 
@@ -707,7 +752,7 @@ def _on_cluster(todo: dict[str, Cell], folder: str, keys: dict[str, str], schedu
             bar.set_description(name)
             bar.update(todo[name].cost)
 
-# %% ../nbs/support/contest.ipynb #ddab3958
+# %% ../nbs/support/contest.ipynb #851643fc
 def choose_steps(
     predicted: Tensor,  # (mark, member, row) held-out predictions
     members: list,  # (held out, seed, pretrained) of each member
@@ -745,25 +790,24 @@ def contest(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # Held-out predictions of every contestant; steps chosen
-    "Everyone's prediction of what it was not shown; `rule` says after how many steps a network was read."
+    "Everyone's prediction of what it was not shown; `rule` says after how many steps a network was read, `spread` how far posterior membranes are apart (`log_passage`)."
     rows, steps = [], []
-    for b in (BENCHMARKS[n] for n in BENCHMARKS if _membranes_name(n, ()) in keys):
+    for b in (BENCHMARKS[n] for n in BENCHMARKS if membranes_name(n, ()) in keys):
         df = contest_rows(b.name)
         base = df.reset_index()[["row_id"]].assign(benchmark=b.name)
-        fitted = {m: [_rival_name({"benchmark": b.name, "model": m, "fold": g}) for g in b.folds] for m in RIVALS}
         for g in b.folds:
             test = (df.composition == g).to_numpy(copy=True)
-            add = lambda name, predicted, base=base, test=test, g=g: rows.append(base[test].assign(model=name, fold=g, predicted=predicted))
+            add = lambda name, predicted, spread=0.0, base=base, test=test, g=g: rows.append(base[test].assign(model=name, fold=g, predicted=predicted, spread=spread))
             for name, predict in REFERENCES.items():
                 add(name, predict(df[~test], df[test]))
-            values = {m: read_cell(folder, n, keys[n])[0]["predicted"].numpy()[test] for m, names in fitted.items() for n in names if n in keys and n.endswith(f" {g}")}
-            name = _membranes_name(b.name, (g,))
-            values[BAYES] = read_cell(folder, name, keys[name])[0]["predicted"].numpy()[test]
+            said = lambda n, column="predicted", test=test: read_cell(folder, n, keys[n])[0][column].numpy()[test]
+            names = {m: rival_name({"benchmark": b.name, "model": m, "held": (g,)}) for m in RIVALS}
+            values = {m: said(n) for m, n in names.items() if n in keys} | {BAYES: said(membranes_name(b.name, (g,)))}
             for mean, parts in MEANS.items():
                 if set(parts) <= set(values):
                     values[mean] = sum(values[p] for p in parts) / len(parts)
             for name, predicted in values.items():
-                add(name, predicted)
+                add(name, predicted, said(membranes_name(b.name, (g,)), "spread") if name == BAYES else 0.0)
         for cell in (n for n in keys if n.startswith(f"{b.name} finetune ")):
             name = cell.removeprefix(f"{b.name} finetune ")
             tensors, record = read_cell(folder, cell, keys[cell])
@@ -785,6 +829,7 @@ def contest(
     out["pretrained"] = out.pretrained.map({True: "PT", False: "NPT"}).fillna("")
     out["attention"] = out.model.map({v: "yes" if a["attention"] else "no" for v, a in VARIANTS.items()}).fillna("")
     out["seed"] = out.seed.fillna(0).astype(int)
+    out["spread"] = out.spread.fillna(0.0)
     return out, pd.DataFrame(steps)
 
 
@@ -804,28 +849,6 @@ def ablation_table(
     return t.assign(mse_R=t.mean(axis=1), change=change.mean(axis=1), se=change.std(axis=1) / t.shape[1] ** 0.5).rename_axis("way").reset_index()
 
 
-def surrogate_table(
-    folder: str | Path,  # Folder of the cells
-    keys: dict[str, str],  # From run_cells
-) -> pd.DataFrame:  # by (ion, flux, charge or all), value, median, within_95 of |R of the main networks' mean - R of the pore model| on unseen curves
-    "What pre-training reached, by ion, by flux and by the fixed charge of the membrane."
-    config = TrainConfig.from_dict(read_cell(folder, f"pretrain {MAIN}", keys[f"pretrain {MAIN}"])[1]["spec"]["config"])
-    weights = read_cell(folder, f"pretrain {MAIN}", keys[f"pretrain {MAIN}"])[0]
-    state = {k.removeprefix("hard/"): v for k, v in weights.items() if k.startswith("hard/")}
-    ensemble = build(config, [0] * len(next(iter(state.values()))))
-    ensemble.load_state(state)
-    unseen = load_curves(lambda name: read_cell(folder, name, keys[name])).subset(slice(config.n_curves, None))
-    e = surrogate_error(config, ensemble, unseen)
-    e = e.groupby(["sample", "ion", "flux_m_s"]).agg(rejection=("rejection", "first"), predicted=("predicted", "mean")).reset_index()
-    charge = unseen.parameters[:, unseen.meta["parameters"].index("charge_density")].abs().numpy()
-    bins = {"flux": ("flux_m_s", [0, 3e-6, 1e-5, 3e-5, 1e-4]), "charge": ("charge", [0, 3, 10, 30, np.inf])}
-    e = e.assign(charge=charge[e["sample"]], all="all")
-    for name, (column, edges) in bins.items():
-        e[f"{name} bin"] = pd.cut(e[column], edges, include_lowest=True, labels=[f"{a:g} to {b:g}" for a, b in zip(edges, edges[1:], strict=False)]).astype(str)
-    parts = [_quantiles(e, c).set_axis(["median", "within_95"], axis=1).rename_axis("value").reset_index().assign(by=b) for b, c in {"all": "all", "ion": "ion", "flux": "flux bin", "charge": "charge bin"}.items()]
-    return pd.concat(parts, ignore_index=True)[["by", "value", "median", "within_95"]]
-
-
 def networks(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
@@ -843,19 +866,15 @@ def networks(
     ensemble.load_state({k.removeprefix("weights/"): v[mark][at] for k, v in tensors.items() if k.startswith("weights/")})
     return config, ensemble, tensors["parameters"][at], record["marks"][mark]
 
-# %% ../nbs/support/contest.ipynb #21d8ba7b
+# %% ../nbs/support/contest.ipynb #ef2f8e4c
 def tables(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
-) -> dict[str, pd.DataFrame]:  # ablation, learning, surrogate; what was not computed is left out
+) -> dict[str, pd.DataFrame]:  # ablation; what was not computed is left out
     "What the cells say of training itself."
     out = {}
     if "nf270 ablation" in keys:
         out["ablation"] = ablation_table(folder, keys)
-    if "learning curve" in keys:
-        out["learning"] = pd.DataFrame(read_cell(folder, "learning curve", keys["learning curve"])[1]["rows"])
-    if f"pretrain {MAIN}" in keys:
-        out["surrogate"] = surrogate_table(folder, keys)
     return out
 
 

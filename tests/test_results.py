@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose
 from ion_ode import results
 from ion_ode.contest import BAYES, BENCHMARKS, MAIN, PORE_MODEL, REFERENCES, contest_rows
 from ion_ode.core import InputError
+from ion_ode.data import MIXTURES
 from ion_ode.posterior import NAMES, from_normal
 from ion_ode.results import (
     FIGURES,
@@ -20,6 +21,8 @@ from ion_ode.results import (
     draw_figures,
     interval_table,
     intervals,
+    judge_trials,
+    log_passage,
     mean_predictions,
     metrics,
     neutral_draws,
@@ -28,6 +31,7 @@ from ion_ode.results import (
     reproduce,
     whole_feeds,
 )
+from ion_ode.uncertainty import conformal_quantile
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +65,24 @@ def test_an_interval_is_calibrated_without_its_fold_and_stays_below_one(stored, 
     assert (got.upper <= 1).all() and (got.lower <= got.upper).all()
     other = d.assign(rejection=np.where(d.fold == "A", d.rejection - 3.0, d.rejection))
     kept = got.fold == "A"
-    assert_allclose(intervals(other).q[kept], got.q[kept])
-    assert (intervals(other).q[~kept] >= got.q[~kept] - 1e-12).all()
+    assert_allclose(intervals(other).unit[kept], got.unit[kept])
+    assert (intervals(other).unit[~kept] >= got.unit[~kept] - 1e-12).all()
+
+
+def test_intervals_of_equal_size_are_those_of_the_formula(stored):
+    d = mean_predictions(stored[0]["predictions"], "nf270", MAIN)
+    got = intervals(d, score="as large everywhere")
+    error = (log_passage(d.rejection) - log_passage(d.predicted)).abs()
+    assert_allclose(got.unit[d.fold == "A"], conformal_quantile(error[d.fold != "A"]))
+
+
+def test_a_choice_by_inner_scores_never_reads_the_test():
+    "Ways that differ on the test alone are chosen alike; the chosen row's test score is that of what was chosen."
+    rows = [{"way": w, "fold": f, "composition": g, "mse_R": 0.1 * (w == "bad") + 0.05} for w in ("good", "bad") for f in MIXTURES for g in MIXTURES]
+    trials = pd.DataFrame(rows)
+    judged = judge_trials(trials.assign(mse_R=trials.mse_R.where((trials.fold != trials.composition) | (trials.way == "bad"), 9.0)))
+    assert judged.loc["good", "test"] == 9.0 == judged.loc["chosen inside, fold by fold", "test"]
+    assert judged.index[0] == "good" and judged.loc["bad", "inner"] > judged.loc["good", "inner"]
 
 
 def test_intervals_of_the_twin_cover_what_they_promise(stored):
