@@ -214,7 +214,7 @@ def rollouts(
 def _present(keys) -> list[str]:
     return [b for b in BENCHMARKS if f"{b} finetune {MAIN}" in keys]
 
-# %% ../nbs/05_results.ipynb #0b360951
+# %% ../nbs/05_results.ipynb #982cbf0c
 def mean_predictions(
     pred: pd.DataFrame,  # From `contest`
     benchmark: str,  # Key of BENCHMARKS
@@ -241,19 +241,19 @@ def intervals(
     d: pd.DataFrame,  # From `mean_predictions`
     level: float = 0.9,  # Coverage wanted
     score: str = SCORE,  # Key of SCORES
-) -> pd.DataFrame:  # The same with unit (half-width of `log_passage` over the score's size), lower, upper
+) -> pd.DataFrame:  # The same with half (half-width of `log_passage` over the score's size), lower, upper
     "Conformal intervals calibrated on whole held-out compositions (Eq. 5.2)."
     crepes = need("crepes", "screen")
     floor, many = SCORES[score]
     size = np.ones(len(d)) if floor is None else (d.spread + floor).to_numpy()
-    error, unit = (log_passage(d.rejection) - log_passage(d.predicted)).to_numpy(), np.full(len(d), np.nan)
+    error, half = (log_passage(d.rejection) - log_passage(d.predicted)).to_numpy(), np.full(len(d), np.nan)
     for (fold, ion), g in d.groupby(["fold", "ion"]):
         other = (d.fold != fold).to_numpy()
         own = other & (d.ion == ion).to_numpy()
         seen = own if own.sum() >= many else other
-        unit[d.index.get_indexer(g.index)] = crepes.ConformalRegressor().fit(error[seen], sigmas=size[seen]).predict_int(np.zeros(1), sigmas=np.ones(1), confidence=level)[0, 1]
-    middle, q = 1.05 - np.minimum(d.predicted, 1.0), unit * size
-    return d.assign(unit=unit, lower=1.05 - middle * np.exp(q), upper=np.minimum(1.05 - middle * np.exp(-q), 1.0))
+        half[d.index.get_indexer(g.index)] = crepes.ConformalRegressor().fit(error[seen], sigmas=size[seen]).predict_int(np.zeros(1), sigmas=np.ones(1), confidence=level)[0, 1]
+    middle, q = 1.05 - np.minimum(d.predicted, 1.0), half * size
+    return d.assign(half=half, lower=1.05 - middle * np.exp(q), upper=np.minimum(1.05 - middle * np.exp(-q), 1.0))
 
 
 def score_trials(
@@ -699,7 +699,7 @@ def read_tables(
     tables = {n: pd.read_csv(f, keep_default_na=False, na_values=numbers) for n, f in files.items()}
     return tables, json.loads((folder / "meta.json").read_text())
 
-# %% ../nbs/05_results.ipynb #83a7be9a
+# %% ../nbs/05_results.ipynb #3ad0df53
 def _of(d: pd.DataFrame, **labels) -> pd.DataFrame:
     for k, v in labels.items():
         d = d[d[k] == v]
@@ -732,7 +732,7 @@ def figure_2a(
         measured = measured[measured.solution_id.isin(lines.solution_id)].assign(rejection_sd=lambda d, b=b: measurement_sd(d, BENCHMARKS[b].sd_floor))
         for ax, model in zip(row, models, strict=True):
             q = intervals(mean_predictions(tables["predictions"], b, model))
-            q = q[q.fold == g].groupby("ion").unit.first()
+            q = q[q.fold == g].groupby("ion").half.first()
             d = lines[(lines.model == model) & lines.ion.isin(measured.ion)]
             middle, width = 1.05 - np.minimum(d.rejection, 1), np.exp((d.ion.map(q) * (d.spread + SCORES[SCORE][0])).clip(upper=5))
             d = d.assign(lower=1.05 - middle * width, upper=np.minimum(1.05 - middle / width, 1))
@@ -1002,7 +1002,7 @@ def metrics(
     ]
     return record, "\n".join(text)
 
-# %% ../nbs/05_results.ipynb #120d1d71
+# %% ../nbs/05_results.ipynb #ea27ac87
 def recompute(
     tables: dict[str, pd.DataFrame],  # From `read_tables`
 ) -> pd.DataFrame:  # what, stored, again
@@ -1047,7 +1047,7 @@ def reproduce(
         keys = run_cells(plan_cells(p), where, workers, scheduler)
         tables, meta = collect(p, where, keys)
         log = folder / "test_parts_read.json"
-        before = json.loads(log.read_text())["read"] if log.exists() else []
+        before = json.loads((log if log.exists() else asset("results/test_parts_read.json")).read_text())["read"]
         meta["read"] = [*before, {"when": pd.Timestamp.now("UTC").isoformat(timespec="seconds"), "commit": meta["commit"], "code": meta["code"]}]
         atomic_write(log, json.dumps({"read": meta["read"]}, indent=1) + "\n")
     write_tables(tables, meta, folder / "tables")
@@ -1104,7 +1104,10 @@ def main(args: list[str] | None = None):
     if what == "weights":
         print(*make_weights(profile, folder), sep="\n")
     elif what == "store":
-        write_tables(*read_tables(Path(folder) / "tables"), Path(training.__file__).parent / "assets" / "results")
+        tables, meta = read_tables(Path(folder) / "tables")
+        target = Path(training.__file__).parent / "assets" / "results"
+        write_tables(tables, meta, target)
+        atomic_write(target / "claims.json", json.dumps(metrics(tables, meta)[0], indent=1, sort_keys=True) + "\n")
     else:
         raise SystemExit("usage: python -m ion_ode.results weights|store [PROFILE] [FOLDER]")
 
