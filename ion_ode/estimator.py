@@ -118,7 +118,7 @@ class DSPMDERegressor(_RejectionRegressor):
         n_starts=3,  # Local searches
         balance=None,  # Ion that closes the charge balance of each feed
         folds=5,  # Groups of feeds left out in turn for the interval; 0: no interval
-        seed=0,
+        seed=0,  # Of the search
     ):
         self.free, self.start, self.film, self.n_starts = free, start, film, n_starts
         self.balance, self.folds, self.seed = balance, folds, seed

@@ -11,7 +11,7 @@ function Pandoc(doc)
   local at = repository .. "/blob/" .. branch .. "/nbs/" .. page
   local links = {
     pandoc.Link("Open in Colab", "https://colab.research.google.com/github/" .. at),
-    pandoc.Str(" (first run "), pandoc.Code("!pip install git+https://github.com/" .. repository), pandoc.Str(") · "),
+    pandoc.Str(" (first run "), pandoc.Code('!pip install "ion_ode[book] @ git+https://github.com/' .. repository .. '"'), pandoc.Str(") · "),
     pandoc.Link("Download the notebook", "https://github.com/" .. repository .. "/raw/" .. branch .. "/nbs/" .. page),
   }
   table.insert(doc.blocks, 1, pandoc.Div(pandoc.Para(links), pandoc.Attr("", { "notebook-links" })))

@@ -1,5 +1,6 @@
 """What a user installs: sdist and wheel are complete, declare what they need, and work without extras or a checkout."""
 
+import ast
 import email
 import importlib.metadata
 import json
@@ -13,6 +14,7 @@ import zipfile
 from configparser import ConfigParser
 from pathlib import Path
 
+import nbformat
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -99,10 +101,10 @@ def test_entry_point(unpacked):
     assert "ion-ode = ion_ode.cli:main" in f.read_text()
 
 
-def _without_extras(metadata) -> set[str]:
-    "Importable names that a plain installation has: the closure of the wheel's own requirements."
+def _installed(metadata, extra: str = "") -> set[str]:
+    "Importable names that an installation has: the closure of the wheel's own requirements."
     distributions, todo = set(), [Requirement(r) for r in metadata.get_all("Requires-Dist")]
-    todo = [r for r in todo if r.marker is None]
+    todo = [r for r in todo if r.marker is None or r.marker.evaluate({"extra": extra})]
     while todo:
         r = todo.pop()
         name = canonicalize_name(r.name)
@@ -126,7 +128,7 @@ def plain(unpacked, metadata, tmp_path_factory):
     "Run code as on a machine that has the wheel and its requirements, and nothing more: no extras, no checkout."
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     installed = set(importlib.metadata.packages_distributions())
-    blocked = sorted(installed - _without_extras(metadata) - {"ion_ode", "_distutils_hack", "setuptools", "pkg_resources"})
+    blocked = sorted(installed - _installed(metadata) - {"ion_ode", "_distutils_hack", "setuptools", "pkg_resources"})
     assert {"nbdev", "pytest", "pint", "pyarrow", "openpyxl", "fastcore"} <= set(blocked)
     start = textwrap.dedent(f"""
         import sys
@@ -211,6 +213,17 @@ def test_missing_extra_names_itself(plain, name):
 def test_missing_extra_names_itself_in_python(plain, line, extra):
     r = plain(line, check=False)
     assert r.returncode == 1 and 'ImportError: ' in r.stderr and f'pip install "ion_ode[{extra}]"' in r.stderr.strip().splitlines()[-1]
+
+
+def test_the_extra_book_brings_what_the_chapters_import(metadata):
+    "In Colab and beside a wheel, where nobody installs the tools of the developers."
+    have = _installed(metadata, "book") | set(sys.stdlib_module_names) | {"ion_ode", "IPython"}
+    for notebook in sorted((ROOT / "nbs").rglob("[!_]*.ipynb")):
+        cells = [c for c in nbformat.read(notebook, as_version=4).cells if c.cell_type == "code" and not c.source.startswith("%%")]
+        code = ast.parse(re.sub(r"^\s*[%!].*$", "", "\n".join(c.source for c in cells if "nbdev_export" not in c.source), flags=re.M))
+        named = {a.name for n in ast.walk(code) if isinstance(n, ast.Import) for a in n.names}
+        named |= {n.module for n in ast.walk(code) if isinstance(n, ast.ImportFrom) and not n.level}
+        assert not (strange := {n.partition(".")[0] for n in named} - have), f"{notebook.name}: {strange}"
 
 
 def test_import_is_light():
