@@ -27,7 +27,7 @@ from .membranes import NF270
 from .simulated import Design, ShardedCurves, parameter_names, simulate_shards
 from .training import Ensemble, Plan, Predictor, TrainConfig, build, n_told, pretrain, save_model, surrogate_error, trained_ranges
 
-# %% ../nbs/support/surrogate.ipynb #e738ac13
+# %% ../nbs/support/surrogate.ipynb #efe86d7f
 AIM = {"median": 0.003, "within_95": 0.02}  # Errors of the rejection asked for [-]
 PLAIN, PORE = "network alone", "closed form and network"
 
@@ -36,7 +36,7 @@ PLAIN, PORE = "network alone", "closed form and network"
 class Effort:
     "How much is computed."
 
-    sizes: tuple[int, ...] = (100, 1000, 10_000, 100_000)  # Simulated curves of the learning curve; the last also trains what may ship
+    sizes: tuple[int, ...] = (100, 1000, 10_000)  # Simulated curves of the learning curve; the last also trains what may ship
     steps: tuple[int, int] = (1000, 100)  # Steps of the networks of the learning curve, PLAIN and PORE
     long: tuple[int, int] = (4000, 800)  # Steps of the networks that may ship
     batch: int = 256  # Curves a step
@@ -44,7 +44,7 @@ class Effort:
     width: int = 64  # Width of the linear layers
 
 
-EFFORTS = {"full": Effort(), "smoke": Effort((8, 16), steps=(3, 2), long=(5, 3), batch=8, unseen=8, width=16)}
+EFFORTS = {"full": Effort(), "large": Effort((100, 1000, 10_000, 100_000, 1_000_000), long=(100_000, 20_000), batch=1024), "smoke": Effort((8, 16), steps=(3, 2), long=(5, 3), batch=8, unseen=8, width=16)}
 
 
 def recipe(
@@ -81,7 +81,7 @@ def make_curves(
     joined = {f: torch.cat([getattr(p, f) for p in parts]) for f in ("c_feed", "flux", "c_perm", "valid", "membrane", "parameters")}
     return CurveSet(SLOTS, **joined, meta={"parameters": list(shards.parameter_names)})
 
-# %% ../nbs/support/surrogate.ipynb #549cda7c
+# %% ../nbs/support/surrogate.ipynb #02df1df5
 def errors(
     config: TrainConfig,  # Recipe
     ensemble: Ensemble,  # Networks; their mean is judged
@@ -104,16 +104,17 @@ def _fits(effort: Effort) -> dict[str, tuple[str, TrainConfig]]:
     return out | {f"{field} {n}": (field, recipe(field, n, effort.steps[k], effort)) for n in effort.sizes for k, field in fields}
 
 
-def _trained(folder: Path, name: str, config: TrainConfig, curves: CurveSet) -> Ensemble:
+def _trained(folder: Path, name: str, config: TrainConfig, curves: CurveSet, device=None) -> Ensemble:
     "Train one, or what is missing of it."
     key = digest({"config": config.to_dict(), "sets": SETS})
-    return pretrain(config, curves.subset(slice(0, config.n_curves)), [config.seed], folder=folder / "networks" / name.replace(" ", "-"), key=key)[0]
+    return pretrain(config, curves.subset(slice(0, config.n_curves)), [config.seed], folder=folder / "networks" / name.replace(" ", "-"), key=key, device=device)[0]
 
 
 def run(
     folder: str | Path,  # Where curves, checkpoints and scores are kept
     effort: str = "full",  # Key of EFFORTS
     scheduler: str | None = None,  # Address of a Dask scheduler for the simulations
+    device=None,  # Where networks are trained, such as "cuda"; None: the CPU
 ) -> pd.DataFrame:  # field, curves, steps, median, within_95, mean, cpu_s
     "Simulate, train and score on validation curves; what is there already is kept."
     folder, size = Path(folder), EFFORTS[effort]
@@ -124,7 +125,7 @@ def run(
         if path.exists() and json.loads(path.read_text())["config"] == config.to_dict():
             continue
         started = time.process_time()
-        ensemble = _trained(folder, name, config, seen)
+        ensemble = _trained(folder, name, config, seen, device)
         row = {"field": field, "curves": min(config.n_curves, len(seen)), "steps": config.pretraining.steps} | _scores(errors(config, ensemble, unseen))
         atomic_write(path, json.dumps(row | {"cpu_s": round(time.process_time() - started, 1), "config": config.to_dict()}, indent=1))
     return scores(folder, effort)
@@ -140,7 +141,7 @@ def scores(
     alone = errors(config, build(config, [0]), make_curves(folder, "validation", EFFORTS[effort].unseen))
     return pd.DataFrame([{"field": PORE, "curves": 0, "steps": 0, **_scores(alone), "cpu_s": 0.0}, *({k: v for k, v in r.items() if k != "config"} for r in rows)])
 
-# %% ../nbs/support/surrogate.ipynb #f20bc59d
+# %% ../nbs/support/surrogate.ipynb #795fdb19
 def by_region(
     e: pd.DataFrame,  # From `errors`
     curves: CurveSet,  # What they refer to
@@ -206,14 +207,15 @@ def store(
 
 
 def main(args: list[str] | None = None):
-    "`python -m ion_ode.surrogate run|store FOLDER [--effort full|smoke] [--scheduler ADDRESS]`."
+    "`python -m ion_ode.surrogate run|store FOLDER [--effort full|large|smoke] [--scheduler ADDRESS] [--device cuda]`."
     p = argparse.ArgumentParser(prog="python -m ion_ode.surrogate", description=main.__doc__)
     p.add_argument("what", choices=("run", "store"))
     p.add_argument("folder")
     p.add_argument("--effort", choices=tuple(EFFORTS), default="full")
     p.add_argument("--scheduler")
+    p.add_argument("--device")
     a = p.parse_args(args)
-    print(run(a.folder, a.effort, a.scheduler).to_string() if a.what == "run" else store(a.folder, a.effort))
+    print(run(a.folder, a.effort, a.scheduler, a.device).to_string() if a.what == "run" else store(a.folder, a.effort))
 
 
 if __name__ == "__main__" and "__file__" in globals():
