@@ -27,7 +27,7 @@ from .membranes import NF270
 from .simulated import Design, ShardedCurves, parameter_names, simulate_shards
 from .training import Ensemble, Plan, Predictor, TrainConfig, build, n_told, pretrain, save_model, surrogate_error, trained_ranges
 
-# %% ../nbs/support/surrogate.ipynb #efe86d7f
+# %% ../nbs/support/surrogate.ipynb #8a856d8a
 AIM = {"median": 0.003, "within_95": 0.02}  # Errors of the rejection asked for [-]
 PLAIN, PORE = "network alone", "closed form and network"
 
@@ -37,8 +37,8 @@ class Effort:
     "How much is computed."
 
     sizes: tuple[int, ...] = (100, 1000, 10_000)  # Simulated curves of the learning curve; the last also trains what may ship
-    steps: tuple[int, int] = (1000, 100)  # Steps of the networks of the learning curve, PLAIN and PORE
-    long: tuple[int, int] = (4000, 800)  # Steps of the networks that may ship
+    steps: tuple[int, int] = (1000, 60)  # Steps of the networks of the learning curve, PLAIN and PORE
+    long: tuple[int, int] = (3000, 500)  # Steps of the networks that may ship
     batch: int = 256  # Curves a step
     unseen: int = 2048  # Curves for validation, and again as many for the test
     width: int = 64  # Width of the linear layers
