@@ -1,0 +1,10 @@
+"""Every annotation of the network's modules is enforced while the tests run.
+
+The checks cannot be compiled, so a test that compiles starts a process of its own.
+"""
+
+from jaxtyping import install_import_hook
+
+install_import_hook(
+    ["ion_ode.ode", "ion_ode.constraints", "ion_ode.attention_odenet", "ion_ode.baselines"], "beartype.beartype"
+)
