@@ -12,7 +12,7 @@ __all__ = ['BENCHMARKS', 'REFERENCES', 'PORE_MODEL', 'PORE_PLUS', 'SHIFTED', 'BA
            'log_passage', 'infer_membranes', 'membranes_name', 'Cell', 'plan_cells', 'cell_keys', 'read_cell',
            'run_cells', 'choose_steps', 'contest', 'ablation_table', 'networks', 'tables', 'store', 'main']
 
-# %% ../nbs/support/contest.ipynb #dadb5c63
+# %% ../nbs/support/contest.ipynb #c07a0698
 import argparse
 import ast
 import json
@@ -38,7 +38,6 @@ from .core import InputError, asset, atomic_write, digest, need, progress, prove
 from ion_ode.data import (
     FILM_THICKNESS,
     MIXTURES,
-    SLOTS,
     CurveSet,
     composition_folds,
     independent_rows,
@@ -48,7 +47,6 @@ from ion_ode.data import (
 )
 from .fitting import FOUR, Scale, fit_membrane
 from .ions import get_ion
-from .membranes import Membrane
 from .posterior import NAMES, Experiment, find_modes, from_normal, predict_membranes, sample_posterior
 from .simulated import Design
 from ion_ode.training import (

@@ -13,7 +13,7 @@ __all__ = ['LABELS', 'SCORES', 'SCORE', 'TABLES', 'FIGURES', 'with_measurements'
            'draw_figures', 'onsets', 'claims', 'metrics', 'recompute', 'reproduce', 'export_models', 'make_weights',
            'main']
 
-# %% ../nbs/05_results.ipynb #31e5f502
+# %% ../nbs/05_results.ipynb #da6d53ed
 import json
 import math
 import os
@@ -64,10 +64,9 @@ from ion_ode.contest import (
     run_cells,
 )
 from .core import InputError, asset, atomic_write, need, provenance
-from .data import GROUPS, MIXTURES, SLOTS, load_solutions, measurement_points, measurement_sd, sample_feeds
-from .dspmde import Film, simulate
+from .data import GROUPS, MIXTURES, SLOTS, load_solutions, measurement_sd, sample_feeds
+from .dspmde import simulate
 from .ions import IONS, get_ion, ion_label
-from .membranes import NF270
 from .plotting import plot_parity, plot_rejection, save_figure, set_theme
 from .posterior import predict_membranes
 from .simulated import membrane_from_parameters, parameter_names
