@@ -27,7 +27,7 @@ from .membranes import NF270
 from .simulated import Design, ShardedCurves, parameter_names, simulate_shards
 from .training import Ensemble, Plan, Predictor, TrainConfig, build, n_told, pretrain, save_model, surrogate_error, trained_ranges
 
-# %% ../nbs/support/surrogate.ipynb #380828a8
+# %% ../nbs/support/surrogate.ipynb #ac88b528
 AIM = {"median": 0.003, "within_95": 0.02}  # Errors of the rejection asked for [-]
 PLAIN, PORE, ALONE = "network alone", "closed form and network", "closed form alone"
 
@@ -38,7 +38,7 @@ class Effort:
 
     sizes: tuple[int, ...] = (100, 1000, 10_000)  # Simulated curves of the learning curve; the last also trains what may ship
     steps: tuple[int, int] = (1000, 60)  # Steps of the networks of the learning curve, PLAIN and PORE
-    long: tuple[int, int] = (3000, 500)  # Steps of the networks that may ship
+    long: tuple[int, int] = (1500, 500)  # Steps of the networks that may ship
     batch: int = 256  # Curves a step
     unseen: int = 2048  # Curves for validation, and again as many for the test
     width: int = 64  # Width of the linear layers
@@ -55,7 +55,7 @@ def recipe(
 ) -> TrainConfig:
     "How one of them is trained."
     told, lr, options = {
-        PLAIN: ("entry", 4e-3, dict(architecture="odenet", solver_steps=4)),
+        PLAIN: ("entry", 1e-3, dict(architecture="odenet", solver_steps=4)),
         PORE: ("pore", 1e-3, dict(architecture="pore_odenet", solver_steps=8)),
         ALONE: ("pore", 1e-3, dict(architecture="pore_odenet", solver_steps=8, pretrained=False)),
     }[field]
