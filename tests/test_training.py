@@ -525,6 +525,16 @@ def test_shipped_models_are_neutral_bounded_and_wider_at_higher_levels(name):
             assert abs((charge * g.c_perm).sum()) / (np.abs(charge) * g.c_feed).sum() < 2e-6
 
 
+def test_a_prediction_says_how_far_its_integrator_may_be_off():
+    model, feed = load_model("nf270"), {"Na+": 8.0, "Mg+2": 6.0, "Cl-": 16.0, "SO4-2": 2.0}
+    table = model.predict(feed, [5e-6, 2e-5])
+    c = torch.tensor([[feed.get(ion, 0.0) for ion in model.config.network.ions]], dtype=torch.float64)
+    flux = torch.tensor([[5e-6, 2e-5]], dtype=torch.float64)
+    (R, error), (exact, finer) = model.solve(c, flux), model.solve(c, flux, tol=1e-5)
+    assert table.attrs["solver_error"] == error.max().item() > 1e-5 >= finer.max()
+    assert (R - exact).abs().nan_to_num().amax(2).le(error + 1e-5).all()
+
+
 def test_questions_outside_the_range_are_answered_with_a_warning():
     model = load_model("nf270")
     with pytest.warns(UserWarning, match=r"flux 3\.6e\+03 L/m²/h is above the trained .* \(by "):
