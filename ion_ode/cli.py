@@ -642,18 +642,21 @@ def _pairs(units) -> dict[str, str]:
 @UNIT
 @BALANCE
 @DECIMAL
+@click.option("--device", metavar="NAME", help="Where the networks are trained, such as cuda; the CPU if left out.")
 @click.option("--tensorboard", is_flag=True, help="Also write the losses for TensorBoard, below FOLDER (extra [log]).")
 @click.option("--json", "as_json", is_flag=True, help="The model's card as JSON.")
-def train(folder, config, recipe, measurements, units, balance, decimal, tensorboard, as_json):
+def train(folder, config, recipe, measurements, units, balance, decimal, device, tensorboard, as_json):
     """Pre-train on the pore model, fine-tune on measurements; run again, it resumes.
 
     \b
     Examples:
       ion-ode train runs/mine
       ion-ode train runs/mine --config mine.json
-      ion-ode train runs/mine --measurements lab.csv --balance Cl-
+      ion-ode train runs/mine --measurements lab.csv --balance Cl- --device cuda
       ion-ode predict --model runs/mine --feed "Na+=20,Cl-=20" --flux 10,20
     """
+    import torch
+
     from ion_ode.core import InputError, need
     from ion_ode.tables import load_measurements
     from ion_ode.training import TrainConfig
@@ -661,6 +664,10 @@ def train(folder, config, recipe, measurements, units, balance, decimal, tensorb
 
     if tensorboard:
         need("tensorboard", "log")
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as e:
+        raise InputError(f"--device {device} cannot be used here ({str(e).splitlines()[0]}); leave it out for the CPU, or install the PyTorch of your GPU") from e
     try:
         changes = json.loads(click.open_file(config, encoding="utf-8").read()) if config else {}
     except ValueError as e:
@@ -673,7 +680,7 @@ def train(folder, config, recipe, measurements, units, balance, decimal, tensorb
     if measurements:
         with _source(measurements) as path:
             rows = load_measurements(path, units=_pairs(units), balance=balance, decimal=decimal)
-    model = run(settings, folder, rows)
+    model = run(settings, folder, rows, device=device)
     if tensorboard:
         _tensorboard(Path(folder))
     click.echo(json.dumps({"folder": folder, "model": repr(model), "card": model.card}, indent=1) if as_json else f"{model!r}; kept in {folder}")

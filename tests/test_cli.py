@@ -462,7 +462,7 @@ def test_train_leaves_a_model_that_predicts(folder):
 def test_train_on_one_s_own_measurements_configured_by_a_pipe(folder):
     salt = "ion,flux (LMH),feed (mM),rejection (%)\n" + "".join(f"{i},{f},20,{r}\n" for f, r in ((10, 52), (20, 73)) for i in ("Na+", "Cl-"))
     (folder / "mine.csv").write_text(salt.replace(",", ";").replace("52", "52,5"))
-    r = invoke("train", "run", "--config", "-", "--measurements", "mine.csv", "--decimal", ",", "--json", input=json.dumps(SMALL))
+    r = invoke("train", "run", "--config", "-", "--measurements", "mine.csv", "--decimal", ",", "--device", "cpu", "--json", input=json.dumps(SMALL))
     assert r.exit_code == 0, r.stderr
     found = json.loads(r.stdout)
     assert found["folder"] == "run" and "L/m²/h" in found["model"] and len(found["card"]["errors"]) == 4
@@ -501,6 +501,7 @@ OTHER = {
     "generate: folder is a file": (["generate", "d.csv", "--curves", "5", "--seed", "1"], {"d.csv": LAB}, "d.csv"),
     "screen: no structure": (["screen", "d.csv"], {"d.csv": "name,salt\na,NaCl\n"}, "amine_1_smiles"),
     "screen: out exists": (["screen", "d.csv", "--out", "o.csv"], {"d.csv": "name,salt\na,NaCl\n", "o.csv": "x"}, "--force"),
+    "train: no such device": (["train", "run", "--device", "abacus"], {}, "abacus"),
     "train: broken config": (["train", "run", "--config", "c.json"], {"c.json": "{"}, "c.json"),
     "train: unknown entry": (["train", "run", "--config", "c.json"], {"c.json": '{"sorcery": 1}'}, "sorcery"),
     "train: bad value": (["train", "run", "--config", "c.json"], {"c.json": '{"members": 0}'}, "members"),
