@@ -1162,6 +1162,10 @@ def train(
     if config.told != "nothing":
         tried, sse = try_membranes(measurements, max(membranes, config.members), config.seed, config.family)
         parameters = tried[ranked(sse, range(sse.shape[1]))[: config.members]]
+    if folder is not None:
+        about = {"config": config.to_dict(), "key": key, "units": "SI: mol/m³, m/s, m", "scaling": "permeate over the total charge of the feed; ln(1 + flux / flux_ref)"}
+        facts = {"rows": len(measurements), "rows_hash": digest(measurements.rejection.to_numpy()), **provenance(seed=config.seed, device=device or "cpu")}
+        atomic_write(folder / "run.json", json.dumps(about | facts, indent=1) + "\n")
     measured = measured_curves(measurements, ions=config.network.ions, film_thickness=config.film_thickness)
     bar = progress(desc="fine-tuning", total=config.finetuning.steps)
     finetune(config, ensemble, measured, seeds, parameters=parameters, folder=place("finetuning"), key=key, bar=bar, device=device)
