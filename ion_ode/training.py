@@ -34,7 +34,7 @@ from .baselines import CNN1d, FullyConnected, UNet1d
 from .constraints import make_constraint
 from .core import LMH, InputError, asset, atomic_write, digest, known_fields, progress, provenance
 from .data import FILM_THICKNESS, SLOTS, CurveSet, film_wall, independent_rows, measurement_points
-from .dspmde import Film, donnan, read_feed, read_flux, simulate, transport_problem
+from .dspmde import donnan, read_feed, read_flux, simulate, transport_problem
 from .feeds import Rejections, flux_of
 from .ions import ion_arrays
 from .membranes import Membrane, feature_names, membrane_features
@@ -951,6 +951,8 @@ class Predictor:
     def __repr__(self):
         kind = self.config.architecture.replace("_", " ").replace("odenet", "ODENet") + (" with attention" if self.config.network.attention else "")
         networks = f"the mean of {len(self.ensemble)} networks" if len(self.ensemble) > 1 else "one network"
+        if self.config.architecture == "pore_odenet" and not self.config.pretrained:
+            networks = "the pore in closed form, with a network that was not trained"
         top, errors = self.card["ranges"]["flux_m_s"][1] / LMH, self.card["errors"]
         return (
             f"{self.card.get('name', 'unnamed')}: {networks} ({kind}) for {', '.join(self.config.network.ions)} "

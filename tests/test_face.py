@@ -107,7 +107,7 @@ def test_what_comes_out_draws_itself(model):
 def test_reprs_are_sentences_with_units(model):
     assert repr(simulate(C, FLUX)) == "Solution for Na+, Mg+2, Cl- in 2 feeds at 1 flux each (5 to 20 L/m²/h): 2 converged"
     assert repr(simulate({"K+": 1, "Cl-": 1}, 5 * LMH)).startswith("Solution for K+, Cl- in 1 feed at 1 flux (5 L/m²/h): 1 converged")
-    assert "L/m²/h" in repr(model) and "networks" in repr(model)
+    assert "L/m²/h" in repr(model) and "network" in repr(model)
 
 
 def test_leaving_the_trained_range_says_by_how_much():
