@@ -12,7 +12,7 @@ __all__ = ['AIM', 'PLAIN', 'PORE', 'ALONE', 'EFFORTS', 'SETS', 'Effort', 'recipe
 import argparse
 import json
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
