@@ -122,7 +122,7 @@ function makeConstraint({ name, strength = 1, by = "state" }) {
           return Float64Array.from([...e.map(Math.log), Math.log(0.5 * e.reduce((a, b) => a + b, 0))]);
         },
         decode: (y, z) => {
-          const p = shares(y, z), charge = Math.exp(Math.min(y[z.length], 6));
+          const p = shares(y, z), charge = Math.exp(Math.min(Math.max(y[z.length], -30), 6));
           return p.map((x, i) => (charge * x) / Math.abs(z[i]));
         },
         settle: (h) => h,
