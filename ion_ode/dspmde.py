@@ -11,9 +11,10 @@ __all__ = ['HINDRANCE', 'CONVERGED', 'REFINED', 'NO_SOLUTION', 'FAILED', 'STATUS
            'Transport', 'solution_strength', 'shoot', 'Certified', 'first_guess', 'certify', 'permeate_jacobian',
            'Film', 'Solution', 'read_feed', 'read_flux', 'transport_problem', 'simulate', 'pore_profile']
 
-# %% ../nbs/00_dspmde.ipynb #d837e381
+# %% ../nbs/00_dspmde.ipynb #5910c4b5
 import contextvars
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -23,14 +24,23 @@ import torch
 from torch import Tensor
 
 from .activity import davies_shape, debye_huckel_A
-from .core import E_CHARGE, EPS_0, FARADAY, K_B, LMH, R_GAS, T_REF, ConvergenceError, InputError, compile_or_eager, progress
+from .core import E_CHARGE, EPS_0, FARADAY, K_B, LMH, R_GAS, T_REF, ConvergenceError, InputError, compile_or_eager, progress, um
 from .feeds import Rejections, feed_columns, flux_of, ion_column
 from .ions import eps_water, ion_arrays, ion_name, viscosity_water
-from .membranes import NF270, Membrane, charge_of_feed
+from .membranes import NF270, Membrane, charge_of_feed, in_unit
 from .numerics import ARRIVED, LEFT, LOST, apply_inverse, damped_newton, follow
 
-# %% ../nbs/00_dspmde.ipynb #dfe76543
+# %% ../nbs/00_dspmde.ipynb #c2018bf1
 _COMPILED = contextvars.ContextVar("compiled", default=False)  # whether the current solve may call compiled steps
+
+
+@contextmanager
+def _compiling(fast: bool):
+    token = _COMPILED.set(fast)
+    try:
+        yield
+    finally:
+        _COMPILED.reset(token)
 
 
 @lru_cache
@@ -231,7 +241,7 @@ def rk4_tangent_step(c, t, rate, source, push, pull, z, zz, h):
     t4 = nernst_planck_tangent(c4, t + h * t3, rate, push, pull, z, zz, e, m)
     return c + h / 6 * (k1 + 2 * (k2 + k3) + k4), t + h / 6 * (t1 + 2 * (t2 + t3) + t4)
 
-# %% ../nbs/00_dspmde.ipynb #dff3722d
+# %% ../nbs/00_dspmde.ipynb #10e81ef3
 def midpoint_step(c, tangent, rate, source, push, z, zz, h):
     "One implicit midpoint step towards the feed: the finite-difference form of WaterTAP when it spans the pore."
     half, charge = 0.5 * h, (z * c).sum(0)
@@ -554,7 +564,7 @@ def shoot(
     J = torch.cat([dr, dneutral[None], *(j[None] for j in jac)], 0)
     return rows, J.permute(2, 0, 1), ends
 
-# %% ../nbs/00_dspmde.ipynb #eea1800d
+# %% ../nbs/00_dspmde.ipynb #d5fecd9d
 CONVERGED, REFINED, NO_SOLUTION, FAILED = range(4)
 STATUS = ("converged", "refined", "no solution", "failed")
 _N_MAX = 65536  # Runge–Kutta steps beyond which a problem is given up
@@ -587,16 +597,18 @@ def _meshes(q: Transport, rtol: float) -> tuple[Tensor, Tensor]:
     return n, _mesh(torch.where(q.present, q.film_peclet, 0.0).amax(0), rtol)
 
 
+def _of_one_size(index: Tensor, size: int) -> Tensor:
+    "The index, filled up with its own last entry where compiled steps want chunks of one size."
+    return torch.cat([index, index[-1:].expand(size - index.numel())]) if _COMPILED.get() else index
+
+
 def _in_chunks(f, u: Tensor, q: Transport, index: Tensor, size: int) -> Tensor:
-    "f(u, q) over chunks; compiled steps want chunks of one size, so a short one is padded with its own last problem."
-    parts, fast = [], _COMPILED.get()
-    for i in range(0, index.numel(), size):
-        v, k = u[:, i : i + size], index[i : i + size]
-        keep = k.numel()
-        if fast and keep < size:
-            v, k = torch.cat([v, v[:, -1:].expand(-1, size - keep)], 1), torch.cat([k, k[-1:].expand(size - keep)])
-        out = f(v, q.take(k))
-        parts.append(out[..., :keep] if out.ndim == 2 else out[:keep])
+    "f(u, q) over chunks."
+    parts = []
+    for kept in torch.arange(index.numel(), device=index.device).split(size):
+        at, n = _of_one_size(kept, size), kept.numel()
+        out = f(u[:, at], q.take(index[at]))
+        parts.append(out[..., :n] if out.ndim == 2 else out[:n])
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1 if parts[0].ndim == 2 else 0)
 
 
@@ -627,9 +639,8 @@ def first_guess(q: Transport) -> Tensor:
     if q.davies is not None:
         c = torch.where(q.present, q.ln_feed.exp(), 0.0)
         ln_a = ln_a - q.davies * q.z * q.z * davies_shape(0.5 * (q.z * q.z * c).sum(0))[0]
-    token = _COMPILED.set(False)  # sizes vary here
-    p, _, _ = donnan(torch.where(q.present, ln_a, -torch.inf), q.z, q.charge, q.davies if q.davies_pore else None)
-    _COMPILED.reset(token)
+    with _compiling(False):  # sizes vary here
+        p, _, _ = donnan(torch.where(q.present, ln_a, -torch.inf), q.z, q.charge, q.davies if q.davies_pore else None)
     rows = [q.ln_feed, p[None]]
     if q.film_ratio is not None:
         rows.append(torch.zeros_like(p)[None])
@@ -666,7 +677,7 @@ def _newton(q: Transport, u: Tensor, n: Tensor, n_film: Tensor, tol: float = 1e-
 
 def _follow(q: Transport, u: Tensor, tau: Tensor, climb, n: Tensor, n_film: Tensor, left=None):
     "Solutions at `climb(q, exp(tau))` followed to tau = 0, then met there by Newton's method."
-    u, verdict = u.clone(), torch.full((q.size,), LOST, device=u.device)
+    u, end, verdict = u.clone(), tau.clone(), torch.full((q.size,), LOST, device=u.device)
     spent = torch.zeros(q.size, dtype=torch.int64, device=u.device)
     for index, a, b in _by_mesh((n // 2).clamp(min=16), (n_film // 2).clamp(min=4)):  # the way need not be exact
         p = q.take(index)
@@ -678,8 +689,8 @@ def _follow(q: Transport, u: Tensor, tau: Tensor, climb, n: Tensor, n_film: Tens
             tau[index],
             None if left is None else (lambda v, s, i, p=p, a=a: left(v, p.take(i), a)),
         )
-        u[:, index], verdict[index], spent[index] = way.u, way.verdict, way.n_steps
-    return u, verdict, spent
+        u[:, index], end[index], verdict[index], spent[index] = way.u, way.tau, way.verdict, way.n_steps
+    return u, end, verdict, spent
 
 
 def _largest(q: Transport, *rates: Tensor) -> Tensor:
@@ -698,7 +709,8 @@ def _from_rest(q: Transport, n: Tensor, n_film: Tensor):
         if low.numel() == 0:
             break
         tau[low] -= 2.0
-    return _follow(q, u, tau, Transport.scaled, n, n_film)
+    u, _, verdict, spent = _follow(q, u, tau, Transport.scaled, n, n_film)
+    return u, verdict, spent
 
 
 def _from_stirred(q: Transport, n: Tensor, n_film: Tensor):
@@ -707,12 +719,22 @@ def _from_stirred(q: Transport, n: Tensor, n_film: Tensor):
     u = torch.cat([u, torch.zeros_like(u[:1])])
     tau = torch.log(0.02 / _largest(q, q.film_ratio)).clamp(max=-0.5)
     u, at_foot, more = _newton(q.stirred(tau.exp()), u, n, n_film)[:3]
-    def left(v, p, mesh):
-        level = (torch.where(p.present, p.ln_feed.exp(), 0.0) * p.z.abs()).sum(0) + p.charge.abs()
-        wall = lambda v, p: (shoot(v, p, mesh)[2]["c_wall"] * p.z.abs()).sum(0)
-        return _in_chunks(wall, v, p, torch.arange(p.size, device=v.device), _chunk("jacobian", v)) > 1e7 * level
+    def wall(v, p, mesh):
+        at_wall = lambda v, p: torch.where(p.present, shoot(v, p, mesh)[2]["c_wall"], 0.0)
+        return _in_chunks(at_wall, v, p, torch.arange(p.size, device=v.device), _chunk("jacobian", v))
 
-    v, verdict, steps = _follow(q, u, tau, Transport.stirred, n, n_film, left)
+    def left(v, p, mesh):  # for a wall without bound
+        c_feed = torch.where(p.present, p.ln_feed.exp(), 0.0)
+        return (wall(v, p, mesh) * p.z.abs()).sum(0) > 1e7 * ((c_feed * p.z.abs()).sum(0) + p.charge.abs())
+
+    v, end, verdict, steps = _follow(q, u, tau, Transport.stirred, n, n_film, left)
+    # or for a wall that an ion has left: c_w (1 - J/k + z D X/k) = c_f - J c_p/k falls through zero. Believed on fine meshes
+    for i in ((verdict == LOST) & ok & at_foot & (n > 256)).nonzero()[:, 0]:
+        p = q.take(i[None]).stirred(end[i[None]].exp())
+        c_feed, c_perm = torch.where(p.present, p.ln_feed.exp(), 1.0), v[: q.n_ions, i[None]].exp()
+        no_more = torch.maximum(wall(v[:, i[None]], p, int(n[i]) // 2), (c_feed - p.film_ratio * c_perm).abs()) < 0.01 * c_feed
+        if bool((no_more & p.present).any()):
+            verdict[i] = LEFT
     verdict[~(ok & at_foot)] = LOST
     return v, verdict, steps + spent + more
 
@@ -801,7 +823,7 @@ def certify(
     u[:d] = torch.where(q.present, u[:d] - torch.sign(q.z) * tilt, u[:d])
     return Certified(u, code, steps, worst, error, n, n_film)
 
-# %% ../nbs/00_dspmde.ipynb #89b6ca86
+# %% ../nbs/00_dspmde.ipynb #0d660185
 def _ends(q: Transport, found: Certified) -> dict:
     "What lies behind the solution: wall concentrations and Donnan potentials."
     c_wall = torch.empty_like(q.peclet)
@@ -820,15 +842,14 @@ class _Pullback(torch.autograd.Function):
     "Cotangents of u, c_wall and p_perm carried back to the coefficients: one transposed linear solve and one shot a problem."
 
     @staticmethod
-    def forward(q, found, fast, need, grad_u, grad_wall, grad_perm, *theta):
+    def forward(q, found, need, grad_u, grad_wall, grad_perm, *theta):
         q = replace(q, **dict(zip(Transport.FIELDS, theta, strict=True)))
         grads = [torch.zeros_like(t) if nd else None for t, nd in zip(theta, need, strict=True)]
         asked = [(k, g) for k, g in (("c_wall", grad_wall), ("p_perm", grad_perm)) if bool(g.any())]
-        token = _COMPILED.set(fast)
         for index, n, n_film in _by_mesh(found.n, found.n_film):
-            size = _chunk("jacobian", found.u) if fast else max(32, 65536 // n)
+            size = _chunk("jacobian", found.u) if _COMPILED.get() else max(32, 65536 // n)
             for kept in index.split(size):
-                i = torch.cat([kept, kept[-1:].expand(size - kept.numel())]) if fast else kept
+                i = _of_one_size(kept, size)
                 p = q.take(i)
                 leaves = [getattr(p, k) for k in Transport.FIELDS]
                 leaves = [x.detach().requires_grad_() if nd else x for x, nd in zip(leaves, need, strict=True)]
@@ -849,7 +870,6 @@ class _Pullback(torch.autograd.Function):
                     part = next(parts) if nd else None
                     if part is not None:
                         g[..., kept] += part[..., : kept.numel()]
-        _COMPILED.reset(token)
         return tuple(g for g in grads if g is not None)
 
     @staticmethod
@@ -857,10 +877,10 @@ class _Pullback(torch.autograd.Function):
         pass
 
     @staticmethod
-    def vmap(info, in_dims, q, found, fast, need, *tensors):
+    def vmap(info, in_dims, q, found, need, *tensors):
         "Several cotangents at once, as `torch.func.jacrev` sends them."
-        at = lambda k: [t if d is None else t.select(d, k) for t, d in zip(tensors, in_dims[4:], strict=True)]
-        rows = [_Pullback.apply(q, found, fast, need, *at(k)) for k in range(info.batch_size)]
+        at = lambda k: [t if d is None else t.select(d, k) for t, d in zip(tensors, in_dims[3:], strict=True)]
+        rows = [_Pullback.apply(q, found, need, *at(k)) for k in range(info.batch_size)]
         return tuple(torch.stack(g) for g in zip(*rows, strict=True)), (0,) * len(rows[0])
 
 
@@ -883,7 +903,8 @@ class _Implicit(torch.autograd.Function):
         saved = iter(ctx.saved_tensors)
         theta = [next(saved) if g else None for g in ctx.given]
         need = [g and ctx.needs_input_grad[3 + k] for k, g in enumerate(ctx.given)]
-        got = iter(_Pullback.apply(ctx.q, ctx.found, ctx.fast, need, *cotangents, *theta))
+        with _compiling(ctx.fast):
+            got = iter(_Pullback.apply(ctx.q, ctx.found, need, *cotangents, *theta))
         return (None, None, None, *(next(got) if nd else None for nd in need))
 
 
@@ -905,7 +926,7 @@ def permeate_jacobian(
     zero = torch.zeros(q.n_ions, q.size, dtype=r.dtype, device=r.device)
     return torch.stack([zero if g is None else g for g in grads], 1)
 
-# %% ../nbs/00_dspmde.ipynb #b4e9535f
+# %% ../nbs/00_dspmde.ipynb #19ada0b5
 @dataclass(frozen=True, repr=False)
 class Film:
     "Concentration polarisation in front of the membrane."
@@ -932,11 +953,10 @@ class Film:
             object.__setattr__(self, "k", {ion_name(i): v for i, v in self.k.items()})
 
     def __repr__(self):
-        told = lambda v, unit: f"{v * unit:.3g}" if not isinstance(v, Tensor) or v.ndim == 0 else f"{len(v)} values"
         if self.k is None:
-            return f"Nernst–Planck film of {told(self.thickness, 1e6)} µm"
+            return f"Nernst–Planck film of {in_unit(self.thickness, 'µm', um)}"
         each = self.k.items() if isinstance(self.k, dict) else [("every ion", self.k)]
-        return f"linear film with k = {', '.join(f'{told(v, 1e6)} µm/s for {name}' for name, v in each)}"
+        return "linear film with k = " + ", ".join(f"{in_unit(v, 'µm/s', um)} for {name}" for name, v in each)
 
 
 @dataclass(frozen=True)
@@ -1285,7 +1305,7 @@ def _cause(code: int) -> str:
         else STATUS[code]
     )
 
-# %% ../nbs/00_dspmde.ipynb #cc03df2a
+# %% ../nbs/00_dspmde.ipynb #866e76f0
 def simulate(
     feed,  # {ion: number or (batch,)} [mol/m³], a list of such, a DataFrame with one column an ion, or a (batch, ion) tensor; "Na+ [mg/L]" names a unit
     flux=None,  # Water flux $J_v$: number, (n_flux,) or (batch, n_flux) [m/s]; None: the column "flux [LMH]" of a DataFrame
@@ -1355,19 +1375,15 @@ def simulate(
     q, aux = transport_problem(names, c_feed, J, membrane, film, activity, hindrance, born, temperature, nodes, eps_bulk)
     n_flux = J.shape[1]
     fast = backend == "compiled" or (backend == "auto" and J.numel() >= _WORTH_COMPILING and can_compile())
-    token = _COMPILED.set(fast)
-    with torch.no_grad():
+    with torch.no_grad(), _compiling(fast):
         plain = replace(
             q, **{k: None if t is None else t.detach() for k, t in zip(Transport.FIELDS, q.tensors(), strict=True)}
         )
         rows = max(1, _AT_ONCE // n_flux) if J.device.type == "cpu" else batch
         found = []
-        try:
-            for i in progress(range(0, batch, rows), "DSPM-DE") if show_progress else range(0, batch, rows):
-                index = torch.arange(i * n_flux, min(i + rows, batch) * n_flux, device=J.device)
-                found.append(_solve_flux_grid(plain.take(index), index.numel() // n_flux, n_flux, rtol))
-        finally:
-            _COMPILED.reset(token)
+        for i in progress(range(0, batch, rows), "DSPM-DE") if show_progress else range(0, batch, rows):
+            index = torch.arange(i * n_flux, min(i + rows, batch) * n_flux, device=J.device)
+            found.append(_solve_flux_grid(plain.take(index), index.numel() // n_flux, n_flux, rtol))
         found = Certified(*(torch.cat(f, -1) for f in zip(*(vars(c).values() for c in found), strict=True)))
     solved = found.code <= REFINED
     if throw and not bool(solved.all()):

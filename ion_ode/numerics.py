@@ -101,7 +101,7 @@ def damped_newton(
         active = active[~done[active] & (alpha[active] > 1e-4) & (norm[active] >= 0)]
     return Roots(best, done, n_steps, inverse, worst)
 
-# %% ../nbs/support/numerics.ipynb #30f1106d
+# %% ../nbs/support/numerics.ipynb #c3780903
 ARRIVED, LEFT, LOST = range(3)
 
 
@@ -111,6 +111,7 @@ class Branches:
 
     u: Tensor  # Unknowns at the end: at parameter zero for those that arrived (unknown, batch)
     verdict: Tensor  # ARRIVED, LEFT or LOST (batch,)
+    tau: Tensor  # Parameter at the end (batch,)
     peak: Tensor  # Largest parameter met on the way (batch,)
     n_steps: Tensor  # Newton steps (batch,)
 
@@ -166,8 +167,8 @@ def follow(
         onward = direction(roots.inverse, t)
         bend = (onward * t).sum(0)
         good = roots.converged & (bend > 0.6) & (torch.linalg.vector_norm(roots.u - start, dim=0) < 0.5 * stride[active])
-        flipped = side(roots.inverse) != hand[active]
-        good &= ~flipped | (stride[active] < 0.01)
+        now = side(roots.inverse)
+        good &= (now == hand[active]) | (stride[active] < 0.01)
         good &= (roots.u[m] < 0) | (stride[active] < 0.2)  # zero is crossed on a chord: a short one
         # where a curve turns back just short of zero, look closely
         rise, fall = t[m], onward[m]
@@ -175,17 +176,21 @@ def follow(
         good &= ~((rise > 0) & (fall < 0) & (roots.u[m] < 0) & (top > -0.05) & (stride[active] > 0.01))
         quick = good & (roots.n_steps < 6) & (bend > 0.9)
         i, old, new = active[good], y[:, active[good]], roots.u[:, good]
-        stride[active[~good]] /= 4
+        bad = active[~good]
+        stride[bad] /= 4
+        if bad.numel():  # the tangent there may stem from a Newton step too early
+            again = inverse(y[:, bad], tangent[:, bad], bad)
+            tangent[:, bad], hand[bad] = direction(again, tangent[:, bad]), side(again)
         stride[active[quick]] *= 2
         stride.clamp_(max=longest)
         there = new[m] >= 0
         share = (-old[m] / (new[m] - old[m])).clamp(0, 1)
         y[:, i] = torch.where(there, old + share * (new - old), new)
-        tangent[:, i], hand[i] = onward[:, good], side(roots.inverse[good])
+        tangent[:, i], hand[i] = onward[:, good], now[good]
         peak[i] = torch.maximum(peak[i], new[m])
         verdict[i[there]] = ARRIVED
         if left is not None and i.numel():
             gone = left(y[:m, i], y[m, i], i) & ~there
             verdict[i[gone]] = LEFT
         active = active[(verdict[active] == LOST) & (stride[active] > 1e-4) & (y[m, active] > tau[active] - 1)]
-    return Branches(y[:m], verdict, peak, n_steps)
+    return Branches(y[:m], verdict, y[m], peak, n_steps)

@@ -7,7 +7,7 @@ Docs: https://ion-ode.github.io/ion_ode/support/tables.html.md"""
 # %% auto #0
 __all__ = ['convert', 'MeasurementError', 'load_measurements', 'charge_balance', 'Check', 'check_measurements']
 
-# %% ../nbs/support/tables.ipynb #969bda39
+# %% ../nbs/support/tables.ipynb #5aea2201
 import difflib
 import re
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ import pandas as pd
 
 from .core import InputError, atomic_write, need
 from .data import KINDS, MeasurementSchema
+from .feeds import SATURATED
 from .ions import UnknownIon, get_ion, ion_name
 
 # %% ../nbs/support/tables.ipynb #7d5afd27
@@ -121,7 +122,7 @@ def convert(
     out = reg.Quantity(x, u).to(target).magnitude
     return out / per_ion(lambda i: abs(i.z)) if equivalents else out
 
-# %% ../nbs/support/tables.ipynb #f465184a
+# %% ../nbs/support/tables.ipynb #1d595e0b
 class MeasurementError(InputError):
     "A measurement file with problems; `problems` lists them: row, column, value, problem, fix."
 
@@ -491,12 +492,12 @@ def load_measurements(
     check(
         "c_feed",
         0,
-        2e4,
-        "not a feed concentration (above 0, at most 20 mol/L)",
+        SATURATED,
+        f"not a feed concentration (above 0, at most {SATURATED / 1000:g} mol/L)",
         "leave out ions that the feed lacks, check the unit",
         open_low=True,
     )
-    check("c_perm", 0, 2e4, "not a concentration", "a concentration is not negative; check the unit")
+    check("c_perm", 0, SATURATED, "not a concentration", "a concentration is not negative; check the unit")
     check("pressure", 1e3, 2e7, "outside 0.01 to 200 bar", "check the unit")
     check("temperature", 273.15, 373.15, "outside 0 to 100 °C", "check the unit: degC or K")
     check("pH", 0, 14, "outside 0 to 14", "give a pH or leave the cell empty")
