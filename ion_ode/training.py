@@ -930,7 +930,7 @@ def ranked(
     columns = ["ABCDE".index(g) if isinstance(g, str) else g for g in seen]
     return sse[:, columns].sum(1).nan_to_num(nan=torch.inf).argsort()
 
-# %% ../nbs/04_training.ipynb #b533e450
+# %% ../nbs/04_training.ipynb #2dbc38e6
 COMPILE_FROM = 500_000  # Curves times networks from which on compiling a step (half a minute) saves more than it costs
 
 
@@ -1026,6 +1026,8 @@ class Predictor:
                 said.append(f"{ion} was not in the training data")
             elif len(c):
                 look(ion, c.min().item(), c.max().item(), *r["ions_mol_m3"][ion], "mol/m³")
+        if membrane is not None and self.parameters is not None:
+            said.append("the errors behind the intervals were measured with the membrane this model was trained on; for another they are not known (leave membrane out for its own)")
         if membrane is not None and "membrane" in r:
             for name, (lo, hi, unit) in r["membrane"].items():
                 v = torch.as_tensor(membrane.tensors().get(name, torch.nan))

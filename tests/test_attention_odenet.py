@@ -31,6 +31,7 @@ from ion_ode.attention_odenet import (
 from ion_ode.constraints import CONSTRAINTS, charge_residual, make_constraint
 from ion_ode.core import InputError, compile_or_eager
 from ion_ode.ions import IONS, ion_arrays
+from ion_ode.training import describe_members, load_model
 
 F64 = torch.float64
 Z = ion_arrays(IONS).z
@@ -384,20 +385,36 @@ def test_a_plain_callable_is_a_constraint():
     assert free(c, flux).shape == (3, 9, 8)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind, width, n_steps", [("weighted", 8, 2), ("equivalents", 64, 8)])
-def test_onnx_file_gives_the_same_curves(kind, width, n_steps, tmp_path, monkeypatch):
-    pytest.importorskip("onnxscript")
-    ort = pytest.importorskip("onnxruntime")
+def run_onnx(model, inputs, path, monkeypatch):
+    "What onnxruntime makes of the model's ONNX file."
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a checked shape is a fixed one to torch.export
-    model = network(kind, FieldConfig(width=width), gain=3.0, dtype=torch.float32)
-    model.n_steps = n_steps
-    export_onnx(model, tmp_path / "net.onnx")
-    session = ort.InferenceSession(str(tmp_path / "net.onnx"))
-    c, flux = feeds(5).float(), fluxes(5, 7).float()
+    export_onnx(model, path, 0 if len(inputs) < 3 else inputs[2].shape[-1])
+    session = pytest.importorskip("onnxruntime").InferenceSession(str(path))
     names = [i.name for i in session.get_inputs()]
-    h = session.run(None, dict(zip(names, (c.numpy(), flux.numpy()), strict=True)))[0]
-    assert_allclose(h, model(c, flux).detach(), rtol=1e-4, atol=1e-6)
+    return session.run(None, {n: x.float().numpy() for n, x in zip(names, inputs, strict=True)})[0]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")  # of the exporter's own
+def test_onnx_file_gives_the_same_curves(tmp_path, monkeypatch):
+    model = network("weighted", FieldConfig(width=8), gain=3.0, dtype=torch.float32)
+    model.n_steps = 2
+    given = feeds(5).float(), fluxes(5, 7).float()
+    assert_allclose(run_onnx(model, given, tmp_path / "net.onnx", monkeypatch), model(*given).detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_onnx_file_of_a_shipped_network(tmp_path, monkeypatch):
+    "Member 0 of the model nf270, told of its own membrane, against what Predictor says."
+    m = load_model("nf270")
+    c = torch.zeros(3, len(m.config.network.ions), dtype=torch.float64)
+    c[:, 0], c[:, 3], c[:, 5] = torch.tensor([10.0, 20.0, 5.0]), torch.tensor([5.0, 1.0, 20.0]), torch.tensor([20.0, 22.0, 45.0])
+    flux = torch.linspace(2e-6, 2e-5, 6, dtype=torch.float64).expand(3, -1)
+    told = describe_members(m.config, m.parameters, c.expand(len(m.ensemble), *c.shape))[0]
+    h = run_onnx(m.ensemble.member(0), (c, flux, told), tmp_path / "net.onnx", monkeypatch)
+    scale = (c * m.ensemble.skeleton.z.abs()).sum(-1)[:, None, None]
+    R = torch.where(c[:, None] > 0, 1 - torch.as_tensor(h) * scale / c[:, None], torch.nan)
+    assert_allclose(R, m.solve(c, flux)[0][0], rtol=1e-4, atol=1e-5)
 
 
 def test_shapes_are_checked_at_run_time():
