@@ -6,13 +6,14 @@ Docs: https://ion-ode.github.io/ion_ode/support/contest.html.md"""
 
 # %% auto #0
 __all__ = ['BENCHMARKS', 'REFERENCES', 'PORE_MODEL', 'PORE_PLUS', 'SHIFTED', 'BAYES', 'BAR', 'BAYES_BAR', 'MEANS', 'KEDEM',
-           'RESIDUAL', 'RIVALS', 'VARIANTS', 'MAIN', 'BIASES', 'PROFILES', 'WEAK', 'LAWS', 'LAW', 'ABLATIONS', 'SWEEP',
-           'Benchmark', 'twin_folds', 'contest_rows', 'feed_equivalents', 'score', 'predict_constant',
-           'predict_ion_mean', 'predict_nearest', 'Profile', 'code_hash', 'data_hash', 'load_curves', 'rival_name',
-           'log_passage', 'infer_membranes', 'membranes_name', 'Cell', 'plan_cells', 'cell_keys', 'read_cell',
-           'run_cells', 'choose_steps', 'contest', 'ablation_table', 'networks', 'tables', 'store', 'main']
+           'RESIDUAL', 'RIVALS', 'VARIANTS', 'MAIN', 'BIASES', 'PROFILES', 'WEAK', 'LAWS', 'LAW', 'CORRECTED',
+           'CORRECTION', 'ABLATIONS', 'SWEEP', 'RECIPES', 'Benchmark', 'twin_folds', 'contest_rows', 'feed_equivalents',
+           'score', 'predict_constant', 'predict_ion_mean', 'predict_nearest', 'Profile', 'code_hash', 'data_hash',
+           'load_curves', 'rival_name', 'log_passage', 'infer_membranes', 'membranes_name', 'Cell', 'plan_cells',
+           'cell_keys', 'read_cell', 'run_cells', 'choose_steps', 'contest', 'ablation_table', 'recipe_table',
+           'networks', 'tables', 'store', 'main']
 
-# %% ../nbs/support/contest.ipynb #c07a0698
+# %% ../nbs/support/contest.ipynb #1947c90e
 import argparse
 import ast
 import json
@@ -31,13 +32,14 @@ import torch
 from torch import Tensor
 
 from . import training
-from .attention_odenet import n_parameters
+from .attention_odenet import FieldConfig, n_parameters
 from .baselines import SDEM, ResidualGP, SpieglerKedem, match_width
 from .constraints import make_constraint
 from .core import InputError, asset, atomic_write, digest, need, progress, provenance
 from ion_ode.data import (
     FILM_THICKNESS,
     MIXTURES,
+    SLOTS,
     CurveSet,
     composition_folds,
     independent_rows,
@@ -59,6 +61,7 @@ from ion_ode.training import (
     build,
     finetune,
     measured_curves,
+    n_told,
     predict_measured,
     pretrain,
     read_checkpoint,
@@ -189,7 +192,7 @@ MEANS = {BAR: (PORE_PLUS, SHIFTED), BAYES_BAR: (BAYES, SHIFTED)}  # Plain averag
 KEDEM, RESIDUAL = "Spiegler-Kedem", "Gaussian process on DSPM-DE"
 RIVALS = (PORE_MODEL, PORE_PLUS, SHIFTED, KEDEM, RESIDUAL)  # Fitted in cells, one a fold
 
-# %% ../nbs/support/contest.ipynb #13f7c55b
+# %% ../nbs/support/contest.ipynb #b1e5f941
 VARIANTS = {  # Name in tables -> architecture, attention
     f"{label}{' + attention' * attention}": {"architecture": architecture, "attention": attention}
     for architecture, label in {"odenet": "ODENet", "unet": "U-Net", "cnn": "CNN", "fully_connected": "fully connected"}.items()
@@ -215,7 +218,7 @@ class Profile:
     variants: tuple[str, ...] = tuple(VARIANTS)  # Which networks
     benchmarks: tuple[str, ...] = tuple(BENCHMARKS)  # On which measurements
     rivals: tuple[str, ...] = RIVALS  # Which other models
-    biases: tuple[str, ...] = BIASES  # Neutrality by construction, by a penalty; networks without attention take the first
+    biases: tuple[str, ...] = BIASES  # Neutrality by construction, by a penalty
     ablate: bool = False  # Also compare ways to fine-tune
     sweep_steps: int = 0  # Pre-training steps of networks with wider and narrower attention, with and without ion encodings; 0: none
 
@@ -249,13 +252,13 @@ PROFILES = {
     ),
 }  # fmt: skip
 
-# %% ../nbs/support/contest.ipynb #ab634ba1
+# %% ../nbs/support/contest.ipynb #8d18b777
 _MODULES = (
     "ode", "ions", "membranes", "dspmde", "fitting", "simulated", "data", "twin", "posterior", "constraints", "attention_odenet", "baselines", "training", "contest",
 )  # fmt: skip
 _NOT_NUMBERS = {  # Parts of two modules that no cell depends on
     "training": ("Predictor", "trained_ranges", "save_model", "load_model", "train", "__all__"),
-    "contest": ("Cell", "Profile", "PROFILES", "_RECIPE", "plan_cells", "cell_keys", "run_cells", "_run_cell", "_here", "_on_cluster", "score", "choose_steps", "contest", "ablation_table", "tables", "store", "main", "networks", "membranes_name", "rival_name", "__all__"),
+    "contest": ("Cell", "Profile", "PROFILES", "_RECIPE", "plan_cells", "cell_keys", "run_cells", "_run_cell", "_here", "_on_cluster", "score", "choose_steps", "contest", "ablation_table", "recipe_table", "tables", "store", "main", "networks", "membranes_name", "rival_name", "__all__"),
 }  # fmt: skip
 
 
@@ -456,8 +459,8 @@ def _cell_finetune(folder, spec, found, tick):
     asked, measured = (
         measured_curves(df, film_thickness=config.film_thickness, known=known, sd_floor=b.sd_floor) for known in (False, True)
     )
-    weights = found(f"pretrain {variant}")[0]
-    members = _members(b, seeds, spec["inner"])
+    weights = found(f"pretrain {variant}")[0] if spec["pretrained"] else {}
+    members = [m for m in _members(b, seeds, spec["inner"]) if spec["pretrained"] or not m[2]]
     draws = {h: found(membranes_name(b.name, h))[0]["parameters"] for h in b.held_out}
     parameters = torch.stack([draws[h][s] for h, s, _ in members])
     held = torch.stack([~measured.without(h) for h, _, _ in members])
@@ -486,6 +489,14 @@ def _cell_finetune(folder, spec, found, tick):
     out["parameters"] = parameters[keep]
     record = {"members": [[list(h), s, pt] for h, s, pt in members], "kept": keep, "marks": list(marks), "rows": list(df.index)}
     return out, record
+
+
+CORRECTED = "DSPM-DE+ corrected by an ODENet"
+CORRECTION = TrainConfig(  # The closed form of DSPM-DE+, and a network that corrects its derivative: by nothing at first, and pulled back to nothing
+    architecture="pore_odenet", told="pore", family="dspmde+", pretrained=False, solver_steps=8, compiled=False,
+    network=FieldConfig(ions=SLOTS, context="feed+membrane", n_membrane=n_told(SLOTS, "pore"), width=64, flux_ref=3e-10),
+    finetuning=Plan(160, lr=1e-3, optimiser="adamw", weight_decay=1.0),
+)  # fmt: skip
 
 
 def _members(b: Benchmark, seeds: int, inner: int) -> list[tuple]:
@@ -520,6 +531,7 @@ ABLATIONS = {  # What is changed in the fine-tuning of the main networks
     "only the last layer moves": {"frozen_layers": 4},
     "targets not resampled": {"resample": False},
     "loss on h": {"loss": "h"},
+    "loss on log passage": {"loss": "log passage"},
     "simulated curves replayed": {"replay": 1.0},
     "mean of the weights over steps": {"finetuning": {"ema": 0.05}},
     "low-rank adapters": {"adapters": 4},
@@ -566,14 +578,42 @@ def _cell_sweep(folder, spec, found, tick):
     return {"errors": torch.tensor([[r["median"], r["within_95"]] for r in rows])}, {"rows": rows}
 
 
+RECIPES = {  # What is changed in the pre-training of the main network
+    "as it is": {},
+    "constant rate": {"pretraining": {"schedule": "constant"}},
+    "mean of the weights over steps": {"pretraining": {"ema": 0.05}},
+    "curriculum over ions": {"curriculum": 0.5},
+    "loss on h": {"pretraining_loss": "h"},
+    "half the curves a step": {"pretraining_batch": 0.5},
+}
+
+
+def _cell_recipes(folder, spec, found, tick):
+    "Error on unseen curves after a short pre-training, one change at a time; no measurement is read."
+    config, curves, rows = TrainConfig.from_dict(spec["config"]), load_curves(found), []
+    train, unseen = curves.subset(slice(0, config.n_curves)), curves.subset(slice(config.n_curves, None))
+    seeds, steps = [config.seed + s for s in range(spec["seeds"])], config.pretraining.steps
+    for way, change in RECIPES.items():
+        change = change | {"pretraining": replace(config.pretraining, **change.get("pretraining", {}))}
+        if "curriculum" in change:
+            change["curriculum"] = int(change["curriculum"] * steps)
+        if "pretraining_batch" in change:
+            change["pretraining_batch"] = max(1, int(change["pretraining_batch"] * config.pretraining_batch))
+        own = replace(config, **change)
+        ensemble, _ = pretrain(own, train, seeds, bar=_Bar(tick, len(seeds)))
+        e = _quantiles(surrogate_error(own, ensemble, unseen), "member").to_numpy()
+        rows += [{"way": way, "seed": s, "steps": steps, "median": float(a), "within_95": float(b)} for s, (a, b) in zip(seeds, e, strict=True)]
+    return {"errors": torch.tensor([[r["median"], r["within_95"]] for r in rows])}, {"rows": rows}
+
+
 def _quantiles(e: pd.DataFrame, by) -> pd.DataFrame:
     "Median and 95 % quantile of the error of R, predictions above 1 read as 1."
     return (e.predicted.clip(upper=1) - e.rejection).abs().groupby(e[by]).quantile([0.5, 0.95]).unstack()
 
 
-_CELLS = {"curves": _cell_curves, "membranes": _cell_membranes, "rival": _cell_rival, "pretrain": _cell_pretrain, "finetune": _cell_finetune, "ablation": _cell_ablation, "sweep": _cell_sweep}
+_CELLS = {"curves": _cell_curves, "membranes": _cell_membranes, "rival": _cell_rival, "pretrain": _cell_pretrain, "finetune": _cell_finetune, "ablation": _cell_ablation, "sweep": _cell_sweep, "recipes": _cell_recipes}
 
-# %% ../nbs/support/contest.ipynb #932fbb4b
+# %% ../nbs/support/contest.ipynb #911883cb
 @dataclass(frozen=True)
 class Cell:
     "One piece of work."
@@ -603,21 +643,27 @@ def plan_cells(
                 cells.append(Cell(rival_name(spec), "rival", spec, needs, 1000))
     cells.append(Cell("curves", "curves", {"recipe": r.to_dict()}, cost=1000))
     for v in profile.variants:
-        config, biases = profile.config(v), profile.biases if VARIANTS[v]["attention"] else profile.biases[:1]
-        spec = {"config": config.to_dict(), "biases": list(biases), "seeds": profile.seeds, "variant": v}
-        n = profile.seeds * len(biases)
+        config = profile.config(v)
+        spec = {"config": config.to_dict(), "biases": list(profile.biases), "seeds": profile.seeds, "variant": v, "pretrained": True}
+        n = profile.seeds * len(profile.biases)
         cells.append(Cell(f"pretrain {v}", "pretrain", spec, ("curves",), n * config.pretraining.steps))
         for b in profile.benchmarks:
             tuning = replace(config, finetuning=replace(config.finetuning, steps=profile.marks[b][-1]), film_thickness=BENCHMARKS[b].film)
             spec = spec | {"config": tuning.to_dict(), "benchmark": b, "marks": list(profile.marks[b]), "inner": profile.inner}
             needs = (f"pretrain {v}", *(membranes_name(b, h) for h in BENCHMARKS[b].held_out))
             members = len(_members(BENCHMARKS[b], profile.seeds, profile.inner))
-            cells.append(Cell(f"{b} finetune {v}", "finetune", spec, needs, members * len(biases) * profile.marks[b][-1]))
+            cells.append(Cell(f"{b} finetune {v}", "finetune", spec, needs, members * len(profile.biases) * profile.marks[b][-1]))
     config = profile.config(MAIN)
     if profile.sweep_steps:
         short = replace(config, compiled=False, pretraining=replace(config.pretraining, steps=profile.sweep_steps))
         spec = {"config": short.to_dict(), "seeds": profile.inner}
         cells.append(Cell("attention sweep", "sweep", spec, ("curves",), len(SWEEP) * profile.inner * profile.sweep_steps))
+        cells.append(Cell("pretraining recipes", "recipes", spec, ("curves",), len(RECIPES) * profile.inner * profile.sweep_steps))
+    if profile.trials and "nf270" in profile.benchmarks:
+        b = BENCHMARKS["nf270"]
+        spec = {"config": CORRECTION.to_dict(), "biases": ["hard"], "seeds": profile.seeds, "inner": profile.inner, "variant": CORRECTED, "pretrained": False, "benchmark": b.name, "marks": list(profile.marks[b.name])}
+        n = sum(1 for m in _members(b, profile.seeds, profile.inner) if not m[2])
+        cells.append(Cell(f"{b.name} correction", "finetune", spec, tuple(membranes_name(b.name, h) for h in b.held_out), n * profile.marks[b.name][-1]))
     if profile.ablate:
         spec = {"config": config.to_dict(), "seeds": profile.inner}
         needs = ("curves", f"pretrain {MAIN}", *(membranes_name("nf270", h) for h in BENCHMARKS["nf270"].held_out if len(h) == 2))
@@ -750,7 +796,7 @@ def _on_cluster(todo: dict[str, Cell], folder: str, keys: dict[str, str], schedu
             bar.set_description(name)
             bar.update(todo[name].cost)
 
-# %% ../nbs/support/contest.ipynb #851643fc
+# %% ../nbs/support/contest.ipynb #9a48b2c1
 def choose_steps(
     predicted: Tensor,  # (mark, member, row) held-out predictions
     members: list,  # (held out, seed, pretrained) of each member
@@ -847,6 +893,18 @@ def ablation_table(
     return t.assign(mse_R=t.mean(axis=1), change=change.mean(axis=1), se=change.std(axis=1) / t.shape[1] ** 0.5).rename_axis("way").reset_index()
 
 
+def recipe_table(
+    folder: str | Path,  # Folder of the cells
+    keys: dict[str, str],  # From run_cells
+) -> pd.DataFrame:  # way, steps, median, within_95 (means over seeds), median_ratio (to "as it is", geometric mean), lowest and highest (over seeds)
+    "Errors on unseen simulated curves of the ways to pre-train."
+    t = pd.DataFrame(read_cell(folder, "pretraining recipes", keys["pretraining recipes"])[1]["rows"])
+    wide = np.log(t.pivot(index="way", columns="seed", values="median"))
+    ratio = (wide - wide.loc["as it is"]).loc[list(RECIPES)]
+    mean = t.groupby("way")[["steps", "median", "within_95"]].mean().loc[list(RECIPES)]
+    return mean.assign(median_ratio=np.exp(ratio.mean(axis=1)), lowest=np.exp(ratio.min(axis=1)), highest=np.exp(ratio.max(axis=1))).rename_axis("way").reset_index()
+
+
 def networks(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
@@ -864,15 +922,17 @@ def networks(
     ensemble.load_state({k.removeprefix("weights/"): v[mark][at] for k, v in tensors.items() if k.startswith("weights/")})
     return config, ensemble, tensors["parameters"][at], record["marks"][mark]
 
-# %% ../nbs/support/contest.ipynb #ef2f8e4c
+# %% ../nbs/support/contest.ipynb #64aa7309
 def tables(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
-) -> dict[str, pd.DataFrame]:  # ablation; what was not computed is left out
+) -> dict[str, pd.DataFrame]:  # ablation, recipes; what was not computed is left out
     "What the cells say of training itself."
     out = {}
     if "nf270 ablation" in keys:
         out["ablation"] = ablation_table(folder, keys)
+    if "pretraining recipes" in keys:
+        out["recipes"] = recipe_table(folder, keys)
     return out
 
 

@@ -13,7 +13,7 @@ __all__ = ['LABELS', 'SCORES', 'SCORE', 'TABLES', 'FIGURES', 'with_measurements'
            'draw_figures', 'onsets', 'claims', 'metrics', 'recompute', 'reproduce', 'export_models', 'make_weights',
            'main']
 
-# %% ../nbs/05_results.ipynb #da6d53ed
+# %% ../nbs/05_results.ipynb #cade7f60
 import json
 import math
 import os
@@ -44,6 +44,7 @@ from ion_ode.contest import (
     LAWS,
     PORE_PLUS,
     SHIFTED,
+    CORRECTED,
     VARIANTS,
     Profile,
     membranes_name,
@@ -519,7 +520,7 @@ def exact_checks(
     }
     return pd.DataFrame({"check": list(values), "value": list(values.values())})
 
-# %% ../nbs/05_results.ipynb #ec51cbb1
+# %% ../nbs/05_results.ipynb #a1311d6a
 def trial_predictions(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
@@ -533,6 +534,11 @@ def trial_predictions(
         for bias in record["spec"]["biases"]:
             mark = choose_steps(tensors[f"{bias}/predicted"], record["members"], df)[fold, True]
             nets[variant, bias] = [(set(h), p) for (h, _, pt), p in zip(record["members"], tensors[f"{bias}/predicted"][mark].numpy(), strict=True) if pt]
+    corrected = []
+    if "nf270 correction" in keys:
+        tensors, record = found("nf270 correction")
+        mark = choose_steps(tensors["hard/predicted"], record["members"], df)[fold, False]
+        corrected = [(set(h), p) for (h, _, _), p in zip(record["members"], tensors["hard/predicted"][mark].numpy(), strict=True)]
     for held in (h for h in BENCHMARKS["nf270"].held_out if fold in h):
         test, own = df.composition.isin(held).to_numpy(), {}
         for law in (law for law in LAWS if _cell("membranes", held, law) in keys):
@@ -545,6 +551,8 @@ def trial_predictions(
             own["Gaussian process on DSPM-DE+"] = ResidualGP(lambda d, base=base: base.reindex(d.index).to_numpy()).fit(df[~test]).predict(df[test])
         mean = lambda chosen, held=held, test=test: np.mean([p[test] for key in chosen for h, p in nets[key] if h == set(held)], 0)
         own |= {f"networks: {name}": mean(chosen) for name, chosen in _COMMITTEES(list(nets)).items() if chosen}
+        if corrected:
+            own[CORRECTED] = np.mean([p[test] for h, p in corrected if h == set(held)], 0)
         out[held] = pd.DataFrame(own | {" + ".join(parts): sum(own[p] for p in parts) / len(parts) for parts in _MIXED if set(parts) <= set(own)}, df.index[test])
     return out
 

@@ -25,6 +25,7 @@ from ion_ode.training import (
     TrainConfig,
     TrainingError,
     _salt_level,
+    _simulated_batches,
     build,
     describe,
     describe_members,
@@ -151,6 +152,41 @@ def test_the_moving_average_of_the_weights_is_what_training_returns(tmp_path):
     resumed = Ensemble([net(s) for s in seeds])
     fit(resumed, batches(seeds), mse, plan, folder=tmp_path, save_every=5)
     assert all(torch.equal(resumed.params[k], whole.params[k]) for k in whole.params)
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.3])
+def test_early_stopping_returns_the_best_weights_of_each_member_and_resumes(ema, tmp_path):
+    seeds, plan = [8, 9], Plan(3000, lr=3e-2, patience=3, every=10, ema=ema)
+    noisy = Y + 0.5 * torch.randn(Y.shape, generator=torch.Generator().manual_seed(0))
+    draws, every = Draws(seeds, 0, (16,)), {"x": X.expand(2, -1, -1), "y": Y.expand(2, -1, -1)}
+
+    def few(step):
+        rows = (draws(step) * 8).long() * 8
+        return {"x": X[rows], "y": noisy[rows]}
+
+    def run(e, scores, **kw):
+        judge = lambda e: scores.append(mse(e, every).detach()) or scores[-1]
+        return fit(e, few, mse, plan, validation=judge, **kw)
+
+    def stop(step, e):
+        if step == 47:
+            raise KeyboardInterrupt
+
+    whole, again, resumed = (Ensemble([net(s) for s in seeds]) for _ in range(3))
+    scores, rest = [], []
+    log = run(whole, scores)
+    seen = torch.stack(scores)
+    assert len(seen) < 300 and log.step.max() < 3000
+    assert_allclose(mse(whole, every).detach(), seen.min(0).values, rtol=1e-5)
+    assert (len(seen) - 1 - seen.argmin(0) >= 3).all() and (len(seen) - 1 - seen.argmin(0)).min() == 3
+    with pytest.raises(KeyboardInterrupt):
+        run(again, [], folder=tmp_path, save_every=5, on_step=stop)
+    run(resumed, rest, folder=tmp_path, save_every=5)
+    assert all(torch.equal(resumed.params[k], whole.params[k]) for k in whole.params)
+    assert torch.equal(torch.stack(rest)[-1], seen[-1])
+    for bad, given in ((Plan(5), lambda e: mse(e, every)), (plan, None)):
+        with pytest.raises(InputError, match="patience"):
+            fit(Ensemble([net(1)]), batches([1]), mse, bad, validation=given)
 
 
 def test_a_run_in_which_all_fail_says_where():
@@ -490,6 +526,41 @@ def test_train_resumes_and_its_model_is_the_stored_one(tmp_path, mixtures):
 def test_a_recipe_that_cannot_work_is_refused(change, says):
     with pytest.raises(InputError, match=says):
         replace(TrainConfig(), **change)
+
+
+def test_a_curriculum_shows_few_ions_first_and_nothing_else_changes():
+    curves, config = simulate_curves(64, seed=3, n_flux=4), replace(TINY, curriculum=30, pretraining_batch=16)
+    n_ions = (curves.c_feed > 0).sum(1)
+    e = build(config, [0, 1])
+    grown, plain = (_simulated_batches(config, e, curves, [0, 1], 0, n) for n in (30, 0))
+    most = [int((grown(step)["c_feed"] > 0).sum(-1).max()) for step in (0, 14, 29, 30, 31)]
+    assert most[0] == n_ions.min() and most[0] < most[1] < most[2] == n_ions.max()
+    assert torch.equal(grown(30)["c_feed"], plain(30)["c_feed"]) and not torch.equal(grown(0)["c_feed"], plain(0)["c_feed"])
+
+
+def test_pretraining_stops_by_curves_it_held_back():
+    config = replace(TINY, pretraining=Plan(400, lr=0.3, patience=2, every=5), curriculum=0)
+    ensemble, log = pretrain(config, simulate_curves(24, seed=3, n_flux=4), [0, 1])
+    assert log.step.max() < 400 and all(torch.isfinite(p).all() for p in ensemble.params.values())
+    with pytest.raises(InputError, match="tenth"):
+        pretrain(config, simulate_curves(4, seed=3, n_flux=4), [0])
+
+
+def test_no_measured_composition_is_held_back_to_stop_by(mixtures, told):
+    config = replace(TINY, finetuning=Plan(5, patience=1))
+    with pytest.raises(InputError, match="held out inside"):
+        finetune(config, build(config, [0, 1]), measured_curves(mixtures), [0, 1], parameters=told)
+
+
+def test_a_loss_on_log_passage_pulls_small_passages_alike(mixtures, told):
+    config = replace(TINY, loss="log passage", pretrained=False, finetuning=Plan(40, lr=3e-3), resample=False)
+    measured, runs = measured_curves(mixtures), {}
+    for kind in ("R", "log passage"):
+        e = build(config, [0, 1])
+        log = finetune(replace(config, loss=kind), e, measured, [0, 1], parameters=told)
+        assert log.groupby("step").loss.mean().iloc[-1] < log.groupby("step").loss.mean().iloc[0]
+        runs[kind] = log.loss.iloc[0]
+    assert runs["R"] != runs["log passage"]
 
 
 def test_a_recipe_survives_json_and_strange_entries_do_not():
