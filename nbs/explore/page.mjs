@@ -5,7 +5,7 @@ import { loadNetwork, predictNetwork } from "./network.mjs";
 import { drawChart } from "./chart.mjs";
 
 const POINTS = 56; // fluxes of a curve, dense near zero where curves are steep
-const START = { salts: { NaCl: 10, MgCl2: 5, Na2SO4: 2 }, flux: 50 };
+const START = { salts: { NaCl: 10, MgCl2: 10, MgSO4: 10 }, flux: 50 };
 const LOG_RANGE = [-2, 3]; // decades of the concentration sliders, mol/m³
 const MEMBRANE_FIELDS = [
   { key: "r_pore", label: "Pore radius", unit: "nm", si: "nm", min: 0.4, max: 0.8, step: 0.005 },
