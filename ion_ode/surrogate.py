@@ -27,7 +27,7 @@ from .membranes import NF270
 from .simulated import Design, ShardedCurves, parameter_names, simulate_shards
 from .training import Ensemble, Plan, Predictor, TrainConfig, build, n_told, pretrain, save_model, surrogate_error, trained_ranges
 
-# %% ../nbs/support/surrogate.ipynb #82985861
+# %% ../nbs/support/surrogate.ipynb #ac88b528
 AIM = {"median": 0.003, "within_95": 0.02}  # Errors of the rejection asked for [-]
 PLAIN, PORE, ALONE = "network alone", "closed form and network", "closed form alone"
 
@@ -36,15 +36,15 @@ PLAIN, PORE, ALONE = "network alone", "closed form and network", "closed form al
 class Effort:
     "How much is computed."
 
-    sizes: tuple[int, ...] = (100, 1000, 10_000, 100_000, 1_000_000)  # Simulated curves of the learning curve; the last also trains what may ship
-    steps: tuple[int, int] = (4000, 60)  # Steps of the networks of the learning curve, PLAIN and PORE; 4000 see each of a million curves once
-    long: tuple[int, int] = (6000, 500)  # Steps of the networks that may ship
+    sizes: tuple[int, ...] = (100, 1000, 10_000)  # Simulated curves of the learning curve; the last also trains what may ship
+    steps: tuple[int, int] = (1000, 60)  # Steps of the networks of the learning curve, PLAIN and PORE
+    long: tuple[int, int] = (1500, 500)  # Steps of the networks that may ship
     batch: int = 256  # Curves a step
     unseen: int = 2048  # Curves for validation, and again as many for the test
     width: int = 64  # Width of the linear layers
 
 
-EFFORTS = {"full": Effort(), "large": Effort(long=(100_000, 20_000), batch=1024), "smoke": Effort((8, 16), steps=(3, 2), long=(5, 3), batch=8, unseen=8, width=16)}
+EFFORTS = {"full": Effort(), "large": Effort((100, 1000, 10_000, 100_000, 1_000_000), long=(100_000, 20_000), batch=1024), "smoke": Effort((8, 16), steps=(3, 2), long=(5, 3), batch=8, unseen=8, width=16)}
 
 
 def recipe(
