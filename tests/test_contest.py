@@ -229,7 +229,9 @@ def test_the_last_step_counts_unless_the_inner_score_is_clearly_better():
 def test_stored_tables_of_training_are_whole_and_agree():
     record = json.loads(asset("results/training.json").read_text())
     made = {n: pd.read_csv(asset(f"results/training_{n}.csv")) for n in record["tables"]}
-    assert set(made) == {"ablation"} and not any(t.isna().any().any() for t in made.values())
+    assert set(made) == {"ablation", "recipes"} and not any(t.isna().any().any() for t in made.values())
+    assert list(made["recipes"].way) == list(contest.RECIPES) and (made["recipes"].median_ratio.iloc[0] == 1.0)
+    assert (made["recipes"].lowest <= made["recipes"].highest).all()
     assert set(made["ablation"].way) == {"no fine-tuning", *contest.ABLATIONS}
     a = made["ablation"].set_index("way")
     assert_allclose(a.mse_R, a[list(MIXTURES)].mean(axis=1), rtol=1e-4)
