@@ -317,7 +317,7 @@ for compiled in (False, True):
     assert compiled == forward.compiled
     answers[-1] += predicted[:2]
 for eager, quick in zip(*answers):
-    assert_allclose(quick, eager, rtol=1e-3, atol=1e-4 * float(eager.abs().max()))
+    assert_allclose(quick, eager, rtol=1e-3, atol=1e-4 * float(eager.abs().max()) + 1e-6)  # an error estimate may be round-off of float32
 print("equal")
 """
 
