@@ -387,6 +387,7 @@ def test_a_plain_callable_is_a_constraint():
 
 def run_onnx(model, inputs, path, monkeypatch):
     "What onnxruntime makes of the model's ONNX file."
+    pytest.importorskip("onnxscript")
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # a checked shape is a fixed one to torch.export
     export_onnx(model, path, 0 if len(inputs) < 3 else inputs[2].shape[-1])
     session = pytest.importorskip("onnxruntime").InferenceSession(str(path))

@@ -598,7 +598,7 @@ def test_salts_come_and_go(browser, site, data):
     Select(browser.find_element(By.CSS_SELECTOR, "select[aria-label='Add a salt']")).select_by_value("KNO3")
     settle(browser)
     assert {"K+", "NO3-"} < set(values(browser, "feed"))
-    for salt in ("NaCl", "MgCl2", "Na2SO4"):
+    for salt in ("NaCl", "MgCl2", "MgSO4"):
         browser.find_element(By.CSS_SELECTOR, f"[data-name={salt}] button").click()
     settle(browser)
     assert set(values(browser, "feed")) == {"K+", "NO3-"}
@@ -636,7 +636,7 @@ def test_labels_and_live_values(browser, site):
     spoken = browser.execute_script(
         "return [...document.querySelectorAll('input[type=range]')].map(e => e.getAttribute('aria-valuetext'))"
     )
-    assert "5 mol per cubic metre" in spoken and "50 litres per square metre and hour" in spoken and all(spoken)
+    assert "10 mol per cubic metre" in spoken and "50 litres per square metre and hour" in spoken and all(spoken)
     focusable = browser.execute_script(
         "return [...document.querySelectorAll('#ion-explore :is(input, select, button, summary, a[href])')].filter(e => e.tabIndex < 0).length"
     )

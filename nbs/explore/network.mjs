@@ -317,6 +317,7 @@ export function outsideRange(network, feed, flux, membrane, data) {
     for (const ion of present)
       if (r.ions_mol_m3[ion]) look(data.ions[ion].label, feed[ion], r.ions_mol_m3[ion], "mol/m³");
       else said.push(`${data.ions[ion].label} was not in what the network was trained on.`);
+    if (membrane) said.push("The errors behind the interval were measured with the membrane the network was trained on; for another they are not known.");
     const words = { r_pore: ["pore radius", "nm", 1e-9], thickness: ["thickness", "µm", 1e-6], charge_density: ["fixed charge", "mol/m³", 1], eps_pore: ["permittivity", "", 1] };
     for (const [name, [low, high, unit]] of Object.entries((membrane && r.membrane) || {})) {
       const [label, shown, scale] = words[name] ?? [name, unit, 1];
