@@ -48,6 +48,7 @@ class Constraint(nn.Module):
     "What a model asks of a constraint; this one, the parent of the others, leaves everything as it is."
 
     name = "none"
+    fused = None  # What `fused.curves` calls the form of the rate; None where it does not know it
     hard = False  # neutral by construction
     positive = False  # concentrations stay above zero at any step
 
@@ -90,6 +91,8 @@ class Constraint(nn.Module):
 class Projection(Constraint):
     "Orthogonal projection of the rate on the neutral plane (Eq. 3.4), in whole or in part, and the soft penalty."
 
+    fused = "balanced"
+
     def __init__(
         self,
         strength: float = 1.0,  # 1 the hard constraint, 0 none
@@ -126,6 +129,7 @@ class Weighted(Constraint):
         if by not in ("state", "feed"):
             raise InputError(f"metric {by!r} of the weighted projection; expected 'state' or 'feed'")
         self.by, self.name = by, "weighted" if by == "state" else "weighted_feed"
+        self.fused = "weighted" if by == "state" else "balanced"
 
     def forward(self, f, h, h_feed, z, mask):
         f = torch.where(mask, f, 0.0)
@@ -170,6 +174,7 @@ class Equivalents(Constraint):
     "Total charge and the shares of cations and anions in it (Eq. 3.9): neutral and positive whatever the step."
 
     name = "equivalents"
+    fused = "equivalents"
     hard = True
     positive = True
 
