@@ -7,7 +7,7 @@ the least of repeated steps in one single-threaded process (whatever else runs o
 percentile over curves and ions, against 64 steps in float64). torchdiffeq gets one flux grid for all curves, which suits it;
 everyone else gets the curves' own fluxes. `floor` is the time that the field's matrix products alone would take at the rate this
 machine reaches at best in a 256 x 64 x 64 product. `saved` is what one network keeps for its
-backward pass, uncompiled. At the end of each batch size stands the ratio to the fastest peer that is as accurate.
+backward pass, on the fused path or uncompiled. At the end of each batch size stands the ratio to the fastest peer that is as accurate.
 torchode and diffrax are run where they are installed (pip install torchode diffrax).
 """
 
@@ -31,12 +31,14 @@ from ion_ode.attention_odenet import FieldConfig, ODENet, StackedForward, n_para
 from ion_ode.constraints import make_constraint  # noqa: E402
 from ion_ode.core import LMH, atomic_write, provenance  # noqa: E402
 from ion_ode.dspmde import simulate  # noqa: E402
+from ion_ode.fused import tape_bytes  # noqa: E402
 from ion_ode.ions import IONS  # noqa: E402
 from ion_ode.ode import solve_reference, warp_flux  # noqa: E402
 from ion_ode.simulated import sample_feeds  # noqa: E402
 
 CHUNK = 256  # Curves at once on the fixed-step path; larger batches accumulate their gradients
 STEPS = (2, 3, 4, 6, 8)
+WAYS = {False: "", "fused": ", fused", "step": ", compiled"}  # How StackedForward computes, and what the lines say of it
 TOLERANCES = (1e-3, 1e-4, 1e-5)  # rtol and atol of solvers with error control
 TARGETS = (1e-2, 1e-3)  # Errors of the rejection at which solvers are compared
 
@@ -147,7 +149,7 @@ def ours(model, case, o):
     for members in dict.fromkeys((1, o.members)):
         params, buffers = torch.func.stack_module_state([model] * members)
         params = {k: torch.nn.Parameter(v.detach()) for k, v in params.items()}
-        for compiled in (False, True) if o.compile else (False,):
+        for compiled in list(WAYS)[: 3 if o.compile else 2]:
             if members == 1 and not compiled:
                 continue  # that is the line above
             stack = StackedForward(model, compiled=compiled)
@@ -157,7 +159,7 @@ def ours(model, case, o):
                     lambda n=n, c=c, j=j, w=w, stack=stack, params=params, buffers=buffers: stack(params, buffers, c, j, n_steps=n, weights=w)
                     for (c, j), w in zip(chunks, kept, strict=True)
                 ]
-                name = f"fixed {n}" + (f", {members} stacked" if members > 1 else "") + (", compiled" if compiled else "")
+                name = f"fixed {n}" + (f", {members} stacked" if members > 1 else "") + WAYS[compiled]
                 yield name, parts, list(params.values()), members, 6 * n + 1
 
 
@@ -298,6 +300,8 @@ def measure(batch, model, o, rate):
     for name, parts, parameters, members, evaluations in ours(model, case, o):
         h = torch.cat([part().detach() for part in parts], dim=-3)
         saved = None if "compiled" in name else saved_bytes(parts[0], parameters)
+        if "fused" in name:
+            saved = tape_bytes(model.work(), evaluations // 6, min(batch, CHUNK), 32, members)
         line(name, torch_step(parameters, parts), case.error(h[0] if h.dim() == 4 else h, case.own), members, evaluations, False, saved)
     for name, run, parameters, evaluations, flux in peers(model, case):
         if batch > 1024 and ("1e-05" in name or "adjoint" in name):
@@ -330,12 +334,12 @@ def predictions(model, n, o):
     params, buffers = torch.func.stack_module_state([model])
     rows, c = [], sample_feeds(n, 4, ions=IONS, equivalents=(2.0, 200.0)).float()
     given = c, 5 * LMH + 150 * LMH * torch.rand(n, 32, generator=torch.Generator().manual_seed(1))
-    for compiled in (False, True) if o.compile else (False,):
+    for compiled in list(WAYS)[: 3 if o.compile else 2]:
         stack = StackedForward(model, compiled=compiled)
         for steps in (4, 8):
             run = lambda stack=stack, steps=steps: stack.predict(params, buffers, *given, n_steps=steps, tol=torch.inf)
             speed = n / cpu(run, o.repeat)
-            name = f"prediction, fixed {steps}" + (", compiled" if compiled else "")
+            name = f"prediction, fixed {steps}" + WAYS[compiled]
             rows.append(dict(batch=n, members=1, solver=name, curves_per_second=speed))
             print(f"{n:6d} {1:7d}  {name:40} {speed:9,.0f} curves of 32 fluxes a second and core")
     return rows
@@ -346,7 +350,7 @@ def main():
     arguments.add_argument("--batch", type=int, nargs="+", default=[32, 256])
     arguments.add_argument("--members", type=int, default=8)
     arguments.add_argument("--repeat", type=int, default=5)
-    arguments.add_argument("--compile", action="store_true", help="also the compiled step (a minute or two the first time)")
+    arguments.add_argument("--compile", action="store_true", help="also the step compiled by torch.compile (a minute or two the first time)")
     arguments.add_argument("--out", help="write the rows as JSON")
     o = arguments.parse_args()
     torch.set_num_threads(1)

@@ -642,9 +642,10 @@ class StackedForward:
         self.work = model.work() if self.compiled and compiled != "step" else None
         if self.work is not None and library() is None:
             self.work = None
-        if compiled == "fused" and self.work is None:
+        self.fused = self.work is not None
+        if compiled == "fused" and not self.fused:
             raise InputError("the fused path does not cover this network, or could not be built here; use compiled=True")
-        if self.work is not None:  # a network to put the weights of all members into
+        if self.fused:  # a network to put the weights of all members into
             self.whole = copy.deepcopy(self.base.model)
             named = [k for k, _ in (*self.whole.named_parameters(), *self.whole.named_buffers())]
             self.owners = {k: (self.whole.get_submodule(k.rpartition(".")[0]), k.rpartition(".")[2]) for k in named}
@@ -689,7 +690,7 @@ class StackedForward:
 
     def _fits(self, *given) -> bool:
         "Whether the fused path can take these inputs: on the CPU, and nobody asks for their gradients."
-        return self.work is not None and all(x is None or x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled()) for x in given)
+        return self.fused and all(x is None or x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled()) for x in given)
 
     def _start(self, params, buffers, n, *given):
         def start(model, *given):
