@@ -639,8 +639,9 @@ def describe_curves(
     "The membranes of simulated curves as their networks will be told."
     if config.told == "nothing":
         return None
-    membrane = membrane_from_parameters(curves.parameters, curves.meta["parameters"], curves.ions)
-    return describe(membrane, curves.c_feed, curves.ions, config.told).float()
+    names = curves.meta["parameters"]
+    some = lambda p, c: describe(membrane_from_parameters(p, names, curves.ions), c, curves.ions, config.told).float()
+    return torch.cat([some(p, c) for p, c in zip(curves.parameters.split(1 << 16), curves.c_feed.split(1 << 16), strict=True)])
 
 # %% ../nbs/04_training.ipynb #1df8e324
 def build(
