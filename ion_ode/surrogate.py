@@ -54,7 +54,7 @@ def recipe(
     effort: Effort,  # Sizes
 ) -> TrainConfig:
     "How one of them is trained."
-    told, lr, clip, options = {  # rate and clipping of PLAIN: the best of eight tried on validation curves
+    told, lr, clip, options = {  # rate and clipping of PLAIN: the best of those tried on validation curves
         PLAIN: ("entry", 1.5e-3, 0.05, dict(architecture="odenet", solver_steps=4)),
         PORE: ("pore", 1e-3, 0.3, dict(architecture="pore_odenet", solver_steps=8)),
         ALONE: ("pore", 1e-3, 0.3, dict(architecture="pore_odenet", solver_steps=8, pretrained=False)),
