@@ -325,7 +325,7 @@ template <class T> struct Tile {
   }
   void features(int e, T* x) const {
     for (int f = 0; f < L.s.features; ++f)
-      for (int b = 0; b < count; ++b) x[b * L.in_pad + L.s.token * L.s.ions + f] = flux(f, e)[b];
+      for (int b = 0; b < B; ++b) x[b * L.in_pad + L.s.token * L.s.ions + f] = b < count ? flux(f, e)[b] : T(0);  // a tape is not clean
   }
   void speeds(int e) { std::memcpy(speed, flux(L.s.features, e), count * sizeof(T)); }
 
