@@ -254,7 +254,7 @@ PROFILES = {
 
 # %% ../nbs/support/contest.ipynb #8d18b777
 _MODULES = (
-    "ode", "ions", "membranes", "dspmde", "fitting", "simulated", "data", "twin", "posterior", "constraints", "attention_odenet", "baselines", "training", "contest",
+    "ode", "ions", "membranes", "dspmde", "fitting", "simulated", "data", "twin", "posterior", "constraints", "attention_odenet", "baselines", "optimisers", "training", "contest",
 )  # fmt: skip
 _NOT_NUMBERS = {  # Parts of two modules that no cell depends on
     "training": ("Predictor", "trained_ranges", "save_model", "load_model", "train", "__all__"),

@@ -59,7 +59,7 @@ def library() -> ctypes.CDLL | None:  # None where there is no compiler, with a 
         return None
     try:
         version = subprocess.run([*compiler.split(), "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-        name = f"fused-{digest([source.read_text(), version, _FLAGS, _processor()])[:16]}.so"
+        name = f"fused-{digest([source.read_text(), compiler, version, _FLAGS, _processor()])[:16]}.so"
         path = _cache() / name
         if not path.exists():
             with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # whole or not at all, whoever else is building

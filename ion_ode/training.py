@@ -39,6 +39,7 @@ from .dspmde import donnan, read_feed, read_flux, simulate, transport_problem
 from .feeds import Rejections, flux_of
 from .ions import ion_arrays
 from .membranes import Membrane, feature_names, membrane_features
+from .optimisers import Soap
 from .pore_field import FLUX_TOLD, PoreODENet, n_pore
 from .posterior import predict_membranes
 from .simulated import Design, membrane_from_parameters, parameter_names, simulate_curves
@@ -178,6 +179,9 @@ class TrainingError(RuntimeError):
     "Training cannot go on; the message names the step and the saved batch."
 
 
+_OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "soap": "SOAP"}
+
+
 @dataclass(frozen=True, repr=False)
 class Plan:
     "How one optimisation is run."
@@ -185,15 +189,15 @@ class Plan:
     steps: int  # Number of steps
     lr: float = 1e-3  # Initial learning rate
     schedule: str = "constant"  # "constant" or "cosine"
-    optimiser: str = "adam"  # "adam" or "adamw"
-    weight_decay: float = 0.0  # Used by adamw
+    optimiser: str = "adam"  # "adam", "adamw" or "soap"
+    weight_decay: float = 0.0  # Used by adamw and soap
     clip: float | None = 1.0  # Largest gradient norm of a member; None for no limit
     ema: float = 0.0  # Share of each step's weights in their moving average, which training then returns; 0: the last weights
     patience: int = 0  # Validations in a row without a better score after which a member stops; 0: no validation, every step is taken
     every: int = 50  # Steps between validations
 
     def __post_init__(self):
-        for name, allowed in {"schedule": ("constant", "cosine"), "optimiser": ("adam", "adamw")}.items():
+        for name, allowed in {"schedule": ("constant", "cosine"), "optimiser": tuple(_OPTIMISERS)}.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
         if self.steps < 0 or not self.lr > 0:
@@ -204,8 +208,8 @@ class Plan:
             raise InputError(f"patience={self.patience}, every={self.every}; expected patience >= 0 and every >= 1")
 
     def __repr__(self):
-        said = f"{self.steps} steps of {self.optimiser.title().replace('w', 'W')} at a {'falling' if self.schedule == 'cosine' else 'constant'} rate of {self.lr:g}"
-        more = [f"weight decay {self.weight_decay:g}"] if self.optimiser == "adamw" else []
+        said = f"{self.steps} steps of {_OPTIMISERS[self.optimiser]} at a {'falling' if self.schedule == 'cosine' else 'constant'} rate of {self.lr:g}"
+        more = [f"weight decay {self.weight_decay:g}"] if self.optimiser != "adam" else []
         more += [f"gradients clipped at {self.clip:g}"] if self.clip else []
         more += [f"weights averaged over some {1 / self.ema:.0f} steps"] if self.ema else []
         more += [f"stopped after {self.patience} validations without a better one"] if self.patience else []
@@ -309,9 +313,9 @@ def fit(
     for k, p in ensemble.params.items():
         p.requires_grad_(k in moving)
         p.grad = None
-    make = torch.optim.Adam if plan.optimiser == "adam" else torch.optim.AdamW
-    extra = {} if plan.optimiser == "adam" else {"weight_decay": plan.weight_decay}
-    opt = make(list(moving.values()), lr=plan.lr, foreach=True, **extra) if moving else None
+    make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "soap": Soap}[plan.optimiser]
+    extra = ({} if plan.optimiser == "adam" else {"weight_decay": plan.weight_decay}) | ({} if plan.optimiser == "soap" else {"foreach": True})
+    opt = make(list(moving.values()), lr=plan.lr, **extra) if moving else None
     strikes, done, rows, facts = torch.zeros(n, dtype=torch.long, device=device), 0, [], provenance() if folder is not None else {}
     copied = lambda: {k: p.detach().clone() for k, p in moving.items()}
     mean = copied() if plan.ema else {}
@@ -357,7 +361,8 @@ def fit(
         mean, best = ({k: there(tensors[f"{name}/{k}"]) for k in have} for name, have in (("mean", mean), ("best", best)))
         strikes, done = there(tensors["strikes"]), record["step"]
         for k, p in moving.items():
-            s = {q: tensors[f"adam/{k}/{q}"] for q in ("step", "exp_avg", "exp_avg_sq") if f"adam/{k}/{q}" in tensors}
+            start = f"adam/{k}/"
+            s = {q.removeprefix(start): v for q, v in tensors.items() if q.startswith(start)}
             if s:
                 opt.state[p] = {q: v if q == "step" else there(v) for q, v in s.items()}
         log = pd.read_csv(Path(folder) / "log.csv")

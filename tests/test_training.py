@@ -72,8 +72,9 @@ def mse(ensemble, b):
     return ((ensemble(b["x"]) - b["y"]) ** 2).mean((1, 2))
 
 
-def test_an_ensemble_of_three_is_three_solo_trainings():
-    seeds, plan = [4, 5, 6], Plan(50, lr=1e-2, optimiser="adamw", weight_decay=0.01, clip=0.1)
+@pytest.mark.parametrize("optimiser", ["adamw", "soap"])
+def test_an_ensemble_of_three_is_three_solo_trainings(optimiser):
+    seeds, plan = [4, 5, 6], Plan(50, lr=1e-2, optimiser=optimiser, weight_decay=0.01, clip=0.1)
     together = Ensemble([net(s, torch.float64) for s in seeds])
     fit(together, batches(seeds, torch.float64), mse, plan)
     for m, s in enumerate(seeds):
@@ -95,23 +96,25 @@ def test_clipping_bounds_each_member_by_itself():
     assert_allclose(e.params["0.weight"][0].detach(), alone.params["0.weight"][0].detach(), rtol=1e-6)
 
 
-def test_frozen_tensors_keep_every_byte_and_the_others_move():
+@pytest.mark.parametrize("optimiser", ["adamw", "soap"])
+def test_frozen_tensors_keep_every_byte_and_the_others_move(optimiser):
     e = Ensemble([net(0), net(1)])
     before = e.state()
     allow = {k: torch.tensor([k.startswith("4"), True]) for k in e.params}
-    fit(e, batches([0, 1]), mse, Plan(20, optimiser="adamw", weight_decay=0.1), trainable=allow)
+    fit(e, batches([0, 1]), mse, Plan(20, optimiser=optimiser, weight_decay=0.1), trainable=allow)
     for k, v in e.params.items():
         same = v[0].detach().numpy().tobytes() == before[k][0].numpy().tobytes()
         assert same is not k.startswith("4")
         assert not torch.equal(v[1], before[k][1])
 
 
-def test_a_step_that_fails_is_left_out_and_its_batch_is_kept(tmp_path):
+@pytest.mark.parametrize("optimiser", ["adam", "soap"])
+def test_a_step_that_fails_is_left_out_and_its_batch_is_kept(optimiser, tmp_path):
     seeds = [1, 2, 3]
     e, clean = Ensemble([net(s) for s in seeds]), Ensemble([net(s) for s in seeds])
     with pytest.warns(UserWarning, match=r"step 7, member \[1\].*left out"):
-        fit(e, batches(seeds, poison=([7], 1)), mse, Plan(20), folder=tmp_path)
-    fit(clean, batches(seeds), mse, Plan(20))
+        fit(e, batches(seeds, poison=([7], 1)), mse, Plan(20, optimiser=optimiser), folder=tmp_path)
+    fit(clean, batches(seeds), mse, Plan(20, optimiser=optimiser))
     for k in e.params:
         assert torch.equal(e.params[k][[0, 2]], clean.params[k][[0, 2]])
         assert torch.isfinite(e.params[k]).all() and not torch.equal(e.params[k][1], clean.params[k][1])
@@ -150,6 +153,21 @@ def test_the_moving_average_of_the_weights_is_what_training_returns(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         fit(again, batches(seeds), mse, plan, folder=tmp_path, save_every=5, on_step=stop)
     resumed = Ensemble([net(s) for s in seeds])
+    fit(resumed, batches(seeds), mse, plan, folder=tmp_path, save_every=5)
+    assert all(torch.equal(resumed.params[k], whole.params[k]) for k in whole.params)
+
+
+def test_soap_resumes_bit_for_bit_axes_and_all(tmp_path):
+    seeds, plan = [8, 9], Plan(43, lr=1e-2, optimiser="soap", weight_decay=0.01)
+    whole, again, resumed = (Ensemble([net(s) for s in seeds]) for _ in range(3))
+    fit(whole, batches(seeds), mse, plan)
+
+    def stop(step, e):
+        if step == 27:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(again, batches(seeds), mse, plan, folder=tmp_path, save_every=5, on_step=stop)
     fit(resumed, batches(seeds), mse, plan, folder=tmp_path, save_every=5)
     assert all(torch.equal(resumed.params[k], whole.params[k]) for k in whole.params)
 
