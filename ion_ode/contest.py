@@ -7,11 +7,11 @@ Docs: https://ion-ode.github.io/ion_ode/support/contest.html.md"""
 # %% auto #0
 __all__ = ['BENCHMARKS', 'REFERENCES', 'PORE_MODEL', 'PORE_PLUS', 'SHIFTED', 'BAYES', 'BAR', 'BAYES_BAR', 'MEANS', 'KEDEM',
            'RESIDUAL', 'RIVALS', 'VARIANTS', 'MAIN', 'BIASES', 'PROFILES', 'WEAK', 'LAWS', 'LAW', 'CORRECTED',
-           'CORRECTION', 'ABLATIONS', 'SWEEP', 'RECIPES', 'Benchmark', 'twin_folds', 'contest_rows', 'feed_equivalents',
-           'score', 'predict_constant', 'predict_ion_mean', 'predict_nearest', 'Profile', 'code_hash', 'data_hash',
-           'load_curves', 'rival_name', 'log_passage', 'infer_membranes', 'membranes_name', 'Cell', 'plan_cells',
-           'cell_keys', 'read_cell', 'run_cells', 'choose_steps', 'contest', 'ablation_table', 'recipe_table',
-           'networks', 'tables', 'store', 'main']
+           'CORRECTION', 'ABLATIONS', 'SWEEP', 'RECIPES', 'TABLES', 'Benchmark', 'twin_folds', 'contest_rows',
+           'feed_equivalents', 'score', 'predict_constant', 'predict_ion_mean', 'predict_nearest', 'Profile',
+           'code_hash', 'data_hash', 'load_curves', 'rival_name', 'log_passage', 'infer_membranes', 'membranes_name',
+           'Cell', 'plan_cells', 'cell_keys', 'read_cell', 'run_cells', 'choose_steps', 'contest', 'ablation_table',
+           'recipe_table', 'networks', 'tables', 'store', 'only_for', 'main']
 
 # %% ../nbs/support/contest.ipynb #1947c90e
 import argparse
@@ -258,7 +258,7 @@ _MODULES = (
 )  # fmt: skip
 _NOT_NUMBERS = {  # Parts of two modules that no cell depends on
     "training": ("Predictor", "trained_ranges", "save_model", "load_model", "train", "__all__"),
-    "contest": ("Cell", "Profile", "PROFILES", "_RECIPE", "plan_cells", "cell_keys", "run_cells", "_run_cell", "_here", "_on_cluster", "score", "choose_steps", "contest", "ablation_table", "recipe_table", "tables", "store", "main", "networks", "membranes_name", "rival_name", "__all__"),
+    "contest": ("Cell", "Profile", "PROFILES", "_RECIPE", "plan_cells", "cell_keys", "run_cells", "_run_cell", "_here", "_on_cluster", "score", "choose_steps", "contest", "ablation_table", "recipe_table", "TABLES", "tables", "store", "only_for", "main", "networks", "membranes_name", "rival_name", "__all__"),
 }  # fmt: skip
 
 
@@ -585,6 +585,7 @@ RECIPES = {  # What is changed in the pre-training of the main network
     "curriculum over ions": {"curriculum": 0.5},
     "loss on h": {"pretraining_loss": "h"},
     "half the curves a step": {"pretraining_batch": 0.5},
+    "SOAP instead of Adam": {"pretraining": {"optimiser": "soap"}},
 }
 
 
@@ -923,15 +924,18 @@ def networks(
     return config, ensemble, tensors["parameters"][at], record["marks"][mark]
 
 # %% ../nbs/support/contest.ipynb #64aa7309
+TABLES = {"ablation": "nf270 ablation", "recipes": "pretraining recipes"}  # Table -> the cell it is made of
+
+
 def tables(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
 ) -> dict[str, pd.DataFrame]:  # ablation, recipes; what was not computed is left out
     "What the cells say of training itself."
     out = {}
-    if "nf270 ablation" in keys:
+    if TABLES["ablation"] in keys:
         out["ablation"] = ablation_table(folder, keys)
-    if "pretraining recipes" in keys:
+    if TABLES["recipes"] in keys:
         out["recipes"] = recipe_table(folder, keys)
     return out
 
@@ -941,6 +945,7 @@ def store(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
     target: str | Path,  # Where the tables go
+    record: str = "training",  # Name of the JSON file that says what they were made by
 ) -> None:
     "Write `tables` as CSV, and beside them what they were made by."
     made = tables(folder, keys)
@@ -951,24 +956,41 @@ def store(
         seed=profile.recipe.seed, profile=profile.name, recipe=profile.recipe.to_dict(), seeds=profile.seeds, code=code_hash(), data=data_hash(),
         tables=list(made), cells_commit=sorted({r["commit"] for r in records.values()}), cpu_seconds={n: r["cpu_s"] for n, r in records.items()},
     )  # fmt: skip
-    atomic_write(Path(target) / "training.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    atomic_write(Path(target) / f"{record}.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+def only_for(
+    cells: list[Cell],  # As planned
+    name: str,  # A cell's name
+) -> list[Cell]:  # In the same order
+    "A cell and what it needs, directly or not."
+    wanted = {name}
+    for c in reversed(cells):
+        if c.name in wanted:
+            wanted.update(c.needs)
+    if missing := wanted - {c.name for c in cells}:
+        raise InputError(f"this profile has no cell {', '.join(sorted(missing))}; take another profile")
+    return [c for c in cells if c.name in wanted]
 
 
 def main(args: list[str] | None = None):
-    "`python -m ion_ode.contest run|store PROFILE FOLDER [--workers N] [--scheduler ADDRESS]`."
+    "`python -m ion_ode.contest run|store PROFILE FOLDER [--workers N] [--scheduler ADDRESS] [--only TABLE]`."
     p = argparse.ArgumentParser(prog="python -m ion_ode.contest", description=main.__doc__)
     p.add_argument("what", choices=("run", "store"))
     p.add_argument("profile", choices=tuple(PROFILES))
     p.add_argument("folder")
     p.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     p.add_argument("--scheduler")
+    p.add_argument("--only", choices=tuple(TABLES), help="one table about training and the cells it needs; its record is training_TABLE.json")
     a = p.parse_args(args)
     profile, where = PROFILES[a.profile], Path(a.folder) / "cells" / a.profile
     cells = plan_cells(profile)
+    if a.only:
+        cells = only_for(cells, TABLES[a.only])
     if a.what == "run":
         run_cells(cells, where, a.workers, a.scheduler)
     else:
-        store(profile, where, cell_keys(cells), Path(training.__file__).parent / "assets" / "results")
+        store(profile, where, cell_keys(cells), Path(training.__file__).parent / "assets" / "results", f"training_{a.only}" if a.only else "training")
 
 
 if __name__ == "__main__" and "__file__" in globals():

@@ -236,3 +236,16 @@ def test_stored_tables_of_training_are_whole_and_agree():
     a = made["ablation"].set_index("way")
     assert_allclose(a.mse_R, a[list(MIXTURES)].mean(axis=1), rtol=1e-4)
     assert_allclose(a.change, a.mse_R - a.mse_R["as published"], rtol=1e-3, atol=1e-6)
+
+
+def test_one_table_asks_for_its_cell_and_what_that_needs():
+    cells = contest.plan_cells(PROFILES["full"])
+    few = [c.name for c in contest.only_for(cells, contest.TABLES["recipes"])]
+    assert few == ["curves", "pretraining recipes"]
+    more = contest.only_for(cells, contest.TABLES["ablation"])
+    names = {c.name for c in more}
+    assert all(set(c.needs) <= names for c in more) and len(more) < len(cells)
+    keys, whole = contest.cell_keys(more), contest.cell_keys(cells)
+    assert all(keys[n] == whole[n] for n in names)
+    with pytest.raises(InputError, match="take another profile"):
+        contest.only_for(contest.plan_cells(PROFILES["quick"]), contest.TABLES["recipes"])
