@@ -659,7 +659,7 @@ def plan_cells(
         short = replace(config, compiled=False, pretraining=replace(config.pretraining, steps=profile.sweep_steps))
         spec = {"config": short.to_dict(), "seeds": profile.inner}
         cells.append(Cell("attention sweep", "sweep", spec, ("curves",), len(SWEEP) * profile.inner * profile.sweep_steps))
-        cells.append(Cell("pretraining recipes", "recipes", spec, ("curves",), len(RECIPES) * profile.inner * profile.sweep_steps))
+        cells.append(Cell("pretraining recipes", "recipes", spec | {"seeds": profile.seeds}, ("curves",), len(RECIPES) * profile.seeds * profile.sweep_steps))
     if profile.trials and "nf270" in profile.benchmarks:
         b = BENCHMARKS["nf270"]
         spec = {"config": CORRECTION.to_dict(), "biases": ["hard"], "seeds": profile.seeds, "inner": profile.inner, "variant": CORRECTED, "pretrained": False, "benchmark": b.name, "marks": list(profile.marks[b.name])}

@@ -17,7 +17,7 @@ from .core import InputError
 
 # %% ../nbs/support/optimisers.ipynb #985c0764
 class Soap(torch.optim.Optimizer):
-    "Adam along the eigenvectors of each member's gradient moments (Eq. S.1; Vyas et al. 2024, arXiv 2409.11321)."
+    "Adam along the eigenvectors of each member's gradient moments (Eq. V.1; Vyas et al. 2024, arXiv 2409.11321)."
 
     def __init__(
         self,
