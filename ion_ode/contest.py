@@ -7,11 +7,11 @@ Docs: https://ion-ode.github.io/ion_ode/support/contest.html.md"""
 # %% auto #0
 __all__ = ['BENCHMARKS', 'REFERENCES', 'PORE_MODEL', 'PORE_PLUS', 'SHIFTED', 'BAYES', 'BAR', 'BAYES_BAR', 'MEANS', 'KEDEM',
            'RESIDUAL', 'RIVALS', 'VARIANTS', 'MAIN', 'BIASES', 'PROFILES', 'WEAK', 'LAWS', 'LAW', 'CORRECTED',
-           'CORRECTION', 'ABLATIONS', 'SWEEP', 'RECIPES', 'TABLES', 'Benchmark', 'twin_folds', 'contest_rows',
-           'feed_equivalents', 'score', 'predict_constant', 'predict_ion_mean', 'predict_nearest', 'Profile',
-           'code_hash', 'data_hash', 'load_curves', 'rival_name', 'log_passage', 'infer_membranes', 'membranes_name',
-           'Cell', 'plan_cells', 'cell_keys', 'read_cell', 'run_cells', 'choose_steps', 'contest', 'ablation_table',
-           'recipe_table', 'networks', 'tables', 'store', 'only_for', 'main']
+           'CORRECTION', 'BY_SOAP', 'UNTUNED', 'ABLATIONS', 'SWEEP', 'RECIPES', 'TABLES', 'Benchmark', 'twin_folds',
+           'contest_rows', 'feed_equivalents', 'score', 'predict_constant', 'predict_ion_mean', 'predict_nearest',
+           'Profile', 'code_hash', 'data_hash', 'load_curves', 'rival_name', 'log_passage', 'infer_membranes',
+           'membranes_name', 'Cell', 'plan_cells', 'cell_keys', 'read_cell', 'run_cells', 'choose_steps', 'contest',
+           'ablation_table', 'recipe_table', 'networks', 'tables', 'store', 'only_for', 'main']
 
 # %% ../nbs/support/contest.ipynb #1947c90e
 import argparse
@@ -524,7 +524,9 @@ def _alike(held: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(p, (which == k).nonzero().flatten()) for k, p in enumerate(patterns)]
 
 
-ABLATIONS = {  # What is changed in the fine-tuning of the main networks
+BY_SOAP = f"{MAIN} by SOAP"  # The main networks, pre-trained in as many steps of SOAP
+UNTUNED = {"no fine-tuning": MAIN, "pre-trained by SOAP, no fine-tuning": BY_SOAP}
+ABLATIONS = {  # What is changed in the training of the main networks; "start": networks as pre-trained another way
     "as published": {},
     "rate a tenth": {"finetuning": {"lr": 1e-4}},
     "all layers move": {"frozen_layers": 0},
@@ -535,6 +537,7 @@ ABLATIONS = {  # What is changed in the fine-tuning of the main networks
     "simulated curves replayed": {"replay": 1.0},
     "mean of the weights over steps": {"finetuning": {"ema": 0.05}},
     "low-rank adapters": {"adapters": 4},
+    "pre-trained by SOAP": {"start": BY_SOAP},
 }
 
 
@@ -545,14 +548,17 @@ def _cell_ablation(folder, spec, found, tick):
     members = [(h, s) for h in b.held_out if len(h) == 2 for s in range(spec["seeds"])]
     parameters = torch.stack([found(membranes_name(b.name, h))[0]["parameters"][s] for h, s in members])
     held = torch.stack([~measured.without(h) for h, _ in members])
-    weights = found(f"pretrain {MAIN}")[0]
-    curves = load_curves(found).subset(slice(0, config.n_curves))
-    start = {k.removeprefix("hard/"): torch.stack([v[s] for _, s in members]) for k, v in weights.items() if k.startswith("hard/")}
-    ensemble = build(config, [0] * len(members))
-    ensemble.load_state(start)
-    out = {"no fine-tuning": _held_out_predictions(config, ensemble, asked, parameters, held)}
+    curves, starts = load_curves(found).subset(slice(0, config.n_curves)), {}
+    for way in UNTUNED.values():
+        weights = found(f"pretrain {way}")[0]
+        starts[way] = {k.removeprefix("hard/"): torch.stack([v[s] for _, s in members]) for k, v in weights.items() if k.startswith("hard/")}
+    ensemble, out = build(config, [0] * len(members)), {}
+    for name, way in UNTUNED.items():
+        ensemble.load_state(starts[way])
+        out[name] = _held_out_predictions(config, ensemble, asked, parameters, held)
     for name, change in ABLATIONS.items():
-        ensemble.load_state(start)
+        change = dict(change)
+        ensemble.load_state(starts[change.pop("start", MAIN)])
         recipe = replace(config, **change | {"finetuning": replace(config.finetuning, **change.get("finetuning", {}))})
         finetune(
             recipe, ensemble, measured, [1000 + s for _, s in members], member_curves=~held, parameters=parameters,
@@ -666,8 +672,11 @@ def plan_cells(
         n = sum(1 for m in _members(b, profile.seeds, profile.inner) if not m[2])
         cells.append(Cell(f"{b.name} correction", "finetune", spec, tuple(membranes_name(b.name, h) for h in b.held_out), n * profile.marks[b.name][-1]))
     if profile.ablate:
+        other = replace(config, pretraining=replace(config.pretraining, optimiser="soap"))
+        spec = {"config": other.to_dict(), "biases": ["hard"], "seeds": profile.inner, "variant": MAIN, "pretrained": True}
+        cells.append(Cell(f"pretrain {BY_SOAP}", "pretrain", spec, ("curves",), profile.inner * config.pretraining.steps))
         spec = {"config": config.to_dict(), "seeds": profile.inner}
-        needs = ("curves", f"pretrain {MAIN}", *(membranes_name("nf270", h) for h in BENCHMARKS["nf270"].held_out if len(h) == 2))
+        needs = ("curves", *(f"pretrain {way}" for way in UNTUNED.values()), *(membranes_name("nf270", h) for h in BENCHMARKS["nf270"].held_out if len(h) == 2))
         cells.append(Cell("nf270 ablation", "ablation", spec, needs, len(ABLATIONS) * config.finetuning.steps))
     return cells
 
