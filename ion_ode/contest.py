@@ -7,11 +7,11 @@ Docs: https://ion-ode.github.io/ion_ode/support/contest.html.md"""
 # %% auto #0
 __all__ = ['BENCHMARKS', 'REFERENCES', 'PORE_MODEL', 'PORE_PLUS', 'SHIFTED', 'BAYES', 'BAR', 'BAYES_BAR', 'MEANS', 'KEDEM',
            'RESIDUAL', 'RIVALS', 'VARIANTS', 'MAIN', 'BIASES', 'PROFILES', 'WEAK', 'LAWS', 'LAW', 'CORRECTED',
-           'CORRECTION', 'BY_SOAP', 'UNTUNED', 'ABLATIONS', 'SWEEP', 'RECIPES', 'TABLES', 'Benchmark', 'twin_folds',
-           'contest_rows', 'feed_equivalents', 'score', 'predict_constant', 'predict_ion_mean', 'predict_nearest',
-           'Profile', 'code_hash', 'data_hash', 'load_curves', 'rival_name', 'log_passage', 'infer_membranes',
-           'membranes_name', 'Cell', 'plan_cells', 'cell_keys', 'read_cell', 'run_cells', 'choose_steps', 'contest',
-           'ablation_table', 'recipe_table', 'networks', 'tables', 'store', 'only_for', 'main']
+           'CORRECTION', 'ABLATIONS', 'SWEEP', 'RECIPES', 'TABLES', 'Benchmark', 'twin_folds', 'contest_rows',
+           'feed_equivalents', 'score', 'predict_constant', 'predict_ion_mean', 'predict_nearest', 'Profile',
+           'code_hash', 'data_hash', 'load_curves', 'rival_name', 'log_passage', 'infer_membranes', 'membranes_name',
+           'Cell', 'plan_cells', 'cell_keys', 'read_cell', 'run_cells', 'choose_steps', 'contest', 'ablation_table',
+           'start_table', 'recipe_table', 'networks', 'tables', 'store', 'only_for', 'main']
 
 # %% ../nbs/support/contest.ipynb #1947c90e
 import argparse
@@ -258,7 +258,7 @@ _MODULES = (
 )  # fmt: skip
 _NOT_NUMBERS = {  # Parts of two modules that no cell depends on
     "training": ("Predictor", "trained_ranges", "save_model", "load_model", "train", "__all__"),
-    "contest": ("Cell", "Profile", "PROFILES", "_RECIPE", "plan_cells", "cell_keys", "run_cells", "_run_cell", "_here", "_on_cluster", "score", "choose_steps", "contest", "ablation_table", "recipe_table", "TABLES", "tables", "store", "only_for", "main", "networks", "membranes_name", "rival_name", "__all__"),
+    "contest": ("Cell", "Profile", "PROFILES", "_RECIPE", "plan_cells", "cell_keys", "run_cells", "_run_cell", "_here", "_on_cluster", "score", "choose_steps", "contest", "ablation_table", "start_table", "recipe_table", "TABLES", "tables", "store", "only_for", "main", "networks", "membranes_name", "rival_name", "__all__"),
 }  # fmt: skip
 
 
@@ -524,9 +524,7 @@ def _alike(held: Tensor) -> list[tuple[Tensor, Tensor]]:
     return [(p, (which == k).nonzero().flatten()) for k, p in enumerate(patterns)]
 
 
-BY_SOAP = f"{MAIN} by SOAP"  # The main networks, pre-trained in as many steps of SOAP
-UNTUNED = {"no fine-tuning": MAIN, "pre-trained by SOAP, no fine-tuning": BY_SOAP}
-ABLATIONS = {  # What is changed in the training of the main networks; "start": networks as pre-trained another way
+ABLATIONS = {  # What is changed in the fine-tuning of the main networks
     "as published": {},
     "rate a tenth": {"finetuning": {"lr": 1e-4}},
     "all layers move": {"frozen_layers": 0},
@@ -537,35 +535,55 @@ ABLATIONS = {  # What is changed in the training of the main networks; "start": 
     "simulated curves replayed": {"replay": 1.0},
     "mean of the weights over steps": {"finetuning": {"ema": 0.05}},
     "low-rank adapters": {"adapters": 4},
-    "pre-trained by SOAP": {"start": BY_SOAP},
 }
 
 
-def _cell_ablation(folder, spec, found, tick):
-    "Inner score of each way to fine-tune: networks trained without two compositions, judged on both."
+def _inner_networks(spec, found):
+    "Main networks as pre-trained, one for each pair of compositions left out and seed: a function that tunes and asks them, their members, what they start from."
     b, df, config = BENCHMARKS["nf270"], contest_rows("nf270"), replace(TrainConfig.from_dict(spec["config"]), compiled=False)
     asked, measured = (measured_curves(df, film_thickness=b.film, known=known) for known in (False, True))
     members = [(h, s) for h in b.held_out if len(h) == 2 for s in range(spec["seeds"])]
     parameters = torch.stack([found(membranes_name(b.name, h))[0]["parameters"][s] for h, s in members])
     held = torch.stack([~measured.without(h) for h, _ in members])
-    curves, starts = load_curves(found).subset(slice(0, config.n_curves)), {}
-    for way in UNTUNED.values():
-        weights = found(f"pretrain {way}")[0]
-        starts[way] = {k.removeprefix("hard/"): torch.stack([v[s] for _, s in members]) for k, v in weights.items() if k.startswith("hard/")}
-    ensemble, out = build(config, [0] * len(members)), {}
-    for name, way in UNTUNED.items():
-        ensemble.load_state(starts[way])
-        out[name] = _held_out_predictions(config, ensemble, asked, parameters, held)
-    for name, change in ABLATIONS.items():
-        change = dict(change)
-        ensemble.load_state(starts[change.pop("start", MAIN)])
-        recipe = replace(config, **change | {"finetuning": replace(config.finetuning, **change.get("finetuning", {}))})
-        finetune(
-            recipe, ensemble, measured, [1000 + s for _, s in members], member_curves=~held, parameters=parameters,
-            simulated=curves if recipe.replay else None, bar=_Bar(tick, 1),
-        )  # fmt: skip
-        out[name] = _held_out_predictions(config, ensemble, asked, parameters, held)
-    return {"predicted": torch.stack(list(out.values()))}, {"ways": list(out), "members": [[list(h), s] for h, s in members]}
+    curves, ensemble = load_curves(found), build(config, [0] * len(members))
+    each = lambda states: {k: torch.stack([v[s] for _, s in members]) for k, v in states.items()}
+
+    def answers(states, change=None, tick=None):
+        "Predictions of what each was not shown: as pre-trained (no change), or fine-tuned with a change of the recipe."
+        ensemble.load_state(each(states))
+        if change is not None:
+            recipe = replace(config, **change | {"finetuning": replace(config.finetuning, **change.get("finetuning", {}))})
+            finetune(
+                recipe, ensemble, measured, [1000 + s for _, s in members], member_curves=~held, parameters=parameters,
+                simulated=curves.subset(slice(0, config.n_curves)) if recipe.replay else None, bar=_Bar(tick, 1),
+            )  # fmt: skip
+        return _held_out_predictions(config, ensemble, asked, parameters, held)
+
+    start = {k.removeprefix("hard/"): v for k, v in found(f"pretrain {MAIN}")[0].items() if k.startswith("hard/")}
+    return answers, start, {"members": [[list(h), s] for h, s in members]}
+
+
+def _cell_ablation(folder, spec, found, tick):
+    "Inner score of each way to fine-tune: networks trained without two compositions, judged on both."
+    answers, start, record = _inner_networks(spec, found)
+    out = {"no fine-tuning": answers(start)} | {way: answers(start, change, tick) for way, change in ABLATIONS.items()}
+    return {"predicted": torch.stack(list(out.values()))}, {"ways": list(out), **record}
+
+
+def _cell_start(folder, spec, found, tick):
+    "Inner score of networks that start closer to the pore model: pre-trained by SOAP, in as many steps."
+    answers, start, record = _inner_networks(spec, found)
+    config, curves = TrainConfig.from_dict(spec["config"]), load_curves(found)
+    config = replace(config, pretraining=replace(config.pretraining, optimiser="soap"))
+    closer, _ = pretrain(config, curves.subset(slice(0, config.n_curves)), [config.seed + s for s in range(spec["seeds"])], bar=_Bar(tick, spec["seeds"]))
+    unseen = curves.subset(slice(config.n_curves, None))
+    out, errors = {}, {}
+    for by, states in (("", start), (", pre-trained by SOAP", closer.state())):
+        ensemble = build(config, [0] * spec["seeds"])
+        ensemble.load_state({k: v[: spec["seeds"]] for k, v in states.items()})
+        out |= {f"as published{by}": answers(states, {}, tick), f"no fine-tuning{by}": answers(states)}
+        errors |= dict.fromkeys(list(out)[-2:], float(_quantiles(surrogate_error(config, ensemble, unseen), "member")[0.5].mean()))
+    return {"predicted": torch.stack(list(out.values()))}, {"ways": list(out), "unseen": errors, **record}
 
 
 SWEEP = [{"d_k": d, "encoding": e} for e in ("learned+physical", "none") for d in (4, 8, 16)]  # Attention of the main network
@@ -618,7 +636,7 @@ def _quantiles(e: pd.DataFrame, by) -> pd.DataFrame:
     return (e.predicted.clip(upper=1) - e.rejection).abs().groupby(e[by]).quantile([0.5, 0.95]).unstack()
 
 
-_CELLS = {"curves": _cell_curves, "membranes": _cell_membranes, "rival": _cell_rival, "pretrain": _cell_pretrain, "finetune": _cell_finetune, "ablation": _cell_ablation, "sweep": _cell_sweep, "recipes": _cell_recipes}
+_CELLS = {"curves": _cell_curves, "membranes": _cell_membranes, "rival": _cell_rival, "pretrain": _cell_pretrain, "finetune": _cell_finetune, "ablation": _cell_ablation, "start": _cell_start, "sweep": _cell_sweep, "recipes": _cell_recipes}
 
 # %% ../nbs/support/contest.ipynb #911883cb
 @dataclass(frozen=True)
@@ -672,12 +690,10 @@ def plan_cells(
         n = sum(1 for m in _members(b, profile.seeds, profile.inner) if not m[2])
         cells.append(Cell(f"{b.name} correction", "finetune", spec, tuple(membranes_name(b.name, h) for h in b.held_out), n * profile.marks[b.name][-1]))
     if profile.ablate:
-        other = replace(config, pretraining=replace(config.pretraining, optimiser="soap"))
-        spec = {"config": other.to_dict(), "biases": ["hard"], "seeds": profile.inner, "variant": MAIN, "pretrained": True}
-        cells.append(Cell(f"pretrain {BY_SOAP}", "pretrain", spec, ("curves",), profile.inner * config.pretraining.steps))
         spec = {"config": config.to_dict(), "seeds": profile.inner}
-        needs = ("curves", *(f"pretrain {way}" for way in UNTUNED.values()), *(membranes_name("nf270", h) for h in BENCHMARKS["nf270"].held_out if len(h) == 2))
+        needs = ("curves", f"pretrain {MAIN}", *(membranes_name("nf270", h) for h in BENCHMARKS["nf270"].held_out if len(h) == 2))
         cells.append(Cell("nf270 ablation", "ablation", spec, needs, len(ABLATIONS) * config.finetuning.steps))
+        cells.append(Cell("nf270 start", "start", spec, needs, profile.inner * config.pretraining.steps + 2 * config.finetuning.steps))
     return cells
 
 
@@ -890,9 +906,10 @@ def contest(
 def ablation_table(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
+    cell: str = "nf270 ablation",  # Its name
 ) -> pd.DataFrame:  # way, mse_R (mean over judged compositions), change against "as published" and its standard error, one column a composition
     "Inner scores of the ways to fine-tune; every network is judged on what it was not shown, and no fold's test score is read."
-    tensors, record = read_cell(folder, "nf270 ablation", keys["nf270 ablation"])
+    tensors, record = read_cell(folder, cell, keys[cell])
     df, rows = contest_rows("nf270").reset_index(), []
     for way, predicted in zip(record["ways"], tensors["predicted"].numpy(), strict=True):
         parts = [df.assign(predicted=p, seed=m) for m, p in enumerate(predicted)]
@@ -901,6 +918,15 @@ def ablation_table(
     t = pd.DataFrame(rows)
     change = t - t.loc["as published"]
     return t.assign(mse_R=t.mean(axis=1), change=change.mean(axis=1), se=change.std(axis=1) / t.shape[1] ** 0.5).rename_axis("way").reset_index()
+
+
+def start_table(
+    folder: str | Path,  # Folder of the cells
+    keys: dict[str, str],  # From run_cells
+) -> pd.DataFrame:  # As `ablation_table`, and unseen: median error of R on simulated curves before fine-tuning
+    "Inner scores of networks that start as published, and of networks that start closer to the pore model."
+    cell = TABLES["start"]
+    return ablation_table(folder, keys, cell).assign(unseen=lambda t: t.way.map(read_cell(folder, cell, keys[cell])[1]["unseen"]))
 
 
 def recipe_table(
@@ -933,20 +959,16 @@ def networks(
     return config, ensemble, tensors["parameters"][at], record["marks"][mark]
 
 # %% ../nbs/support/contest.ipynb #64aa7309
-TABLES = {"ablation": "nf270 ablation", "recipes": "pretraining recipes"}  # Table -> the cell it is made of
+TABLES = {"ablation": "nf270 ablation", "start": "nf270 start", "recipes": "pretraining recipes"}  # Table -> the cell it is made of
 
 
 def tables(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
-) -> dict[str, pd.DataFrame]:  # ablation, recipes; what was not computed is left out
+) -> dict[str, pd.DataFrame]:  # By key of TABLES; what was not computed is left out
     "What the cells say of training itself."
-    out = {}
-    if TABLES["ablation"] in keys:
-        out["ablation"] = ablation_table(folder, keys)
-    if TABLES["recipes"] in keys:
-        out["recipes"] = recipe_table(folder, keys)
-    return out
+    make = {"ablation": ablation_table, "start": start_table, "recipes": recipe_table}
+    return {name: make[name](folder, keys) for name, cell in TABLES.items() if cell in keys}
 
 
 def store(
