@@ -249,3 +249,15 @@ def test_one_table_asks_for_its_cell_and_what_that_needs():
     assert all(keys[n] == whole[n] for n in names)
     with pytest.raises(InputError, match="take another profile"):
         contest.only_for(contest.plan_cells(PROFILES["quick"]), contest.TABLES["recipes"])
+
+
+def test_tables_of_training_come_out_of_their_cells(tmp_path):
+    small = replace(SMOKE, ablate=True, sweep_steps=2, variants=(MAIN,), benchmarks=("nf270",), rivals=())
+    for table in ("start", "recipes"):
+        keys = run_cells(contest.only_for(plan_cells(small), contest.TABLES[table]), tmp_path / "cells", workers=0)
+        contest.store(small, tmp_path / "cells", keys, tmp_path, f"training_{table}")
+    start, ways = (pd.read_csv(tmp_path / f"training_{t}.csv").set_index("way") for t in ("start", "recipes"))
+    assert list(start.change.loc[["as published"]]) == [0.0] and np.isfinite(start).all(axis=None)
+    assert start.unseen.nunique() == 2 and start.mse_R.nunique() == 4
+    assert list(ways.index) == list(contest.RECIPES) and ways.median_ratio["as it is"] == 1.0
+    assert json.loads((tmp_path / "training_start.json").read_text())["tables"] == ["start"]
