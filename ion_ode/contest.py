@@ -539,50 +539,43 @@ ABLATIONS = {  # What is changed in the fine-tuning of the main networks
 
 
 def _inner_networks(spec, found):
-    "Main networks as pre-trained, one for each pair of compositions left out and seed: a function that tunes and asks them, their members, what they start from."
+    "Main networks, one for each pair of compositions left out and seed: a function that tunes and asks them, and who they are."
     b, df, config = BENCHMARKS["nf270"], contest_rows("nf270"), replace(TrainConfig.from_dict(spec["config"]), compiled=False)
     asked, measured = (measured_curves(df, film_thickness=b.film, known=known) for known in (False, True))
     members = [(h, s) for h in b.held_out if len(h) == 2 for s in range(spec["seeds"])]
     parameters = torch.stack([found(membranes_name(b.name, h))[0]["parameters"][s] for h, s in members])
     held = torch.stack([~measured.without(h) for h, _ in members])
-    curves, ensemble = load_curves(found), build(config, [0] * len(members))
-    each = lambda states: {k: torch.stack([v[s] for _, s in members]) for k, v in states.items()}
+    ensemble = build(config, [0] * len(members))
 
-    def answers(states, change=None, tick=None):
+    def answers(weights, change=None, tick=None):
         "Predictions of what each was not shown: as pre-trained (no change), or fine-tuned with a change of the recipe."
-        ensemble.load_state(each(states))
+        ensemble.load_state({k.removeprefix("hard/"): torch.stack([v[s] for _, s in members]) for k, v in weights.items() if k.startswith("hard/")})
         if change is not None:
             recipe = replace(config, **change | {"finetuning": replace(config.finetuning, **change.get("finetuning", {}))})
             finetune(
                 recipe, ensemble, measured, [1000 + s for _, s in members], member_curves=~held, parameters=parameters,
-                simulated=curves.subset(slice(0, config.n_curves)) if recipe.replay else None, bar=_Bar(tick, 1),
+                simulated=load_curves(found).subset(slice(0, config.n_curves)) if recipe.replay else None, bar=_Bar(tick, 1),
             )  # fmt: skip
         return _held_out_predictions(config, ensemble, asked, parameters, held)
 
-    start = {k.removeprefix("hard/"): v for k, v in found(f"pretrain {MAIN}")[0].items() if k.startswith("hard/")}
-    return answers, start, {"members": [[list(h), s] for h, s in members]}
+    return answers, {"members": [[list(h), s] for h, s in members]}
 
 
 def _cell_ablation(folder, spec, found, tick):
     "Inner score of each way to fine-tune: networks trained without two compositions, judged on both."
-    answers, start, record = _inner_networks(spec, found)
-    out = {"no fine-tuning": answers(start)} | {way: answers(start, change, tick) for way, change in ABLATIONS.items()}
+    (answers, record), weights = _inner_networks(spec, found), found(f"pretrain {MAIN}")[0]
+    out = {"no fine-tuning": answers(weights)} | {way: answers(weights, change, tick) for way, change in ABLATIONS.items()}
     return {"predicted": torch.stack(list(out.values()))}, {"ways": list(out), **record}
 
 
 def _cell_start(folder, spec, found, tick):
     "Inner score of networks that start closer to the pore model: pre-trained by SOAP, in as many steps."
-    answers, start, record = _inner_networks(spec, found)
-    config, curves = TrainConfig.from_dict(spec["config"]), load_curves(found)
-    config = replace(config, pretraining=replace(config.pretraining, optimiser="soap"))
-    closer, _ = pretrain(config, curves.subset(slice(0, config.n_curves)), [config.seed + s for s in range(spec["seeds"])], bar=_Bar(tick, spec["seeds"]))
-    unseen = curves.subset(slice(config.n_curves, None))
-    out, errors = {}, {}
-    for by, states in (("", start), (", pre-trained by SOAP", closer.state())):
-        ensemble = build(config, [0] * spec["seeds"])
-        ensemble.load_state({k: v[: spec["seeds"]] for k, v in states.items()})
-        out |= {f"as published{by}": answers(states, {}, tick), f"no fine-tuning{by}": answers(states)}
-        errors |= dict.fromkeys(list(out)[-2:], float(_quantiles(surrogate_error(config, ensemble, unseen), "member")[0.5].mean()))
+    (answers, record), config, out, errors = _inner_networks(spec, found), TrainConfig.from_dict(spec["config"]), {}, {}
+    by_soap = spec | {"config": replace(config, pretraining=replace(config.pretraining, optimiser="soap")).to_dict(), "biases": ["hard"]}
+    for by, (weights, log) in (("", found(f"pretrain {MAIN}")), (", pre-trained by SOAP", _cell_pretrain(folder, by_soap, found, tick))):
+        ways = {f"as published{by}": answers(weights, {}, tick), f"no fine-tuning{by}": answers(weights)}
+        out |= ways
+        errors |= dict.fromkeys(ways, float(np.mean([u["median_error"] for u in log["unseen"] if u["bias"] == "hard" and u["seed"] < config.seed + spec["seeds"]])))
     return {"predicted": torch.stack(list(out.values()))}, {"ways": list(out), "unseen": errors, **record}
 
 
@@ -639,6 +632,9 @@ def _quantiles(e: pd.DataFrame, by) -> pd.DataFrame:
 _CELLS = {"curves": _cell_curves, "membranes": _cell_membranes, "rival": _cell_rival, "pretrain": _cell_pretrain, "finetune": _cell_finetune, "ablation": _cell_ablation, "start": _cell_start, "sweep": _cell_sweep, "recipes": _cell_recipes}
 
 # %% ../nbs/support/contest.ipynb #911883cb
+TABLES = {"ablation": "nf270 ablation", "start": "nf270 start", "recipes": "pretraining recipes"}  # Table -> the cell it is made of
+
+
 @dataclass(frozen=True)
 class Cell:
     "One piece of work."
@@ -683,7 +679,7 @@ def plan_cells(
         short = replace(config, compiled=False, pretraining=replace(config.pretraining, steps=profile.sweep_steps))
         spec = {"config": short.to_dict(), "seeds": profile.inner}
         cells.append(Cell("attention sweep", "sweep", spec, ("curves",), len(SWEEP) * profile.inner * profile.sweep_steps))
-        cells.append(Cell("pretraining recipes", "recipes", spec | {"seeds": profile.seeds}, ("curves",), len(RECIPES) * profile.seeds * profile.sweep_steps))
+        cells.append(Cell(TABLES["recipes"], "recipes", spec | {"seeds": profile.seeds}, ("curves",), len(RECIPES) * profile.seeds * profile.sweep_steps))
     if profile.trials and "nf270" in profile.benchmarks:
         b = BENCHMARKS["nf270"]
         spec = {"config": CORRECTION.to_dict(), "biases": ["hard"], "seeds": profile.seeds, "inner": profile.inner, "variant": CORRECTED, "pretrained": False, "benchmark": b.name, "marks": list(profile.marks[b.name])}
@@ -692,8 +688,8 @@ def plan_cells(
     if profile.ablate:
         spec = {"config": config.to_dict(), "seeds": profile.inner}
         needs = ("curves", f"pretrain {MAIN}", *(membranes_name("nf270", h) for h in BENCHMARKS["nf270"].held_out if len(h) == 2))
-        cells.append(Cell("nf270 ablation", "ablation", spec, needs, len(ABLATIONS) * config.finetuning.steps))
-        cells.append(Cell("nf270 start", "start", spec, needs, profile.inner * config.pretraining.steps + 2 * config.finetuning.steps))
+        cells.append(Cell(TABLES["ablation"], "ablation", spec, needs, len(ABLATIONS) * config.finetuning.steps))
+        cells.append(Cell(TABLES["start"], "start", spec, needs, profile.inner * config.pretraining.steps + 2 * config.finetuning.steps))
     return cells
 
 
@@ -906,7 +902,7 @@ def contest(
 def ablation_table(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
-    cell: str = "nf270 ablation",  # Its name
+    cell: str = TABLES["ablation"],  # Its name
 ) -> pd.DataFrame:  # way, mse_R (mean over judged compositions), change against "as published" and its standard error, one column a composition
     "Inner scores of the ways to fine-tune; every network is judged on what it was not shown, and no fold's test score is read."
     tensors, record = read_cell(folder, cell, keys[cell])
@@ -934,7 +930,7 @@ def recipe_table(
     keys: dict[str, str],  # From run_cells
 ) -> pd.DataFrame:  # way, steps, median, within_95 (means over seeds), median_ratio (to "as it is", geometric mean), lowest and highest (over seeds)
     "Errors on unseen simulated curves of the ways to pre-train."
-    t = pd.DataFrame(read_cell(folder, "pretraining recipes", keys["pretraining recipes"])[1]["rows"])
+    t = pd.DataFrame(read_cell(folder, TABLES["recipes"], keys[TABLES["recipes"]])[1]["rows"])
     wide = np.log(t.pivot(index="way", columns="seed", values="median"))
     ratio = (wide - wide.loc["as it is"]).loc[list(RECIPES)]
     mean = t.groupby("way")[["steps", "median", "within_95"]].mean().loc[list(RECIPES)]
@@ -959,9 +955,6 @@ def networks(
     return config, ensemble, tensors["parameters"][at], record["marks"][mark]
 
 # %% ../nbs/support/contest.ipynb #64aa7309
-TABLES = {"ablation": "nf270 ablation", "start": "nf270 start", "recipes": "pretraining recipes"}  # Table -> the cell it is made of
-
-
 def tables(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells

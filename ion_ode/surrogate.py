@@ -114,6 +114,10 @@ def _trained(folder: Path, name: str, config: TrainConfig, curves: CurveSet, dev
     return pretrain(config, curves.subset(slice(0, config.n_curves)), [config.seed], folder=folder / "networks" / name.replace(" ", "-"), key=key, device=device)[0]
 
 
+def _score_file(folder: Path, name: str) -> Path:
+    return folder / "scores" / f"{name.replace(' ', '-')}.json"
+
+
 def run(
     folder: str | Path,  # Where curves, checkpoints and scores are kept
     effort: str = "full",  # Key of EFFORTS
@@ -125,7 +129,7 @@ def run(
     torch.set_num_threads(1)
     seen, unseen = (make_curves(folder, s, n, scheduler) for s, n in (("train", size.sizes[-1]), ("validation", size.unseen)))
     for name, (field, config) in _fits(size).items():
-        path = folder / "scores" / f"{name.replace(',', '').replace(' ', '-')}.json"
+        path = _score_file(folder, name)
         if path.exists() and json.loads(path.read_text())["config"] == config.to_dict():
             continue
         started = time.process_time()
@@ -145,7 +149,7 @@ def scores(
     effort: str = "full",  # Key of EFFORTS
 ) -> pd.DataFrame:  # One row a network, and one for the closed form alone
     "Validation scores of everything trained so far."
-    rows = [json.loads(p.read_text()) for n in _fits(EFFORTS[effort]) if (p := Path(folder) / "scores" / f"{n.replace(' ', '-')}.json").exists()]
+    rows = [json.loads(p.read_text()) for n in _fits(EFFORTS[effort]) if (p := _score_file(Path(folder), n)).exists()]
     alone = errors(*_closed_form(EFFORTS[effort]), make_curves(folder, "validation", EFFORTS[effort].unseen))
     return pd.DataFrame([{"field": ALONE, "curves": 0, "steps": 0, **_scores(alone), "cpu_s": 0.0}, *({k: v for k, v in r.items() if k != "config"} for r in rows)])
 

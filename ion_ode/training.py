@@ -179,7 +179,11 @@ class TrainingError(RuntimeError):
     "Training cannot go on; the message names the step and the saved batch."
 
 
-_OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "soap": "SOAP"}
+_OPTIMISERS = {  # What it is called, and how it is made of parameters and a plan
+    "adam": ("Adam", lambda params, plan: torch.optim.Adam(params, lr=plan.lr, foreach=True)),
+    "adamw": ("AdamW", lambda params, plan: torch.optim.AdamW(params, lr=plan.lr, weight_decay=plan.weight_decay, foreach=True)),
+    "soap": ("SOAP", lambda params, plan: Soap(params, lr=plan.lr, weight_decay=plan.weight_decay)),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -208,7 +212,7 @@ class Plan:
             raise InputError(f"patience={self.patience}, every={self.every}; expected patience >= 0 and every >= 1")
 
     def __repr__(self):
-        said = f"{self.steps} steps of {_OPTIMISERS[self.optimiser]} at a {'falling' if self.schedule == 'cosine' else 'constant'} rate of {self.lr:g}"
+        said = f"{self.steps} steps of {_OPTIMISERS[self.optimiser][0]} at a {'falling' if self.schedule == 'cosine' else 'constant'} rate of {self.lr:g}"
         more = [f"weight decay {self.weight_decay:g}"] if self.optimiser != "adam" else []
         more += [f"gradients clipped at {self.clip:g}"] if self.clip else []
         more += [f"weights averaged over some {1 / self.ema:.0f} steps"] if self.ema else []
@@ -313,9 +317,7 @@ def fit(
     for k, p in ensemble.params.items():
         p.requires_grad_(k in moving)
         p.grad = None
-    make = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "soap": Soap}[plan.optimiser]
-    extra = ({} if plan.optimiser == "adam" else {"weight_decay": plan.weight_decay}) | ({} if plan.optimiser == "soap" else {"foreach": True})
-    opt = make(list(moving.values()), lr=plan.lr, **extra) if moving else None
+    opt = _OPTIMISERS[plan.optimiser][1](list(moving.values()), plan) if moving else None
     strikes, done, rows, facts = torch.zeros(n, dtype=torch.long, device=device), 0, [], provenance() if folder is not None else {}
     copied = lambda: {k: p.detach().clone() for k, p in moving.items()}
     mean = copied() if plan.ema else {}
