@@ -22,14 +22,13 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import torch  # noqa: E402
 
-from ion_ode.constraints import CONSTRAINTS, charge_residual  # noqa: E402
-from ion_ode.contest import BENCHMARKS, contest_rows  # noqa: E402
-from ion_ode.core import atomic_write, provenance  # noqa: E402
-from ion_ode.data import simulate_curves  # noqa: E402
-from ion_ode.training import (  # noqa: E402
-    Plan,
-    TrainConfig,
-    describe_curves,
+from ion_ode.attention_odenet.constraints import CONSTRAINTS, charge_residual  # noqa: E402
+from ion_ode.data.design import simulate_curves  # noqa: E402
+from ion_ode.results.benchmarks import BENCHMARKS, contest_rows  # noqa: E402
+from ion_ode.store import atomic_write, provenance  # noqa: E402
+from ion_ode.training.optimise import Plan
+from ion_ode.training.recipe import TrainConfig, describe_curves
+from ion_ode.training.teach import (
     finetune,
     measured_curves,
     predict_measured,

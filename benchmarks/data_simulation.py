@@ -16,8 +16,9 @@ from pathlib import Path
 
 import torch
 
-from ion_ode.core import provenance
-from ion_ode.simulated import Design, ShardedCurves, simulate_shards
+from ion_ode.data.design import Design
+from ion_ode.data.shards import ShardedCurves, simulate_shards
+from ion_ode.store import provenance
 
 
 def peak_mib() -> float:

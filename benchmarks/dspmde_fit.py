@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ion_ode.core import atomic_write, progress, provenance
-from ion_ode.data import measurement_points
-from ion_ode.fitting import FOUR, dspmde_plus, fit_membrane, observations
-from ion_ode.ions import IONS
+from ion_ode.core import progress
+from ion_ode.data.points import measurement_points
+from ion_ode.inference.fit import FOUR, dspmde_plus, fit_membrane, observations
+from ion_ode.store import atomic_write, provenance
+from ion_ode.water.ions import IONS
 
 
 def main():

@@ -21,10 +21,13 @@ import torch
 from scipy.integrate import solve_ivp
 from scipy.optimize import root
 
-from ion_ode.core import atomic_write, provenance
-from ion_ode.dspmde import Film, can_compile, simulate, transport_problem
-from ion_ode.ions import IONS, ion_arrays
-from ion_ode.membranes import Membrane
+from ion_ode.dspmde.compiled import can_compile
+from ion_ode.dspmde.film import Film
+from ion_ode.dspmde.membranes import Membrane
+from ion_ode.dspmde.problem import transport_problem
+from ion_ode.dspmde.solve import simulate
+from ion_ode.store import atomic_write, provenance
+from ion_ode.water.ions import IONS, ion_arrays
 
 
 def draw(n: int, seed: int = 0):

@@ -23,10 +23,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ion_ode.core import atomic_write, progress, provenance
-from ion_ode.dspmde import Film, can_compile, certify, first_guess, read_flux, simulate, transport_problem
-from ion_ode.ions import IONS, ion_arrays
-from ion_ode.membranes import Membrane
+from ion_ode.core import progress
+from ion_ode.dspmde.certify import certify, first_guess
+from ion_ode.dspmde.compiled import can_compile
+from ion_ode.dspmde.feed import read_flux
+from ion_ode.dspmde.film import Film
+from ion_ode.dspmde.membranes import Membrane
+from ion_ode.dspmde.problem import transport_problem
+from ion_ode.dspmde.solve import simulate
+from ion_ode.store import atomic_write, provenance
+from ion_ode.water.ions import IONS, ion_arrays
 
 FILMS = ("none", "nernst-planck", "linear")
 ACTIVITIES = ("ideal", "davies_solution", "davies")

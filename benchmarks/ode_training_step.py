@@ -27,14 +27,17 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from torchdiffeq import odeint_adjoint  # noqa: E402
 
-from ion_ode.attention_odenet import FieldConfig, ODENet, StackedForward, n_parameters  # noqa: E402
-from ion_ode.constraints import make_constraint  # noqa: E402
-from ion_ode.core import LMH, atomic_write, provenance  # noqa: E402
-from ion_ode.dspmde import simulate  # noqa: E402
-from ion_ode.fused import tape_bytes  # noqa: E402
-from ion_ode.ions import IONS  # noqa: E402
-from ion_ode.ode import solve_reference, warp_flux  # noqa: E402
-from ion_ode.simulated import sample_feeds  # noqa: E402
+from ion_ode.attention_odenet.constraints import make_constraint  # noqa: E402
+from ion_ode.attention_odenet.field import FieldConfig
+from ion_ode.attention_odenet.fused import tape_bytes  # noqa: E402
+from ion_ode.attention_odenet.ode import solve_reference, warp_flux  # noqa: E402
+from ion_ode.attention_odenet.odenet import ODENet, n_parameters
+from ion_ode.attention_odenet.stack import StackedForward  # noqa: E402
+from ion_ode.core import LMH
+from ion_ode.data.design import sample_feeds  # noqa: E402
+from ion_ode.dspmde.solve import simulate  # noqa: E402
+from ion_ode.store import atomic_write, provenance  # noqa: E402
+from ion_ode.water.ions import IONS  # noqa: E402
 
 CHUNK = 256  # Curves at once on the fixed-step path; larger batches accumulate their gradients
 STEPS = (2, 3, 4, 6, 8)

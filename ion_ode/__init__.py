@@ -9,26 +9,26 @@ from typing import TYPE_CHECKING
 
 # Names load on first use, so that `import ion_ode` takes no time and `ion-ode --help` needs no torch.
 _HOME = {
-    "simulate": "dspmde",
-    "Solution": "dspmde",
-    "Membrane": "membranes",
-    "NF270": "membranes",
-    "Film": "dspmde",
-    "Freundlich": "membranes",
-    "ChargeBinding": "membranes",
-    "membrane_table": "membranes",
-    "fit_membrane": "fitting",
-    "load_nf270": "data",
-    "composition_folds": "data",
-    "load_model": "training",
-    "train": "training",
-    "TrainConfig": "training",
-    "reproduce": "results",
+    "simulate": "dspmde.solve",
+    "Solution": "dspmde.solve",
+    "Membrane": "dspmde.membranes",
+    "NF270": "dspmde.membranes",
+    "Film": "dspmde.film",
+    "Freundlich": "dspmde.membranes",
+    "ChargeBinding": "dspmde.membranes",
+    "membrane_table": "dspmde.membranes",
+    "fit_membrane": "inference.fit",
+    "load_nf270": "data.nf270",
+    "composition_folds": "data.folds",
+    "load_model": "training.predictor",
+    "train": "training.train",
+    "TrainConfig": "training.recipe",
+    "reproduce": "results.reproduce",
     "citations": "references",
-    "IONS": "ions",
-    "get_ion": "ions",
-    "ion_table": "ions",
-    "read_ion_table": "ions",
+    "IONS": "water.ions",
+    "get_ion": "water.ions",
+    "ion_table": "water.ions",
+    "read_ion_table": "water.ions",
     "InputError": "core",
     "ConvergenceError": "core",
 }
@@ -36,14 +36,18 @@ __all__ = ["__version__", *_HOME]
 
 if TYPE_CHECKING:
     from .core import ConvergenceError, InputError
-    from .data import composition_folds, load_nf270
-    from .dspmde import Film, Solution, simulate
-    from .fitting import fit_membrane
-    from .ions import IONS, get_ion, ion_table, read_ion_table
-    from .membranes import NF270, ChargeBinding, Freundlich, Membrane, membrane_table
+    from .data.folds import composition_folds
+    from .data.nf270 import load_nf270
+    from .dspmde.film import Film
+    from .dspmde.solve import Solution, simulate
+    from .inference.fit import fit_membrane
+    from .water.ions import IONS, get_ion, ion_table, read_ion_table
+    from .dspmde.membranes import NF270, ChargeBinding, Freundlich, Membrane, membrane_table
     from .references import citations
-    from .results import reproduce
-    from .training import TrainConfig, load_model, train
+    from .results.reproduce import reproduce
+    from .training.predictor import load_model
+    from .training.recipe import TrainConfig
+    from .training.train import train
 
 
 def __getattr__(name):

@@ -156,7 +156,7 @@ def _feeds(feed: str, flux: str | None):
     import numpy as np
 
     from ion_ode.core import InputError
-    from ion_ode.feeds import FeedTable, parse_feed, parse_flux, read_feeds
+    from ion_ode.water.feeds import FeedTable, parse_feed, parse_flux, read_feeds
 
     given = parse_flux(flux) if flux is not None else None
     if feed != "-" and ("=" in feed or not Path(feed).suffix):
@@ -178,8 +178,8 @@ def _feeds(feed: str, flux: str | None):
 def _membrane(text: str):
     "A membrane by name, or from 'r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40' (nm, µm, mol/m³, -)."
     from ion_ode.core import InputError
-    from ion_ode.feeds import MEMBRANE_UNITS, parse_pairs
-    from ion_ode.membranes import Membrane, get_membrane, membrane_table
+    from ion_ode.water.feeds import MEMBRANE_UNITS, parse_pairs
+    from ion_ode.dspmde.membranes import Membrane, get_membrane, membrane_table
 
     if "=" not in text:
         names = {n.lower(): n for n in membrane_table().name}
@@ -378,8 +378,8 @@ def simulate(feed, flux, balance, membrane, film_thickness, activity, hindrance,
       ion-ode simulate --feed "Mg+2=10,Cl-=20" --flux 20 --membrane "r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40"
     """
     from ion_ode.core import um
-    from ion_ode.dspmde import Film
-    from ion_ode.dspmde import simulate as run
+    from ion_ode.dspmde.film import Film
+    from ion_ode.dspmde.solve import simulate as run
 
     options = {
         "membrane": _membrane(membrane),
@@ -418,7 +418,7 @@ def predict(feed, flux, balance, model, membrane, level, out, as_json, force):
       ion-ode predict --feed feeds.csv --flux 10,20 --out rejections.csv
       cat feeds.csv | ion-ode predict --feed - --flux 20 --json
     """
-    from ion_ode.training import load_model
+    from ion_ode.training.predictor import load_model
 
     predictor = load_model(model)
     options = {"level": level}
@@ -448,7 +448,7 @@ def reproduce(profile, out, workers, scheduler, as_json):
       ion-ode reproduce --profile full --out shared/results --scheduler tcp://head:8786
     """
     from ion_ode.core import InputError
-    from ion_ode.results import reproduce as run
+    from ion_ode.results.reproduce import reproduce as run
 
     if Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
@@ -493,7 +493,7 @@ def check(file, units, balance, decimal, write, as_json):
       ion-ode check data.csv
       ion-ode check data.xlsx --unit flux=LMH --unit c_feed=mg/L --balance Cl-
     """
-    from ion_ode.tables import check_measurements
+    from ion_ode.data.reader import check_measurements
 
     with _source(file) as path:
         found = check_measurements(path, write=write and file != "-", units=_pairs(units), balance=balance, decimal=decimal)
@@ -528,8 +528,10 @@ def generate(folder, curves, seed, family, fluxes, ions, water, spread, workers,
       ion-ode generate runs/brine --curves 20000 --seed 1 --water 'seawater brine'
     """
     from ion_ode.core import need
-    from ion_ode.ions import ion_name
-    from ion_ode.simulated import SLOTS, Design, simulate_shards
+    from ion_ode.water.ions import ion_name
+    from ion_ode.data.design import Design
+    from ion_ode.data.shards import simulate_shards
+    from ion_ode.dspmde.prior import SLOTS
 
     if workers or scheduler:
         need("dask.distributed", "cluster")
@@ -564,9 +566,10 @@ def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed
       ion-ode fit - --json < data.csv
       ion-ode fit data.xlsx --unit flux=LMH --free r_pore,charge_density --out fit.json
     """
-    from ion_ode.core import InputError, atomic_write, digest, provenance, um
-    from ion_ode.fitting import fit_membrane
-    from ion_ode.tables import load_measurements
+    from ion_ode.core import InputError, um
+    from ion_ode.store import atomic_write, digest, provenance
+    from ion_ode.inference.fit import fit_membrane
+    from ion_ode.data.reader import load_measurements
 
     out, as_json = (None, True) if out == "-" else (out, as_json)
     if out and Path(out).suffix != ".json":
@@ -658,9 +661,9 @@ def train(folder, config, recipe, measurements, units, balance, decimal, device,
     import torch
 
     from ion_ode.core import InputError, need
-    from ion_ode.tables import load_measurements
-    from ion_ode.training import TrainConfig
-    from ion_ode.training import train as run
+    from ion_ode.data.reader import load_measurements
+    from ion_ode.training.recipe import TrainConfig
+    from ion_ode.training.train import train as run
 
     if tensorboard:
         need("tensorboard", "log")
@@ -740,7 +743,7 @@ def benchmark(as_json):
                 raise RuntimeError(f"benchmarks/{script} ended with status {done.returncode}")
             rows += _ratios(what, json.loads(out.read_text(encoding="utf-8")))
     if as_json:
-        from ion_ode.core import provenance
+        from ion_ode.store import provenance
 
         click.echo(json.dumps({"rows": rows, "provenance": provenance()}, indent=1))
     else:

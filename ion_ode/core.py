@@ -6,32 +6,21 @@ Docs: https://ion-ode.github.io/ion_ode/support/core.html.md"""
 
 # %% auto #0
 __all__ = ['FARADAY', 'R_GAS', 'K_B', 'E_CHARGE', 'EPS_0', 'N_A', 'T_REF', 'nm', 'um', 'mM', 'LMH', 'bar', 'InputError',
-           'ConvergenceError', 'known_fields', 'need', 'asset', 'read_rows', 'atomic_write', 'digest', 'provenance',
-           'progress', 'compile_or_eager']
+           'ConvergenceError', 'known_fields', 'need', 'progress', 'compile_or_eager']
 
-# %% ../nbs/support/core.ipynb #dfaff059
-import csv
-import hashlib
-import importlib
+# %% ../nbs/support/core.ipynb #e88d3728
 import importlib.metadata
 import inspect
-import json
 import os
-import platform
-import subprocess
 import sys
-import tempfile
 import warnings
 from dataclasses import fields
-from importlib.resources import files
-from pathlib import Path
 
-import numpy as np
 import torch
 from scipy import constants
 from tqdm.auto import tqdm
 
-# %% ../nbs/support/core.ipynb #1f25fa16
+# %% ../nbs/support/core.ipynb #23faa79f
 FARADAY = constants.physical_constants["Faraday constant"][0]  # C/mol
 R_GAS = constants.R  # J/(mol K)
 K_B = constants.k  # J/K
@@ -39,14 +28,13 @@ E_CHARGE = constants.e  # C
 EPS_0 = constants.epsilon_0  # F/m
 N_A = constants.N_A  # 1/mol
 T_REF = 298.15  # K
-
 nm = 1e-9  # m
 um = 1e-6  # m
 mM = 1.0  # mol/m³ in one mmol/L
 LMH = 1e-3 / 3600  # m/s in one L m⁻² h⁻¹
 bar = 1e5  # Pa
 
-# %% ../nbs/support/core.ipynb #af28f626
+# %% ../nbs/support/core.ipynb #d11544df
 class InputError(ValueError):
     "A value the user gave cannot be used; the message says what arrived, what was expected and what to do."
 
@@ -75,7 +63,7 @@ def known_fields(
         raise InputError(f"{what} has entries this version does not know: {', '.join(strange)}; it knows {', '.join(known)}")
     return entries
 
-# %% ../nbs/support/core.ipynb #5e48ad4a
+# %% ../nbs/support/core.ipynb #59d9483a
 def need(
     module: str,  # Importable name, for instance "pint"
     extra: str,  # Extra of ion_ode that installs it
@@ -86,120 +74,7 @@ def need(
     except ImportError as e:
         raise ImportError(f'{module} is not installed; pip install "ion_ode[{extra}]"') from e
 
-# %% ../nbs/support/core.ipynb #91067b87
-def asset(
-    name: str,  # Path below ion_ode/assets
-) -> Path:  # Where it lies on this machine
-    "A data file that ships with the package."
-    path = Path(str(files("ion_ode") / "assets")) / name
-    if not path.exists():
-        raise FileNotFoundError(f"ion_ode has no asset {name!r}; reinstall the package")
-    return path
-
-
-def read_rows(
-    path: str | Path,  # CSV file
-    columns: tuple[str, ...],  # Columns it must have
-) -> list[dict]:  # One dict of texts a row
-    "Rows of a CSV file that must have certain columns."
-    path = Path(path)
-    with path.open(newline="", encoding="utf-8") as f:
-        reader = csv.DictReader(f)
-        missing = [c for c in columns if c not in (reader.fieldnames or [])]
-        if missing:
-            raise InputError(f"{path.name} lacks the column(s) {', '.join(missing)}; expected {', '.join(columns)}")
-        return list(reader)
-
-
-def atomic_write(
-    path: str | Path,  # Target; missing folders are made
-    content: str | bytes,  # What to write
-) -> Path:  # The target
-    "Write a file whole or not at all."
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
-    fd, tmp = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(tmp, 0o666 & ~mask)
-        os.replace(tmp, path)
-    except BaseException:
-        Path(tmp).unlink(missing_ok=True)
-        raise
-    return path
-
-# %% ../nbs/support/core.ipynb #6eec3fed
-def _plain(x):
-    "JSON-ready form of numbers, arrays, tensors, paths and dataclass-like objects."
-    if isinstance(x, dict):
-        return {str(k): _plain(v) for k, v in x.items()}
-    if isinstance(x, (list, tuple, set, frozenset)):
-        return [_plain(v) for v in (sorted(x, key=str) if isinstance(x, (set, frozenset)) else x)]
-    if isinstance(x, (torch.Tensor, np.ndarray)):
-        return _plain(x.tolist())
-    if isinstance(x, np.generic):
-        return x.item()
-    if hasattr(x, "__dataclass_fields__"):
-        return {"class": type(x).__name__} | {k: _plain(getattr(x, k)) for k in x.__dataclass_fields__}
-    if x is None or isinstance(x, (bool, int, float, str)):
-        return x
-    return str(x)
-
-
-def digest(
-    x,  # Bytes, or anything that has a JSON form (dicts, arrays, dataclasses)
-) -> str:  # 64 hexadecimal digits
-    "SHA-256 of bytes, or of the canonical JSON of an object."
-    if isinstance(x, (bytes, bytearray)):
-        return hashlib.sha256(x).hexdigest()
-    return hashlib.sha256(json.dumps(_plain(x), sort_keys=True, allow_nan=True).encode()).hexdigest()
-
-
-def _commit() -> str:
-    "Commit of the checkout this package runs from, with a + if tracked files differ; the package version outside a checkout."
-    here = Path(__file__).resolve().parents[1] if "__file__" in globals() else Path.cwd()
-    git = lambda *a: subprocess.run(["git", "-C", str(here), *a], capture_output=True, text=True, timeout=10)
-    try:
-        if (here / "settings.ini").exists() or (here.parent / "settings.ini").exists():
-            head = git("rev-parse", "--short=12", "HEAD")
-            if head.returncode == 0:
-                dirty = git("status", "--porcelain", "--untracked-files=no").stdout.strip()
-                return head.stdout.strip() + ("+" if dirty else "")
-    except (OSError, subprocess.TimeoutExpired):
-        pass
-    return "ion_ode " + _version("ion_ode")
-
-
-def _version(name: str) -> str:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def provenance(
-    seed: int | None = None,  # Seed of the run
-    device: str = "cpu",  # Where it ran
-    **extra,  # Anything else worth keeping: data hash, configuration
-) -> dict:  # JSON-ready record
-    "What a result must carry to be repeated: seed, versions, device and commit."
-    versions = {p: _version(p) for p in ("ion_ode", "torch", "torchdiffeq", "numpy", "scipy", "pandas")}
-    return {
-        "seed": seed,
-        "device": str(device),
-        "commit": _commit(),
-        "python": platform.python_version(),
-        "versions": versions,
-        **_plain(extra),
-    }
-
-# %% ../nbs/support/core.ipynb #b8fdfaa3
+# %% ../nbs/support/core.ipynb #f4e7a16f
 def progress(
     iterable=None,  # What to loop over; None for a bar that is moved by hand
     desc: str = "",  # What is going on
@@ -210,7 +85,7 @@ def progress(
     off = bool(os.environ.get("IN_TEST") or os.environ.get("ION_ODE_NO_PROGRESS"))
     return tqdm(iterable, desc=desc, total=total, disable=off, file=sys.stderr, **kw)
 
-# %% ../nbs/support/core.ipynb #95a57bc6
+# %% ../nbs/support/core.ipynb #314c32dc
 def compile_or_eager(
     function,  # Of tensors, without side effects
     **options,  # Of torch.compile

@@ -10,13 +10,16 @@ import pandas as pd
 import torch
 
 from ion_ode.core import InputError, need
-from ion_ode.dspmde import Film, read_feed, simulate
-from ion_ode.feeds import flux_of
-from ion_ode.fitting import FOUR, fit_membrane
-from ion_ode.ions import ion_name
-from ion_ode.membranes import NF270
-from ion_ode.training import TrainConfig, train
-from ion_ode.uncertainty import conformal_quantile
+from ion_ode.dspmde.feed import read_feed
+from ion_ode.dspmde.film import Film
+from ion_ode.dspmde.solve import simulate
+from ion_ode.water.feeds import flux_of
+from ion_ode.inference.fit import FOUR, fit_membrane
+from ion_ode.water.ions import ion_name
+from ion_ode.dspmde.membranes import NF270
+from ion_ode.training.recipe import TrainConfig
+from ion_ode.training.train import train
+from ion_ode.stats import conformal_quantile
 
 need("sklearn", "screen")
 from sklearn.base import BaseEstimator, RegressorMixin, clone  # noqa: E402

@@ -7,7 +7,7 @@ Docs: https://ion-ode.github.io/ion_ode/support/plotting.html.md"""
 # %% auto #0
 __all__ = ['ION_COLORS', 'ION_MARKERS', 'set_theme', 'save_figure', 'plot_rejection', 'plot_samples', 'plot_parity']
 
-# %% ../nbs/support/plotting.ipynb #4f120e96
+# %% ../nbs/support/plotting.ipynb #47b020e9
 import io
 import json
 from pathlib import Path
@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 
-from .core import LMH, InputError, atomic_write
+from .core import LMH, InputError
+from .store import atomic_write
 
-# %% ../nbs/support/plotting.ipynb #fe22842e
+# %% ../nbs/support/plotting.ipynb #81404075
 _PALETTE = sns.color_palette("colorblind", 10).as_hex()
 _ORDER = ("Na+", "K+", "Li+", "Mg+2", "Ca+2", "Cl-", "SO4-2", "NO3-", "NH4+", "HCO3-")
 _COLOR_INDEX = (1, 3, 8, 4, 5, 0, 2, 9, 7, 6)
@@ -51,7 +52,7 @@ def set_theme():
 def _style(ion: str) -> dict:
     return {"color": ION_COLORS.get(ion, "0.4"), "label": _PRETTY.get(ion, ion)}
 
-# %% ../nbs/support/plotting.ipynb #31da71ec
+# %% ../nbs/support/plotting.ipynb #fcc96bfa
 def save_figure(
     fig,  # The figure
     name: str,  # File stem, such as "figure_2a"
@@ -74,7 +75,7 @@ def save_figure(
         out.append(atomic_write(folder / f"{name}.json", json.dumps(meta, indent=1, sort_keys=True, default=str) + "\n"))
     return out
 
-# %% ../nbs/support/plotting.ipynb #d29aabca
+# %% ../nbs/support/plotting.ipynb #45bcc27b
 def plot_rejection(
     df: pd.DataFrame,  # Columns flux_m_s, ion, rejection, optionally lower, upper
     ax=None,  # Axes to draw on
@@ -106,7 +107,7 @@ def plot_rejection(
         ax.legend(ncols=2, fontsize="small")
     return ax
 
-
+# %% ../nbs/support/plotting.ipynb #7a1b2bc6
 def plot_samples(
     df: pd.DataFrame,  # Columns sample, c_feed and those of `plot_rejection`
     ax=None,  # Axes, where there is one sample
@@ -127,7 +128,7 @@ def plot_samples(
         panel.set_title(", ".join(f"{_style(i)['label']} {c:.3g}" for i, c in zip(feed.ion, feed.c_feed, strict=True)) + " mol/m³", fontsize="medium")
     return panels if len(panels) > 1 else panels[0]
 
-# %% ../nbs/support/plotting.ipynb #9902b4e0
+# %% ../nbs/support/plotting.ipynb #31137556
 def plot_parity(
     df: pd.DataFrame,  # One row a measurement
     x: str = "rejection",  # Measured column

@@ -7,7 +7,8 @@ import re
 import pandas as pd
 
 from ion_ode import __version__
-from ion_ode.core import InputError, asset
+from ion_ode.core import InputError
+from ion_ode.store import asset
 
 __all__ = ["references", "citations"]
 

@@ -16,22 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from ion_ode.attention_odenet import (
-    CONTEXTS,
-    ENCODINGS,
-    FieldConfig,
-    IonEncoder,
-    ODENet,
-    StackedForward,
-    export_onnx,
-    ion_features,
-    n_parameters,
-    sinusoidal,
-)
-from ion_ode.constraints import CONSTRAINTS, charge_residual, make_constraint
+from ion_ode.attention_odenet.constraints import CONSTRAINTS, charge_residual, make_constraint
+from ion_ode.attention_odenet.field import CONTEXTS, ENCODINGS, FieldConfig, IonEncoder, ion_features, sinusoidal
+from ion_ode.attention_odenet.odenet import ODENet, export_onnx, n_parameters
+from ion_ode.attention_odenet.stack import StackedForward
 from ion_ode.core import InputError, compile_or_eager
-from ion_ode.ions import IONS, ion_arrays
-from ion_ode.training import describe_members, load_model
+from ion_ode.training.predictor import load_model
+from ion_ode.training.recipe import describe_members
+from ion_ode.water.ions import IONS, ion_arrays
 
 F64 = torch.float64
 Z = ion_arrays(IONS).z

@@ -6,8 +6,13 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from ion_ode.attention_odenet import FieldConfig, ODENet, StackedForward, n_parameters
-from ion_ode.baselines import (
+from ion_ode.attention_odenet.constraints import charge_residual, make_constraint
+from ion_ode.attention_odenet.field import FieldConfig
+from ion_ode.attention_odenet.odenet import ODENet, n_parameters
+from ion_ode.attention_odenet.stack import StackedForward
+from ion_ode.core import InputError
+from ion_ode.data.folds import composition_folds
+from ion_ode.training.rivals import (
     SDEM,
     CNN1d,
     FullyConnected,
@@ -17,9 +22,6 @@ from ion_ode.baselines import (
     match_width,
     spiegler_kedem,
 )
-from ion_ode.constraints import charge_residual, make_constraint
-from ion_ode.core import InputError
-from ion_ode.data import composition_folds
 
 NETWORKS = [FullyConnected, CNN1d, UNet1d]
 FEED = torch.tensor([[20.0, 0, 0, 5.0, 0, 18.0, 5.0, 2.0], [0, 3.0, 0, 0, 0, 3.0, 0, 0]], dtype=torch.float64)

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 
 from ion_ode.cli import main
 from ion_ode.core import LMH
-from ion_ode.dspmde import simulate
+from ion_ode.dspmde.solve import simulate
 
 BIN = Path(sys.executable).with_name("ion-ode")
 NACL = ["--feed", "Na+=10,Cl-=10", "--flux", "5,10,20"]
@@ -472,7 +472,7 @@ def test_train_on_one_s_own_measurements_configured_by_a_pipe(folder):
 
 def test_reproduce_answers_in_json(folder, monkeypatch):
     "The record of claims.json; the recomputation has its own test."
-    monkeypatch.setattr("ion_ode.results.recompute", lambda tables: pd.DataFrame({"what": []}))
+    monkeypatch.setattr("ion_ode.results.reproduce.recompute", lambda tables: pd.DataFrame({"what": []}))
     r = invoke("reproduce", "--out", "r", "--json")
     assert r.exit_code == 0, r.stderr
     assert json.loads(r.stdout) == json.loads(Path("r/claims.json").read_text()) and Path("r/metrics.md").exists()

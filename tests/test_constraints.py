@@ -7,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from ion_ode.attention_odenet import FieldConfig, ODENet
-from ion_ode.baselines import FullyConnected
-from ion_ode.constraints import CONSTRAINTS, charge_residual, make_constraint, soft_penalty
+from ion_ode.attention_odenet.constraints import CONSTRAINTS, charge_residual, make_constraint, soft_penalty
+from ion_ode.attention_odenet.field import FieldConfig
+from ion_ode.attention_odenet.odenet import ODENet
 from ion_ode.core import InputError
+from ion_ode.training.rivals import FullyConnected
 
 HARD = [k for k in CONSTRAINTS if make_constraint(k).hard]
 Z = torch.tensor([1.0, 1, 1, 2, 2, -1, -2, -1], dtype=torch.float64)

@@ -14,26 +14,18 @@ import torch
 from cluster import scheduler_and_two_workers, wait_for
 from numpy.testing import assert_allclose
 
-from ion_ode import contest
-from ion_ode.contest import (
-    BENCHMARKS,
-    MAIN,
-    PROFILES,
-    REFERENCES,
-    VARIANTS,
-    cell_keys,
-    choose_steps,
-    contest_rows,
-    feed_equivalents,
-    plan_cells,
-    read_cell,
-    run_cells,
-    score,
-    twin_folds,
-)
-from ion_ode.core import InputError, asset
-from ion_ode.data import MIXTURES, composition_folds
-from ion_ode.training import build
+from ion_ode.core import InputError
+from ion_ode.data.folds import composition_folds
+from ion_ode.data.nf270 import MIXTURES
+from ion_ode.results import cells as cells_module
+from ion_ode.results import heldout, plan, trials
+from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, feed_equivalents, score, twin_folds
+from ion_ode.results.cells import cell_keys, read_cell, run_cells
+from ion_ode.results.contestants import MAIN, REFERENCES, VARIANTS
+from ion_ode.results.heldout import choose_steps
+from ion_ode.results.plan import PROFILES, plan_cells
+from ion_ode.store import asset
+from ion_ode.training.recipe import build
 
 FC = "fully connected"
 SMOKE = replace(
@@ -101,7 +93,7 @@ def test_networks_do_not_learn_from_the_composition_they_are_scored_on(ran, tmp_
     df = contest_rows()
     for g in ("D", "E"):
         changed = df.assign(rejection=df.rejection.where(df.composition != g, 0.3 - 0.2 * df.rejection))
-        monkeypatch.setattr(contest, "contest_rows", lambda name, changed=changed: changed)
+        monkeypatch.setattr(cells_module, "contest_rows", lambda name, changed=changed: changed)
         other = tmp_path / g
         again = run_cells(cells(), other, workers=0)
         (a, record), (b, _) = (
@@ -127,10 +119,10 @@ def test_predictions_exist_for_what_was_held_out_and_nothing_else(ran):
 
 def test_a_second_run_computes_only_what_is_not_valid(ran):
     folder, keys = ran
-    at = lambda: {c.name: contest._cell_path(folder, c.name).stat().st_mtime_ns for c in cells()}
+    at = lambda: {c.name: cells_module._cell_path(folder, c.name).stat().st_mtime_ns for c in cells()}
     before = at()
     assert run_cells(cells(), folder, workers=0) == keys and at() == before
-    path = contest._cell_path(folder, f"pretrain {FC}")
+    path = cells_module._cell_path(folder, f"pretrain {FC}")
     file = path.parent / json.loads(path.read_text())["file"]
     data = file.read_bytes()
     file.write_bytes(data[:-4])
@@ -230,34 +222,34 @@ def test_stored_tables_of_training_are_whole_and_agree():
     record = json.loads(asset("results/training.json").read_text())
     made = {n: pd.read_csv(asset(f"results/training_{n}.csv")) for n in record["tables"]}
     assert set(made) == {"ablation", "recipes"} and not any(t.isna().any().any() for t in made.values())
-    assert list(made["recipes"].way) == list(contest.RECIPES) and (made["recipes"].median_ratio.iloc[0] == 1.0)
+    assert list(made["recipes"].way) == list(trials.RECIPES) and (made["recipes"].median_ratio.iloc[0] == 1.0)
     assert (made["recipes"].lowest <= made["recipes"].highest).all()
-    assert set(made["ablation"].way) == {"no fine-tuning", *contest.ABLATIONS}
+    assert set(made["ablation"].way) == {"no fine-tuning", *trials.ABLATIONS}
     a = made["ablation"].set_index("way")
     assert_allclose(a.mse_R, a[list(MIXTURES)].mean(axis=1), rtol=1e-4)
     assert_allclose(a.change, a.mse_R - a.mse_R["as published"], rtol=1e-3, atol=1e-6)
 
 
 def test_one_table_asks_for_its_cell_and_what_that_needs():
-    cells = contest.plan_cells(PROFILES["full"])
-    few = [c.name for c in contest.only_for(cells, contest.TABLES["recipes"])]
+    cells = plan.plan_cells(PROFILES["full"])
+    few = [c.name for c in cells_module.only_for(cells, heldout.TABLES["recipes"])]
     assert few == ["curves", "pretraining recipes"]
-    more = contest.only_for(cells, contest.TABLES["ablation"])
+    more = cells_module.only_for(cells, heldout.TABLES["ablation"])
     names = {c.name for c in more}
     assert all(set(c.needs) <= names for c in more) and len(more) < len(cells)
-    keys, whole = contest.cell_keys(more), contest.cell_keys(cells)
+    keys, whole = cells_module.cell_keys(more), cells_module.cell_keys(cells)
     assert all(keys[n] == whole[n] for n in names)
     with pytest.raises(InputError, match="take another profile"):
-        contest.only_for(contest.plan_cells(PROFILES["quick"]), contest.TABLES["recipes"])
+        cells_module.only_for(plan.plan_cells(PROFILES["quick"]), heldout.TABLES["recipes"])
 
 
 def test_tables_of_training_come_out_of_their_cells(tmp_path):
     small = replace(SMOKE, ablate=True, sweep_steps=2, variants=(MAIN,), benchmarks=("nf270",), rivals=())
     for table in ("start", "recipes"):
-        keys = run_cells(contest.only_for(plan_cells(small), contest.TABLES[table]), tmp_path / "cells", workers=0)
-        contest.store(small, tmp_path / "cells", keys, tmp_path, f"training_{table}")
+        keys = run_cells(cells_module.only_for(plan_cells(small), heldout.TABLES[table]), tmp_path / "cells", workers=0)
+        plan.store(small, tmp_path / "cells", keys, tmp_path, f"training_{table}")
     start, ways = (pd.read_csv(tmp_path / f"training_{t}.csv").set_index("way") for t in ("start", "recipes"))
     assert list(start.change.loc[["as published"]]) == [0.0] and np.isfinite(start).all(axis=None)
     assert start.unseen.nunique() == 2 and start.mse_R.nunique() == 4
-    assert list(ways.index) == list(contest.RECIPES) and ways.median_ratio["as it is"] == 1.0
+    assert list(ways.index) == list(trials.RECIPES) and ways.median_ratio["as it is"] == 1.0
     assert json.loads((tmp_path / "training_start.json").read_text())["tables"] == ["start"]

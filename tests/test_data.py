@@ -10,14 +10,17 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 
-from ion_ode import data
-from ion_ode.core import InputError, asset, digest
-from ion_ode.ions import IONS, get_ion, ion_arrays
+from ion_ode.core import InputError
+from ion_ode.data import folds, points
+from ion_ode.data import nf270 as nf270_module
+from ion_ode.dspmde import film
+from ion_ode.store import asset, digest
+from ion_ode.water.ions import IONS, get_ion, ion_arrays
 
 
 @pytest.fixture(scope="module")
 def nf270():
-    return data.load_nf270()
+    return nf270_module.load_nf270()
 
 
 @pytest.mark.parametrize(
@@ -26,54 +29,54 @@ def nf270():
 )
 def test_counts_by_source(nf270, source, all_kinds, with_flux, in_eight):
     d = nf270[nf270.source_id == source]
-    assert data.independent_values(d, ions=None, flux=False) == all_kinds
-    assert data.independent_values(d, ions=None) == with_flux
-    assert data.independent_values(d) == in_eight
+    assert nf270_module.independent_values(d, ions=None, flux=False) == all_kinds
+    assert nf270_module.independent_values(d, ions=None) == with_flux
+    assert nf270_module.independent_values(d) == in_eight
 
 
 def test_counts_in_all(nf270):
-    assert data.independent_values() == 271
-    transfer = data.load_transfer()
+    assert nf270_module.independent_values() == 271
+    transfer = nf270_module.load_transfer()
     everything = pd.concat([nf270, transfer])
-    assert data.independent_values(everything, ions=None, flux=False) == 749
-    assert data.independent_values(everything, ions=None) == 536
-    assert data.independent_values(everything) == 512
-    counts = transfer.groupby(transfer.membrane.str[:4]).apply(lambda g: data.independent_values(g, ions=None, flux=False))
+    assert nf270_module.independent_values(everything, ions=None, flux=False) == 749
+    assert nf270_module.independent_values(everything, ions=None) == 536
+    assert nf270_module.independent_values(everything) == 512
+    counts = transfer.groupby(transfer.membrane.str[:4]).apply(lambda g: nf270_module.independent_values(g, ions=None, flux=False))
     assert counts.to_dict() == {"LIP-": 72, "NF-u": 303, "NF90": 13}
 
 
 @pytest.mark.parametrize("group, n", zip("ABCDEFGH", (14, 19, 21, 28, 8, 109, 72, 0), strict=True))
 def test_counts_by_composition(nf270, group, n):
-    assert data.independent_values(nf270[nf270.composition == group]) == n
+    assert nf270_module.independent_values(nf270[nf270.composition == group]) == n
 
 
 def test_traps(nf270):
-    transfer = data.load_transfer()
+    transfer = nf270_module.load_transfer()
     assert transfer.censored.sum() == 22 and set(transfer[transfer.censored].ion) == {"SO4-2"}
     assert (transfer[transfer.censored].rejection == 1).all()
-    assert data.independent_values(transfer, censored=False, flux=False) == data.independent_values(transfer, flux=False) - 22
+    assert nf270_module.independent_values(transfer, censored=False, flux=False) == nf270_module.independent_values(transfer, flux=False) - 22
     pairs = nf270[nf270.salt_level].groupby(["state_id", "kind"])
     assert (pairs.size() == 2).all() and (pairs.rejection.max() == pairs.rejection.min()).all() and (pairs.weight.sum() == 1).all()
     assert (nf270[~nf270.salt_level].weight == 1).all()
     twice = nf270[nf270.source_id == "ritt2020"].groupby(["state_id", "ion"]).kind.nunique()
     assert (twice == 2).sum() == 72
-    for kind in data.KINDS:
-        kept = data.independent_rows(nf270, prefer=kind)
+    for kind in nf270_module.KINDS:
+        kept = nf270_module.independent_rows(nf270, prefer=kind)
         assert not kept.duplicated(["state_id", "ion"]).any()
-    solutions = data.load_solutions()
+    solutions = nf270_module.load_solutions()
     for s in ("fdly_NaCl", "fdly_MgSO4"):
         c = solutions[solutions.solution_id == s]
         assert "NH4+" in set(c.ion) and abs((c.z * c.c_feed_mol_m3).sum()) < 1e-9
 
 
 def test_every_row_has_a_source_and_a_solution(nf270):
-    d = pd.concat([nf270, data.load_transfer(), data.load_tracers()])
+    d = pd.concat([nf270, nf270_module.load_transfer(), nf270_module.load_tracers()])
     assert len(d) == 1253
-    assert set(d.source_id) <= set(data.load_sources().index)
+    assert set(d.source_id) <= set(nf270_module.load_sources().index)
     assert not ((d.doi == "") & ~d.source_id.isin(["ouimet2022", "lykke2022", "losema2023"])).any()
     assert ((d.rejection_sd.isna()) == (d.sd_meaning == "not given")).all()
-    assert set(d.solution_id) <= set(data.load_solutions().solution_id)
-    feeds = data.load_solutions().set_index(["solution_id", "ion"]).c_feed_mol_m3
+    assert set(d.solution_id) <= set(nf270_module.load_solutions().solution_id)
+    feeds = nf270_module.load_solutions().set_index(["solution_id", "ion"]).c_feed_mol_m3
     charged = d[d.z != 0]
     assert_allclose(charged.c_feed_mol_m3, feeds.loc[list(zip(charged.solution_id, charged.ion, strict=True))], rtol=1e-6)
 
@@ -84,7 +87,7 @@ def test_values_spot_checked_against_the_sources(nf270):
     foo = nf270[(nf270.source_id == "foo2023") & (nf270.ion == "Li+")].sort_values("flux_m_s")
     assert_allclose(foo.flux_m_s.iloc[[0, -1]], [8.05e-6, 18.66e-6], rtol=1e-6)
     assert_allclose(foo.pressure_Pa, [6e5, 8e5, 10e5, 12e5])
-    p = data.load_parameters()
+    p = nf270_module.load_parameters()
     pure = p[(p.quantity == "pure_water_permeability")].iloc[0]
     assert_allclose(pure.value_si, pure.value / 1000 / 3600 / 1e5, rtol=1e-6)
 
@@ -103,53 +106,53 @@ def test_values_spot_checked_against_the_sources(nf270):
 def test_schema_refuses(nf270, change, message):
     bad = nf270[nf270.source_id == "foo2023"].assign(**change)
     with pytest.raises((pa.errors.SchemaError, pa.errors.SchemaErrors), match=message):
-        data.MeasurementSchema.validate(bad, lazy=True)
+        nf270_module.MeasurementSchema.validate(bad, lazy=True)
 
 
 def test_composition_folds_hold_whole_compositions_out():
     for option in ("balanced", 0.1, None):
-        for fold in data.composition_folds(single_salts=option):
+        for fold in folds.composition_folds(single_salts=option):
             assert set(fold.test.composition) == {fold.name}
             assert fold.name not in set(fold.train.composition)
             assert set(fold.train.solution_id).isdisjoint(fold.test.solution_id)
-            expected = set(data.MIXTURES) - {fold.name} | (set() if option is None else set(data.SINGLES))
+            expected = set(nf270_module.MIXTURES) - {fold.name} | (set() if option is None else set(nf270_module.SINGLES))
             assert set(fold.train.composition) == expected
     with pytest.raises(InputError, match="no rows of composition H"):
-        data.composition_folds(held_out=("H",))
+        folds.composition_folds(held_out=("H",))
 
 
 def test_row_wise_splits_are_refused():
-    d = data.independent_rows().sample(frac=1, random_state=1)
+    d = nf270_module.independent_rows().sample(frac=1, random_state=1)
     with pytest.raises(InputError, match="hold out whole compositions"):
-        data.check_split(d[:400], d[400:])
+        folds.check_split(d[:400], d[400:])
     with pytest.raises(InputError, match="state_id"):
-        data.check_split(d[:400], d[400:], by="state_id")
+        folds.check_split(d[:400], d[400:], by="state_id")
 
 
 def test_secondary_folds():
-    high = data.flux_fold()
+    high = folds.flux_fold()
     for g, test in high.test.groupby("composition"):
         assert test.flux_m_s.min() > high.train[high.train.composition == g].flux_m_s.max()
-    lithium = data.ion_fold("Li")
+    lithium = folds.ion_fold("Li")
     assert set(lithium.test.ion) == {"Li+"} and "foo_LMC_pH7" not in set(lithium.train.solution_id)
     with pytest.raises(InputError, match="no rejection of Ca"):
-        data.ion_fold("Ca+2")
+        folds.ion_fold("Ca+2")
     with pytest.raises(InputError, match="between 0 and 1"):
-        data.flux_fold(share=1.5)
+        folds.flux_fold(share=1.5)
 
 
 def test_stored_folds_are_what_the_rules_give(monkeypatch, tmp_path):
-    table, card = data.load_folds()
-    pd.testing.assert_frame_equal(table, data.fold_table(), check_dtype=False)
+    table, card = folds.load_folds()
+    pd.testing.assert_frame_equal(table, folds.fold_table(), check_dtype=False)
     assert card["version"] == 1 and card["sha256"] == digest(asset("folds.csv").read_bytes())
     for name, counts in card["folds"].items():
         assert table[name].value_counts().reindex(["train", "test"]).to_dict() == counts
     for name in ("folds.csv", "folds.json", "nf_measurements.csv"):
         (tmp_path / name).write_bytes(asset(name).read_bytes())
     (tmp_path / "folds.csv").write_bytes(asset("folds.csv").read_bytes().replace(b"test", b"tset", 1))
-    monkeypatch.setattr(data, "asset", lambda n: tmp_path / n)
+    monkeypatch.setattr(folds, "asset", lambda n: tmp_path / n)
     with pytest.raises(InputError, match="differs from the hash"):
-        data.load_folds()
+        folds.load_folds()
 
 
 def test_film_against_scipy():
@@ -158,11 +161,11 @@ def test_film_against_scipy():
     feed = torch.tensor([[40.0, 80.0, 180.0, 10.0], [1.0, 0.0, 1.0, 0.0]]).double()
     perm = torch.tensor([[48.0, 30.0, 107.9, 0.05], [0.4, 0.0, 0.4, 0.0]]).double()
     flux = torch.tensor([2e-5, 5e-5]).double()
-    wall = data.film_wall(feed, perm, flux, ions)
+    wall = film.film_wall(feed, perm, flux, ions)
     for b in range(2):
         on = (feed[b] > 0).numpy()
         D, z, p = a.D_bulk.numpy()[on], a.z.numpy()[on], perm[b].numpy()[on]
-        pe = flux[b].item() * data.FILM_THICKNESS / D
+        pe = flux[b].item() * film.FILM_THICKNESS / D
 
         def rhs(x, c, pe=pe, p=p, z=z):
             g = pe * (c - p)
@@ -171,12 +174,12 @@ def test_film_against_scipy():
         ref = solve_ivp(rhs, (0, 1), feed[b].numpy()[on], rtol=1e-11, atol=1e-14).y[:, -1]
         assert_allclose(wall[b].numpy()[on], ref, rtol=1e-8)
         assert (wall[b].numpy()[~on] == 0).all()
-    assert_allclose(data.film_wall(feed, feed, flux, ions), feed, rtol=1e-12)
+    assert_allclose(film.film_wall(feed, feed, flux, ions), feed, rtol=1e-12)
 
 
 def test_points_are_the_rows():
-    d = data.independent_rows()
-    p = data.measurement_points(d)
+    d = nf270_module.independent_rows()
+    p = points.measurement_points(d)
     z = torch.tensor([get_ion(i).z for i in p.ions], dtype=torch.float64)
     assert int(p.measured.sum()) == len(d) and set(p.row_id[p.row_id != ""]) == set(d.index)
     assert_allclose(p.to_frame(p.rejection).reindex(d.index), d.rejection, rtol=1e-12)
@@ -187,37 +190,37 @@ def test_points_are_the_rows():
     assert (p.c_wall[~intrinsic].sum(-1) > p.c_feed[~intrinsic].sum(-1)).all()
     nh4 = p.ions.index("NH4+")
     assert (p.c_feed[intrinsic][:, nh4] > 0).all() and (p.weight[:, nh4] == 0).all()
-    flat = data.measurement_points(d, film=None)
+    flat = points.measurement_points(d, film=None)
     assert_allclose(flat.c_wall, flat.c_feed)
     curves = p.curves()
     assert curves.c_perm.shape == (len(p), 1, len(p.ions))
     assert_allclose(curves.rejection[:, 0][p.measured], p.rejection_wall[p.measured], rtol=1e-12)
-    assert_allclose(data.measurement_points(data.independent_rows(ions=None)).weight.sum(), 295)
+    assert_allclose(points.measurement_points(nf270_module.independent_rows(ions=None)).weight.sum(), 295)
 
 
 def test_points_refuse_what_they_cannot_place(nf270):
     with pytest.raises(InputError, match="no flux"):
-        data.measurement_points(nf270)
+        points.measurement_points(nf270)
     with pytest.raises(InputError, match="no slot"):
-        data.measurement_points(ions=IONS)
-    lykke = data.load_transfer()
+        points.measurement_points(ions=IONS)
+    lykke = nf270_module.load_transfer()
     lykke = lykke[(lykke.source_id == "lykke2022") & lykke.flux_m_s.notna()]
     with pytest.raises(InputError, match="off by|no slot"):
-        data.measurement_points(lykke)
+        points.measurement_points(lykke)
 
 
 def test_observed_and_intrinsic_of_one_run_are_two_points():
-    d = data.load_nf270()
+    d = nf270_module.load_nf270()
     run = d[(d.source_id == "ritt2020") & d.flux_m_s.notna()].groupby("state_id").filter(lambda g: g.kind.nunique() == 2)
-    p = data.measurement_points(run)
+    p = points.measurement_points(run)
     assert len(p) == 2 * run.state_id.nunique() and sorted(set(p.kind)) == ["intrinsic", "observed"]
 
 
 def test_noise_floor_is_the_replicate_scatter():
-    s, dof = data.replicate_sd()
-    d = data.load_nf270()
+    s, dof = nf270_module.replicate_sd()
+    d = nf270_module.load_nf270()
     g = d[(d.solution_id == "ritt_Na2SO4_2mM") & (d.ion == "Na+")].groupby("pH").rejection
     assert dof == 60 and 0.005 < s < 0.05 and (g.std() < 0.05).all()
-    assert (data.measurement_sd(d) >= s).all()
+    assert (nf270_module.measurement_sd(d) >= s).all()
     assert json.loads(asset("folds.json").read_text())["measurements_sha256"] == digest(asset("nf_measurements.csv").read_bytes())
-    assert np.isfinite(data.measurement_sd(d, floor=0.0)).all()
+    assert np.isfinite(nf270_module.measurement_sd(d, floor=0.0)).all()

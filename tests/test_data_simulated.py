@@ -15,28 +15,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from ion_ode import simulated as sim
-from ion_ode.core import InputError, digest
-from ion_ode.data import load_solutions
-from ion_ode.dspmde import simulate
-from ion_ode.ions import get_ion
+from ion_ode.core import InputError
+from ion_ode.data import curves as curves_module
+from ion_ode.data import design, shards
+from ion_ode.data.nf270 import load_solutions
+from ion_ode.dspmde import prior, solve
+from ion_ode.dspmde.solve import simulate
+from ion_ode.store import digest
+from ion_ode.water.ions import get_ion
 
-Z = torch.tensor([get_ion(i).z for i in sim.SLOTS], dtype=torch.float64)
+Z = torch.tensor([get_ion(i).z for i in prior.SLOTS], dtype=torch.float64)
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 300), st.integers(0, 5000), st.sampled_from([None, "seawater", "cooling water"]))
 def test_feeds_are_neutral_and_depend_on_seed_and_index_only(seed, n, start, water):
-    c = sim.sample_feeds(n, seed, start=start, water=water)
-    assert c.shape == (n, len(sim.SLOTS)) and (c >= 0).all()
+    c = design.sample_feeds(n, seed, start=start, water=water)
+    assert c.shape == (n, len(prior.SLOTS)) and (c >= 0).all()
     assert ((c @ Z).abs() / (c @ Z.abs())).max() < 1e-14
     assert ((c * (Z > 0)) > 0).any(1).all() and ((c * (Z < 0)) > 0).any(1).all()
     k = n // 2
-    assert torch.equal(c[k:], sim.sample_feeds(n - k, seed, start=start + k, water=water))
+    assert torch.equal(c[k:], design.sample_feeds(n - k, seed, start=start + k, water=water))
 
 
 def test_feeds_cover_the_ranges():
-    c = sim.sample_feeds(8192, 0, equivalents=(1.0, 100.0), n_ions=(3, 6))
+    c = design.sample_feeds(8192, 0, equivalents=(1.0, 100.0), n_ions=(3, 6))
     q = (c * Z.clamp(min=0)).sum(1)
     assert_allclose(np.quantile(np.log10(q), [0, 0.25, 0.5, 0.75, 1]), [0, 0.5, 1, 1.5, 2], atol=0.01)
     count = (c > 0).sum(1)
@@ -48,7 +51,7 @@ def test_feeds_cover_the_ranges():
 
 
 def test_water_types_are_what_their_sources_say():
-    w = sim.water_types()
+    w = design.water_types()
     assert_allclose(w.loc["seawater brine"], 2 * w.loc["seawater"], rtol=1e-4)
     lab = load_solutions().query("source_id == 'lykke2022'").groupby("ion").c_feed_mol_m3.median()
     for ion in ("Na+", "Ca+2", "Cl-", "SO4-2"):
@@ -58,11 +61,11 @@ def test_water_types_are_what_their_sources_say():
     assert abs(charge) / sum(abs(get_ion(i).z) * c for i, c in sea.items()) < 0.01
 
 
-@pytest.mark.parametrize("family", sim.FAMILIES)
+@pytest.mark.parametrize("family", prior.FAMILIES)
 def test_parameters_rebuild_the_curves(family):
-    curves = sim.simulate_curves(24, seed=3, n_flux=6, family=family)
+    curves = design.simulate_curves(24, seed=3, n_flux=6, family=family)
     names = tuple(curves.meta["parameters"])
-    membrane = sim.membrane_from_parameters(curves.parameters, names, curves.ions)
+    membrane = prior.membrane_from_parameters(curves.parameters, names, curves.ions)
     again = simulate(curves.c_feed, curves.flux, membrane, ions=curves.ions, rtol=1e-8)
     rel = (curves.c_perm / again.c_perm - 1)[curves.valid > 0].abs()
     assert rel.max() < 1e-4
@@ -73,32 +76,32 @@ def test_parameters_rebuild_the_curves(family):
 
 
 def test_same_seed_same_bytes_other_seed_other_bytes():
-    a, b = (sim.simulate_curves(20, seed=s, n_flux=4).to_bytes() for s in (0, 0))
-    assert a == b and a != sim.simulate_curves(20, seed=1, n_flux=4).to_bytes()
+    a, b = (design.simulate_curves(20, seed=s, n_flux=4).to_bytes() for s in (0, 0))
+    assert a == b and a != design.simulate_curves(20, seed=1, n_flux=4).to_bytes()
 
 
 def test_uncertified_curves_are_replaced(monkeypatch):
-    real = sim.simulate
+    real = solve.simulate
 
     def flaky(*a, **k):
         s = real(*a, **k)
         s.status[1::3, 0] = "failed"
         return s
 
-    clean = sim.simulate_curves(12, seed=0, n_flux=3)
-    monkeypatch.setattr(sim, "simulate", flaky)
-    got = sim.simulate_curves(8, seed=0, n_flux=3)
+    clean = design.simulate_curves(12, seed=0, n_flux=3)
+    monkeypatch.setattr(design, "simulate", flaky)
+    got = design.simulate_curves(8, seed=0, n_flux=3)
     assert len(got) == 8
     assert torch.equal(got.c_feed[:3], clean.c_feed[[0, 2, 3]])
-    monkeypatch.setattr(sim, "simulate", lambda *a, **k: (s := real(*a, **k), s.status.fill("failed"))[0])
+    monkeypatch.setattr(design, "simulate", lambda *a, **k: (s := real(*a, **k), s.status.fill("failed"))[0])
     with pytest.raises(InputError, match="only 0 of"):
-        sim.simulate_curves(4, seed=0, n_flux=2)
+        design.simulate_curves(4, seed=0, n_flux=2)
 
 
 def test_save_and_load(tmp_path):
-    c = sim.add_noise(sim.simulate_curves(8, seed=0, n_flux=4), seed=1)
+    c = design.add_noise(design.simulate_curves(8, seed=0, n_flux=4), seed=1)
     path = c.save(tmp_path / "set.safetensors")
-    back = sim.CurveSet.load(path)
+    back = curves_module.CurveSet.load(path)
     for f in ("c_feed", "flux", "c_perm", "valid", "sd", "membrane", "parameters"):
         assert torch.equal(getattr(back, f), getattr(c, f)), f
     assert back.ions == c.ions and back.to_bytes() == c.to_bytes()
@@ -108,25 +111,25 @@ def test_save_and_load(tmp_path):
     data[-5] ^= 1
     path.write_bytes(bytes(data))
     with pytest.raises(InputError, match="differs from the hash"):
-        sim.CurveSet.load(path)
+        curves_module.CurveSet.load(path)
     path.write_bytes(b"no")
     with pytest.raises(InputError, match="not a curve set"):
-        sim.CurveSet.load(path)
+        curves_module.CurveSet.load(path)
 
 
 def test_noise_models():
-    c = sim.simulate_curves(400, seed=0, n_flux=8)
+    c = design.simulate_curves(400, seed=0, n_flux=8)
     for model, options in (("gaussian", {"sd": 0.03}), ("heteroscedastic", {"sd": 0.005, "relative": {i: 0.1 if "2" in i else 0.02 for i in c.ions}})):
-        n = sim.add_noise(c, model, seed=2, **options)
+        n = design.add_noise(c, model, seed=2, **options)
         u = ((n.rejection - c.rejection) / n.sd)[c.valid > 0]
         assert abs(u.std() - 1) < 0.02 and abs(u.mean()) < 0.02
         assert (n.c_perm[c.valid == 0] == 0).all()
     wide, narrow = n.sd[..., c.ions.index("Mg+2")], n.sd[..., c.ions.index("Na+")]
     assert wide[wide > 0].mean() > narrow[narrow > 0].mean()
     with pytest.raises(InputError, match="relative lacks"):
-        sim.noise_sd(c, "heteroscedastic", relative={"Na+": 0.1})
+        design.noise_sd(c, "heteroscedastic", relative={"Na+": 0.1})
     with pytest.raises(InputError, match="not negative"):
-        sim.noise_sd(c, sd=-0.1)
+        design.noise_sd(c, sd=-0.1)
 
 
 @pytest.mark.parametrize(
@@ -145,16 +148,16 @@ def test_noise_models():
 )
 def test_designs_that_cannot_be(options, message):
     with pytest.raises(InputError, match=message):
-        sim.simulate_curves(2, **options)
+        design.simulate_curves(2, **options)
 
 
-DESIGN = sim.Design(seed=11, n_flux=4, family="dspmde", chunk=32)
+DESIGN = design.Design(seed=11, n_flux=4, family="dspmde", chunk=32)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
-    sim.simulate_shards(folder, 320, DESIGN, shard=32)
+    shards.simulate_shards(folder, 320, DESIGN, shard=32)
     return {p.name: p.read_bytes() for p in folder.iterdir()}
 
 
@@ -165,8 +168,8 @@ def same(folder, whole):
 def test_shards_equal_the_plain_set(whole, tmp_path):
     for name, data in whole.items():
         (tmp_path / name).write_bytes(data)
-    s = sim.ShardedCurves(tmp_path)
-    plain = sim.simulate_curves(320, **{k: v for k, v in asdict(DESIGN).items() if k != "prior"}, prior=DESIGN.prior)
+    s = shards.ShardedCurves(tmp_path)
+    plain = design.simulate_curves(320, **{k: v for k, v in asdict(DESIGN).items() if k != "prior"}, prior=DESIGN.prior)
     got = torch.cat([s.shard(k, verify=True).c_perm for k in range(10)])
     assert_allclose(got, plain.c_perm.float(), rtol=0)
     batches = [b.c_feed for b in s.batches(16, seed=0)]
@@ -178,7 +181,8 @@ def test_shards_equal_the_plain_set(whole, tmp_path):
 
 SCRIPT = """
 import sys, json
-from ion_ode.simulated import *
+from ion_ode.data.design import Design
+from ion_ode.data.shards import simulate_shards
 n, options = int(sys.argv[2]), json.loads(sys.argv[3])
 simulate_shards(sys.argv[1], n, Design(seed=11, n_flux=4, family="dspmde", chunk=32), shard=32, **options)
 """
@@ -197,39 +201,39 @@ def test_killed_and_started_again_gives_the_same_bytes(whole, tmp_path):
     p.wait()
     made = len([x for x in folder.iterdir() if x.name.startswith("shard-")])
     with pytest.raises(InputError, match="not complete"):
-        sim.ShardedCurves(folder)
+        shards.ShardedCurves(folder)
     (folder / "shard-00000.safetensors").write_bytes(b"cut")
-    sim.simulate_shards(folder, 320, DESIGN, shard=32)
+    shards.simulate_shards(folder, 320, DESIGN, shard=32)
     for stray in folder.glob(".shard-*"):
         stray.unlink()
     assert 2 <= made < 10 and same(folder, whole)
 
 
 def test_other_settings_and_foreign_folders_are_refused(tmp_path):
-    sim.simulate_shards(tmp_path / "a", 4, DESIGN, shard=4)
+    shards.simulate_shards(tmp_path / "a", 4, DESIGN, shard=4)
     with pytest.raises(InputError, match=r"another set \(design differ\)"):
-        sim.simulate_shards(tmp_path / "a", 4, replace(DESIGN, seed=0), shard=4)
+        shards.simulate_shards(tmp_path / "a", 4, replace(DESIGN, seed=0), shard=4)
     with pytest.raises(InputError, match=r"\(points differ\)"):
-        sim.simulate_shards(tmp_path / "a", 8, DESIGN, shard=4)
+        shards.simulate_shards(tmp_path / "a", 8, DESIGN, shard=4)
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "weights.safetensors").write_bytes(b"mine")
     with pytest.raises(InputError, match="no manifest.json"):
-        sim.simulate_shards(tmp_path / "b", 4, DESIGN)
+        shards.simulate_shards(tmp_path / "b", 4, DESIGN)
     assert (tmp_path / "b" / "weights.safetensors").read_bytes() == b"mine"
     with pytest.raises(InputError, match="at least 1"):
-        sim.simulate_shards(tmp_path / "c", 0, DESIGN)
+        shards.simulate_shards(tmp_path / "c", 0, DESIGN)
     with pytest.raises(InputError, match="not both"):
-        sim.simulate_shards(tmp_path / "c", 4, DESIGN, scheduler="tcp://x:1", workers=2)
+        shards.simulate_shards(tmp_path / "c", 4, DESIGN, scheduler="tcp://x:1", workers=2)
     with pytest.raises(InputError, match="no manifest.json"):
-        sim.ShardedCurves(tmp_path / "b")
+        shards.ShardedCurves(tmp_path / "b")
     assert digest(asdict(DESIGN)) != digest(asdict(replace(DESIGN, seed=0)))
 
 
 def test_without_dask_the_error_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "dask.distributed", None)
     with pytest.raises(ImportError, match=r"ion_ode\[cluster\]"):
-        sim.simulate_shards(tmp_path, 4, DESIGN, workers=2)
-    assert sim.simulate_shards(tmp_path, 4, DESIGN)["curves"] == 4
+        shards.simulate_shards(tmp_path, 4, DESIGN, workers=2)
+    assert shards.simulate_shards(tmp_path, 4, DESIGN)["curves"] == 4
 
 
 def test_scheduler_and_two_workers_one_killed(whole, tmp_path):
@@ -247,6 +251,6 @@ def test_scheduler_and_two_workers_one_killed(whole, tmp_path):
 
 def test_no_scheduler_there(tmp_path, monkeypatch):
     pytest.importorskip("dask.distributed")
-    monkeypatch.setattr(sim, "_CONNECT", "1s")
+    monkeypatch.setattr(shards, "_CONNECT", "1s")
     with pytest.raises(InputError, match="no Dask scheduler answers"):
-        sim.simulate_shards(tmp_path, 4, DESIGN, scheduler="tcp://127.0.0.1:1")
+        shards.simulate_shards(tmp_path, 4, DESIGN, scheduler="tcp://127.0.0.1:1")

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from ion_ode import tables
 from ion_ode.core import InputError
-from ion_ode.data import MeasurementSchema, independent_values, load_nf270
-from ion_ode.ions import get_ion
+from ion_ode.data import reader
+from ion_ode.data.nf270 import MeasurementSchema, independent_values, load_nf270
+from ion_ode.water.ions import get_ion
 
 HEAD = "ion,feed [mM],flux [LMH],rejection\n"
 GOOD = HEAD + "Na+,10,30,0.5\nCl-,10,30,0.5\n"
@@ -100,34 +100,34 @@ def test_malformed(tmp_path, name, content, suffix, says):
     path = tmp_path / f"mine{suffix}"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(InputError) as caught:
-        tables.load_measurements(path)
+        reader.load_measurements(path)
     message = str(caught.value)
     for part in ["mine", *says]:
         assert part in message, message
-    assert isinstance(caught.value, tables.MeasurementError) and len(caught.value.problems) == 1, message
+    assert isinstance(caught.value, reader.MeasurementError) and len(caught.value.problems) == 1, message
     assert not message.startswith("mine has") and "\n" not in message
-    verdict = tables.check_measurements(path)
+    verdict = reader.check_measurements(path)
     assert not verdict.ok and verdict.text == message
     assert [p.name for p in tmp_path.iterdir()] == [path.name] and path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
 
 
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        tables.load_measurements(tmp_path / "nothing.csv")
+        reader.load_measurements(tmp_path / "nothing.csv")
     with pytest.raises(InputError, match="is a folder"):
-        tables.load_measurements(tmp_path)
+        reader.load_measurements(tmp_path)
 
 
 def test_all_problems_at_once(tmp_path):
     path = tmp_path / "bad.csv"
     path.write_text(rows("Na+,-1,30,0.5", "Xx,10,30,0.5", "Cl-,10,-3,2", "K+,10,30,abc"))
-    with pytest.raises(tables.MeasurementError, match="has 5 problems") as caught:
-        tables.load_measurements(path)
+    with pytest.raises(reader.MeasurementError, match="has 5 problems") as caught:
+        reader.load_measurements(path)
     p = caught.value.problems
     assert p.row.tolist() == [2, 3, 4, 4, 5] and (p.fix != "").all()
     path.write_text(rows(*["Na+,10,-1,0.5"] * 150))
-    with pytest.raises(tables.MeasurementError, match=r"and \d+ more"):
-        tables.load_measurements(path)
+    with pytest.raises(reader.MeasurementError, match=r"and \d+ more"):
+        reader.load_measurements(path)
 
 
 def test_arguments_are_checked(tmp_path):
@@ -143,7 +143,7 @@ def test_arguments_are_checked(tmp_path):
         ({"kind": "real"}, "not a kind"),
     ):
         with pytest.raises(InputError, match=message):
-            tables.load_measurements(path, **options)
+            reader.load_measurements(path, **options)
 
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "semicolon", "bom", "xlsx", "parquet"])
@@ -156,7 +156,7 @@ def test_formats_agree(tmp_path, kind):
         frame.to_parquet(path)
     else:
         path.write_text(("\ufeff" if kind == "bom" else "") + frame.to_csv(index=False, sep={"tsv": "\t", "semicolon": ";"}.get(kind, ",")), encoding="utf-8")
-    d = tables.load_measurements(path)
+    d = reader.load_measurements(path)
     assert d.ion.tolist() == ["Mg+2", "Cl-"]
     assert_allclose(d.c_feed_mol_m3, [10, 20], rtol=1e-9)
     assert_allclose(d.flux_m_s, 1e-5, rtol=1e-12)
@@ -193,7 +193,7 @@ def test_units_round_trip(tmp_path, values, flux, conc, rej, pressure):
     )
     path = tmp_path / "r.csv"
     frame.to_csv(path, index=False)
-    d = tables.load_measurements(path)
+    d = reader.load_measurements(path)
     for column, k in (("c_feed_mol_m3", 1), ("flux_m_s", 2), ("pressure_Pa", 4)):
         assert_allclose(d[column], [v[k] for v in values], rtol=1e-9)
     assert_allclose(d.rejection, [v[3] for v in values], rtol=1e-9, atol=1e-12)
@@ -205,7 +205,7 @@ def test_any_text_gets_a_sentence(tmp_path, text):
     path = tmp_path / "any.csv"
     path.write_text(text, encoding="utf-8")
     assume("ion" not in text)
-    verdict = tables.check_measurements(path)
+    verdict = reader.check_measurements(path)
     assert not verdict.ok and verdict.text.startswith("any.csv")
 
 
@@ -214,7 +214,7 @@ def test_any_text_gets_a_sentence(tmp_path, text):
 def test_any_cell_gets_a_sentence(tmp_path, cells):
     path = tmp_path / "any.csv"
     pd.DataFrame([cells], columns=["ion", "feed [mM]", "flux [LMH]", "rejection"]).to_csv(path, index=False)
-    verdict = tables.check_measurements(path, write=False)
+    verdict = reader.check_measurements(path, write=False)
     assert verdict.ok or verdict.text.startswith("any.csv")
 
 
@@ -226,19 +226,19 @@ def test_a_wide_table_is_its_long_one(tmp_path):
     found = {}
     for name, d in (("long", long), ("wide", wide.reset_index())):
         d.to_csv(tmp_path / f"{name}.csv", index=False)
-        found[name] = tables.load_measurements(tmp_path / f"{name}.csv", source="mine")
+        found[name] = reader.load_measurements(tmp_path / f"{name}.csv", source="mine")
     columns = ["ion", "flux_m_s", "c_feed_mol_m3", "rejection", "state_id"]
     pd.testing.assert_frame_equal(found["long"].sort_index()[columns], found["wide"].sort_index()[columns])
     zeros = wide.reset_index().fillna({"Mg+2 feed [mM]": 0.0})
     assert (zeros["Mg+2 feed [mM]"] == 0).sum() == 1
-    frame = tables.load_measurements(zeros, source="mine")
+    frame = reader.load_measurements(zeros, source="mine")
     pd.testing.assert_frame_equal(frame[columns], found["wide"][columns])
 
 
 def test_a_salt_level_pair_counts_once(tmp_path):
     head = "ion,feed [mM],flux [LMH],rejection,salt_level\n"
     (tmp_path / "a.csv").write_text(head + "Na+,10,30,0.5,yes\nCl-,10,30,0.5,yes\nNa+,10,60,0.6,\nCl-,10,60,0.6,no\n")
-    d = tables.load_measurements(tmp_path / "a.csv")
+    d = reader.load_measurements(tmp_path / "a.csv")
     assert d.salt_level.tolist() == [True, True, False, False] and d.weight.tolist() == [0.5, 0.5, 1, 1]
     assert independent_values(d) == 3
 
@@ -246,29 +246,29 @@ def test_a_salt_level_pair_counts_once(tmp_path):
 def test_charge_is_reported_and_closed_on_request(tmp_path):
     path = tmp_path / "brine.csv"
     path.write_text(rows("Li+,49.0,30,-0.2", "Mg+2,84.3,30,0.6", "Cl-,180,30,0.4"))
-    d = tables.load_measurements(path)
+    d = reader.load_measurements(path)
     assert_allclose(d.attrs["charge"].imbalance, (217.6 - 180) / (217.6 + 180), rtol=1e-9)
-    assert "+9.5%" in tables.check_measurements(path, write=False).text
-    closed = tables.load_measurements(path, balance="chloride")
+    assert "+9.5%" in reader.check_measurements(path, write=False).text
+    closed = reader.load_measurements(path, balance="chloride")
     assert_allclose(closed.set_index("ion").c_feed_mol_m3["Cl-"], 217.6, rtol=1e-12)
     assert "closed on charge" in closed.set_index("ion").note["Cl-"]
     assert abs(closed.attrs["charge"].imbalance).max() < 1e-12
     path.write_text(rows("Mg+2,10,30,0.6", "Na+,5,30,0.2", "Cl-,10,30,0.4"))
     with pytest.raises(InputError, match="would need -"):
-        tables.load_measurements(path, balance="Na+")
+        reader.load_measurements(path, balance="Na+")
 
 
 def test_cleaned_copy_never_overwrites(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(GOOD)
     (tmp_path / "mine.clean.csv").write_text("mine, not yours")
-    first = tables.check_measurements(path)
+    first = reader.check_measurements(path)
     assert first.clean_path.name == "mine.clean-2.csv" and (tmp_path / "mine.clean.csv").read_text() == "mine, not yours"
-    assert tables.check_measurements(path).clean_path == first.clean_path
+    assert reader.check_measurements(path).clean_path == first.clean_path
     assert path.read_text() == GOOD
     back = pd.read_csv(first.clean_path, keep_default_na=True).set_index("row_id")
     assert_allclose(back.rejection, first.frame.rejection)
-    again = tables.load_measurements(first.clean_path)  # a cleaned copy is itself a file that reads back
+    again = reader.load_measurements(first.clean_path)  # a cleaned copy is itself a file that reads back
     for c in ("flux_m_s", "c_feed_mol_m3", "rejection"):
         assert_allclose(again[c], first.frame[c], rtol=1e-12)
     assert again.state_id.nunique() == first.frame.state_id.nunique() and again.ion.tolist() == first.frame.ion.tolist()
@@ -281,7 +281,7 @@ def test_permeate_gives_rejection_and_own_table_reads_back(tmp_path):
                           "c_feed_mM": d.c_feed_mol_m3, "c_perm_mM": d.c_feed_mol_m3 * (1 - d.rejection), "sd": d.rejection_sd, "doi": d.doi})  # fmt: skip
     path = tmp_path / "fdly.csv"
     frame.to_csv(path, index=False)
-    got = tables.load_measurements(path, membrane="NF270")
+    got = reader.load_measurements(path, membrane="NF270")
     assert_allclose(got.rejection, d.rejection, rtol=0, atol=1e-9)
     assert_allclose(got.rejection_sd, d.rejection_sd, rtol=1e-9)
     assert (got.membrane == "NF270").all() and got.doi.tolist() == d.doi.tolist()

@@ -8,12 +8,15 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from ion_ode import twin
-from ion_ode.core import InputError, asset, digest
-from ion_ode.data import composition_folds, measurement_points
-from ion_ode.dspmde import Film, simulate
-from ion_ode.ions import IONS
-from ion_ode.membranes import ChargeBinding, Freundlich, Membrane
+from ion_ode.core import InputError
+from ion_ode.data.folds import composition_folds
+from ion_ode.data.points import measurement_points
+from ion_ode.dspmde.film import Film
+from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
+from ion_ode.dspmde.solve import simulate
+from ion_ode.results import twin
+from ion_ode.store import asset, digest
+from ion_ode.water.ions import IONS
 
 
 @pytest.fixture(scope="module")
@@ -158,5 +161,5 @@ def test_fits_that_cannot_be(monkeypatch, tmp_path):
         (tmp_path / n).write_bytes(asset(n).read_bytes())
     (tmp_path / "twin_fit.csv").write_bytes(asset("twin_fit.csv").read_bytes()[:-9])
     monkeypatch.setattr(twin, "asset", lambda n: tmp_path / n)
-    with pytest.raises(InputError, match="python -m ion_ode.twin"):
+    with pytest.raises(InputError, match="python -m ion_ode.results.twin"):
         twin.load_twin_fit()

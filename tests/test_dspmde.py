@@ -12,9 +12,12 @@ from scipy.integrate import solve_bvp, solve_ivp
 from scipy.optimize import brentq, root
 
 from ion_ode.core import LMH, ConvergenceError, InputError, bar
-from ion_ode.dspmde import Film, pore_profile, read_feed, read_flux, simulate, transport_problem
-from ion_ode.ions import IONS, get_ion
-from ion_ode.membranes import NF270, ChargeBinding, Freundlich, Membrane, get_membrane
+from ion_ode.dspmde.feed import read_feed, read_flux
+from ion_ode.dspmde.film import Film
+from ion_ode.dspmde.membranes import NF270, ChargeBinding, Freundlich, Membrane, get_membrane
+from ion_ode.dspmde.problem import transport_problem
+from ion_ode.dspmde.solve import pore_profile, simulate
+from ion_ode.water.ions import IONS, get_ion
 
 f64 = lambda v: torch.tensor(v, dtype=torch.float64)
 EPS_B, T = 78.36, 298.15
@@ -165,7 +168,7 @@ def test_limit_of_infinite_flux():
 
 
 def test_two_identical_ions_are_one_ion_split(tmp_path):
-    from ion_ode.ions import read_ion_table
+    from ion_ode.water.ions import read_ion_table
 
     k_ = get_ion("K+")
     csv = tmp_path / "twin.csv"
@@ -220,7 +223,7 @@ def test_neutral_positive_and_consistent(draw):
 @pytest.mark.parametrize("options", [{}, {"film": Film(thickness=40e-6), "activity": "davies"}, {"film": Film(k=4e-5)}], ids=["plain", "film, davies", "linear film"])
 def test_mirror_image(options, tmp_path):
     "z → -z with χ → -χ, diffusivities and radii carried along, changes nothing."
-    from ion_ode.ions import read_ion_table
+    from ion_ode.water.ions import read_ion_table
 
     rows = ["name,z,D_bulk_m2_s,r_stokes_m,molar_mass_g_mol,aliases,source,doi"]
     mirror = {}

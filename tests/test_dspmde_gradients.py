@@ -5,19 +5,15 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from ion_ode.dspmde import (
-    Film,
-    can_compile,
-    certify,
-    first_guess,
-    permeate_jacobian,
-    read_feed,
-    read_flux,
-    shoot,
-    simulate,
-    transport_problem,
-)
-from ion_ode.membranes import NF270, ChargeBinding, Membrane
+from ion_ode.dspmde.certify import certify, first_guess
+from ion_ode.dspmde.compiled import can_compile
+from ion_ode.dspmde.feed import read_feed, read_flux
+from ion_ode.dspmde.film import Film
+from ion_ode.dspmde.gradient import permeate_jacobian
+from ion_ode.dspmde.membranes import NF270, ChargeBinding, Membrane
+from ion_ode.dspmde.problem import transport_problem
+from ion_ode.dspmde.residual import shoot
+from ion_ode.dspmde.solve import simulate
 
 MIX = {"Na+": 10.0, "Mg+2": 5.0, "Cl-": 12.0, "SO4-2": 3.5, "NO3-": 1.0}
 OPTIONS = {

@@ -20,14 +20,19 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from ion_ode.attention_odenet import FieldConfig, ODENet
-from ion_ode.constraints import CONSTRAINTS, make_constraint
+from ion_ode.attention_odenet.constraints import CONSTRAINTS, make_constraint
+from ion_ode.attention_odenet.field import FieldConfig
+from ion_ode.attention_odenet.odenet import ODENet
 from ion_ode.core import LMH, bar
-from ion_ode.dspmde import hindrance_dechadilok_deen, simulate
-from ion_ode.membranes import NF270, ChargeBinding, Freundlich, Membrane
-from ion_ode.simulated import SLOTS, membrane_from_parameters, parameter_names, sample_membranes
-from ion_ode.training import Predictor, TrainConfig, build, describe, load_model, n_told, trained_ranges
-from ion_ode.uncertainty import conformal_quantile
+from ion_ode.data.design import sample_membranes
+from ion_ode.dspmde.entry import hindrance_dechadilok_deen
+from ion_ode.dspmde.membranes import NF270, ChargeBinding, Freundlich, Membrane
+from ion_ode.dspmde.prior import SLOTS, membrane_from_parameters, parameter_names
+from ion_ode.dspmde.solve import simulate
+from ion_ode.stats import conformal_quantile
+from ion_ode.training.predictor import Predictor, load_model, trained_ranges
+from ion_ode.training.recipe import TrainConfig, build
+from ion_ode.training.told import describe, n_told
 
 ROOT = Path(__file__).parents[1]
 NBS, PAGE, HERE = ROOT / "nbs", ROOT / "nbs" / "explore", Path(__file__).parent / "explore"

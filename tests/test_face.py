@@ -9,8 +9,9 @@ from numpy.testing import assert_allclose
 
 from ion_ode import InputError, fit_membrane, load_model, simulate
 from ion_ode.core import LMH, T_REF
-from ion_ode.feeds import Rejections, measured_in_si
-from ion_ode.ions import get_ion
+from ion_ode.rejections import Rejections
+from ion_ode.water.feeds import measured_in_si
+from ion_ode.water.ions import get_ion
 
 MG, NA = get_ion("Mg+2").molar_mass, get_ion("Na+").molar_mass  # g/mol
 C = {"Na+": [10.0, 4.0], "Mg+2": [5.0, 8.0], "Cl-": [20.0, 20.0]}

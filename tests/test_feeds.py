@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from ion_ode.core import LMH, InputError
-from ion_ode.feeds import MEMBRANE_UNITS, parse_feed, parse_flux, parse_pairs, read_feeds, to_mol_m3
-from ion_ode.ions import IONS, get_ion
-from ion_ode.tables import convert
+from ion_ode.data.reader import convert
+from ion_ode.water.feeds import MEMBRANE_UNITS, parse_feed, parse_flux, parse_pairs, read_feeds, to_mol_m3
+from ion_ode.water.ions import IONS, get_ion
 
 amount = st.floats(1e-6, 1e4)
 

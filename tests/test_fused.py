@@ -14,14 +14,17 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from torch.func import stack_module_state
 
-from ion_ode import fused
-from ion_ode.attention_odenet import FieldConfig, ODENet, StackedForward
-from ion_ode.baselines import FullyConnected
-from ion_ode.constraints import charge_residual, make_constraint
-from ion_ode.core import LMH, InputError, asset
-from ion_ode.ions import IONS
-from ion_ode.ode import TSIT5_A, TSIT5_ERR
-from ion_ode.simulated import sample_feeds
+from ion_ode.attention_odenet import fused
+from ion_ode.attention_odenet.constraints import charge_residual, make_constraint
+from ion_ode.attention_odenet.field import FieldConfig
+from ion_ode.attention_odenet.ode import TSIT5_A, TSIT5_ERR
+from ion_ode.attention_odenet.odenet import ODENet
+from ion_ode.attention_odenet.stack import StackedForward
+from ion_ode.core import LMH, InputError
+from ion_ode.data.design import sample_feeds
+from ion_ode.store import asset
+from ion_ode.training.rivals import FullyConnected
+from ion_ode.water.ions import IONS
 
 pytestmark = pytest.mark.skipif(fused.library() is None, reason="no C++ compiler")
 COVERED = ("none", "soft", "projection", "weighted", "weighted_feed", "equivalents")
@@ -247,8 +250,10 @@ def test_wrong_inputs_are_refused():
 
 WITHOUT = """
 import warnings, torch
-from ion_ode import fused
-from ion_ode.attention_odenet import FieldConfig, ODENet, StackedForward
+from ion_ode.attention_odenet import fused
+from ion_ode.attention_odenet.field import FieldConfig
+from ion_ode.attention_odenet.odenet import ODENet
+from ion_ode.attention_odenet.stack import StackedForward
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     assert fused.library() is None
@@ -267,7 +272,7 @@ def test_without_a_compiler_there_is_one_warning_and_the_other_path(compiler, sa
 
 
 def test_the_library_is_built_once_and_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path):
-    make = "from ion_ode import fused; print(fused.library()._name)"
+    make = "from ion_ode.attention_odenet import fused; print(fused.library()._name)"
     build = lambda folder: subprocess.run(
         [sys.executable, "-c", make], capture_output=True, text=True, env=os.environ | {"ION_ODE_CACHE": str(folder)}, timeout=300, check=True
     ).stdout.strip()

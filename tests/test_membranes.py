@@ -5,9 +5,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from ion_ode.activity import debye_huckel_A, ionic_strength, ln_gamma_davies
 from ion_ode.core import InputError
-from ion_ode.membranes import (
+from ion_ode.dspmde.membranes import (
     NF270,
     ChargeBinding,
     Freundlich,
@@ -19,6 +18,7 @@ from ion_ode.membranes import (
     membrane_table,
     read_membrane_table,
 )
+from ion_ode.water.activity import debye_huckel_A, ionic_strength, ln_gamma_davies
 
 f64 = lambda v: torch.tensor(v, dtype=torch.float64)
 HEADER = "name,r_pore_nm,thickness_um,charge_density_mol_m3,eps_pore,permeability_LMH_bar,source,doi,note\n"

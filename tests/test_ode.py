@@ -7,8 +7,7 @@ from numpy.testing import assert_allclose
 from scipy.integrate import solve_ivp
 from torchdiffeq import odeint, odeint_adjoint
 
-from ion_ode.core import ConvergenceError
-from ion_ode.ode import (
+from ion_ode.attention_odenet.ode import (
     TSIT5_A,
     TSIT5_C,
     TSIT5_DENSE,
@@ -22,6 +21,7 @@ from ion_ode.ode import (
     unwarp_flux,
     warp_flux,
 )
+from ion_ode.core import ConvergenceError
 
 F64 = torch.float64
 

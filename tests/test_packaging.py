@@ -170,7 +170,7 @@ def test_ten_lines_without_extras(plain):
     "The shipped data and the solver work from the wheel alone."
     out = plain("""
         import json, ion_ode
-        from ion_ode.data import load_nf270, independent_values
+        from ion_ode.data.nf270 import load_nf270, independent_values
         sol = ion_ode.simulate({"Na+": 10.0, "Cl-": 10.0}, [5e-6])
         print(json.dumps([len(load_nf270()), independent_values(), float(sol.rejection[0, 0, 0])]))
     """).stdout

@@ -6,21 +6,18 @@ import torch
 from numpy.testing import assert_allclose
 from scipy.stats import multivariate_normal, norm
 
-from ion_ode.contest import contest_rows
 from ion_ode.core import InputError
-from ion_ode.data import SLOTS
-from ion_ode.posterior import (
-    NAMES,
+from ion_ode.dspmde.prior import NAMES, SLOTS, MembranePrior, _parameters, from_normal
+from ion_ode.inference.posterior import (
     Experiment,
     find_modes,
-    from_normal,
     log_target,
     nodes_and_matrix,
     posterior_membranes,
     predict_membranes,
     sample_posterior,
 )
-from ion_ode.simulated import MembranePrior, _parameters
+from ion_ode.results.benchmarks import contest_rows
 
 
 def normal(n, seed, scale=1.0):

@@ -20,8 +20,9 @@ pytest.importorskip("sklearn")
 
 from rdkit import Chem
 
-from ion_ode.core import InputError, asset, digest
+from ion_ode.core import InputError
 from ion_ode.prequalify import augment, features, models, recipes, screen
+from ion_ode.store import asset, digest
 
 SMILES = sorted({*recipes.AMINES.values(), *recipes.ACYL_CHLORIDES.values()})
 TMC = recipes.ACYL_CHLORIDES["TMC"]

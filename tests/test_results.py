@@ -8,30 +8,21 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from ion_ode import results
-from ion_ode.contest import BAYES, BENCHMARKS, MAIN, PORE_MODEL, REFERENCES, contest_rows
-from ion_ode.core import InputError, asset
-from ion_ode.data import MIXTURES
-from ion_ode.posterior import NAMES, from_normal
-from ion_ode.results import (
-    FIGURES,
-    agreement,
-    audit,
-    claims,
-    draw_figures,
-    interval_table,
-    intervals,
-    judge_trials,
-    log_passage,
-    mean_predictions,
-    metrics,
-    neutral_draws,
-    read_tables,
-    recompute,
-    reproduce,
-    whole_feeds,
-)
-from ion_ode.uncertainty import conformal_quantile
+from ion_ode.core import InputError
+from ion_ode.data.nf270 import MIXTURES
+from ion_ode.dspmde.prior import NAMES, from_normal
+from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
+from ion_ode.results.claims import agreement, audit, claims, metrics
+from ion_ode.results.contestants import BAYES, MAIN, PORE_MODEL, REFERENCES, log_passage
+from ion_ode.results.draws import neutral_draws, whole_feeds
+from ion_ode.results.figures import FIGURES, draw_figures
+from ion_ode.results.reproduce import recompute, reproduce
+from ion_ode.results.scores import interval_table, intervals, mean_predictions
+from ion_ode.results.tables import read_tables
+from ion_ode.results.trial_scores import judge_trials
+from ion_ode.stats import conformal_quantile
+from ion_ode.store import asset
+from ion_ode.water import ions as ions_module
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +100,8 @@ def test_agreement_of_raters():
 
 
 def test_the_audit_finds_a_planted_relation_and_no_other():
-    ions = list(results.IONS)
-    z = {i: results.get_ion(i).z for i in ions}
+    ions = list(ions_module.IONS)
+    z = {i: ions_module.get_ion(i).z for i in ions}
     g = np.random.default_rng(1)
     attention = pd.DataFrame(
         [

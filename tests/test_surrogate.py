@@ -9,13 +9,18 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from ion_ode import surrogate
-from ion_ode.attention_odenet import FieldConfig, StackedForward
-from ion_ode.constraints import make_constraint
-from ion_ode.core import InputError, asset
-from ion_ode.data import SLOTS, simulate_curves
-from ion_ode.pore_field import PoreODENet, bernoulli, exit_mouth, goldman, n_pore, pore_rate, read_pore
-from ion_ode.training import Ensemble, build, describe_curves, load_model, surrogate_error
+from ion_ode.attention_odenet.constraints import make_constraint
+from ion_ode.attention_odenet.field import FieldConfig
+from ion_ode.attention_odenet.pore_field import PoreODENet, bernoulli, exit_mouth, goldman, n_pore, pore_rate, read_pore
+from ion_ode.attention_odenet.stack import Ensemble, StackedForward
+from ion_ode.core import InputError
+from ion_ode.data.design import simulate_curves
+from ion_ode.dspmde.prior import SLOTS
+from ion_ode.results import surrogate
+from ion_ode.store import asset
+from ion_ode.training.predictor import load_model
+from ion_ode.training.recipe import build, describe_curves
+from ion_ode.training.teach import surrogate_error
 
 RECIPE = surrogate.recipe(surrogate.PORE, 8, 1, surrogate.EFFORTS["smoke"])
 

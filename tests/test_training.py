@@ -14,36 +14,29 @@ from numpy.testing import assert_allclose
 from safetensors.torch import load_file
 from torch import nn
 
+from ion_ode.attention_odenet.stack import Ensemble, join
 from ion_ode.core import InputError
-from ion_ode.data import film_wall, independent_rows, simulate_curves
-from ion_ode.membranes import Membrane
-from ion_ode.training import (
-    CheckpointError,
-    Draws,
-    Ensemble,
-    Plan,
-    TrainConfig,
-    TrainingError,
+from ion_ode.data.design import simulate_curves
+from ion_ode.data.nf270 import independent_rows
+from ion_ode.dspmde.film import film_wall
+from ion_ode.dspmde.membranes import Membrane
+from ion_ode.store import CheckpointError, read_checkpoint, write_checkpoint
+from ion_ode.training.optimise import Draws, Plan, TrainingError, fit, masked_mse
+from ion_ode.training.predictor import load_model
+from ion_ode.training.recipe import TrainConfig, build, describe_members
+from ion_ode.training.teach import (
     _salt_level,
     _simulated_batches,
-    build,
-    describe,
-    describe_members,
     finetune,
-    fit,
-    join,
-    load_model,
-    masked_mse,
     measured_curves,
     predict_measured,
     pretrain,
     ranked,
-    read_checkpoint,
     to_rows,
-    train,
     try_membranes,
-    write_checkpoint,
 )
+from ion_ode.training.told import describe
+from ion_ode.training.train import train
 
 X = torch.linspace(-1, 1, 64).view(-1, 1).repeat(1, 2)
 Y = torch.sin(4 * X[:, :1])
@@ -242,7 +235,8 @@ import json, os, pathlib, signal, sys, time
 import numpy as np, torch
 sys.path.insert(0, {tests!r})
 from test_training import net, batches, mse
-from ion_ode.training import Ensemble, Plan, fit
+from ion_ode.attention_odenet.stack import Ensemble
+from ion_ode.training.optimise import Plan, fit
 torch.set_num_threads(1)
 folder, rng, kills, at = pathlib.Path(sys.argv[1]), np.random.default_rng(1), 0, set()
 started = lambda step, _: os.write(write, b".") if step else None

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import norm
 
 from ion_ode.core import InputError
-from ion_ode.uncertainty import bootstrap_interval, bootstrap_means, conformal_quantile, coverage, paired_bootstrap
+from ion_ode.stats import bootstrap_interval, bootstrap_means, conformal_quantile, coverage, paired_bootstrap
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])

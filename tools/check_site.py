@@ -33,6 +33,8 @@ def hrefs(node):
         for o in node:
             yield from hrefs(o)
     elif isinstance(node, dict):
+        if str(node.get("section", "")).endswith(".ipynb"):
+            yield node["section"]
         for k in ("href", "contents", "left", "right", "menu", "sidebar"):
             if k in node:
                 yield from hrefs(node[k])

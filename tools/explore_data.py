@@ -18,14 +18,15 @@ from pathlib import Path
 
 import torch
 
-from ion_ode.core import E_CHARGE, EPS_0, K_B, LMH, R_GAS, T_REF, atomic_write, bar, nm, um
-from ion_ode.data import load_nf270, load_solutions
-from ion_ode.ions import IONS, eps_water, get_ion, ion_label, viscosity_water
-from ion_ode.membranes import NF270, ChargeBinding, Freundlich, Membrane, membrane_table
-from ion_ode.ode import K_WARP
+from ion_ode.attention_odenet.ode import K_WARP
+from ion_ode.core import E_CHARGE, EPS_0, K_B, LMH, R_GAS, T_REF, bar, nm, um
+from ion_ode.data.nf270 import load_nf270, load_solutions
+from ion_ode.dspmde.membranes import NF270, ChargeBinding, Freundlich, Membrane, membrane_table
+from ion_ode.dspmde.prior import membrane_from_parameters, parameter_names
 from ion_ode.plotting import ION_COLORS, ION_MARKERS
-from ion_ode.simulated import membrane_from_parameters, parameter_names
-from ion_ode.uncertainty import conformal_quantile
+from ion_ode.stats import conformal_quantile
+from ion_ode.store import atomic_write
+from ion_ode.water.ions import IONS, eps_water, get_ion, ion_label, viscosity_water
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE, ASSETS = ROOT / "nbs" / "explore", ROOT / "ion_ode" / "assets"
@@ -167,7 +168,7 @@ def membrane_json(m: Membrane) -> dict:
 
 def predictor_json(predictor, level: float = 0.9) -> dict:
     "A trained model with all that its predictions depend on."
-    from ion_ode.training import FLUX_TOLD
+    from ion_ode.attention_odenet.pore_field import FLUX_TOLD
 
     config, ensemble = predictor.config, predictor.ensemble
     out = network_json(
@@ -193,7 +194,7 @@ def shipped_network() -> dict | None:
     "The model that ships with the package, if it does: without it the page shows the pore model alone."
     if not (ASSETS / "weights" / "nf270.json").exists():
         return None
-    from ion_ode.training import load_model
+    from ion_ode.training.predictor import load_model
 
     return predictor_json(load_model("nf270"))
 

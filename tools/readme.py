@@ -99,7 +99,12 @@ def navigation() -> list[tuple[str, list[str]]]:
     "Sections of nbs/sidebar.yml with their notebooks."
     contents = yaml.safe_load((ROOT / "nbs" / "sidebar.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]
     top = [c for c in contents if isinstance(c, str)]
-    return [("Start", top), *((c["section"], c["contents"]) for c in contents if isinstance(c, dict))]
+    return [("Start", top), *((c["section"], flat(c["contents"])) for c in contents if isinstance(c, dict))]
+
+
+def flat(contents: list) -> list[str]:
+    "Pages of a section: a chapter, then the pages that stand below it."
+    return [page for c in contents for page in ([c] if isinstance(c, str) else [c["section"], *flat(c["contents"])])]
 
 
 def main() -> int:

@@ -16,8 +16,8 @@ import numpy as np
 from scipy import constants
 from scipy.linalg import null_space
 
-from ..core import T_REF, InputError, need
-from .features import N_LAYOUT, N_SLOTS, Geometry, conformer
+from ..core import InputError, T_REF, need
+from .features import Geometry, N_LAYOUT, N_SLOTS, conformer
 
 # %% ../../nbs/prequalify/augment.ipynb #54fbc53e
 _KCAL = constants.calorie * 1e3 / constants.N_A  # J in one kcal/mol

@@ -19,12 +19,12 @@ import torch
 from scipy.linalg import solve_triangular
 from torch import nn
 
-from ..core import LMH, R_GAS, T_REF, InputError, bar, need, nm
-from ..dspmde import simulate
-from ..ions import get_ion, viscosity_water
-from ..membranes import Membrane
+from ..core import InputError, LMH, R_GAS, T_REF, bar, need, nm
+from ..dspmde.solve import simulate
+from ..water.ions import get_ion, viscosity_water
+from ..dspmde.membranes import Membrane
 from .augment import DISTORTIONS, distort, normal_modes, vibrate
-from .features import PROCESS, Geometry, conformer, descriptors, invariant_features, read_monomer
+from .features import Geometry, PROCESS, conformer, descriptors, invariant_features, read_monomer
 from .recipes import SALTS, SHOWN_SALTS, SUPPORTS, salt_passage
 
 # %% ../../nbs/prequalify/models.ipynb #604f9640

@@ -19,10 +19,11 @@ import pandas as pd
 import pandera.pandas as pa
 import torch
 
-from ..core import LMH, T_REF, InputError, asset, atomic_write, bar, need, nm, um
-from ..dspmde import simulate
-from ..ions import viscosity_water
-from ..membranes import Membrane
+from ..core import InputError, LMH, T_REF, bar, need, nm, um
+from ..store import asset, atomic_write
+from ..dspmde.solve import simulate
+from ..water.ions import viscosity_water
+from ..dspmde.membranes import Membrane
 from .features import conformers, read_monomer
 
 # %% ../../nbs/prequalify/recipes.ipynb #b796af6b

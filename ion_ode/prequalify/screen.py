@@ -19,11 +19,12 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from ..core import InputError, atomic_write, digest, need, provenance
+from ..core import InputError, need
+from ..store import atomic_write, digest, provenance
 from .features import PROCESS, read_monomer
 from .models import BlockScaler, recipe_blocks
 from .recipes import group_folds, load_tfc, read_recipes
-from ..uncertainty import conformal_quantile
+from ..stats import conformal_quantile
 
 # %% ../../nbs/prequalify/screen.ipynb #3a00b972
 @lru_cache(maxsize=4096)

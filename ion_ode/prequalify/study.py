@@ -21,16 +21,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import asset, atomic_write, digest, provenance
+from ..store import asset, atomic_write, digest, provenance
 from .augment import DISTORTIONS
 from .features import read_monomer
 from ion_ode.prequalify.models import (
-    TARGETS,
     BlockScaler,
     InvariantModel,
     PerTarget,
     PhysicsRoute,
     PublishedModel,
+    TARGETS,
     layout_copies,
     pearson,
     process_inputs,
@@ -40,8 +40,15 @@ from ion_ode.prequalify.models import (
     salt_features,
     synthetic_targets,
 )
-from .recipes import HIDDEN_SALTS, SHOWN_SALTS, group_folds, load_synthetic, load_tfc, simulate_recipes
-from ..uncertainty import bootstrap_interval
+from ion_ode.prequalify.recipes import (
+    HIDDEN_SALTS,
+    SHOWN_SALTS,
+    group_folds,
+    load_synthetic,
+    load_tfc,
+    simulate_recipes,
+)
+from ..stats import bootstrap_interval
 
 # %% ../../nbs/06_prequalify.ipynb #e18665fa
 SEEDS = (1, 2, 3, 4, 5)  # Seed 0 was used to choose settings and is in no score

@@ -1,0 +1,1 @@
+"""The attention-enhanced neural ODE (chapters 02 and 03)"""

@@ -1,0 +1,1 @@
+"""Measurements and simulated curves (chapter 01)"""

@@ -1,0 +1,1 @@
+"""The Donnan-steric pore model with dielectric exclusion (chapter 00)"""

@@ -1,0 +1,1 @@
+"""Contest, scores, claims, figures (chapter 05)"""

@@ -1,0 +1,370 @@
+"""Models that take part: mechanistic, statistical and networks, each fitted on some compositions and asked for another"""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ion_ode.attention_odenet.constraints import make_constraint
+from ion_ode.attention_odenet.field import FieldConfig
+from ion_ode.attention_odenet.odenet import n_parameters
+from ion_ode.data.curves import CurveSet
+from ion_ode.data.design import Design, simulate_curves
+from ion_ode.data.points import measurement_points
+from ion_ode.dspmde.film import FILM_THICKNESS
+from ion_ode.dspmde.prior import NAMES, SLOTS, from_normal
+from ion_ode.inference.fit import FOUR, Scale, fit_membrane
+from ion_ode.inference.posterior import Experiment, find_modes, predict_membranes, sample_posterior
+from ion_ode.results.benchmarks import BENCHMARKS, Benchmark, contest_rows, feed_equivalents
+from ion_ode.training.optimise import Plan
+from ion_ode.training.recipe import ARCHITECTURES, TrainConfig, build
+from ion_ode.training.rivals import SDEM, ResidualGP, SpieglerKedem, match_width
+from ion_ode.training.teach import (
+    Measured,
+    finetune,
+    measured_curves,
+    predict_measured,
+    pretrain,
+    surrogate_error,
+    to_rows,
+)
+from ion_ode.training.told import n_told
+
+
+def predict_constant(
+    train: pd.DataFrame,  # Rows to learn from
+    test: pd.DataFrame,  # Rows to predict
+) -> np.ndarray:  # (row,) rejection
+    "The weighted mean of all training values."
+    return np.full(len(test), np.average(train.rejection, weights=train.weight))
+
+
+def predict_ion_mean(
+    train: pd.DataFrame,  # Rows to learn from
+    test: pd.DataFrame,  # Rows to predict
+) -> np.ndarray:  # (row,) rejection
+    "The weighted mean of the same ion; of the ions of its sign where it was never measured."
+    mean = lambda d: np.average(d.rejection, weights=d.weight)
+    own = {i: mean(g) for i, g in train.groupby("ion")}
+    sign = {s: mean(g) for s, g in train.groupby(np.sign(train.z))}
+    return np.array([own.get(i, sign[np.sign(z)]) for i, z in zip(test.ion, test.z, strict=True)])
+
+
+def predict_nearest(
+    train: pd.DataFrame,  # Rows to learn from
+    test: pd.DataFrame,  # Rows to predict
+) -> np.ndarray:  # (row,) rejection
+    "The same ion in the nearest training composition that has it, linear in flux and held flat outside."
+    x = feed_equivalents(pd.concat([train, test]))
+    x = x.div(x.sum(axis=1), axis=0)
+    fallback = predict_ion_mean(train, test)
+    out = []
+    for k, row in enumerate(test.itertuples()):
+        have = train[train.ion == row.ion]
+        if have.empty:
+            out.append(fallback[k])
+            continue
+        near = (x.loc[have.solution_id.unique()] - x.loc[row.solution_id]).abs().sum(axis=1).idxmin()
+        g = have[have.solution_id == near].sort_values("flux_m_s")
+        out.append(np.interp(row.flux_m_s, g.flux_m_s, g.rejection))
+    return np.array(out)
+
+
+REFERENCES = {"constant": predict_constant, "per-ion mean": predict_ion_mean, "nearest composition": predict_nearest}
+PORE_MODEL, PORE_PLUS, SHIFTED, BAYES = "DSPM-DE fitted", "DSPM-DE+ weak prior", "SDEM with Donnan shift", "Bayesian DSPM-DE+"
+BAR, BAYES_BAR = "average of DSPM-DE+ and SDEM", "average of Bayesian DSPM-DE+ and SDEM"
+MEANS = {BAR: (PORE_PLUS, SHIFTED), BAYES_BAR: (BAYES, SHIFTED)}  # Plain averages of two contestants
+KEDEM, RESIDUAL = "Spiegler-Kedem", "Gaussian process on DSPM-DE"
+RIVALS = (PORE_MODEL, PORE_PLUS, SHIFTED, KEDEM, RESIDUAL)  # Fitted in cells, one a fold
+
+
+VARIANTS = {  # Name in tables -> architecture, attention
+    f"{label}{' + attention' * attention}": {"architecture": architecture, "attention": attention}
+    for architecture, label in {"odenet": "ODENet", "unet": "U-Net", "cnn": "CNN", "fully_connected": "fully connected"}.items()
+    for attention in (True, False)
+}
+MAIN = "ODENet + attention"
+BIASES = ("hard", "soft")
+
+
+@dataclass(frozen=True)
+class Profile:
+    "How much is computed."
+
+    name: str  # Key of PROFILES
+    recipe: TrainConfig  # Recipe all variants share
+    seeds: int  # Networks of each kind
+    marks: dict[str, tuple[int, ...]]  # Benchmark -> fine-tuning steps after which networks are scored
+    starts: int  # Starts of each fit of a pore model
+    draws: int  # Membranes drawn for each set of training rows
+    inner: int  # Seeds of the networks that only the choice of steps reads
+    trials: bool = False  # Also membranes of the other laws, and weak-prior fits of all compositions and without two
+    drawn_from: str = "posterior"  # What those membranes know: "posterior" (the training rows) or "prior" (nothing)
+    variants: tuple[str, ...] = tuple(VARIANTS)  # Which networks
+    benchmarks: tuple[str, ...] = tuple(BENCHMARKS)  # On which measurements
+    rivals: tuple[str, ...] = RIVALS  # Which other models
+    biases: tuple[str, ...] = BIASES  # Neutrality by construction, by a penalty
+    ablate: bool = False  # Also compare ways to fine-tune
+    sweep_steps: int = 0  # Pre-training steps of networks with wider and narrower attention, with and without ion encodings; 0: none
+
+    def config(
+        self,
+        variant: str,  # Name in VARIANTS
+    ) -> TrainConfig:  # Recipe of this variant
+        "The recipe with the network of a variant, sized like the main one."
+        v, network = VARIANTS[variant], self.recipe.network
+        if variant != MAIN:
+            size = n_parameters(ARCHITECTURES["odenet"](replace(network, attention=True), make_constraint(self.recipe.constraint)))
+            network = match_width(ARCHITECTURES[v["architecture"]], replace(network, attention=v["attention"]), size)
+        return replace(self.recipe, architecture=v["architecture"], network=replace(network, attention=v["attention"]))
+
+
+def _cell_curves(folder, spec, found, tick):
+    r = TrainConfig.from_dict(spec["recipe"])
+    curves = simulate_curves(r.n_curves + 512, seed=r.seed, n_flux=r.n_flux, family=r.family)
+    tick(1)
+    tensors = {k: getattr(curves, k) for k in ("c_feed", "flux", "c_perm", "valid", "membrane", "parameters")}
+    return tensors, {"ions": list(curves.ions), "meta": curves.meta}
+
+
+def load_curves(
+    found,  # name -> tensors and facts of a stored cell
+) -> CurveSet:
+    "The simulated curves that networks were pre-trained on, then those they have not seen."
+    t, r = found("curves")
+    return CurveSet(tuple(r["ions"]), meta=r["meta"], **t)
+
+
+def _fit_pore(b: Benchmark, train, df, spec, found):
+    "The pore model with four parameters, fitted by least squares."
+    points = measurement_points(train, film=b.film)
+    scales = {"thickness": Scale("log", 0.05e-6, 10e-6, unit="m")}
+    fit = fit_membrane(points, FOUR, scales=scales, film=b.film, n_starts=spec["starts"], n_sobol=64, intervals="none", seed=spec["seed"])
+    asked = measurement_points(df, film=b.film)
+    rejection = torch.full_like(asked.rejection, torch.nan)
+    present = [i for i, here in enumerate((asked.c_feed > 0).any(0).tolist()) if here]
+    rejection[:, present] = fit.predict(asked)
+    facts = {"parameters": {p: v for p, v in zip(fit.estimates.parameter, fit.estimates.estimate, strict=True)}, "rmse_train": float(fit.rmse)}
+    return asked.to_frame(rejection).reindex(df.index).to_numpy(), facts
+
+
+WEAK = 0.1  # Spread of a rejection about DSPM-DE+ and SDEM, which sets how weak their priors are
+
+
+def _fit_plus(b: Benchmark, train, df, spec, found):
+    "The likeliest membrane of DSPM-DE+ under the prior of the posterior, every rejection known to `WEAK`."
+    seen = Experiment(train[_thinned(b, train)], b.film, relative=False)
+    x, value, _ = find_modes(seen, WEAK, n_starts=8 * spec["starts"], seed=spec["seed"])
+    best = from_normal(x[:1])
+    predicted = predict_membranes(df, best, b.film)[0]
+    miss = (predicted - df.rejection)[df.index.isin(train.index)]
+    rmse = float(np.sqrt(np.average(miss**2, weights=train.weight)))
+    return predicted, {"parameters": dict(zip(NAMES, best[0].tolist(), strict=True)), "rmse_train": rmse, "tops": value.tolist()}
+
+
+def _thinned(b: Benchmark, df: pd.DataFrame) -> pd.Series:
+    "Rows at every so many-th flux of their feed."
+    return df.groupby("solution_id").state_id.transform(lambda s: pd.factorize(s)[0]) % b.thin == 0
+
+
+def _fit_shifted(b: Benchmark, train, df, spec, found):
+    model = SDEM(shift=True, film=b.film).fit(train)
+    return model.predict(df), {"parameters": model.permeances().to_dict()}
+
+
+def _fit_kedem(b: Benchmark, train, df, spec, found):
+    model = SpieglerKedem().fit(train)
+    return model.predict(df), {"parameters": {k: list(v) for k, v in model.parameters.items()}}
+
+
+def _fit_residual(b: Benchmark, train, df, spec, found):
+    base = pd.Series(found(rival_name(spec | {"model": PORE_MODEL}))[0]["predicted"].numpy(), df.index)
+    model = ResidualGP(lambda d: base.reindex(d.index).to_numpy(), seed=spec["seed"]).fit(train)
+    return model.predict(df), {"parameters": {"kernel": str(model.gp.kernel_)}}
+
+
+_FITS = {PORE_MODEL: _fit_pore, PORE_PLUS: _fit_plus, SHIFTED: _fit_shifted, KEDEM: _fit_kedem, RESIDUAL: _fit_residual}
+
+
+def rival_name(spec: dict) -> str:
+    return f"{spec['benchmark']} {spec['model']} {_without(spec['held'])}"
+
+
+def _without(held) -> str:
+    return f"without {' and '.join(held) or 'nothing'}"
+
+
+def _cell_rival(folder, spec, found, tick):
+    b, df = BENCHMARKS[spec["benchmark"]], contest_rows(spec["benchmark"])
+    predicted, facts = _FITS[spec["model"]](b, df[~df.composition.isin(spec["held"])], df, spec, found)
+    tick(1)
+    return {"predicted": torch.from_numpy(np.asarray(predicted, float))}, facts
+
+
+LAWS = {  # What measurement and model together get wrong: keywords of `sample_posterior`
+    "proportional": {"noise": 0.3},
+    "equal": {"noise": 0.2, "relative": False},
+    "alike along a curve": {"noise": 0.3, "alike": 0.7},
+    "charge that saturates": {"noise": 0.3, "binding": lambda share: 1.2 * share / (0.2 + share)},
+}
+LAW = "proportional"  # Of the contest; the others are trials
+
+
+def log_passage(
+    rejection,  # Rejections
+):
+    "What passes, on a logarithmic scale that ends at R = 1."
+    return np.log(1.05 - np.minimum(rejection, 1.0))
+
+
+def infer_membranes(
+    train: pd.DataFrame,  # Rows to learn from
+    test: pd.DataFrame,  # Rows to predict; may be empty
+    n: int,  # Membranes wanted
+    seed: int = 0,
+    film: float = FILM_THICKNESS,  # Film in front of observed values [m]
+    law: str = LAW,  # Key of LAWS
+) -> tuple[Tensor, pd.DataFrame, dict]:  # (membrane, parameter) SI; predicted (mean), spread (standard deviation of `log_passage`) and likeliest, row by row; facts
+    "Membranes drawn from the posterior of DSPM-DE+ given some rows, and what they say together of others."
+    law = dict(LAWS[law])
+    noise, form = law.pop("noise"), {"binding": law.pop("binding", None)}
+    posterior = sample_posterior(Experiment(train, film, **law, **form), noise, rounds=8, enough=100, seed=seed)
+    x = posterior.pick(n, seed)
+    asked = torch.cat([posterior.mode[None], x])
+    rejection = Experiment(test, film, **form).ask(asked)[0].numpy() if len(test) else np.empty((n + 1, 0))
+    said = {"predicted": np.nanmean(rejection[1:], 0), "spread": np.nanstd(log_passage(rejection[1:]), 0), "likeliest": rejection[0]}
+    facts = {"n_effective": posterior.n_effective, "membranes": len(posterior.x), "log_evidence": posterior.log_evidence}
+    return from_normal(x), pd.DataFrame(said, test.index), facts
+
+
+def _cell_membranes(folder, spec, found, tick):
+    "Membranes that fit what may be seen, and what they say together of the rest."
+    b, df = BENCHMARKS[spec["benchmark"]], contest_rows(spec["benchmark"])
+    shown = ~df.composition.isin(spec["held"])
+    parameters, said, facts = _DRAWS[spec["drawn_from"]](df[shown & _thinned(b, df)], df[~shown], spec["draws"], spec["seed"], b.film, spec["law"])
+    tick(1)
+    return {"parameters": parameters} | {c: torch.from_numpy(v.to_numpy(copy=True)) for c, v in said.reindex(df.index).items()}, facts
+
+
+def membranes_name(benchmark: str, held, law: str = LAW) -> str:
+    return f"{benchmark} membranes {_without(held)}" + (f", {law}" if law != LAW else "")
+
+
+def _prior_membranes(train, test, n, seed, film, law):
+    "Membranes that no measurement was asked about."
+    parameters = Design(seed=seed, n_flux=1, family="dspmde+").points(n)[1]
+    rejection = predict_membranes(test, parameters, film) if len(test) else np.empty((n, 0))
+    said = {"predicted": rejection.mean(0), "spread": log_passage(rejection).std(0), "likeliest": rejection[0]}
+    return parameters, pd.DataFrame(said, test.index), {}
+
+
+_DRAWS = {"posterior": infer_membranes, "prior": _prior_membranes}
+
+
+def _constraint(config: TrainConfig, bias: str) -> str:
+    return config.constraint if bias == "hard" else "soft"
+
+
+class _Bar:
+    "Passes a loop's progress on, in member steps."
+
+    def __init__(self, tick, members):
+        self.tick, self.members = tick, members
+
+    def update(self, n):
+        self.tick(n * self.members)
+
+
+def _cell_pretrain(folder, spec, found, tick):
+    config, curves = TrainConfig.from_dict(spec["config"]), load_curves(found)
+    train, unseen = curves.subset(slice(0, config.n_curves)), curves.subset(slice(config.n_curves, None))
+    seeds, states, logs = [config.seed + s for s in range(spec["seeds"])], {}, []
+    for bias in spec["biases"]:
+        keep = Path(folder) / f"running-{spec['key'][:12]}-{bias}"
+        bar = _Bar(tick, len(seeds))
+        ensemble, _ = pretrain(config, train, seeds, [_constraint(config, bias)] * len(seeds), folder=keep, key=spec["key"], bar=bar)
+        e = _quantiles(surrogate_error(config, ensemble, unseen), "member")
+        logs += [{"bias": bias, "seed": s, "median_error": float(a), "error_95": float(b)} for s, (a, b) in zip(seeds, e.to_numpy(), strict=True)]
+        states |= {f"{bias}/{k}": v for k, v in ensemble.state().items()}
+        shutil.rmtree(keep, ignore_errors=True)
+    return states, {"unseen": logs}
+
+
+def _cell_finetune(folder, spec, found, tick):
+    b, df, config = BENCHMARKS[spec["benchmark"]], contest_rows(spec["benchmark"]), TrainConfig.from_dict(spec["config"])
+    marks, seeds, variant = tuple(spec["marks"]), spec["seeds"], spec["variant"]
+    asked, measured = (
+        measured_curves(df, film_thickness=config.film_thickness, known=known, sd_floor=b.sd_floor) for known in (False, True)
+    )
+    weights = found(f"pretrain {variant}")[0] if spec["pretrained"] else {}
+    members = [m for m in _members(b, seeds, spec["inner"]) if spec["pretrained"] or not m[2]]
+    draws = {h: found(membranes_name(b.name, h))[0]["parameters"] for h in b.held_out}
+    parameters = torch.stack([draws[h][s] for h, s, _ in members])
+    held = torch.stack([~measured.without(h) for h, _, _ in members])
+    keep = [m for m, (h, _, pt) in enumerate(members) if len(h) <= 1 and pt]
+    out = {}
+    for bias in spec["biases"]:
+        ensemble = build(config, [config.seed + s for _, s, _ in members], [_constraint(config, bias)] * len(members))
+        with torch.no_grad():
+            for m, (_, s, pt) in enumerate(members):
+                for k, p in ensemble.params.items() if pt else ():
+                    p[m] = weights[f"{bias}/{k}"][s]
+        predictions, kept = torch.full((len(marks), len(members), len(df)), torch.nan), []
+
+        def look(step, ensemble, predictions=predictions, kept=kept):
+            if step in marks:
+                predictions[marks.index(step)] = _held_out_predictions(config, ensemble, asked, parameters, held)
+                kept.append({k: v.detach()[keep].clone() for k, v in ensemble.params.items()})
+
+        finetune(
+            config, ensemble, measured, [1000 + config.seed + s for _, s, _ in members], member_curves=~held, parameters=parameters,
+            pretrained=[pt for _, _, pt in members], on_step=look, bar=_Bar(tick, len(members)),
+        )
+        out[f"{bias}/predicted"] = predictions
+        if bias == "hard" and variant == MAIN:
+            out |= {f"weights/{k}": torch.stack([w[k] for w in kept]) for k in kept[0]}
+    out["parameters"] = parameters[keep]
+    record = {"members": [[list(h), s, pt] for h, s, pt in members], "kept": keep, "marks": list(marks), "rows": list(df.index)}
+    return out, record
+
+
+CORRECTED = "DSPM-DE+ corrected by an ODENet"
+CORRECTION = TrainConfig(  # The closed form of DSPM-DE+, and a network that corrects its derivative: by nothing at first, and pulled back to nothing
+    architecture="pore_odenet", told="pore", family="dspmde+", pretrained=False, solver_steps=8, compiled=False,
+    network=FieldConfig(ions=SLOTS, context="feed+membrane", n_membrane=n_told(SLOTS, "pore"), width=64, flux_ref=3e-10),
+    finetuning=Plan(160, lr=1e-3, optimiser="adamw", weight_decay=1.0),
+)  # fmt: skip
+
+
+def _members(b: Benchmark, seeds: int, inner: int) -> list[tuple]:
+    "(held out, seed, pre-trained) of every network of a fine-tuning cell."
+    return [(h, s, pt) for pt in (True, False) for h in b.held_out for s in range(inner if len(h) > 1 else seeds) if h or pt]
+
+
+def _held_out_predictions(config, ensemble, asked: Measured, parameters: Tensor, held: Tensor) -> Tensor:
+    "(member, row) predictions of what each member was not shown, nan elsewhere."
+    out = torch.full((len(ensemble), asked.curves.meta["rows"]), torch.nan)
+    for shown, members in _alike(held):
+        for observed in (False, True):
+            curves = shown & (asked.observed == observed)
+            if curves.any():
+                part = asked.subset(curves)
+                rows = torch.from_numpy(to_rows(part, predict_measured(config, ensemble.take(members), part, parameters[members], tol=1e-3))).float()
+                block = out[members, : rows.shape[1]]
+                out[members, : rows.shape[1]] = torch.where(torch.isfinite(rows), rows, block)
+    return out
+
+
+def _alike(held: Tensor) -> list[tuple[Tensor, Tensor]]:
+    "Members that were not shown the same curves: (curves, members)."
+    patterns, which = torch.unique(held, dim=0, return_inverse=True)
+    return [(p, (which == k).nonzero().flatten()) for k, p in enumerate(patterns)]
+
+
+def _quantiles(e: pd.DataFrame, by) -> pd.DataFrame:
+    "Median and 95 % quantile of the error of R, predictions above 1 read as 1."
+    return (e.predicted.clip(upper=1) - e.rejection).abs().groupby(e[by]).quantile([0.5, 0.95]).unstack()

@@ -1,0 +1,149 @@
+"""Figures 2A to 2D"""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from ion_ode.data.nf270 import GROUPS, measurement_sd
+from ion_ode.plotting import plot_parity, plot_rejection, save_figure
+from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
+from ion_ode.results.contestants import BAR, BAYES, BIASES, MAIN, PORE_MODEL, REFERENCES, VARIANTS
+from ion_ode.results.scores import SCORE, SCORES, intervals, mean_predictions
+from ion_ode.water.ions import IONS, ion_label
+
+
+def _of(d: pd.DataFrame, **labels) -> pd.DataFrame:
+    for k, v in labels.items():
+        d = d[d[k] == v]
+    return d
+
+
+def _title(benchmark: str) -> str:
+    return {"nf270": "nf270: measured", "twin": "twin: synthetic"}[benchmark]
+
+
+def _drawn(tables) -> list[str]:
+    s = tables["scores"]
+    return [b for b in BENCHMARKS if ((s.benchmark == b) & (s.model == MAIN)).any()]
+
+
+def figure_2a(
+    tables: dict[str, pd.DataFrame],  # From `collect` or `read_tables`
+    fold: str = "D",  # Composition of the real set
+    twin_fold: str = "T1",  # Fold of the twin
+    benchmarks: tuple[str, ...] = tuple(BENCHMARKS),  # Rows of the figure
+) -> tuple:  # Figure, table behind it
+    "Rejection along the flux for compositions no model has seen, with 90 % intervals (Eq. 5.2)."
+    shown, benchmarks = [], [b for b in benchmarks if b in _drawn(tables)]
+    models = [m for m in (MAIN, BAYES, PORE_MODEL) if m in set(tables["rollouts"].model)]
+    fig, axes = plt.subplots(len(benchmarks), len(models), figsize=(4.2 * len(models), 3.7 * len(benchmarks)), sharey="row", squeeze=False)
+    for row, b in zip(axes, benchmarks, strict=True):
+        g = fold if b == "nf270" else twin_fold
+        lines = _of(tables["rollouts"], benchmark=b, fold=g)
+        measured = contest_rows(b)
+        measured = measured[measured.solution_id.isin(lines.solution_id)].assign(rejection_sd=lambda d, b=b: measurement_sd(d, BENCHMARKS[b].sd_floor))
+        for ax, model in zip(row, models, strict=True):
+            q = intervals(mean_predictions(tables["predictions"], b, model))
+            q = q[q.fold == g].groupby("ion").half.first()
+            d = lines[(lines.model == model) & lines.ion.isin(measured.ion)]
+            middle, width = 1.05 - np.minimum(d.rejection, 1), np.exp((d.ion.map(q) * (d.spread + SCORES[SCORE][0])).clip(upper=5))
+            d = d.assign(lower=1.05 - middle * width, upper=np.minimum(1.05 - middle / width, 1))
+            plot_rejection(d, ax, measured=measured, legend=ax is row[0])
+            ax.set_title(f"{_title(b)}\n{model}", fontsize="medium")
+            ax.set_ylim(max(100 * measured.rejection.min() - 60, -400), 105)
+            shown.append(d)
+        marks = measured[["ion", "flux_m_s", "rejection", "rejection_sd", "solution_id"]].assign(model="measured", fold=g, benchmark=b)
+        shown.append(marks)
+    fig.suptitle("Held out: " + "; ".join(GROUPS[fold] if b == "nf270" else f"a mixture of {twin_fold}" for b in benchmarks), fontsize="medium")
+    return fig, pd.concat(shown, ignore_index=True)
+
+
+def figure_2b(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind it
+    "Predicted against measured rejection, every value predicted by models that have not seen its composition."
+    models = [m for m in (MAIN, BAYES, PORE_MODEL) if m in set(tables["scores"].model)]
+    benchmarks, parts = _drawn(tables), []
+    fig, axes = plt.subplots(len(benchmarks), len(models), figsize=(4 * len(models), 4.2 * len(benchmarks)), squeeze=False)
+    for row, b in zip(axes, benchmarks, strict=True):
+        each = [mean_predictions(tables["predictions"], b, m) for m in models]
+        low = max(100 * min(min(p.predicted.min(), p.rejection.min()) for p in each) - 5, -320)
+        for ax, p in zip(row, each, strict=True):
+            plot_parity(p, ax=ax, title=f"{_title(b)}\n{p.model.iloc[0]}", limits=(low, 105))
+        parts += each
+    axes[0, 0].legend(fontsize="x-small")
+    return fig, pd.concat(parts, ignore_index=True)[["benchmark", "model", "fold", "row_id", "ion", "flux_m_s", "rejection", "predicted", "weight"]]
+
+
+def _lines(ax, s, b):
+    for name, style in ((PORE_MODEL, "-"), (BAR, "-."), (BAYES, ":"), ("constant", "--")):
+        d = _of(s, benchmark=b, model=name)
+        if len(d):
+            ax.axhline(d.mse_R.iloc[0], color="0.3", ls=style, lw=1.2, label=name)
+
+
+def _bar(ax, x, r, width, **kw):
+    ax.bar(x, r.mse_R, width, zorder=1, **kw)
+    ax.errorbar(x, r.mse_R, yerr=[[max(r.mse_R - r.lower, 0)], [max(r.upper - r.mse_R, 0)]], color="0.2", capsize=3, zorder=2)
+
+
+def figure_2c(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind it
+    "Error by architecture, with and without attention, and the attention map."
+    s, benchmarks = tables["scores"], _drawn(tables)
+    nets = s[(s.scored == "single") & (s["rule"] == "chosen") & (s.pretrained == "PT") & (s.bias == "hard")]
+    bases = [v for v in VARIANTS if "+" not in v and v in set(nets.model)]
+    fig, axes = plt.subplots(1, len(benchmarks) + 1, figsize=(4.6 * (len(benchmarks) + 1), 4.2))
+    for ax, b in zip(axes, benchmarks, strict=False):
+        for k, base in enumerate(bases):
+            for shift, name, color in ((-0.18, base, "C7"), (0.18, f"{base} + attention", "C0")):
+                r = _of(nets, benchmark=b, model=name)
+                if len(r):
+                    _bar(ax, k + shift, r.iloc[0], 0.32, color=color, label="with attention" if "+" in name else "without")
+        _lines(ax, s, b)
+        ax.set(ylabel="Held-out MSE of rejection (-)", title=_title(b))
+        ax.set_xticks(range(len(bases)), bases, fontsize="small", rotation=15)
+        handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+        ax.legend(handles.values(), handles.keys(), fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+    inset = axes[-1]
+    grid = _of(tables["attention"], network="main").groupby(["asking", "answering"]).weight.mean().unstack().loc[list(IONS), list(IONS)]
+    image = inset.imshow(grid, cmap="cividis", vmin=0)
+    ticks = [ion_label(i) for i in IONS]
+    inset.set(xticks=range(8), yticks=range(8), xlabel="answering", ylabel="asking", title="attention, mean of networks")
+    inset.set_xticklabels(ticks, rotation=60, fontsize="x-small")
+    inset.set_yticklabels(ticks, fontsize="x-small")
+    fig.colorbar(image, ax=inset, label="attention (-)", shrink=0.8)
+    return fig, pd.concat([nets, s[s.model.isin([PORE_MODEL, BAR, BAYES, *REFERENCES])]])[["benchmark", "model", "mse_R", "lower", "upper", "mse_h", "seed_sd"]]
+
+
+def figure_2d(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind it
+    "Pre-trained or not, neutrality as a hard or a soft constraint."
+    s, benchmarks = tables["scores"], _drawn(tables)
+    nets = s[(s.scored == "single") & (s["rule"] == "chosen") & (s.model == MAIN)]
+    order = [(p, b) for p in ("PT", "NPT") for b in BIASES]
+    fig, axes = plt.subplots(1, len(benchmarks), figsize=(5.4 * len(benchmarks), 4.2), squeeze=False)
+    for ax, b in zip(axes[0], benchmarks, strict=True):
+        for k, (p, bias) in enumerate(order):
+            r = _of(nets, benchmark=b, pretrained=p, bias=bias)
+            if len(r):
+                _bar(ax, k, r.iloc[0], 0.6, color="C0" if bias == "hard" else "C1")
+        _lines(ax, s, b)
+        ax.set(ylabel="Held-out MSE of rejection (-)", title=_title(b))
+        ax.set_xticks(range(4), [f"{'pre-trained' if p == 'PT' else 'not pre-trained'}\n{c}" for p, c in order], fontsize="small")
+        ax.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+    return fig, nets[["benchmark", "pretrained", "bias", "mse_R", "lower", "upper", "mse_h", "seed_sd"]]
+
+
+FIGURES = {"figure_2a": figure_2a, "figure_2b": figure_2b, "figure_2c": figure_2c, "figure_2d": figure_2d}
+
+
+def draw_figures(
+    tables: dict[str, pd.DataFrame],  # From `collect` or `read_tables`
+    meta: dict,  # Provenance
+    folder: str | Path,  # Where they go
+) -> None:
+    "Figures 2A to 2D as PDF, PNG and CSV."
+    keep = {k: meta[k] for k in ("profile", "seed", "commit", "device", "versions", "data", "data_kind")}
+    for name, draw in FIGURES.items():
+        fig, data = draw(tables)
+        save_figure(fig, name, data, folder, keep)
+        plt.close(fig)

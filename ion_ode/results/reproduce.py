@@ -1,0 +1,141 @@
+"""Everything again in one call, and the weights that ship"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import ion_ode
+from ion_ode.core import InputError
+from ion_ode.dspmde.prior import SLOTS
+from ion_ode.inference.posterior import predict_membranes
+from ion_ode.plotting import set_theme
+from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
+from ion_ode.results.cells import code_hash, data_hash, run_cells
+from ion_ode.results.claims import metrics
+from ion_ode.results.contestants import BAYES, MAIN, PORE_MODEL, REFERENCES, Profile, infer_membranes
+from ion_ode.results.figures import draw_figures
+from ion_ode.results.heldout import contest, networks
+from ion_ode.results.plan import PROFILES, plan_cells
+from ion_ode.results.questions import fitted_parameters
+from ion_ode.results.scores import LABELS, mean_predictions, scoreboard
+from ion_ode.results.tables import collect, read_tables, write_tables
+from ion_ode.store import asset, atomic_write, provenance
+from ion_ode.training.predictor import Predictor, save_model, trained_ranges
+from ion_ode.training.teach import measured_curves
+
+
+def recompute(
+    tables: dict[str, pd.DataFrame],  # From `read_tables`
+) -> pd.DataFrame:  # what, stored, again
+    "A named part of the results, from nothing: stored and recomputed side by side."
+    pred = tables["predictions"]
+    scores, _ = scoreboard(pred)
+    both = scores.merge(tables["scores"], on=[*LABELS, "scored"], suffixes=(" again", ""))
+    worst = both.loc[(both["mse_R again"] - both.mse_R).abs().idxmax()]
+    rows = [{"what": f"score of {worst.model} on {worst.benchmark} (largest difference of all scores)", "stored": worst.mse_R, "again": worst["mse_R again"]}]
+    df = contest_rows()
+    shown, held = df[df.composition != "A"], df[df.composition == "A"]
+    kept = lambda model: pred[(pred.benchmark == "nf270") & (pred.model == model) & (pred.fold == "A")].set_index("row_id").predicted.reindex(held.index)
+    mse = lambda p: np.average((p - held.rejection) ** 2, weights=held.weight)
+    for name, predict in REFERENCES.items():
+        rows.append({"what": f"{name}, fold A", "stored": mse(kept(name)), "again": mse(predict(shown, held))})
+    fit = tables["fits"]
+    fit = fit[(fit.get("benchmark") == "nf270") & (fit.fold == "A")] if len(fit) else fit
+    if len(fit):
+        again = predict_membranes(held, fitted_parameters(fit.iloc[0]), BENCHMARKS["nf270"].film, "dspmde")[0]
+        rows.append({"what": f"{PORE_MODEL}, fold A, from its stored parameters", "stored": mse(kept(PORE_MODEL)), "again": mse(again)})
+    again = infer_membranes(shown, held, PROFILES["full"].draws)[1].predicted
+    rows.append({"what": f"{BAYES}, fold A, from the measurements", "stored": mse(kept(BAYES)), "again": mse(again)})
+    return pd.DataFrame(rows)
+
+
+def reproduce(
+    profile: str = "quick",  # "quick" (redraw what is stored, recompute a part) or "full" (everything, hours)
+    folder: str | Path = "results",  # Where everything goes
+    workers: int | None = None,  # Processes, one thread each; None: as many as there are cores, two at most
+    scheduler: str | None = None,  # Address of a Dask scheduler that computes the cells
+) -> dict:  # Scores, claims and provenance, as in claims.json
+    "Tables, figures and claims. The full profile simulates, fits, pre-trains, fine-tunes and scores; run again, it reuses what is valid."
+    if profile not in ("quick", "full", "smoke"):
+        raise InputError(f"profile is {profile!r}; expected one of quick, full")
+    folder = Path(folder)
+    if profile == "quick":
+        tables, meta = read_tables()
+        atomic_write(folder / "recomputed.csv", recompute(tables).to_csv(index=False, float_format="%.6g"))
+    else:
+        p, where = PROFILES[profile], folder / "cells" / profile
+        workers = min(2, os.cpu_count() or 1) if workers is None else workers
+        keys = run_cells(plan_cells(p), where, workers, scheduler)
+        tables, meta = collect(p, where, keys)
+        log = folder / "test_parts_read.json"
+        before = json.loads((log if log.exists() else asset("results/test_parts_read.json")).read_text())["read"]
+        meta["read"] = [*before, {"when": pd.Timestamp.now("UTC").isoformat(timespec="seconds"), "commit": meta["commit"], "code": meta["code"]}]
+        atomic_write(log, json.dumps({"read": meta["read"]}, indent=1) + "\n")
+    write_tables(tables, meta, folder / "tables")
+    record, text = metrics(tables, meta)
+    set_theme()
+    draw_figures(tables, meta, folder)
+    atomic_write(folder / "claims.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
+    atomic_write(folder / "metrics.md", text)
+    return record
+
+
+def export_models(
+    p: Profile,  # What was computed
+    where: str | Path,  # Folder of the cells
+    keys: dict[str, str],  # From run_cells
+    target: str | Path,  # Where the models go
+) -> list[Path]:  # The cards written
+    "Write the model that learned from all measurements."
+    pred, _ = contest(where, keys)
+    held, (scores, _) = mean_predictions(pred, "nf270", MAIN), scoreboard(pred[pred.benchmark == "nf270"])
+    row = scores[(scores.model == MAIN) & (scores.scored == "ensemble") & (scores["rule"] == "chosen") & (scores.pretrained == "PT") & (scores.bias == "hard")].iloc[0]
+    config, ensemble, parameters, steps = networks(where, keys, "nf270", None)
+    m = measured_curves(contest_rows())
+    facts = provenance(seed=p.recipe.seed, code=code_hash(), data=data_hash(), profile=p.name)
+    card = {
+        "name": "nf270",
+        "what": "ensemble of the main network, pre-trained on simulated curves and fine-tuned on all five mixtures measured on NF270",
+        "trained_on": "90 independent rejections of compositions A to E (see chapter 01 for sources and licences)",
+        "fine_tuning_steps": steps,
+        "scores": {"held-out composition, mean MSE of R": float(row.mse_R), "interval_90": [float(row.lower), float(row.upper)], "within_0.1": float(row.within_10)},
+        "limits": "intervals come from held-out compositions and are wide; ions and salts outside the training set are guesses of the pre-training",
+        "errors": sorted(round(float(e), 5) for e in (held.predicted - held.rejection).abs()),
+        "ranges": trained_ranges(m.c_bulk, m.curves.flux, SLOTS),
+        "provenance": facts,
+    }
+    return [save_model(Predictor(config, ensemble, parameters, card), target, "nf270")]
+
+
+def make_weights(
+    profile: str = "full",  # Profile whose cells hold the networks
+    folder: str | Path = "results",  # Folder that `reproduce` wrote
+    target: str | Path | None = None,  # Where the models go; None: ion_ode/assets/weights
+) -> list[Path]:  # The cards written
+    "The models that ship with the package, out of the cells of `reproduce`; missing cells are computed first."
+    p, where = PROFILES[profile], Path(folder) / "cells" / profile
+    keys = run_cells(plan_cells(p), where, min(2, os.cpu_count() or 1))
+    return export_models(p, where, keys, Path(ion_ode.__file__).parent / "assets" / "weights" if target is None else target)
+
+
+def main(args: list[str] | None = None):
+    "`python -m ion_ode.results.reproduce weights|store [PROFILE] [FOLDER]`: make the files that ship with the package."
+    given = list(sys.argv[1:] if args is None else args)
+    what, profile, folder = given + ["", "full", "results"][len(given) :]
+    if what == "weights":
+        print(*make_weights(profile, folder), sep="\n")
+    elif what == "store":
+        tables, meta = read_tables(Path(folder) / "tables")
+        target = Path(ion_ode.__file__).parent / "assets" / "results"
+        write_tables(tables, meta, target)
+        atomic_write(target / "claims.json", json.dumps(metrics(tables, meta)[0], indent=1, sort_keys=True) + "\n")
+    else:
+        raise SystemExit("usage: python -m ion_ode.results.reproduce weights|store [PROFILE] [FOLDER]")
+
+
+if __name__ == "__main__" and "__file__" in globals():
+    main()

@@ -1,0 +1,1 @@
+"""Training (chapter 04)"""

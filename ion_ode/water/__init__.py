@@ -1,0 +1,1 @@
+"""Water: ions, units, activity, feeds"""
