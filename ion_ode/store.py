@@ -188,7 +188,8 @@ def read_checkpoint(
     if digest(data) != record.get("sha256"):
         raise CheckpointError(f"{record['file']} beside {path} is truncated or was changed ({len(data)} bytes, wrong SHA-256); {remedy}")
     try:
-        tensors = unpack_tensors(data)
+        # copied, so that they lie in memory as they did when computed: a sum may run in another order otherwise
+        tensors = {k: v.clone() for k, v in unpack_tensors(data).items()}
     except SafetensorError as e:
         raise CheckpointError(f"{record['file']} is not a safetensors file; {remedy}") from e
     for k, want in (shapes or {}).items():

@@ -7,7 +7,7 @@ Docs: https://ion-ode.github.io/ion_ode/soap.html.md"""
 # %% auto #0
 __all__ = ['Soap']
 
-# %% ../../nbs/04b_soap.ipynb #d1b36da2
+# %% ../../nbs/04b_soap.ipynb #d1c37be8
 from collections.abc import Iterable
 
 import torch
@@ -15,7 +15,20 @@ from torch import Tensor
 
 from ..core import InputError
 
-# %% ../../nbs/04b_soap.ipynb #5fc73cf1
+# %% ../../nbs/04b_soap.ipynb #5c1f0a21
+def _axes(
+    second: Tensor,  # (member, n, n): mean of the outer products of gradients
+) -> Tensor:  # (member, n, n): eigenvectors as columns, the largest eigenvalue first
+    "Eigenvectors of second moments; where no gradient has been, those of a fixed ramp of weights."
+    value, basis = torch.linalg.eigh(second)
+    n, top = second.shape[-1], value[..., -1:].clamp_min(torch.finfo(value.dtype).tiny)
+    empty = basis * (value <= 4 * n * torch.finfo(value.dtype).eps * top).unsqueeze(-2)
+    empty = empty @ empty.mT
+    ramp = 1 + torch.linspace(0, 1, n, dtype=value.dtype, device=value.device).sqrt()
+    told = second / top.unsqueeze(-1) - empty @ (ramp.unsqueeze(-1) * empty)
+    return torch.linalg.eigh((told + told.mT) / 2)[1].flip(-1).contiguous()
+
+# %% ../../nbs/04b_soap.ipynb #985c0764
 class Soap(torch.optim.Optimizer):
     "Adam along the eigenvectors of each member's gradient moments (Eq. V.1; Vyas et al. 2024, arXiv 2409.11321)."
 
@@ -45,13 +58,13 @@ class Soap(torch.optim.Optimizer):
     @staticmethod
     def _move(p, s, group):
         matrix = p.dim() > 2
-        g = p.grad.flatten(2) if matrix else p.grad
+        g = (p.grad.flatten(2) if matrix else p.grad).contiguous()
         b1, b2 = group["betas"]
         if not s:
             s |= {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(g), "exp_avg_sq": torch.zeros_like(g)}
             if matrix:
                 s |= {"left": g @ g.mT, "right": g.mT @ g}
-                s |= {f"{side}_basis": torch.linalg.eigh(s[side])[1].flip(-1) for side in ("left", "right")}
+                s |= {f"{side}_basis": _axes(s[side]) for side in ("left", "right")}
                 return
         s["step"] += 1
         t = int(s["step"])
@@ -75,4 +88,5 @@ class Soap(torch.optim.Optimizer):
             order = (basis * (s[side] @ basis)).sum(-2).argsort(dim=-1, descending=True, stable=True)  # by eigenvalue
             along = order.unsqueeze(-1 if axis == -2 else -2)
             s["exp_avg_sq"] = s["exp_avg_sq"].gather(axis, along.expand_as(s["exp_avg_sq"]))
-            s[f"{side}_basis"] = torch.linalg.qr(s[side] @ basis.gather(-1, order.unsqueeze(-2).expand_as(basis)))[0]
+            turned = s[side] @ basis.gather(-1, order.unsqueeze(-2).expand_as(basis))
+            s[f"{side}_basis"] = torch.linalg.qr(turned)[0].contiguous()  # row by row, as it is read back
