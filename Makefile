@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 # The first of these that is new enough; name another with PYTHON=...
 ifeq ($(origin PYTHON),undefined)
-PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+PYTHON := $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 endif
 VENV    ?= .venv

@@ -1,6 +1,7 @@
 """The files that configure the project say the same."""
 
 import os
+import re
 import shutil
 import subprocess
 import tomllib
@@ -172,3 +173,13 @@ def test_torch_is_installed_first_and_can_be_overridden(tmp_path):
 def test_ci_runs_make_test():
     run = ROOT / ".ci" / "run"
     assert os.access(run, os.X_OK) and "make test" in run.read_text()
+
+
+def test_workflows_use_fixed_commits_and_only_the_one_that_publishes_may_publish():
+    for f in ROOT.glob(".github/workflows/*.yml"):
+        flow = yaml.safe_load(f.read_text(encoding="utf-8"))
+        assert flow["permissions"] == {"contents": "read"}, f
+        for name, job in flow["jobs"].items():
+            assert job.get("permissions", {}) == ({"pages": "write", "id-token": "write"} if name == "deploy" else {}), (f, name)
+            for step in job["steps"]:
+                assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step.get("uses", "a@" + 40 * "0")), (f, name, step)

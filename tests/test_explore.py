@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from dataclasses import replace
 from itertools import product
@@ -71,7 +72,6 @@ def ask(data):
             capture_output=True,
             text=True,
             encoding="utf-8",
-            timeout=120,
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
@@ -440,8 +440,8 @@ def browser(tmp_path_factory):
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.set_page_load_timeout(30)
-    driver.set_script_timeout(30)
+    driver.set_page_load_timeout(36000)  # the defaults give up on a busy machine
+    driver.set_script_timeout(36000)
     yield driver
     driver.quit()
 
@@ -458,10 +458,13 @@ def open_page(driver, url: str, width: int = 1280, height: int = 900, dark: bool
     wait(driver, "return document.querySelector('#ion-explore')?.dataset.ready === 'true'")
 
 
-def wait(driver, script: str, *args):
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(driver, 20, poll_frequency=0.05).until(lambda d: d.execute_script(script, *args))
+def wait(driver, script: str, *args, tries: int = 1200):
+    "Until the script returns something; the page runs it, so that a busy machine takes longer over the same number of tries."
+    for _ in range(tries):
+        if found := driver.execute_script(script, *args):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"never came true: {script}")
 
 
 def settle(driver):

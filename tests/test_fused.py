@@ -266,7 +266,7 @@ print(said[0].message)
 @pytest.mark.parametrize(("compiler", "said"), [("false", "did not build"), ("no-such-compiler", "did not build")])
 def test_without_a_compiler_there_is_one_warning_and_the_other_path(compiler, said, tmp_path):
     env = os.environ | {"CXX": compiler, "ION_ODE_CACHE": str(tmp_path)}
-    run = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, env=env, timeout=120)
+    run = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, env=env)
     assert run.returncode == 0 and said in run.stdout, run.stderr[-1000:]
     assert not list(tmp_path.iterdir())
 
@@ -274,7 +274,7 @@ def test_without_a_compiler_there_is_one_warning_and_the_other_path(compiler, sa
 def test_the_library_is_built_once_and_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path):
     make = "from ion_ode.attention_odenet import fused; print(fused.library()._name)"
     build = lambda folder: subprocess.run(
-        [sys.executable, "-c", make], capture_output=True, text=True, env=os.environ | {"ION_ODE_CACHE": str(folder)}, timeout=300, check=True
+        [sys.executable, "-c", make], capture_output=True, text=True, env=os.environ | {"ION_ODE_CACHE": str(folder)}, check=True
     ).stdout.strip()
     first = build(tmp_path / "new")
     made = os.stat(first).st_mtime_ns

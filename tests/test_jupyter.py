@@ -29,12 +29,12 @@ def test_runs_from_the_wheel(fn, unpacked, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     probe = nbformat.v4.new_code_cell("import ion_ode; print(ion_ode.__file__)")
     nb.cells.insert(0, probe)
-    NotebookClient(nb, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(nb, timeout=None, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert str(unpacked) in nb.cells[0].outputs[0].text
 
 
 @pytest.mark.slow
 def test_lab_starts():
     "`make lab` opens JupyterLab on the chapters."
-    r = subprocess.run([Path(sys.executable).with_name("jupyter"), "lab", "--version"], capture_output=True, text=True, timeout=120)
+    r = subprocess.run([Path(sys.executable).with_name("jupyter"), "lab", "--version"], capture_output=True, text=True)
     assert r.returncode == 0 and re.match(r"\d+\.", r.stdout)

@@ -4,6 +4,8 @@ import ast
 import importlib.util
 import json
 import re
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -145,3 +147,15 @@ def test_checks_table_reports_failure(monkeypatch, capfd):
     assert checks.main() == 0
     monkeypatch.setattr(sys, "argv", ["checks.py", "nonsense"])
     assert checks.main() == 2
+
+
+def test_the_watch_over_notebooks_ends_what_spins_or_sleeps_and_nothing_slow():
+    check = tool("check_notebooks")
+    slow = [0.02 * k for k in range(5000)]  # a fiftieth of a core: a machine at load 50
+    assert not any(check.stuck(slow[: n + 1], 900, 7200) for n in range(0, 5000, 97))
+    assert "no CPU time for 900 s" in check.stuck([3.0] * 901, 900, 7200)
+    assert "more than 7200 s of CPU" in check.stuck([7201.0], 900, 7200)
+    for code, why in (("while True: pass", "of CPU"), ("import time; time.sleep(1e4)", "no CPU time")):
+        with subprocess.Popen([sys.executable, "-c", code], start_new_session=True) as proc:
+            assert why in check.watch(proc, idle=2, cpu=1.0)
+            assert proc.wait() == -signal.SIGKILL

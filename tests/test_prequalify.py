@@ -32,7 +32,7 @@ TMC = recipes.ACYL_CHLORIDES["TMC"]
 
 
 def run(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
 
 
 def test_the_package_does_not_import_the_extra():
@@ -416,6 +416,6 @@ def test_predictions_of_the_real_study_cover_every_row_once():
 
 
 def test_study_command_has_help():
-    out = subprocess.run([sys.executable, "-m", "ion_ode.prequalify.study", "--help"], capture_output=True, text=True, timeout=120)
+    out = subprocess.run([sys.executable, "-m", "ion_ode.prequalify.study", "--help"], capture_output=True, text=True)
     assert out.returncode == 0 and "--out" in out.stdout
     assert Path(asset("prequalify")).is_dir()

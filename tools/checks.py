@@ -16,6 +16,7 @@ PY = sys.executable
 BIN = Path(PY).parent
 STEPS = {
     "ruff": [BIN / "ruff", "check", "."],
+    "rules": [PY, "tools/rules.py"],
     "layers": [BIN / "lint-imports"],
     "export": [PY, "tools/check_export.py"],
     "readme": [PY, "tools/readme.py", "--check"],
@@ -24,12 +25,12 @@ STEPS = {
     "pytest": [PY, "-m", "pytest"],
 }
 # the line of each check's own output that says what it found
-TELLING = re.compile(r"passed|failed|notebooks ran|pages,|Contracts:|All checks|Found \d+ error|README|leave")
+TELLING = re.compile(r"passed|failed|notebooks ran|rules,|pages,|Contracts:|All checks|Found \d+ error|README|leave")
 
 
 def run(name: str, command: list) -> tuple[int, float, str]:
     "Run one check, pass its output on as it comes; exit status, seconds, its telling line."
-    env = os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
+    env = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"} | os.environ | {"MPLBACKEND": "agg", "PYTHONUNBUFFERED": "1"}
     env["PATH"] = f"{BIN}{os.pathsep}{env.get('PATH', '')}"
     print(f"\n=== {name}: {' '.join(str(c).removeprefix(f'{BIN}/') for c in command)}", flush=True)
     start, telling = time.monotonic(), ""
