@@ -86,7 +86,7 @@ def test_the_site_workflow_pins_quarto():
 
 def test_ci_tests_every_python_that_is_promised(toml):
     jobs = yaml.safe_load((ROOT / ".github/workflows/tests.yml").read_text(encoding="utf-8"))["jobs"]
-    assert jobs["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13", "3.14"]
     assert toml["project"]["requires-python"] == ">=3.11"
 
 
