@@ -30,7 +30,8 @@ from torchdiffeq import odeint_adjoint  # noqa: E402
 from ion_ode.attention_odenet.constraints import make_constraint  # noqa: E402
 from ion_ode.attention_odenet.field import FieldConfig
 from ion_ode.attention_odenet.fused import tape_bytes  # noqa: E402
-from ion_ode.attention_odenet.ode import solve_reference, warp_flux  # noqa: E402
+from ion_ode.attention_odenet.ode import warp_flux  # noqa: E402
+from ion_ode.attention_odenet.reference import solve_reference  # noqa: E402
 from ion_ode.attention_odenet.odenet import ODENet, n_parameters
 from ion_ode.attention_odenet.stack import StackedForward  # noqa: E402
 from ion_ode.core import LMH

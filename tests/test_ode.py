@@ -13,7 +13,6 @@ from ion_ode.attention_odenet.ode import (
     TSIT5_DENSE,
     dense_weights,
     error_estimate,
-    solve_reference,
     stage_positions,
     tsit5_adaptive,
     tsit5_fixed,
@@ -21,6 +20,7 @@ from ion_ode.attention_odenet.ode import (
     unwarp_flux,
     warp_flux,
 )
+from ion_ode.attention_odenet.reference import solve_reference
 from ion_ode.core import ConvergenceError
 
 F64 = torch.float64

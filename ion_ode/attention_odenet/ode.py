@@ -6,8 +6,8 @@ Docs: https://ion-ode.github.io/ion_ode/ode.html.md"""
 
 # %% auto #0
 __all__ = ['TSIT5_C', 'TSIT5_A', 'TSIT5_ERR', 'TSIT5_DENSE', 'K_WARP', 'batch_last', 'stage_positions', 'tsit5_step',
-           'fixed_positions', 'tsit5_fixed', 'dense_weights', 'error_estimate', 'warp_flux', 'unwarp_flux', 'Tsit5',
-           'solve_reference', 'Adaptive', 'tsit5_adaptive']
+           'fixed_positions', 'tsit5_fixed', 'dense_weights', 'error_estimate', 'warp_flux', 'unwarp_flux', 'Adaptive',
+           'tsit5_adaptive']
 
 # %% ../../nbs/02b_ode.ipynb #df28ce6e
 import functools
@@ -18,9 +18,6 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torchdiffeq import odeint
-from torchdiffeq._impl.odeint import SOLVERS
-from torchdiffeq._impl.rk_common import RKAdaptiveStepsizeODESolver, _ButcherTableau
 
 from ..core import ConvergenceError
 
@@ -177,48 +174,6 @@ def unwarp_flux(
     "Position along the curve of a flux (Eq. O.3, inverted)."
     tiny = torch.finfo(flux.dtype).tiny
     return torch.log1p(k_warp * (flux / flux_max.clamp(min=tiny))) / _log1p(k_warp)
-
-# %% ../../nbs/02b_ode.ipynb #1b74af36
-_f64 = lambda x: torch.tensor(x, dtype=torch.float64)
-
-
-class Tsit5(RKAdaptiveStepsizeODESolver):
-    "Tsitouras 5(4) for torchdiffeq: `odeint(..., method='tsit5_54')`."
-
-    order = 5
-    tableau = _ButcherTableau(
-        alpha=_f64(TSIT5_C[1:]),
-        beta=[_f64(row) for row in TSIT5_A[1:]],
-        c_sol=_f64((*TSIT5_A[6], 0.0)),
-        c_error=_f64(TSIT5_ERR),
-    )
-    mid = _f64([sum(r[k] * 0.5 ** (k + 1) for k in range(4)) for r in TSIT5_DENSE])
-
-
-SOLVERS["tsit5_54"] = Tsit5
-
-
-def solve_reference(
-    field: Callable,  # `field(s, y)` with s a 0-d tensor
-    y0: Float[Tensor, "batch state"],  # Start
-    s: Float[Tensor, "batch point"],  # Where each curve is wanted, in [0, 1]
-    *,
-    rtol: float = 1e-8,  # Relative tolerance
-    atol: float = 1e-10,  # Absolute tolerance, in the unit of y / scale
-    scale: Tensor | None = None,  # Natural size of each component of y; tolerances act on y / scale
-    method: str = "tsit5_54",  # Any solver of torchdiffeq
-    solver: Callable = odeint,  # torchdiffeq's odeint or odeint_adjoint
-    options: dict | None = None,  # Passed on to torchdiffeq
-) -> Float[Tensor, "batch point state"]:  # States
-    "Solve with torchdiffeq on the union of all samples' points: slow and accurate, what the fast path is held against."
-    points, where = torch.unique(torch.cat([s.new_zeros(1), s.detach().flatten()]), return_inverse=True)
-    where = where[1:].reshape(s.shape)
-    unit = torch.ones_like(y0) if scale is None else scale
-    if points.numel() == 1:
-        return y0.unsqueeze(1).expand(*s.shape, y0.shape[-1])
-    scaled = lambda t, x: field(t, x * unit) / unit
-    x = solver(scaled, y0 / unit, points, rtol=rtol, atol=atol, method=method, options=options or {})
-    return (x * unit).transpose(0, 1).gather(1, where.unsqueeze(-1).expand(*s.shape, y0.shape[-1]))
 
 # %% ../../nbs/02b_ode.ipynb #44c4b8d1
 class Adaptive(NamedTuple):

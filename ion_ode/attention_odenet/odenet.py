@@ -23,7 +23,6 @@ from ion_ode.attention_odenet.ode import (
     dense_weights,
     error_estimate,
     fixed_positions,
-    solve_reference,
     tsit5_adaptive,
     tsit5_fixed,
     unwarp_flux,
@@ -222,6 +221,8 @@ class ODENet(nn.Module):
     ) -> Tensor:
         "As forward, by torchdiffeq at a tight tolerance: the reference."
         static, y0, flux_max = self.start(c_feed, flux, membrane, mask)
+        from ion_ode.attention_odenet.reference import solve_reference
+
         y = solve_reference(
             lambda s, y: self.rate(s, y, static, flux_max),
             y0,

@@ -16,8 +16,6 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 import torch
-from scipy.special import ndtri
-from scipy.stats import qmc
 
 from ..core import T_REF, InputError, progress
 from .curves import CurveSet, _concat
@@ -30,6 +28,8 @@ from ..water.ions import get_ion
 # %% ../../nbs/01e_design.ipynb #ee26eb66
 def _sobol(n: int, dims: int, seed: int, start: int = 0) -> np.ndarray:
     "Points start to start + n of a scrambled Sobol sequence, strictly inside (0, 1)."
+    from scipy.stats import qmc
+
     engine = qmc.Sobol(dims, scramble=True, seed=np.random.default_rng(seed))
     if start:
         engine.fast_forward(start)
@@ -75,6 +75,8 @@ def _feeds(u: np.ndarray, ions, equivalents, decades, n_ions, water, spread) -> 
         raw = present * 10.0 ** (-decades * weight)
         q = np.exp(np.log(equivalents[0]) + u[:, 1] * np.log(equivalents[1] / equivalents[0]))[:, None]
     else:
+        from scipy.special import ndtri
+
         raw = _water(water, ions) * np.abs(z) * np.exp(spread * ndtri(weight))
         q = (raw * (z > 0)).sum(1, keepdims=True)
     total = np.where(z > 0, (raw * (z > 0)).sum(1, keepdims=True), (raw * (z < 0)).sum(1, keepdims=True))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.special import ndtr, ndtri
 from torch import Tensor
 
 from ..core import InputError, nm, um
@@ -56,6 +55,8 @@ def parameter_names(
 # %% ../../nbs/00l_prior.ipynb #d7844376
 def _parameters(u: np.ndarray, family: str, ions, prior: MembranePrior) -> np.ndarray:
     "Membrane parameters (n, p) from uniform numbers."
+    from scipy.special import ndtr, ndtri
+
     names = parameter_names(family, ions)
     out = np.empty((len(u), len(names)))
     mean, sd = prior.eps_pore

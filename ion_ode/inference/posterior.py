@@ -15,11 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from scipy.interpolate import BarycentricInterpolator
 from torch import Tensor
 
 from ..core import InputError
-from ..data.points import measurement_points
 from ..dspmde.certify import REFINED, certify
 from ..dspmde.film import FILM_THICKNESS, Film
 from ..dspmde.gradient import permeate_jacobian
@@ -45,6 +43,8 @@ class Experiment:
         alike: float = 0.0,  # $\rho$, correlation between the errors of one ion in one feed
         binding=None,  # Charge shift at an equivalent fraction over that at one; None: the fraction itself
     ):
+        from ion_ode.data.points import measurement_points
+
         p, self.prior, self.binding = measurement_points(df, film=None), prior, binding
         at = df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape)
         states = pd.DataFrame(p.c_feed.numpy()).assign(kind=p.kind, temperature=p.temperature, flux=p.flux)
@@ -117,6 +117,8 @@ def nodes_and_matrix(
         return flux, np.eye(len(flux))
     low, high = np.log(flux.min()), np.log(flux.max())
     at = low + (high - low) * (1 - np.cos(np.pi * np.arange(nodes) / (nodes - 1))) / 2
+    from scipy.interpolate import BarycentricInterpolator
+
     return np.exp(at), BarycentricInterpolator(at, np.eye(nodes))(np.log(flux))
 
 # %% ../../nbs/inference/posterior.ipynb #de6d8217
@@ -312,6 +314,8 @@ def predict_membranes(
     family: str = "dspmde+",  # or "dspmde"
 ) -> np.ndarray:  # (membrane, row) rejection as it would be measured; nan where a membrane has no certified solution
     "The pore model's rejection of every row by every membrane, at the temperature of the measurement, as membranes are inferred."
+    from ion_ode.data.points import measurement_points
+
     p, n = measurement_points(df, film=None), len(parameters)
     at = df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape)
     membrane = membrane_from_parameters(parameters.repeat_interleave(len(p), 0), parameter_names(family, SLOTS), SLOTS)

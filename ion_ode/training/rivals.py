@@ -13,11 +13,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import least_squares
 from torch import Tensor, nn
 
 from ..core import ConvergenceError, InputError, need
-from ..data.points import measurement_points
 from ..dspmde.certify import REFINED, certify
 from ..dspmde.film import FILM_THICKNESS
 from ..dspmde.prior import SLOTS
@@ -203,6 +201,8 @@ class SpieglerKedem:
         train: pd.DataFrame,  # Rows with ion, flux_m_s, rejection, weight
     ) -> "SpieglerKedem":
         "Weighted least squares for every ion, from four starts."
+        from scipy.optimize import least_squares
+
         self.parameters = {}
         for ion, g in train.groupby("ion"):
             J, R, w = (g[c].to_numpy(float, copy=True) for c in ("flux_m_s", "rejection", "weight"))
@@ -239,6 +239,8 @@ class SDEM:
 
     def _problem(self, df: pd.DataFrame):
         "States of a frame, and where each row sits among them."
+        from ion_ode.data.points import measurement_points
+
         p = measurement_points(df, film=None)
         at = df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape)
         state, slot = np.nonzero(at >= 0)
@@ -298,6 +300,8 @@ class SDEM:
         train: pd.DataFrame,  # Measurement rows, as load_nf270 returns them
     ) -> "SDEM":
         "Weighted least squares with a weak prior, started at a permeance of 3 µm/s for all ions."
+        from scipy.optimize import least_squares
+
         p, state, slot = self._problem(train)
         self.fitted = sorted(train.ion.unique())
         present = [i for i, here in zip(SLOTS, (p.c_feed > 0).any(0).tolist(), strict=True) if here]
@@ -354,6 +358,8 @@ class ResidualGP:
         self.base, self.seed = base, seed
 
     def _features(self, df: pd.DataFrame) -> np.ndarray:
+        from ion_ode.data.points import measurement_points
+
         p = measurement_points(df.assign(rejection=0.0), film=None)
         at = df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape)
         state, slot = np.nonzero(at >= 0)

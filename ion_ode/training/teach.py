@@ -25,7 +25,6 @@ from ..attention_odenet.stack import Ensemble, StackedForward
 from ..core import InputError
 from ..data.curves import CurveSet
 from ..data.design import Design
-from ..data.points import measurement_points
 from ..dspmde.film import FILM_THICKNESS, film_wall
 from ..dspmde.prior import SLOTS
 from ..inference.posterior import predict_membranes
@@ -72,6 +71,8 @@ def measured_curves(
     sd_floor: float | None = None,  # As in `measurement_sd`
 ) -> Measured:
     "Curves of a table: one for each intrinsic solution, one for each observed state."
+    from ion_ode.data.points import measurement_points
+
     p = measurement_points(df, ions=ions, film=film_thickness if known else None, sd_floor=sd_floor)
     intrinsic = np.array(p.kind) == "intrinsic"
     solution = df.drop_duplicates("state_id").set_index("state_id").solution_id.reindex(list(p.state_id)).to_numpy()
