@@ -31,8 +31,8 @@ from ion_ode.attention_odenet.constraints import make_constraint  # noqa: E402
 from ion_ode.attention_odenet.field import FieldConfig
 from ion_ode.attention_odenet.fused import tape_bytes  # noqa: E402
 from ion_ode.attention_odenet.ode import warp_flux  # noqa: E402
-from ion_ode.attention_odenet.reference import solve_reference  # noqa: E402
 from ion_ode.attention_odenet.odenet import ODENet, n_parameters
+from ion_ode.attention_odenet.reference import solve_reference  # noqa: E402
 from ion_ode.attention_odenet.stack import StackedForward  # noqa: E402
 from ion_ode.core import LMH
 from ion_ode.data.design import sample_feeds  # noqa: E402
