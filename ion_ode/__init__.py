@@ -1,6 +1,8 @@
 """Ion transport through nanofiltration membranes: certified DSPM-DE and attention-enhanced neural ODEs
 
-Docs: https://ion-ode.github.io/ion_ode/"""
+Modules:
+
+- `ion_ode.attention_odenet.build`: Compile a C++ source once on this machine and load it again only if it is what was compiled."""
 
 __version__ = "0.1.0"
 

@@ -10,70 +10,28 @@ __all__ = ['FORMS', 'library', 'Work', 'tape_bytes', 'curves']
 # %% ../../nbs/02d_fused.ipynb #b2944081
 import ctypes
 import functools
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 import warnings
-from pathlib import Path
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .build import BuildError, build
 from ..core import InputError
-from ..store import asset, digest
-
-# %% ../../nbs/02d_fused.ipynb #54506fee
-_FLAGS = ("-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-shared", "-fPIC", "-pthread")
-
-
-def _cache() -> Path:
-    "Where the built library is kept: $ION_ODE_CACHE, or the user's cache folder, or a folder that lasts as long as the process."
-    home = os.environ.get("ION_ODE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ion_ode"
-    try:
-        folder = Path(home)
-        folder.mkdir(parents=True, exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    except (OSError, RuntimeError):
-        pass
-    return Path(tempfile.mkdtemp(prefix="ion_ode-"))
-
-
-def _processor() -> str:
-    "What the compiler may make use of: a library built for one processor may not run on another that shares the folder."
-    try:
-        return next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith(("flags", "Features")))
-    except (OSError, StopIteration):
-        return platform.machine() + platform.processor()
+from ..store import asset
 
 # %% ../../nbs/02d_fused.ipynb #e46ea962
 @functools.cache
-def library() -> ctypes.CDLL | None:  # None where there is no compiler, with a warning
+def library() -> ctypes.CDLL | None:  # None where it cannot be built, with a warning
     "The compiled source; built at the first use on this machine, in some seconds."
-    source = asset("fused.cpp")
-    compiler = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
-    if compiler is None:
-        warnings.warn("no C++ compiler was found (g++, clang++, or $CXX): networks run without the fused path, several times slower", stacklevel=3)
-        return None
     try:
-        version = subprocess.run([*compiler.split(), "--version"], capture_output=True, text=True, check=True, timeout=60).stdout
-        name = f"fused-{digest([source.read_text(), compiler, version, _FLAGS, _processor()])[:16]}.so"
-        path = _cache() / name
-        if not path.exists():
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:  # whole or not at all, whoever else is building
-                made = Path(folder) / name
-                subprocess.run([*compiler.split(), *_FLAGS, str(source), "-o", str(made)], capture_output=True, text=True, check=True, timeout=600)
-                os.replace(made, path)
-        lib = ctypes.CDLL(str(path))
-    except (OSError, subprocess.SubprocessError) as e:
-        said = (getattr(e, "stderr", None) or str(e)).strip().splitlines()
-        warnings.warn(f"{compiler} did not build the fused path ({said[0] if said else 'no message'}); networks run without it, several times slower", stacklevel=3)
+        lib = build(asset("fused.cpp"))
+        for kind in _SUFFIX.values():
+            getattr(lib, f"tape_{kind}").restype = ctypes.c_int64
+    except (BuildError, AttributeError) as e:
+        warnings.warn(f"{e}; networks run without the fused path, several times slower", stacklevel=3)
         return None
-    for kind in _SUFFIX.values():
-        getattr(lib, f"tape_{kind}").restype = ctypes.c_int64
     return lib
 
 
@@ -148,7 +106,7 @@ class _Gradients(ctypes.Structure):  # as `Gradients`
     _fields_ = [(name, ctypes.c_void_p) for name in (*_LEARNED, "linears")]
 
 
-def _pointers(kind, tensors: list[Tensor], own: int):
+def _pointers(kind, tensors: Sequence[Tensor], own: int):
     "A struct of pointers: to the first tensors one by one, to the others in an array."
     where = [x.data_ptr() for x in tensors]
     return kind(*where[:own], ctypes.cast((ctypes.c_void_p * (len(where) - own))(*where[own:]), ctypes.c_void_p))
