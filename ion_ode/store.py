@@ -14,6 +14,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 import tempfile
 from importlib.resources import files
@@ -145,6 +146,16 @@ class CheckpointError(InputError):
     "A stored file that must not be used; the message says why and what to do."
 
 
+def _tensors_beside(path: Path) -> Path | None:
+    "The file that a record names, if it is one that `write_checkpoint` makes in this folder: nothing else is ever removed."
+    try:
+        file = json.loads(path.read_text(encoding="utf-8"))["file"]
+    except (OSError, RecursionError, ValueError, KeyError, TypeError):
+        return None
+    ours = isinstance(file, str) and re.fullmatch(re.escape(path.stem) + r"-[0-9a-f]{16}\.safetensors", file)
+    return path.parent / file if ours else None
+
+
 def write_checkpoint(
     folder: str | Path,  # Folder of this run
     tensors: dict[str, Tensor],  # What to store
@@ -153,19 +164,24 @@ def write_checkpoint(
 ) -> Path:  # The JSON file
     "Store tensors and facts; the previous pair stays valid until the new one is complete."
     folder = Path(folder)
-    data = pack_tensors({k: v.detach().contiguous() for k, v in tensors.items()})
+    facts = {"shapes": {k: list(v.shape) for k, v in tensors.items()}, **record}
+    data = pack_tensors({k: v.detach().contiguous() for k, v in tensors.items()}, {"record": digest(facts)})
     sha = digest(data)
     old = folder / f"{name}.json"
-    previous = json.loads(old.read_text())["file"] if old.exists() else None
+    previous = _tensors_beside(old)
     file = f"{name}-{sha[:16]}.safetensors"
     atomic_write(folder / file, data)
-    shapes = {k: list(v.shape) for k, v in tensors.items()}
-    path = atomic_write(old, json.dumps({"file": file, "sha256": sha, "shapes": shapes, **record}, indent=1))
-    if previous and previous != file:
-        (folder / previous).unlink(missing_ok=True)
+    path = atomic_write(old, json.dumps({"file": file, "sha256": sha, **facts}, indent=1))
+    if previous and previous.name != file:
+        previous.unlink(missing_ok=True)
     return path
 
 # %% ../nbs/support/store.ipynb #1a0a0bc6
+def _metadata(data: bytes) -> dict[str, str]:
+    "What a safetensors file says beside its tensors: eight bytes of length, then JSON."
+    return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
+
+
 def read_checkpoint(
     path: str | Path,  # The JSON file
     shapes: dict[str, tuple] | None = None,  # Shapes the caller needs
@@ -175,11 +191,15 @@ def read_checkpoint(
     path = Path(path)
     remedy = "delete it to start again, or restore it from a copy"
     try:
-        record = json.loads(path.read_text())
-        data = (path.parent / Path(record["file"]).name).read_bytes()
+        record = json.loads(text := path.read_text(encoding="utf-8"))
+        if Path(record["file"]).name != record["file"]:
+            raise CheckpointError(f"{path} names {record['file']!r}, a file outside its folder; {remedy}")
+        data = (path.parent / record["file"]).read_bytes()
     except FileNotFoundError as e:
         raise CheckpointError(f"{e.filename} is missing; {remedy}") from e
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as e:
+    except (OSError, RecursionError, ValueError, KeyError, TypeError) as e:
+        if isinstance(e, CheckpointError):
+            raise
         raise CheckpointError(f"{path} is not a readable checkpoint record; {remedy}") from e
     if key is not None and record.get("key") != key:
         raise CheckpointError(
@@ -192,6 +212,10 @@ def read_checkpoint(
         tensors = {k: v.clone() for k, v in unpack_tensors(data).items()}
     except SafetensorError as e:
         raise CheckpointError(f"{record['file']} is not a safetensors file; {remedy}") from e
+    facts = {k: v for k, v in record.items() if k not in ("file", "sha256")}
+    sealed = _metadata(data).get("record")  # files of earlier versions have none
+    if sealed and (digest(facts) != sealed or json.dumps(record, indent=1) != text):
+        raise CheckpointError(f"{path} was changed after it was written; {remedy}")
     for k, want in (shapes or {}).items():
         have = tuple(tensors[k].shape) if k in tensors else None
         if have != tuple(want):
