@@ -1,9 +1,9 @@
 """Hold the library to the sizes and habits that keep it readable, and name what breaks them.
 
     python tools/rules.py           sizes, long lines, names nobody reads, limits on wall time
-    python tools/rules.py --allow   print the lines that tools/rules_allow.txt would need
+    python tools/rules.py --prune   take out of tools/rules_allow.txt what is no longer needed
 
-An exemption is a line of tools/rules_allow.txt, `rule key`; one that is no longer needed fails the check.
+An exemption is a line of tools/rules_allow.txt, `rule key`; one that is no longer needed fails the check, so the list only gets shorter.
 """
 
 import ast
@@ -162,10 +162,10 @@ def judge(found: dict[tuple[str, str], str], allowed: list[tuple[str, str]]) -> 
 
 def main() -> int:
     found = {(rule, key): text for rule, check in RULES.items() for key, text in check(ROOT).items()}
-    if "--allow" in sys.argv:
-        print("\n".join(" ".join(k) for k in sorted(found)))
-        return 0
     allowed = [tuple(line.split(maxsplit=1)) for line in (ROOT / ALLOW).read_text(encoding="utf-8").splitlines() if line.strip()]
+    if "--prune" in sys.argv:
+        allowed = [a for a in allowed if a in found]
+        (ROOT / ALLOW).write_text("".join(f"{rule} {key}\n" for rule, key in allowed), encoding="utf-8")
     bad = judge(found, allowed)
     print("\n".join(bad))
     print(f"{len(RULES)} rules, {len(bad)} breaches, {len(allowed)} exemptions left: {'FAILED' if bad else 'all hold'}")
