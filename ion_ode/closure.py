@@ -1,60 +1,65 @@
 """What code a result depends on: the syntax trees in the import closure of a module, found by reading the imports"""
 
 import ast
-import importlib.util
 from functools import lru_cache
 from pathlib import Path
 
 from ion_ode.store import digest
 
-PACKAGE = __name__.partition(".")[0]
-ALONG = {".attention_odenet.fused": ("assets/fused.cpp",)}  # Files beside Python that take part in computing
+ROOT = Path(__file__).parent
+ALONG = {"ion_ode.attention_odenet.fused": ("assets/fused.cpp",)}  # Files beside Python that take part in computing
+
+
+def module_file(
+    module: str,  # Full name
+    root: Path = ROOT,  # Folder of the package
+) -> Path | None:  # Its source, None where there is no such module
+    "The file of a module of the package."
+    stem = root.joinpath(*module.split(".")[1:])
+    return next((f for f in (stem.with_suffix(".py"), stem / "__init__.py") if f.is_file()), None)
 
 
 @lru_cache(maxsize=None)
-def _parsed(
-    module: str,  # Full name
-) -> tuple[str, frozenset[str]]:  # Digest of its syntax tree, full names of the modules of the package it imports
-    path = Path(importlib.util.find_spec(module).origin)
+def _read(
+    path: Path,  # Source of a module
+    module: str,  # Its full name
+    _changed: int,  # Time of the file's last change: a changed file is read again
+) -> tuple[str, frozenset[str]]:  # Digest of the syntax tree without docstrings; names that may be modules
     tree, found = ast.parse(path.read_text(encoding="utf-8")), set()
-    package = module if path.stem == "__init__" else module.rpartition(".")[0]
+    package = module.split(".") if path.stem == "__init__" else module.split(".")[:-1]
     for n in ast.walk(tree):
         if isinstance(n, ast.Import):
             found |= {a.name for a in n.names}
         elif isinstance(n, ast.ImportFrom):
-            base = importlib.util.resolve_name("." * n.level + (n.module or ""), package) if n.level else n.module
+            above = package[: len(package) - n.level + 1] if n.level else []
+            base = ".".join([*above, *([n.module] if n.module else [])])
             found |= {base, *(f"{base}.{a.name}" for a in n.names)}
         if isinstance(n, (ast.Module, ast.FunctionDef, ast.ClassDef)) and ast.get_docstring(n) is not None:
             n.body = n.body[1:] or [ast.Pass()]
-    beside = [digest((Path(__file__).parent / f).read_bytes()) for f in ALONG.get(module.removeprefix(PACKAGE), ())]
-    known = frozenset(m for m in found if m.startswith(f"{PACKAGE}.") and _exists(m))
-    return digest([ast.dump(tree), beside]), known
+    return digest(ast.dump(tree)), frozenset(f for f in found if f.startswith("ion_ode."))
 
 
-@lru_cache(maxsize=None)
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ModuleNotFoundError, ValueError):
-        return False
-
-
-@lru_cache(maxsize=None)
 def closure(
     module: str,  # Full name, "ion_ode.dspmde.solve"
+    root: Path = ROOT,  # Folder of the package
 ) -> dict[str, str]:  # Full name -> digest, of it and of everything it imports from the package
     "Digests of the syntax trees that a module can reach; a comment or a docstring changes none of them."
     seen, todo = {}, [module]
     while todo:
         name = todo.pop()
-        if name not in seen:
-            seen[name], more = _parsed(name)
-            todo += sorted(more)
+        path = module_file(name, root)
+        if name in seen or path is None:
+            continue
+        tree, more = _read(path, name, path.stat().st_mtime_ns)
+        beside = [digest((root / f).read_bytes()) for f in ALONG.get(name, ())]
+        seen[name] = digest([tree, *beside]) if beside else tree
+        todo += more
     return dict(sorted(seen.items()))
 
 
 def code_digest(
     function,  # Function or class of the package
+    root: Path = ROOT,  # Folder of the package
 ) -> str:
     "One digest of all code that a function can reach."
-    return digest(closure(function.__module__))
+    return digest(closure(function.__module__, root))

@@ -1,0 +1,48 @@
+"The key of a cell moves with the code it can reach, and with nothing else."
+
+import shutil
+
+import pytest
+
+from ion_ode.closure import ROOT, closure, code_digest, module_file
+from ion_ode.results.cells import _CELLS
+
+
+@pytest.fixture
+def copy(tmp_path):
+    shutil.copytree(ROOT, tmp_path / "ion_ode", ignore=shutil.ignore_patterns("__pycache__", "*.gz", "*.safetensors"))
+    return tmp_path / "ion_ode"
+
+
+def modules(root):
+    for f in sorted(root.rglob("*.py")):
+        parts = f.relative_to(root.parent).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_a_function_more_in_a_module_moves_the_keys_that_reach_it_and_no_other(copy):
+    keys = lambda: {kind: code_digest(f, copy) for kind, f in _CELLS.items()}
+    reach = {kind: set(closure(f.__module__, copy)) for kind, f in _CELLS.items()}
+    before, moved = keys(), {}
+    assert before == {kind: code_digest(f) for kind, f in _CELLS.items()}
+    for module in modules(copy):
+        path = module_file(module, copy)
+        text = path.read_text(encoding="utf-8")
+        path.write_text(text + "\n\ndef one_more():\n    return 1\n", encoding="utf-8")
+        moved[module] = {kind for kind, key in keys().items() if key != before[kind]}
+        assert moved[module] == {kind for kind in _CELLS if module in reach[kind]}, module
+        path.write_text(text, encoding="utf-8")
+    assert keys() == before
+    assert moved["ion_ode.dspmde.newton"] and moved["ion_ode.attention_odenet.pore_field"]
+    assert not moved["ion_ode.cli"] and not moved["ion_ode.results.figures"]
+
+
+def test_a_comment_or_a_docstring_changes_nothing_and_the_cpp_source_does(copy):
+    before = closure("ion_ode.attention_odenet.odenet", copy)
+    path = module_file("ion_ode.attention_odenet.ode", copy)
+    path.write_text('"""Said otherwise"""\n' + path.read_text(encoding="utf-8").split('"""', 2)[2] + "\n# a remark\n", encoding="utf-8")
+    assert closure("ion_ode.attention_odenet.odenet", copy) == before
+    with (copy / "assets" / "fused.cpp").open("a") as f:
+        f.write("\n// changed\n")
+    after = closure("ion_ode.attention_odenet.odenet", copy)
+    assert {m for m in after if after[m] != before[m]} == {"ion_ode.attention_odenet.fused"}
