@@ -18,7 +18,7 @@ from ..core import InputError
 # %% ../../nbs/03_constraints.ipynb #224e356f
 def charge_residual(
     h: Float[Tensor, "*batch ion"],  # Concentrations, any unit
-    z: Float[Tensor, "ion"],  # Valences
+    z: Float[Tensor, "*#batch ion"],  # Valences
 ) -> Float[Tensor, "*batch"]:  # $|\sum_i z_i h_i| / \sum_i |z_i h_i|$
     "Net charge over total charge; 0 where nothing is dissolved."
     net, total = (h * z).sum(-1).abs(), (h * z).abs().sum(-1)
@@ -27,7 +27,7 @@ def charge_residual(
 
 def soft_penalty(
     h: Float[Tensor, "*batch ion"],  # Concentrations over the total charge of the feed
-    z: Float[Tensor, "ion"],  # Valences
+    z: Float[Tensor, "*#batch ion"],  # Valences
 ) -> Float[Tensor, ""]:  # Mean of $(\sum_i z_i h_i)^2$
     "What the soft constraint adds to the loss (Eq. 3.2), before its weight."
     return (h * z).sum(-1).square().mean()
@@ -38,7 +38,7 @@ def _tiny(x: Tensor) -> float:
 
 
 def _balance(
-    f: Float[Tensor, "*batch ion"], weight: Float[Tensor, "*#batch ion"], z: Float[Tensor, "ion"]
+    f: Float[Tensor, "*batch ion"], weight: Float[Tensor, "*#batch ion"], z: Float[Tensor, "*#batch ion"]
 ) -> Float[Tensor, "*batch ion"]:
     "Net charge of f, taken from the ions in proportion to weight * z (Eq. 3.5)."
     return weight * z * ((f * z).sum(-1, keepdim=True) / (weight * z * z).sum(-1, keepdim=True).clamp(min=_tiny(f)))
@@ -57,7 +57,7 @@ class Constraint(nn.Module):
         f: Float[Tensor, "*batch ion"],
         h: Float[Tensor, "*batch ion"],
         h_feed: Float[Tensor, "*batch ion"],
-        z: Float[Tensor, "ion"],
+        z: Float[Tensor, "*#batch ion"],
         mask: Bool[Tensor, "*#batch ion"],
     ) -> Float[Tensor, "*batch ion"]:
         "Rate of h that the constraint allows, given the rate f that the network proposes."
@@ -192,14 +192,14 @@ class Equivalents(Constraint):
         return e / cls._of_sign(e, z).clamp(min=_tiny(e))
 
     def encode(
-        self, h: Float[Tensor, "*batch ion"], z: Float[Tensor, "ion"], mask: Bool[Tensor, "*#batch ion"]
+        self, h: Float[Tensor, "*batch ion"], z: Float[Tensor, "*#batch ion"], mask: Bool[Tensor, "*#batch ion"]
     ) -> Float[Tensor, "*batch state"]:
         e = torch.where(mask, h * z.abs(), 1.0)
         charge = 0.5 * torch.where(mask, e, 0.0).sum(-1, keepdim=True)
         return torch.cat([torch.log(e), torch.log(torch.where(charge > 0, charge, 1.0))], dim=-1)
 
     def decode(
-        self, y: Float[Tensor, "*batch state"], z: Float[Tensor, "ion"], mask: Bool[Tensor, "*#batch ion"]
+        self, y: Float[Tensor, "*batch state"], z: Float[Tensor, "*#batch ion"], mask: Bool[Tensor, "*#batch ion"]
     ) -> Float[Tensor, "*batch ion"]:
         # no permeate holds 800 times the charge of its feed, or a part in 1e13; the guard keeps exp and its gradient finite in a wild trial step
         logits, charge = y[..., :-1], torch.exp(y[..., -1:].clamp(-30.0, 6.0))

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from .field import Feed, FieldConfig, Static, VectorField, _column
+from .field import Feed, FieldConfig, VectorField, _column
 from .fused import Work
 from ion_ode.attention_odenet.ode import (
     K_WARP,
@@ -93,7 +93,7 @@ class ODENet(nn.Module):
     def z(self) -> Tensor:
         return self.field.encoder.z
 
-    def start(self, c_feed: Tensor, flux: Tensor, membrane=None, mask=None) -> tuple[Static, Tensor, Tensor]:
+    def start(self, c_feed: Tensor, flux: Tensor, membrane=None, mask=None) -> tuple[tuple, Tensor, Tensor]:
         "What a solve begins with: static parts, start of the integration, end of the flux range."
         static = self.field.prepare(c_feed, membrane, mask)
         y0 = batch_last(self.constraint.encode(static.h_feed, self.z, static.mask))
@@ -125,24 +125,24 @@ class ODENet(nn.Module):
         flux = torch.cat([features, speed.squeeze(-1).unsqueeze(0)])
         return feed, data.movedim(0, -2), flux.movedim((0, 1), (-3, -2))
 
-    def drives(self, n_steps: int, static: Static, flux_max: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def drives(self, n_steps: int, static: tuple, flux_max: Tensor) -> list[tuple[Tensor, Tensor]]:
         "All that the field takes from the position alone, for every evaluation of N steps."
         s = fixed_positions(n_steps, flux_max)
         push, speed = self.field.drive(_column(s, flux_max.dim() + 1), flux_max, static)
         return list(zip(push.unbind(1), speed.unbind(0), strict=True))
 
-    def move(self, drive: tuple[Tensor, Tensor], y: Tensor, static: Static) -> Tensor:
+    def move(self, drive: tuple[Tensor, Tensor], y: Tensor, static: tuple) -> Tensor:
         "dy/ds along the curve, constraint included."
         push, speed = drive
         h = self.constraint.decode(y, self.z, static.mask)
         f = self.field(h, push, static)
         return self.constraint.rate(f, y, h, static.h_feed, self.z, static.mask) * speed
 
-    def rate(self, s: Tensor, y: Tensor, static: Static, flux_max: Tensor) -> Tensor:
+    def rate(self, s: Tensor, y: Tensor, static: tuple, flux_max: Tensor) -> Tensor:
         "dy/ds at any position, one for all or one a sample."
         return self.move(self.field.drive(s.to(y.dtype), flux_max, static), y, static)
 
-    def finish(self, y: Tensor, static: Static) -> Tensor:
+    def finish(self, y: Tensor, static: tuple) -> Tensor:
         "Concentrations along a curve, given what the integrator carried."
         mask = static.mask.unsqueeze(-2)
         h = self.constraint.settle(self.constraint.decode(y, self.z, mask), self.z, mask)
@@ -184,7 +184,7 @@ class ODENet(nn.Module):
         _, K = tsit5_fixed(lambda drive, y: self.move(drive, y, static), y0, n, self.drives(n, static, flux_max))
         return self.end(y0, K, n, static, flux, weights, error)
 
-    def end(self, y0: Tensor, K: Tensor, n_steps: int, static: Static, flux: Tensor, weights=None, error=False) -> Rollout:
+    def end(self, y0: Tensor, K: Tensor, n_steps: int, static: tuple, flux: Tensor, weights=None, error=False) -> Rollout:
         "Concentrations at the fluxes wanted, given the stages, and the estimated error of every ion's rejection."
         W = self.dense_weights(flux, n_steps) if weights is None else weights
         h = self.finish(y0.unsqueeze(-2) + W @ K.contiguous(), static)
@@ -212,7 +212,7 @@ class ODENet(nn.Module):
                 )
                 return answer
 
-    def _scale(self, y0: Tensor, static: Static) -> Tensor:
+    def _scale(self, y0: Tensor, static: tuple) -> Tensor:
         same = y0.shape == static.h_feed.shape
         return torch.where(static.mask, static.h_feed, 1.0) if same else torch.ones_like(y0)
 
