@@ -434,8 +434,10 @@ def predict(feed, flux, balance, model, membrane, level, out, as_json, force):
 @click.option("--out", default="results", show_default=True, metavar="FOLDER", help="Folder for figures, tables and metrics.")
 @WORKERS
 @SCHEDULER
+@click.option("--only", metavar="NAME", help="One part alone, such as recipes, surrogate or twin; a wrong name lists them.")
+@click.option("--store", "keep", is_flag=True, help="With --only: write what was made into the package, where it ships.")
 @click.option("--json", "as_json", is_flag=True, help="Scores, claims and provenance as JSON, the content of claims.json.")
-def reproduce(profile, out, workers, scheduler, as_json):
+def reproduce(profile, out, workers, scheduler, only, keep, as_json):
     """Train, score and draw; run again, it resumes.
 
     The quick profile draws what is stored and computes a part of it again; the full one computes everything, for hours,
@@ -446,12 +448,21 @@ def reproduce(profile, out, workers, scheduler, as_json):
       ion-ode reproduce
       ion-ode reproduce --profile full --out results-full
       ion-ode reproduce --profile full --out shared/results --scheduler tcp://head:8786
+      ion-ode reproduce --profile full --only surrogate --store
     """
     from ion_ode.core import InputError
     from ion_ode.results.reproduce import reproduce as run
 
     if Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
+    if only:
+        from ion_ode.results.parts import reproduce_part
+
+        made = reproduce_part(only, out, profile, workers, scheduler, keep)
+        click.echo(f"{only}: made in {out}{f', stored as {made}' if keep else ''}")
+        return
+    if keep:
+        raise InputError("--store goes with --only NAME: it replaces files that ship with the package")
     record = run(profile, out, workers, scheduler)
     if as_json:
         click.echo(json.dumps(record, indent=1, sort_keys=True))

@@ -161,5 +161,5 @@ def test_fits_that_cannot_be(monkeypatch, tmp_path):
         (tmp_path / n).write_bytes(asset(n).read_bytes())
     (tmp_path / "twin_fit.csv").write_bytes(asset("twin_fit.csv").read_bytes()[:-9])
     monkeypatch.setattr(twin, "asset", lambda n: tmp_path / n)
-    with pytest.raises(InputError, match="python -m ion_ode.results.twin"):
+    with pytest.raises(InputError, match="ion-ode reproduce --only twin --store"):
         twin.load_twin_fit()

@@ -1,14 +1,11 @@
-"""Profiles, the cells they consist of, and their command line"""
+"""Profiles, the cells they consist of, and the tables of comparisons stored from them"""
 
-import argparse
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
-import ion_ode
 from ion_ode.results.benchmarks import BENCHMARKS
-from ion_ode.results.cells import Cell, cell_keys, code_hash, data_hash, only_for, read_cell, run_cells
+from ion_ode.results.cells import Cell, code_hash, data_hash, read_cell
 from ion_ode.results.contestants import (
     CORRECTED,
     CORRECTION,
@@ -115,29 +112,3 @@ def store(
         tables=list(made), cells_commit=sorted({r["commit"] for r in records.values()}), cpu_seconds={n: r["cpu_s"] for n, r in records.items()},
     )  # fmt: skip
     atomic_write(Path(target) / f"{record}.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
-
-
-def main(args: list[str] | None = None):
-    "`python -m ion_ode.results.plan run|store PROFILE FOLDER [--workers N] [--scheduler ADDRESS] [--only TABLE]`."
-    p = argparse.ArgumentParser(prog="python -m ion_ode.results.plan", description=main.__doc__)
-    p.add_argument("what", choices=("run", "store"))
-    p.add_argument("profile", choices=tuple(PROFILES))
-    p.add_argument("folder")
-    p.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
-    p.add_argument("--scheduler")
-    p.add_argument("--only", choices=tuple(TABLES), help="one table about training and the cells it needs; its record is training_TABLE.json")
-    a = p.parse_args(args)
-    profile, where = PROFILES[a.profile], Path(a.folder) / "cells" / a.profile
-    cells = plan_cells(profile)
-    if a.only:
-        cells = only_for(cells, TABLES[a.only])
-    if a.what == "run":
-        run_cells(cells, where, a.workers, a.scheduler)
-    else:
-        store(profile, where, cell_keys(cells), Path(ion_ode.__file__).parent / "assets" / "results", f"training_{a.only}" if a.only else "training")
-
-
-if __name__ == "__main__" and "__file__" in globals():
-    from ion_ode.results import plan as module  # not __main__, which workers cannot import
-
-    module.main()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -120,22 +119,3 @@ def make_weights(
     p, where = PROFILES[profile], Path(folder) / "cells" / profile
     keys = run_cells(plan_cells(p), where, min(2, os.cpu_count() or 1))
     return export_models(p, where, keys, Path(ion_ode.__file__).parent / "assets" / "weights" if target is None else target)
-
-
-def main(args: list[str] | None = None):
-    "`python -m ion_ode.results.reproduce weights|store [PROFILE] [FOLDER]`: make the files that ship with the package."
-    given = list(sys.argv[1:] if args is None else args)
-    what, profile, folder = given + ["", "full", "results"][len(given) :]
-    if what == "weights":
-        print(*make_weights(profile, folder), sep="\n")
-    elif what == "store":
-        tables, meta = read_tables(Path(folder) / "tables")
-        target = Path(ion_ode.__file__).parent / "assets" / "results"
-        write_tables(tables, meta, target)
-        atomic_write(target / "claims.json", json.dumps(metrics(tables, meta)[0], indent=1, sort_keys=True) + "\n")
-    else:
-        raise SystemExit("usage: python -m ion_ode.results.reproduce weights|store [PROFILE] [FOLDER]")
-
-
-if __name__ == "__main__" and "__file__" in globals():
-    main()

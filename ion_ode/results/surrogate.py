@@ -1,6 +1,5 @@
 """How well a network stands in for the pore model"""
 
-import argparse
 import json
 import time
 from dataclasses import asdict, dataclass
@@ -213,19 +212,3 @@ def store(
     }
     told = torch.tensor([[flat.get(n, 0.0) for n in parameters]] * len(ensemble), dtype=torch.float64)
     return save_model(Predictor(config, ensemble, told, card), target / "weights", "dspmde")
-
-
-def main(args: list[str] | None = None):
-    "`python -m ion_ode.results.surrogate run|store FOLDER [--effort full|large|smoke] [--scheduler ADDRESS] [--device cuda]`."
-    p = argparse.ArgumentParser(prog="python -m ion_ode.results.surrogate", description=main.__doc__)
-    p.add_argument("what", choices=("run", "store"))
-    p.add_argument("folder")
-    p.add_argument("--effort", choices=tuple(EFFORTS), default="full")
-    p.add_argument("--scheduler")
-    p.add_argument("--device")
-    a = p.parse_args(args)
-    print(run(a.folder, a.effort, a.scheduler, a.device).to_string() if a.what == "run" else store(a.folder, a.effort))
-
-
-if __name__ == "__main__" and "__file__" in globals():
-    main()

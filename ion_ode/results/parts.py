@@ -1,0 +1,98 @@
+"""What can be computed again by name: `ion-ode reproduce --only NAME`, and with `--store` written where it ships"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import ion_ode
+from ion_ode.core import InputError
+from ion_ode.results import surrogate
+from ion_ode.results.cells import cell_keys, only_for, run_cells
+from ion_ode.results.heldout import TABLES
+from ion_ode.results.plan import PROFILES, plan_cells, store
+from ion_ode.results.reproduce import make_weights
+from ion_ode.results.claims import metrics
+from ion_ode.results.tables import read_tables, write_tables
+from ion_ode.store import atomic_write
+from ion_ode.results.twin import store_twin_fit
+
+ASSETS = Path(ion_ode.__file__).parent / "assets"
+
+
+def store_tables(
+    folder: Path,  # `tables` of a full run
+    target: Path,  # Where tables and claims.json ship
+) -> Path:  # claims.json
+    "Tables of a run and the claims that they bear."
+    tables, meta = read_tables(folder)
+    write_tables(tables, meta, target)
+    return atomic_write(target / "claims.json", json.dumps(metrics(tables, meta)[0], indent=1, sort_keys=True) + "\n")
+
+
+@dataclass(frozen=True)
+class Part:
+    "Something that is computed and stored under one name."
+
+    what: str  # In words
+    run: Callable[..., object]  # (folder, profile, workers, scheduler), resumes from the folder
+    store: Callable[[Path, str], object]  # (folder, profile) into the assets of the package
+
+
+def _comparison(table: str) -> Part:
+    "A table of training inside the folds."
+    cells = lambda profile: only_for(plan_cells(PROFILES[profile]), TABLES[table])
+    where = lambda folder, profile: Path(folder) / "cells" / profile
+
+    def run(folder, profile, workers, scheduler):
+        return run_cells(cells(profile), where(folder, profile), workers, scheduler)
+
+    def keep(folder, profile):
+        keys = cell_keys(cells(profile))
+        return store(PROFILES[profile], where(folder, profile), keys, ASSETS / "results", f"training_{table}")
+
+    return Part(f"table of training: {TABLES[table]}", run, keep)
+
+
+def _effort(profile: str) -> str:
+    return "full" if profile == "full" else "smoke"
+
+
+PARTS = {
+    **{table: _comparison(table) for table in TABLES},
+    "surrogate": Part(
+        "networks that stand in for the pore model",
+        lambda folder, profile, workers, scheduler: surrogate.run(Path(folder) / "surrogate", _effort(profile), scheduler),
+        lambda folder, profile: surrogate.store(Path(folder) / "surrogate", _effort(profile)),
+    ),
+    "twin": Part(
+        "the four-parameter fit of the synthetic experiment",
+        lambda folder, profile, workers, scheduler: store_twin_fit(folder, 4 if profile == "full" else 1),
+        lambda folder, profile: store_twin_fit(None, 4),
+    ),
+    "weights": Part(
+        "the networks that ship, out of the cells of the full profile",
+        lambda folder, profile, workers, scheduler: make_weights(profile, folder, Path(folder) / "weights"),
+        lambda folder, profile: make_weights(profile, folder),
+    ),
+    "tables": Part(
+        "tables and claims of a full run",
+        lambda folder, profile, workers, scheduler: read_tables(Path(folder) / "tables"),
+        lambda folder, profile: store_tables(Path(folder) / "tables", ASSETS / "results"),
+    ),
+}
+
+
+def reproduce_part(
+    name: str,  # Key of PARTS
+    folder: str | Path = "results",  # Where it is computed, and taken up again
+    profile: str = "full",  # Key of PROFILES
+    workers: int | None = None,  # Processes, one thread each
+    scheduler: str | None = None,  # Address of a Dask scheduler
+    keep: bool = False,  # Write the result where it ships
+):
+    "Compute one part again; run again, it goes on where it was."
+    if name not in PARTS:
+        raise InputError(f"there is no part {name!r}; expected one of {', '.join(PARTS)}")
+    made = PARTS[name].run(Path(folder), profile, workers or 1, scheduler)
+    return PARTS[name].store(Path(folder), profile) if keep else made

@@ -1,0 +1,27 @@
+"One command computes any part of the results again."
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from ion_ode.cli import main
+from ion_ode.core import InputError
+from ion_ode.results import parts
+
+
+def test_an_unknown_part_is_answered_with_those_there_are(tmp_path):
+    with pytest.raises(InputError, match="no part 'nothing'; expected one of .*surrogate.*twin"):
+        parts.reproduce_part("nothing", tmp_path)
+
+
+def test_store_needs_a_part(tmp_path):
+    done = CliRunner().invoke(main, ["reproduce", "--store", "--out", str(tmp_path / "out")])
+    assert done.exit_code == 2 and "--store goes with --only" in done.output and not (tmp_path / "out").exists()
+
+
+def test_tables_of_a_run_are_stored_as_they_were(tmp_path):
+    parts.store_tables(parts.ASSETS / "results", tmp_path)
+    kept = json.loads((parts.ASSETS / "results" / "claims.json").read_text())
+    assert json.loads((tmp_path / "claims.json").read_text())["claims"] == kept["claims"]
+    assert (tmp_path / "predictions.csv.gz").stat().st_size > 1e5
