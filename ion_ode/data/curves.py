@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as save_tensors
@@ -85,8 +84,10 @@ class CurveSet:
             self, **{f: (None if getattr(self, f) is None else getattr(self, f).to(*args, **kw)) for f in _FIELDS}
         )
 
-    def to_frame(self) -> pd.DataFrame:
+    def to_frame(self) -> "pd.DataFrame":
         "Tidy: sample, flux_m_s, ion, c_feed_mol_m3, c_perm_mol_m3, rejection, weight; absent ions left out."
+        import pandas as pd
+
         b, t, i = torch.nonzero(self.valid > 0, as_tuple=True)
         pick = lambda x: x.double().numpy()
         return pd.DataFrame(

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-import pandas as pd
 import torch
 
 from ..core import T_REF, InputError, progress
@@ -40,8 +39,10 @@ def _sobol(n: int, dims: int, seed: int, start: int = 0) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def water_types() -> pd.DataFrame:  # Index water, one column an ion [mol/m³]; sources in asset water_types.csv
+def water_types() -> "pd.DataFrame":  # Index water, one column an ion [mol/m³]; sources in asset water_types.csv
     "Compositions of real waters: seawater, its brine, a brackish well, cooling-tower water."
+    import pandas as pd
+
     d = pd.read_csv(asset("water_types.csv"))
     return d.pivot_table(index="water", columns="ion", values="c_mol_m3", fill_value=0.0)
 

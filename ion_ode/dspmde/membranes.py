@@ -12,7 +12,6 @@ __all__ = ['NF270', 'in_unit', 'Freundlich', 'ChargeBinding', 'charge_of_feed', 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -198,8 +197,10 @@ def get_membrane(
     return _TABLE[name]
 
 
-def membrane_table() -> pd.DataFrame:
+def membrane_table() -> "pd.DataFrame":
     "All membranes known, one row each, with sources."
+    import pandas as pd
+
     return pd.DataFrame([{c: row[c] for c in _COLUMNS} for row in _ROWS.values()])
 
 

@@ -11,7 +11,6 @@ __all__ = ['Solution', 'simulate', 'pore_profile']
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
@@ -26,7 +25,6 @@ from .march import nernst_planck, rk4_step
 from .membranes import NF270, Membrane
 from .problem import Transport, transport_problem
 from .residual import shoot
-from ..rejections import Rejections
 from ..water.feeds import flux_of
 from ..water.ions import viscosity_water
 
@@ -60,8 +58,12 @@ class Solution:
         "Which entries carry a certified solution (batch, n_flux)."
         return (self.status == "converged") | (self.status == "refined")
 
-    def to_frame(self) -> Rejections:
+    def to_frame(self) -> "Rejections":
         "Tidy: one row a sample, flux and ion that the feed holds."
+        import pandas as pd
+
+        from ion_ode.rejections import Rejections
+
         b, t, d = self.c_perm.shape
         flat = lambda x: x.detach().cpu().numpy().reshape(-1)
         wide = lambda x: np.repeat(flat(x), d)
@@ -306,8 +308,10 @@ def pore_profile(
     membrane: Membrane = NF270,
     n: int = 200,  # Steps through the pore
     **options,  # As for `simulate`
-) -> pd.DataFrame:  # x, ion, c_pore, psi, and ion_flux with its parts diffusion, migration, convection
+) -> "pd.DataFrame":  # x, ion, c_pore, psi, and ion_flux with its parts diffusion, migration, convection
     "Concentration, potential and the three parts of the flux from the feed side (x = 0) to the permeate side (x = 1)."
+    import pandas as pd
+
     sol = simulate(feed, flux, membrane, **options)
     if sol.c_perm.shape[:2] != (1, 1):
         raise InputError(f"a profile is drawn for one feed at one flux, but {tuple(sol.c_perm.shape[:2])} arrived")

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from safetensors.torch import save as pack_tensors
 from torch import Tensor
@@ -137,8 +136,10 @@ def fit(
     log_every: int = 20,  # Steps between lines of the log
     on_step: Callable[[int, Ensemble], None] | None = None,  # Called before step 0 and after every step with the number done
     bar=None,  # A tqdm bar to move by one per step
-) -> pd.DataFrame:  # step, member, loss, lr, grad_norm
+) -> "pd.DataFrame":  # step, member, loss, lr, grad_norm
     "Optimise all members; resumes from `folder` if it holds a checkpoint of the same key."
+    import pandas as pd
+
     if bool(plan.patience) != (validation is not None):
         raise InputError(f"patience is {plan.patience} and a validation is {'missing' if validation is None else 'given'}; early stopping takes both")
     n, device = len(ensemble), next(iter(ensemble.params.values())).device

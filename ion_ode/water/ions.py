@@ -13,7 +13,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from ..core import T_REF, InputError
@@ -125,8 +124,10 @@ def get_ion(
     return _TABLE[ion_name(spelling)]
 
 
-def ion_table() -> pd.DataFrame:
+def ion_table() -> "pd.DataFrame":
     "All ions known, one row each, with sources."
+    import pandas as pd
+
     return pd.DataFrame([vars(i) for i in _TABLE.values()])
 
 # %% ../../nbs/support/ions.ipynb #f746d91b
