@@ -1,0 +1,183 @@
+"""Monomers by name or SMILES, and whether two of them can make a film at all."""
+
+import re
+import unicodedata
+from functools import lru_cache
+
+from ion_ode.core import InputError, need
+from ion_ode.prequalify.features import read_monomer
+
+__all__ = ["AMINES", "ACYL_CHLORIDES", "MONOMERS", "monomer", "reactive_sites", "check_pair", "alike"]
+
+AMINES = {
+    "PIP": "C1CNCCN1",
+    "2-methylpiperazine": "CC1CNCCN1",
+    "2,5-dimethylpiperazine": "CC1CNC(C)CN1",
+    "homopiperazine": "C1CNCCNC1",
+    "4-aminomethylpiperidine": "NCC1CCNCC1",
+    "N-aminoethylpiperazine": "NCCN1CCNCC1",
+    "1,4-bis(3-aminopropyl)piperazine": "NCCCN1CCN(CCCN)CC1",
+    "MPD": "Nc1cccc(N)c1",
+    "PPD": "Nc1ccc(N)cc1",
+    "OPD": "Nc1ccccc1N",
+    "3,5-diaminobenzoic acid": "Nc1cc(N)cc(C(=O)O)c1",
+    "benzidine": "Nc1ccc(-c2ccc(N)cc2)cc1",
+    "ODA": "Nc1ccc(Oc2ccc(N)cc2)cc1",
+    "MDA": "Nc1ccc(Cc2ccc(N)cc2)cc1",
+    "MXDA": "NCc1cccc(CN)c1",
+    "TAC": "NC1CC(N)CC(N)C1",
+    "EDA": "NCCN",
+    "PDA": "NCCCN",
+    "BDA": "NCCCCN",
+    "HDA": "NCCCCCCN",
+    "DETA": "NCCNCCN",
+    "TETA": "NCCNCCNCCN",
+    "TAEA": "NCCN(CCN)CCN",
+    "cyclen": "C1CNCCNCCNCCN1",
+    "EDR": "NCCOCCOCCN",
+    "PEI": "*CCN*",
+}  # Aqueous monomers; * marks the open ends of a repeat unit
+_CYCLODEXTRIN = "OC[C@H]1O[C@@H]2" + "O[C@@H]3[C@@H](CO)O[C@H](O[C@@H]4[C@@H](CO)O[C@H](O[C@@H]5[C@@H](CO)O[C@H](O[C@@H]6[C@@H](CO)O[C@H]("
+_CYCLODEXTRIN += "O[C@@H]7[C@@H](CO)O[C@H](O[C@@H]8[C@@H](CO)O[C@H](O[C@H]1[C@H](O)[C@H]2O)[C@H](O)[C@H]8O)[C@H](O)[C@H]7O)"
+_CYCLODEXTRIN += "[C@H](O)[C@H]6O)[C@H](O)[C@H]5O)[C@H](O)[C@H]4O)[C@H](O)[C@H]3O"
+POLYOLS = {"beta-CD": _CYCLODEXTRIN, "TEOA": "OCCN(CCO)CCO", "resorcinol": "Oc1cccc(O)c1"}  # Of polyester films
+ACYL_CHLORIDES = {
+    "TMC": "O=C(Cl)c1cc(C(=O)Cl)cc(C(=O)Cl)c1",
+    "IPC": "O=C(Cl)c1cccc(C(=O)Cl)c1",
+    "TPC": "O=C(Cl)c1ccc(C(=O)Cl)cc1",
+    "CPTC": "O=C(Cl)C1CC(C(=O)Cl)C(C(=O)Cl)C1C(=O)Cl",
+    "BTEC": "O=C(Cl)c1cc(C(=O)Cl)cc(-c2cc(C(=O)Cl)cc(C(=O)Cl)c2)c1",
+    "BDSC": "O=S(=O)(Cl)c1cccc(S(=O)(=O)Cl)c1",
+    "sebacoyl chloride": "O=C(Cl)CCCCCCCCC(=O)Cl",
+}  # Organic monomers
+MONOMERS = AMINES | POLYOLS | ACYL_CHLORIDES
+_SPELLINGS = {
+    "piperazine": "PIP",
+    "m-phenylenediamine": "MPD",
+    "p-phenylenediamine": "PPD",
+    "o-phenylenediamine": "OPD",
+    "ethylenediamine": "EDA",
+    "hexamethylenediamine": "HDA",
+    "diethylenetriamine": "DETA",
+    "triethylenetetramine": "TETA",
+    "m-xylylenediamine": "MXDA",
+    "polyethyleneimine": "PEI",
+    "polyethylenimine": "PEI",
+    "triethanolamine": "TEOA",
+    "beta-cyclodextrin": "beta-CD",
+    "trimesoyl chloride": "TMC",
+    "1,3,5-benzenetricarbonyl trichloride": "TMC",
+    "isophthaloyl chloride": "IPC",
+    "terephthaloyl chloride": "TPC",
+}
+_GREEK = {"α": "alpha", "β": "beta", "γ": "gamma"}
+_NONE = ("", "none", "no", "without", "-")
+_SITES = {
+    # no amide, urea, sulfonamide, thioamide, amidine, cyanamide or nitro compound
+    "amine": "[NX3;H1,H2;!$(N-[C,S,P]=[O,S,N]);!$(N-C#N);!$(N~[O])]",
+    "hydroxyl": "[OX2H;$(O-[#6]);!$(O-C=[O,S,N])]",  # alcohols and phenols
+    "acyl chloride": "[$([CX3](=O)Cl),$([SX4](=O)(=O)Cl)]",  # and sulfonyl chlorides
+}
+
+
+def plain(
+    text: str,  # As typed: β-CD, MgCl₂
+) -> str:
+    "Compatibility characters as plain ones, Greek letters as words, spaces taken together."
+    text = unicodedata.normalize("NFKC", str(text))
+    for letter, word in _GREEK.items():
+        text = text.replace(letter, word)
+    return " ".join(text.replace("–", "-").replace("−", "-").split())
+
+
+@lru_cache(maxsize=1)
+def _names() -> dict[str, str]:
+    names = {n.lower(): s for n, s in MONOMERS.items()}
+    return names | {k: MONOMERS[v] for k, v in _SPELLINGS.items()}
+
+
+@lru_cache(maxsize=4096)
+def monomer(
+    text: str,  # A name (PIP, trimesoyl chloride, β-CD) or a SMILES
+    *,
+    polymer: bool = False,  # True: a repeat unit with open ends (*) is accepted
+    what: str = "monomer",  # How messages call it
+) -> str:  # Canonical SMILES; a repeat unit loses its open ends
+    "The structure of a monomer by name or SMILES."
+    known = _names().get(plain(text).lower())
+    if known:
+        return read_monomer(known, polymer=True, what=what)
+    try:
+        return read_monomer(text, polymer=polymer, what=what)
+    except InputError as e:
+        if re.fullmatch(r"[\w ,'()-]+", plain(text)) and "is not a SMILES" in str(e):
+            raise InputError(
+                f"{what}: {text!r} is neither a known name nor a SMILES; write a SMILES such as C1CNCCN1, "
+                f"or one of {', '.join([*AMINES][:1] + ['MPD', 'PEI', 'TMC'])}, ..."
+            ) from None
+        raise
+
+
+@lru_cache(maxsize=4096)
+def reactive_sites(
+    smiles: str,  # Canonical SMILES, from `monomer`
+) -> dict[str, int]:  # amine, hydroxyl, acyl chloride
+    "Reactive sites of a monomer: amines that are not amides, hydroxyls that are no acid, acyl or sulfonyl chlorides."
+    Chem = need("rdkit.Chem", "campaign")
+    mol = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    return {k: len(mol.GetSubstructMatches(Chem.MolFromSmarts(p), maxMatches=10_000)) for k, p in _SITES.items()}
+
+
+def check_pair(
+    amine: str,  # Canonical SMILES of the aqueous monomer
+    acyl: str,  # Canonical SMILES of the organic monomer
+    *,
+    polyester: bool = False,  # True: declared a polyester film, hydroxyls count as well
+    polymer: bool = False,  # True: `amine` is a repeat unit, one site is enough
+    what: str = "recipe",  # How messages call it
+) -> str:  # "2 amines + 3 acyl chlorides"
+    "The two reactive counts of a pair of monomers; raises if they cannot make a crosslinked film."
+    a, c = reactive_sites(amine), reactive_sites(acyl)
+    counted = "amines or hydroxyls" if polyester else "amines"
+    sites = a["amine"] + (a["hydroxyl"] if polyester else 0)
+    least = 1 if polymer else 2
+    if a["acyl chloride"]:
+        raise InputError(
+            f"{what}: the aqueous monomer {amine} has {a['acyl chloride']} acyl chlorides and would react with itself; "
+            "check that the two monomers are not exchanged"
+        )
+    if sites < least:
+        hint = f"; {a['hydroxyl']} hydroxyls would count in a polyester, declare film = polyester" if a["hydroxyl"] >= 2 and not polyester else ""
+        raise InputError(f"{what}: the aqueous monomer {amine} has {sites} reactive {counted}, a film needs at least {least}{hint}")
+    if c["acyl chloride"] < 2:
+        raise InputError(
+            f"{what}: the organic monomer {acyl} has {c['acyl chloride']} acyl chlorides, a film needs at least 2; "
+            "check that the two monomers are not exchanged"
+        )
+    many = lambda n, word: f"{n} {word}{'' if n == 1 else 's'}"
+    return f"{many(sites, 'site' if polyester else 'amine')} + {many(c['acyl chloride'], 'acyl chloride')}"
+
+
+@lru_cache(maxsize=4096)
+def _fingerprint(smiles: str):
+    Chem, fp = need("rdkit.Chem", "campaign"), need("rdkit.Chem.rdFingerprintGenerator", "campaign")
+    return fp.GetMorganGenerator(radius=2, fpSize=2048).GetCountFingerprint(Chem.MolFromSmiles(smiles))
+
+
+def alike(
+    these,  # n SMILES; "" for none
+    those,  # m SMILES
+):  # (n, m) array, 1 for the same monomer, 0 for nothing in common
+    "Tanimoto likeness of Morgan counts (radius 2): Rogers and Hahn 2010, 10.1021/ci100050t."
+    import numpy as np
+
+    DataStructs = need("rdkit.DataStructs", "campaign")
+    out = np.zeros((len(these), len(those)))
+    there = [j for j, s in enumerate(those) if s]
+    prints = [_fingerprint(those[j]) for j in there]
+    for i, s in enumerate(these):
+        if s:
+            out[i, there] = DataStructs.BulkTanimotoSimilarity(_fingerprint(s), prints)
+        else:
+            out[i] = [not t for t in those]
+    return out

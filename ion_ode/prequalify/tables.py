@@ -1,0 +1,287 @@
+"""Tables of recipes: a laboratory's own in any columns, and the three that come with the package."""
+
+import io
+import re
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ion_ode.core import InputError, known_fields
+from ion_ode.store import asset
+from ion_ode.prequalify.monomers import monomer, plain, reactive_sites
+
+__all__ = ["Column", "Schema", "read_header", "read_table", "load_recipes", "sources", "TABLES"]
+
+TABLES = ("deng2022", "nf_intelligence", "osn")
+NONE = ("none", "no", "without")  # Written: there is none of it. An empty cell: not stated
+ROLES = {
+    "name": ("name", "membrane", "membrane id", "id", "sample"),
+    "laboratory": ("laboratory", "lab", "paper", "group", "source", "paper group"),
+    "round": ("round", "iteration", "batch"),
+    "replicates": ("replicates", "n replicates"),
+    "note": ("note", "notes", "comment", "label", "doi"),
+}
+_UNITS = {"lmh/bar": 1.0, "l/m2/h/bar": 1.0, "l m-2 h-1 bar-1": 1.0, "l/(m2 h bar)": 1.0, "m/s/pa": 3.6e11, "m3/m2/s/pa": 3.6e11}
+_SHARES = {"": 1.0, "-": 1.0, "fraction": 1.0, "%": 0.01, "percent": 0.01}
+
+
+@dataclass(frozen=True)
+class Column:
+    "One column that says how a membrane was made."
+
+    name: str  # As in the header
+    kind: str = "number"  # number, category, monomer
+    scale: str = "linear"  # Of numbers: linear, log, log1p
+    low: float | None = None  # Smallest value allowed in a suggestion; None: the smallest measured
+    high: float | None = None  # Largest
+    levels: tuple = ()  # Values allowed in a suggestion; empty: any between low and high
+    cost: float = 0.0  # Of a suggestion, for each unit of a number, or for anything but none
+
+
+@dataclass(frozen=True)
+class Schema:
+    "What the columns of a table are."
+
+    columns: tuple[Column, ...]  # Recipe
+    measured: tuple[str, ...]  # "permeance", "rejection NaCl", ...
+    ratio: tuple[str, str] | None = None  # Amounts of the two monomers that react
+    ignored: dict = field(default_factory=dict)  # Column: why it is not used
+
+    def column(self, name: str) -> Column:
+        "A recipe column by name, with or without its unit."
+        for c in self.columns:
+            if _key(name) in (_key(c.name), _key(_bare(c.name)[0])):
+                return c
+        raise InputError(f"there is no recipe column {name!r}; the table has {', '.join(c.name for c in self.columns)}")
+
+    def to_dict(self) -> dict:
+        "Plain numbers and text."
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, d: dict) -> "Schema":
+        "What `to_dict` wrote."
+        columns = tuple(Column(**{**c, "levels": tuple(c.get("levels", ()))}) for c in d["columns"])
+        return cls(columns, tuple(d["measured"]), tuple(d["ratio"]) if d.get("ratio") else None, d.get("ignored", {}))
+
+
+def _key(name: str) -> str:
+    return re.sub(r"[\s_]+", " ", plain(name)).strip().lower()
+
+
+def _bare(header: str) -> tuple[str, str]:
+    "Name and unit of a header: 'PIP [wt%]' -> ('PIP', 'wt%')."
+    m = re.fullmatch(r"\s*(.*?)\s*[\[(]([^\])]*)[\])]\s*", plain(header))
+    return (m.group(1), m.group(2).strip()) if m and m.group(1) else (plain(header), "")
+
+
+def measured_name(
+    header: str,  # As written: permeance_LMH_bar, R NaCl [%], sd rejection MgCl2
+) -> tuple[str, float, bool] | None:  # Name, factor to the package's unit, standard deviation or not; None: no measured column
+    "Whether a header is a measured quantity, and which."
+    name, unit = _bare(header)
+    key = _key(name)
+    sd = key.startswith(("sd ", "std ")) or key.endswith((" sd", " std"))
+    key = re.sub(r"^(sd|std) | (sd|std)$", "", key)
+    if re.fullmatch(r"permeance( lmh bar)?|pwp|pure water permeance( lmh bar)?|water permeance", key):
+        factor = _UNITS.get(unit.lower().replace("·", " "), 1.0 if not unit else None)
+        if factor is None:
+            raise InputError(f"column {header!r}: unit {unit!r} of a permeance is not known; write [LMH/bar]")
+        return "permeance", factor, sd
+    m = re.fullmatch(r"(?:rejection|retention|r) (?:of )?(\S+)|(\S+) (?:rejection|retention)", key)
+    if m:
+        solute = (m.group(1) or m.group(2)).strip("()")
+        at = _key(name).find(solute)
+        if unit.lower() not in _SHARES:
+            raise InputError(f"column {header!r}: unit {unit!r} of a rejection is not known; write [%] or no unit for a fraction")
+        return f"rejection {re.sub('_', ' ', plain(name))[at : at + len(solute)]}", _SHARES[unit.lower()], sd
+    return None
+
+
+def _role(header: str) -> str | None:
+    return next((r for r, names in ROLES.items() if _key(header) in names), None)
+
+
+def _kind(name: str, values: pd.Series, where: str) -> str:
+    "number, category or monomer, from the header and the cells."
+    said = [v for v in values if v and v.lower() not in NONE]
+    number = [_float(v) is not None for v in said]
+    if re.search(r"\b(smiles|monomer|amine|acyl chloride)\b", _key(name)) and said and not any(number):
+        return "monomer"
+    if said and all(number):
+        return "number"
+    if said and np.mean(number) > 0.8:
+        odd = next(v for v, ok in zip(said, number, strict=True) if not ok)
+        raise InputError(f"{where}, column {name!r}: {odd!r} is not a number as the other cells are; mend it, or write none")
+    return "category"
+
+
+def _float(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
+def _scale(values: np.ndarray) -> str:
+    "Logarithm where amounts span a factor of 4 or more, ln(1 + v) where some are zero among them."
+    v = values[np.isfinite(values)]
+    if len(v) == 0 or v.min() < 0 or v.max() <= 0 or v.max() < 4 * np.min(v[v > 0]):
+        return "linear"
+    return "log1p" if v.min() == 0 else "log"
+
+
+def _ratio(columns) -> tuple[str, str] | None:
+    "Amounts of the aqueous and of the organic monomer, recognised by name."
+    found = {}
+    for c in columns:
+        if c.kind != "number" or c.scale != "log":
+            continue
+        name = _key(_bare(c.name)[0])
+        try:
+            sites = reactive_sites(monomer(name))
+        except (InputError, ImportError):
+            sites = {"amine": 2 * (name in ("amine", "amine 1")), "acyl chloride": 2 * (name in ("acyl", "acyl chloride"))}
+        for k in ("amine", "acyl chloride"):
+            if sites[k] >= (1 if name == "pei" else 2):
+                found.setdefault(k, c.name)
+    return (found["amine"], found["acyl chloride"]) if len(found) == 2 else None
+
+
+def read_header(
+    d: pd.DataFrame,  # Cells as text
+    *,
+    schema: dict | None = None,  # Column: {kind, scale, low, high, levels, cost}, or "ignore"
+    where: str = "table",  # How messages call it
+) -> Schema:
+    "What each column of a table is, from its header, its cells and what is declared."
+    declared = {_key(k): v for k, v in (schema or {}).items()}
+    if unknown := set(declared) - {_key(c) for c in d}:
+        raise InputError(f"the schema names {sorted(unknown)[0]!r}, which {where} does not have; it has {', '.join(d)}")
+    columns, measured, ignored = [], [], {}
+    for c in d:
+        said = declared.get(_key(c), {})
+        if said == "ignore":
+            ignored[c] = "declared so"
+        elif (m := measured_name(c)) is not None:
+            measured += [m[0]] if not m[2] else []
+        elif _role(c):
+            ignored |= {c: f"{_role(c)} of a membrane, not an input"} if _role(c) in ("round", "note") else {}
+        elif (d[c] == "").all():
+            ignored[c] = "empty in every row"
+        elif d[c].nunique() == 1 and not said:
+            ignored[c] = f"the same in every row ({d[c].iloc[0]})"
+        else:
+            known_fields(Column, said, f"schema of column {c!r}") if said else None
+            kind = said.get("kind") or _kind(c, d[c], where)
+            values = np.array([_number(v) for v in d[c]]) if kind == "number" else np.array([])
+            scale = said.get("scale") or (_scale(values) if kind == "number" else "linear")
+            columns.append(Column(c, **{**said, "kind": kind, "scale": scale, "levels": tuple(said.get("levels", ()))}))
+    if repeated := {m for m in measured if measured.count(m) > 1}:
+        raise InputError(f"{where} has two columns of {sorted(repeated)[0]}; leave one")
+    return Schema(tuple(columns), tuple(measured), _ratio(columns), ignored)
+
+
+def _number(text: str) -> float:
+    "A cell of a number column: none is zero of it, empty is not stated."
+    if text.lower() in NONE:
+        return 0.0
+    return float(text) if text else np.nan
+
+
+def _measured(d: pd.DataFrame, where: str) -> pd.DataFrame:
+    "Measured columns in the package's units, checked."
+    out = {}
+    for c in d:
+        m = measured_name(c)
+        if m is None:
+            continue
+        name, factor, sd = m
+        values = []
+        for i, v in enumerate(d[c]):
+            x = np.nan if not v else _float(v.removesuffix("%"))
+            if x is None:
+                raise InputError(f"{where} line {i + 2}, column {c!r}: {v!r} is not a number; leave the cell empty if it was not measured")
+            x *= 0.01 if v.endswith("%") and factor == 1.0 else factor
+            if not sd and name == "permeance" and x <= 0:
+                raise InputError(f"{where} line {i + 2}, column {c!r}: {v} is no permeance; expected a positive number of LMH/bar")
+            if not sd and name != "permeance" and x >= 1.0:
+                hint = "; write the unit into the header, [%]" if x > 1 else "; write the detection limit, such as 0.999"
+                raise InputError(f"{where} line {i + 2}, column {c!r}: {v} is no rejection below 1{hint}")
+            values.append(x)
+        out[f"sd {name}" if sd else name] = values
+    return pd.DataFrame(out, index=d.index, dtype=float)
+
+
+def read_table(
+    path,  # CSV file, open text, frame, or the name of a shipped table
+    *,
+    schema: dict | Schema | None = None,  # What columns are, where the header does not say
+) -> tuple[pd.DataFrame, Schema]:  # name, laboratory, recipe columns as text, measured columns as numbers
+    "A table of recipes and what its columns are."
+    where, raw = _read_cells(path)
+    raw.columns = [plain(c) for c in raw.columns]
+    if raw.empty:
+        raise InputError(f"{where} has a header and no recipe; add a line for each membrane")
+    found = schema if isinstance(schema, Schema) else read_header(raw, schema=schema, where=where)
+    role = {_role(c): c for c in raw if _role(c)}
+    out = pd.DataFrame({"name": raw[role["name"]] if "name" in role else [f"line {i + 2}" for i in range(len(raw))]})
+    out["name"] = [n or f"line {i + 2}" for i, n in enumerate(out["name"])]
+    for r in ("laboratory", "round"):
+        if r in role:
+            out[r] = raw[role[r]]
+    n = pd.to_numeric(raw[role["replicates"]], errors="coerce") if "replicates" in role else 1.0
+    out["replicates"] = n
+    there = {_key(c): c for c in raw} | {_key(_bare(c)[0]): c for c in raw}
+    for c in found.columns:
+        cell = there.get(_key(c.name)) or there.get(_key(_bare(c.name)[0]))
+        out[c.name] = raw[cell] if cell else ""
+        if c.kind == "number":
+            for i, v in enumerate(out[c.name]):
+                if v and v.lower() not in NONE and _float(v) is None:
+                    raise InputError(f"{where} line {i + 2}, column {c.name!r}: {v!r} is not a number; write none, or leave it empty if not stated")
+        if c.kind == "monomer":
+            said = [v and v.lower() not in NONE for v in out[c.name]]
+            out[c.name] = [
+                monomer(v, polymer=True, what=f"{where} line {i + 2}, column {c.name!r}") if s else v
+                for i, (v, s) in enumerate(zip(out[c.name], said, strict=True))
+            ]
+    return out.join(_measured(raw, where)), found
+
+
+def _read_cells(path) -> tuple[str, pd.DataFrame]:
+    if isinstance(path, pd.DataFrame):
+        path = io.StringIO(path.to_csv(index=False))
+    elif str(path) in TABLES:
+        path = asset(f"prequalify/{path}.csv")
+    where = "table" if hasattr(path, "read") else Path(path).name
+    try:
+        raw = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}; name a CSV file, or one of the tables {', '.join(TABLES)}") from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
+        raise InputError(f"{where} cannot be read as CSV ({e}); save it as comma-separated UTF-8 text") from None
+    return where, raw.map(lambda v: plain(v) if isinstance(v, str) else v)
+
+
+@lru_cache(maxsize=8)
+def _shipped(name: str) -> pd.DataFrame:
+    return pd.read_csv(asset(f"prequalify/{name}.csv"))
+
+
+def load_recipes(
+    name: str,  # One of `TABLES`
+) -> pd.DataFrame:
+    "A shipped table, as it is stored."
+    if name not in TABLES:
+        raise InputError(f"there is no table {name!r}; the package has {', '.join(TABLES)}")
+    return _shipped(name).copy()
+
+
+def sources() -> pd.DataFrame:
+    "Where the shipped tables were read, and what is not known about them."
+    return pd.read_csv(asset("prequalify/sources.csv"), keep_default_na=False).set_index("table")
