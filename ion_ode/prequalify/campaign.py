@@ -11,9 +11,10 @@ import torch
 from scipy.stats import norm
 
 from ion_ode.core import InputError, need
-from ion_ode.prequalify.monomers import check_pair, plain
+from ion_ode.prequalify.monomers import check_acyl, check_amine, label
 from ion_ode.prequalify.process import Encoder, Process, weighted_quantile
 from ion_ode.store import atomic_write, digest, provenance
+from ion_ode.prequalify.quantities import average_replicates, default_objectives, measured, modelled, read_objective
 from ion_ode.prequalify.tables import NONE, Column, Schema, _number, read_table
 
 FORMAT = "ion_ode campaign 1"
@@ -21,43 +22,6 @@ LEAST = 8  # Membranes with a result before a process is fitted
 N_SAMPLES = 64  # Quasi-random draws behind an expected hypervolume
 
 
-# %% objectives
-def read_objective(
-    text: str,  # "permeance", "rejection NaCl", "selectivity NaCl/MgCl2"; "min ..." for less is better
-    measured,  # Names of measured columns
-) -> dict[str, float]:  # Weight of each modelled logarithm, more is better
-    "An objective as a sum of logarithms: ln A, -ln(1 - R), ln of a ratio of passages (Eq. C.1)."
-    name = plain(text)
-    sign = -1.0 if name.lower().startswith("min ") else 1.0
-    name = name[4:] if sign < 0 else name.removeprefix("max ")
-    word, _, rest = name.partition(" ")
-    by_key = {m.lower(): m for m in measured}
-    find = lambda key: by_key.get(key.lower())
-    if word.lower() == "selectivity" and rest.count("/") == 1:
-        over, under = (find(f"rejection {s.strip()}") for s in rest.split("/"))
-        if over and under and over != under:
-            return {over: sign, under: -sign}
-    elif found := find(name):
-        return {found: sign if found == "permeance" else -sign}
-    raise InputError(
-        f"objective {text!r} cannot be read from what was measured ({', '.join(measured)}); write for instance permeance, "
-        "'rejection NaCl' or 'selectivity NaCl/MgCl2'"
-    )
-
-
-def default_objectives(
-    measured,  # Names of measured columns
-    data: pd.DataFrame,  # With these columns
-) -> list[str]:
-    "Permeance, and the widest selectivity of two solutes; with one solute its rejection."
-    solutes = [m.removeprefix("rejection ") for m in measured if m != "permeance"]
-    passage = {s: np.log1p(-data[f"rejection {s}"]).mean() for s in solutes if "PEG" not in s.upper()}
-    order = sorted(passage, key=passage.get)
-    second = [f"selectivity {order[-1]}/{order[0]}"] if len(order) > 1 else [f"rejection {s}" for s in order]
-    return [m for m in measured if m == "permeance"] + second
-
-
-# %% campaign
 class Campaign:
     "Membranes made so far, what they teach, and what to make next."
 
@@ -78,7 +42,9 @@ class Campaign:
         "Learn from a table of recipes with results."
         d, schema = read_table(table, schema=self.declared)
         if not schema.measured:
-            raise InputError("the table has no measured column; name one permeance [LMH/bar], rejection NaCl [%] or alike")
+            raise InputError(
+                "the table has no measured column; name one permeance [LMH/bar], rejection NaCl [%] or alike"
+            )
         if not schema.columns:
             raise InputError("no recipe column differs between the membranes; a campaign needs one that was varied")
         self.schema, self.rows = schema, d
@@ -88,7 +54,7 @@ class Campaign:
         self,
         results,  # Table with the same columns
     ) -> "Campaign":
-        "New results: the same columns, then everything is learned again; what was pending and is measured is struck off."
+        "New results in the same columns: everything is learned again, and what was pending is struck off."
         d, _ = read_table(results, schema=self.schema)
         if d[[m for m in self.schema.measured if m in d]].isna().all(axis=None):
             raise InputError(f"the new rows hold no result; expected one of {', '.join(self.schema.measured)}")
@@ -111,7 +77,9 @@ class Campaign:
             residual = pd.Series((p.y - mean) / spread, index=d.index)
             self.processes[m], self.ratios[m], self.residuals[m] = p, residual.abs().to_numpy(), residual
         if not self.processes:
-            raise InputError(f"too few results to learn from ({'; '.join(self.left_out)}); measure more membranes first")
+            raise InputError(
+                f"too few results to learn from ({'; '.join(self.left_out)}); measure more membranes first"
+            )
         self.states = {m: p.state for m, p in self.processes.items()}
         self.objectives = list(self.wanted or default_objectives(list(self.processes), self.table))
         self.weights = [read_objective(o, list(self.processes)) for o in self.objectives]
@@ -122,7 +90,10 @@ class Campaign:
 
     def _marks(self, d: pd.DataFrame) -> list[tuple]:
         "What tells two recipes apart."
-        return [tuple(_number(v) if c.kind == "number" else v for c, v in zip(self.schema.columns, row, strict=True)) for row in d[[c.name for c in self.schema.columns]].to_numpy()]
+        return [
+            tuple(_number(v) if c.kind == "number" else v for c, v in zip(self.schema.columns, row, strict=True))
+            for row in d[[c.name for c in self.schema.columns]].to_numpy()
+        ]
 
     def recipes(self, d) -> pd.DataFrame:  # name and recipe columns
         "Recipes to ask about: a table without results is enough."
@@ -161,7 +132,11 @@ class Campaign:
             if len(w) > 1:
                 centre, half = self._objective(w, mean, spread, c)
                 half = half * norm.ppf(0.5 + level / 2)
-                out[o], out[f"{o} lower"], out[f"{o} upper"] = np.exp(centre), np.exp(centre - half), np.exp(centre + half)
+                out[o], out[f"{o} lower"], out[f"{o} upper"] = (
+                    np.exp(centre),
+                    np.exp(centre - half),
+                    np.exp(centre + half),
+                )
         return out
 
     def _moments(self, d):
@@ -179,7 +154,10 @@ class Campaign:
 
     def measured_objectives(self) -> pd.DataFrame:  # One row a membrane that has them all
         "Objectives of the membranes made, as measured, on their logarithms."
-        d = {o: sum(weight * modelled(self.table[m], m) for m, weight in w.items()) for o, w in zip(self.objectives, self.weights, strict=True)}
+        d = {
+            o: sum(weight * modelled(self.table[m], m) for m, weight in w.items())
+            for o, w in zip(self.objectives, self.weights, strict=True)
+        }
         return pd.DataFrame(d, index=self.table["name"]).dropna()
 
     def front(self) -> pd.DataFrame:
@@ -188,12 +166,9 @@ class Campaign:
         best = need("botorch.utils.multi_objective.pareto", "campaign").is_non_dominated(torch.tensor(d.to_numpy()))
         return d[best.numpy()]
 
-    # %% suggest
     def candidates(self, bounds: dict | None = None, n: int = 2048) -> pd.DataFrame:
         "Recipes that could be made: the levels that were used, or any value between the bounds."
         columns = [self._bounded(c, bounds or {}) for c in self.schema.columns]
-        if unknown := set(bounds or {}) - {c.name for c in self.schema.columns if self.schema.column(c.name)} - set(map(plain, bounds or {})):
-            raise InputError(f"bounds name {sorted(unknown)[0]!r}, which is no recipe column")
         sets = [self._levels(c) for c in columns]
         sizes = [len(s) for s in sets if s is not None]
         if len(sizes) == len(sets) and np.prod(sizes) <= 4 * n:
@@ -201,10 +176,12 @@ class Campaign:
             d = pd.DataFrame({c.name: [s[i] for i in g.ravel()] for c, s, g in zip(columns, sets, grid, strict=True)})
         else:
             u = torch.quasirandom.SobolEngine(len(columns), scramble=True, seed=self.seed).draw(n).double().numpy()
-            d = pd.DataFrame({c.name: self._draw(c, s, u[:, k]) for k, (c, s) in enumerate(zip(columns, sets, strict=True))})
+            d = pd.DataFrame(
+                {c.name: self._draw(c, s, u[:, k]) for k, (c, s) in enumerate(zip(columns, sets, strict=True))}
+            )
         if "laboratory" in self.table:
             d["laboratory"] = self.table["laboratory"].iloc[-1]
-        return self._possible(d.drop_duplicates().reset_index(drop=True))
+        return d.drop_duplicates().reset_index(drop=True)
 
     def _bounded(self, c: Column, bounds: dict) -> Column:
         for name, value in bounds.items():
@@ -234,18 +211,12 @@ class Campaign:
         v = np.exp(np.log(low) + u * np.log(high / low)) if c.scale == "log" and low > 0 else low + u * (high - low)
         return [f"{x:.2g}" for x in v]
 
-    def _possible(self, d: pd.DataFrame) -> pd.DataFrame:
-        "Without pairs of monomers that cannot make a film."
-        pair = [next((c.name for c in self.schema.columns if c.kind == "monomer" and w in c.name.lower()), None) for w in ("amine", "acyl")]
-        if None in pair:
-            return d
-        good = {}
-        for a, b in set(zip(d[pair[0]], d[pair[1]], strict=True)):
-            try:
-                good[a, b] = bool(check_pair(a, b))
-            except InputError:
-                good[a, b] = False
-        return d[[good[k] for k in zip(d[pair[0]], d[pair[1]], strict=True)]].reset_index(drop=True)
+    def _gate(self, d: pd.DataFrame):
+        "Monomers that no membrane of the table was made of must be able to make a film."
+        for c in (k for k in self.schema.columns if k.kind == "monomer"):
+            role = check_acyl if "acyl" in c.name.lower() else check_amine if "amine" in c.name.lower() else None
+            for s in set(d[c.name]) - set(self.table[c.name]) - {"", *NONE} if role else ():
+                role(s, what=f"column {c.name!r}")
 
     def suggest(
         self,
@@ -262,12 +233,18 @@ class Campaign:
             raise InputError(f"{n} membranes were asked for; expected 1 to 96")
         if pending is not None:
             self._wait(self.recipes(pending))
-        pool = self.candidates(bounds) if candidates is None else self._possible(self.recipes(candidates))
+        pool = self.candidates(bounds) if candidates is None else self.recipes(candidates)
+        self._gate(pool)
         taken = set(self._marks(self.table)) | (set(self._marks(self.pending)) if self.pending is not None else set())
         pool = pool[[m not in taken for m in self._marks(pool)]].reset_index(drop=True)
         if len(pool) < n:
-            raise InputError(f"{len(pool)} recipes within the bounds were not made yet, {n} were asked for; widen the bounds")
-        price = 1.0 + sum(np.array([self._amount(self.schema.column(k), v) for v in pool[self.schema.column(k).name]]) * c for k, c in (costs or {}).items())
+            raise InputError(
+                f"{len(pool)} recipes within the bounds were not made yet, {n} were asked for; widen the bounds"
+            )
+        price = 1.0 + sum(
+            np.array([self._amount(self.schema.column(k), v) for v in pool[self.schema.column(k).name]]) * c
+            for k, c in (costs or {}).items()
+        )
         chosen, gain = self._choose(pool, np.broadcast_to(price, len(pool)), n)
         recipe = [*(["laboratory"] if "laboratory" in pool else []), *(c.name for c in self.schema.columns)]
         out = pool.iloc[chosen][[*(["name"] if "name" in pool else []), *recipe]].reset_index(drop=True)
@@ -316,18 +293,25 @@ class Campaign:
         acq = need("botorch.acquisition.multi_objective.logei", "campaign")
         names = sorted({m for w in self.weights for m in w})
         processes = [self.processes[m] for m in names]
-        weights = torch.tensor([[w.get(m, 0.0) * self.processes[m].sd for m in names] for w in self.weights], dtype=torch.float64)
-        shift = torch.tensor([sum(v * self.processes[m].mean for m, v in w.items()) for w in self.weights], dtype=torch.float64)
+        weights = torch.tensor(
+            [[w.get(m, 0.0) * self.processes[m].sd for m in names] for w in self.weights], dtype=torch.float64
+        )
+        shift = torch.tensor(
+            [sum(v * self.processes[m].mean for m, v in w.items()) for w in self.weights], dtype=torch.float64
+        )
         made = pd.concat([self._moments(self.table)[0][m] for m in names], axis=1)
         front = torch.stack([torch.tensor(sum(made[m] * v for m, v in w.items()).to_numpy()) for w in self.weights], 1)
         reference = need("botorch.utils.multi_objective.hypervolume", "campaign").infer_reference_point(front)
-        boxes = need("botorch.utils.multi_objective.box_decompositions", "campaign").FastNondominatedPartitioning(reference, front)
-        objective = need("botorch.acquisition.multi_objective.objective", "campaign").GenericMCMultiOutputObjective(lambda s, X=None: s @ weights.T + shift)
+        boxes = need("botorch.utils.multi_objective.box_decompositions", "campaign").FastNondominatedPartitioning(
+            reference, front
+        )
+        objective = need("botorch.acquisition.multi_objective.objective", "campaign").GenericMCMultiOutputObjective(
+            lambda s, X=None: s @ weights.T + shift
+        )
         models = need("botorch.models", "campaign").ModelListGP(*(p.model for p in processes))
         sampler = correlated_sampler(self.correlation(names), self.seed)
         return acq.qLogExpectedHypervolumeImprovement(models, reference, boxes, sampler=sampler, objective=objective)
 
-    # %% reasons
     def explain(self, d: pd.DataFrame) -> pd.DataFrame:  # chance, nearest, reason
         "Chance to lie beyond the front, the nearest membrane made, and a reason in words."
         front, c = self.front(), self.correlation(list(self.processes))
@@ -344,33 +328,65 @@ class Campaign:
             beaten = lambda p: (front.to_numpy()[None] >= p[:, None]).all(-1).any(-1)
             away = np.linalg.norm(seen - here[i], axis=1) if here.shape[1] else np.zeros(len(seen))
             near = self.table.iloc[int(away.argmin())]
-            changes = [f"{b} {near[b]} -> {d[b].iloc[i]}" for b in (k.name for k in self.schema.columns) if near[b] != d[b].iloc[i]]
+            said = lambda v: label(v) if v else "not stated"
+            changes = [
+                f"{b} {said(near[b])} -> {said(d[b].iloc[i])}"
+                for b in (k.name for k in self.schema.columns)
+                if near[b] != d[b].iloc[i]
+            ]
             if not beaten(centre[None])[0]:
                 over = self.objectives[int((centre - front.mean().to_numpy()).argmax())]
                 why = f"expected beyond the front, by {over} most"
             else:
-                wide = max(names, key=lambda m: spread[m].iloc[i] / max(self.processes[m].sd, 1e-9))
+                wide = max(
+                    (m for w in self.weights for m in w),
+                    key=lambda m: spread[m].iloc[i] / max(self.processes[m].sd, 1e-9),
+                )
                 why = f"uncertain: {wide} is known to a factor of {np.exp(spread[wide].iloc[i]):.1f} only"
             rows.append((np.mean(~beaten(point)), near["name"], f"{why}; as {near['name']} with {', '.join(changes)}"))
         return pd.DataFrame(rows, columns=["chance", "nearest", "reason"], index=d.index)
 
     def used(self) -> pd.DataFrame:  # column, use, why
         "Which columns were used, which not, and why."
-        rows = [(c.name, "used", f"{c.kind}{f', {c.scale} scale' if c.kind == 'number' else ''}") for c in self.schema.columns]
-        rows += [(" : ".join(self.schema.ratio), "used", "ratio of the two monomers, logarithm")] if self.schema.ratio else []
-        if "laboratory" in self.table and self.table["laboratory"].nunique() > 1:
-            rows.append(("laboratory", "used", f"{self.table['laboratory'].nunique()} laboratories, each with its own offset"))
+        rows = [
+            (c.name, "used", f"{c.kind}{f', {c.scale} scale' if c.kind == 'number' else ''}")
+            for c in self.schema.columns
+        ]
+        rows += (
+            [(" : ".join(self.schema.ratio), "used", "ratio of the two monomers, logarithm")]
+            if self.schema.ratio
+            else []
+        )
+        labs = len(self.encoder.state["laboratories"])
+        if labs > 1:
+            rows.append(
+                (
+                    "laboratory",
+                    "used",
+                    f"{len(self.encoder.state['laboratories'])} laboratories, each with its own offset",
+                )
+            )
         rows += [(m, "learned", f"{len(p.y)} membranes") for m, p in self.processes.items()]
         rows += [(m.split(":")[0], "not used", m.split(": ", 1)[1]) for m in self.left_out]
-        return pd.DataFrame([*rows, *((k, "not used", v) for k, v in self.schema.ignored.items())], columns=["column", "use", "why"])
+        return pd.DataFrame(
+            [*rows, *((k, "not used", v) for k, v in self.schema.ignored.items())], columns=["column", "use", "why"]
+        )
 
-    # %% file
     def save(self, path: str | Path) -> Path:  # JSON file
         "Everything a later session needs, in one file that a person can read."
         text = self.rows.to_csv(index=False)
-        record = {"format": FORMAT, "seed": self.seed, "objectives": self.objectives, "schema": self.schema.to_dict(), "rows": text}
+        record = {
+            "format": FORMAT,
+            "seed": self.seed,
+            "objectives": self.objectives,
+            "schema": self.schema.to_dict(),
+            "rows": text,
+        }
         record["pending"] = None if self.pending is None else self.pending.to_csv(index=False)
-        record |= {"states": self.states, "provenance": provenance(self.seed, rows=len(self.rows), table=digest(text.encode()))}
+        record |= {
+            "states": self.states,
+            "provenance": provenance(self.seed, rows=len(self.rows), table=digest(text.encode())),
+        }
         atomic_write(path, json.dumps(record, indent=1) + "\n")
         return Path(path)
 
@@ -388,59 +404,15 @@ class Campaign:
         frame = lambda text: pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
         self = cls(Schema.from_dict(record["schema"]), record["objectives"], record["seed"])
         self.schema, self.rows = self.declared, frame(record["rows"])
-        numbers = [c for c in self.rows if c in self.schema.measured or c.removeprefix("sd ") in self.schema.measured or c == "replicates"]
+        numbers = [
+            c
+            for c in self.rows
+            if c in self.schema.measured or c.removeprefix("sd ") in self.schema.measured or c == "replicates"
+        ]
         for c in numbers:
             self.rows[c] = pd.to_numeric(self.rows[c])
         self.pending = None if record["pending"] is None else frame(record["pending"])
         return self._learn(record["states"])
-
-
-# %% helpers
-def modelled(
-    values,  # Permeance [L m⁻² h⁻¹ bar⁻¹] or rejection [-]
-    name: str,  # "permeance" or "rejection ..."
-) -> np.ndarray:
-    "The logarithm that is modelled: ln A, or ln(1 - R)."
-    v = np.asarray(values, float)
-    return np.log(v) if name == "permeance" else np.log1p(-np.where(v < 1, v, np.nan))
-
-
-def measured(
-    values,  # As modelled
-    name: str,  # "permeance" or "rejection ..."
-) -> np.ndarray:
-    "Back from the logarithm."
-    return np.exp(values) if name == "permeance" else -np.expm1(values)
-
-
-def average_replicates(
-    d: pd.DataFrame,  # Rows of the table
-    schema: Schema,  # Of the table
-) -> pd.DataFrame:  # One row a recipe and laboratory; measured, n, variance of the mean of what is modelled
-    "Replicates of a recipe as one membrane; their scatter, pooled over recipes, is the noise."
-    keys = [c.name for c in schema.columns] + [k for k in ("laboratory",) if k in d]
-    marks = d[keys].copy()
-    for c in schema.columns:
-        if c.kind == "number":
-            marks[c.name] = [_number(v) for v in d[c.name]]
-    label = marks.groupby(keys, dropna=False, sort=False).ngroup()
-    out = d.groupby(label, sort=False).first()
-    for m in schema.measured:
-        if m not in d:
-            out[m], out[f"variance {m}"] = np.nan, np.nan
-            continue
-        y = pd.Series(modelled(d[m], m), index=d.index)
-        n = d["replicates"].fillna(1.0).where(y.notna()).groupby(label).sum()
-        spread, weight = y.groupby(label).var(), y.groupby(label).count() - 1
-        if f"sd {m}" in d:  # a row that is itself a mean
-            scale = d[m] if m == "permeance" else 1 - d[m]
-            own = ((d[f"sd {m}"] / scale) ** 2).groupby(label).mean()
-            spread, weight = spread.fillna(own), weight.where(weight > 0, n - 1)
-        known = spread.notna() & (weight > 0)
-        pooled = float(np.average(spread[known], weights=weight[known])) if known.any() else 0.0
-        out[m] = measured(y.groupby(label).mean(), m)
-        out[f"variance {m}"] = pooled / n.clip(lower=1)
-    return out.reset_index(drop=True)
 
 
 def _with_bounds(c: Column, value) -> Column:

@@ -1,21 +1,18 @@
 """The measured results of chapter 06: python -m ion_ode.prequalify.campaign_study [PART ...] --out FOLDER"""
 
-import argparse
-import json
 import sys
 import time
 import warnings
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ion_ode.core import need
-from ion_ode.store import asset, atomic_write, digest, provenance
-from ion_ode.prequalify.campaign import Campaign, modelled, read_objective
-from ion_ode.prequalify.process import weighted_quantile
+from ion_ode.store import asset
+from ion_ode.prequalify.campaign import Campaign
 from ion_ode.prequalify.progress import made_until
+from ion_ode.prequalify.quantities import modelled, read_objective
 from ion_ode.prequalify.tables import measured_name, read_table
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -31,7 +28,10 @@ def group_folds(groups, n: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]
     "Rows to train on and to score; a group is never on both sides."
     groups = np.asarray(groups).astype(str)
     names = np.random.default_rng(seed).permutation(np.unique(groups))
-    return [(np.flatnonzero(~np.isin(groups, part)), np.flatnonzero(np.isin(groups, part))) for part in np.array_split(names, n)]
+    return [
+        (np.flatnonzero(~np.isin(groups, part)), np.flatnonzero(np.isin(groups, part)))
+        for part in np.array_split(names, n)
+    ]
 
 
 def by_campaign(train: pd.DataFrame, test: pd.DataFrame, seed: int, level: float = 0.9) -> dict[str, pd.DataFrame]:
@@ -65,7 +65,9 @@ def peers() -> dict:
     k = gp.kernels
     kernel = k.ConstantKernel(1.0) * k.Matern([1.0] * 4, (0.1, 100), nu=2.5) + k.WhiteKernel(0.1)
     plain = lambda s: gp.GaussianProcessRegressor(kernel, normalize_y=True, random_state=s)
-    boosting = lambda s: need("sklearn.ensemble", "campaign").GradientBoostingRegressor(n_estimators=200, max_depth=3, learning_rate=0.08, subsample=0.7, random_state=s)
+    boosting = lambda s: need("sklearn.ensemble", "campaign").GradientBoostingRegressor(
+        n_estimators=200, max_depth=3, learning_rate=0.08, subsample=0.7, random_state=s
+    )
     nearest = lambda s: need("sklearn.neighbors", "campaign").KNeighborsRegressor(1)
     mean = lambda s: need("sklearn.dummy", "campaign").DummyRegressor()
     columns = ["PIP [wt%]", "TMC [wt%]", "SDS [mM]", "reaction time [s]"]
@@ -80,7 +82,11 @@ def held_out(folds, table: pd.DataFrame, seed: int, models: dict) -> list[pd.Dat
         for name, model in models.items():
             for m, p in model(table.iloc[train], table.iloc[test], seed).items():
                 y = modelled(table[header(m)].iloc[test], m)
-                rows.append(p.assign(y=y, quantity=m, model=name, seed=seed, fold=fold, name=table["name"].iloc[test].to_numpy()))
+                rows.append(
+                    p.assign(
+                        y=y, quantity=m, model=name, seed=seed, fold=fold, name=table["name"].iloc[test].to_numpy()
+                    )
+                )
     return rows
 
 

@@ -7,7 +7,18 @@ from functools import lru_cache
 from ion_ode.core import InputError, need
 from ion_ode.prequalify.features import read_monomer
 
-__all__ = ["AMINES", "ACYL_CHLORIDES", "MONOMERS", "monomer", "reactive_sites", "check_pair", "alike"]
+__all__ = [
+    "AMINES",
+    "ACYL_CHLORIDES",
+    "MONOMERS",
+    "monomer",
+    "reactive_sites",
+    "check_amine",
+    "check_acyl",
+    "check_pair",
+    "label",
+    "alike",
+]
 
 AMINES = {
     "PIP": "C1CNCCN1",
@@ -35,10 +46,15 @@ AMINES = {
     "TAEA": "NCCN(CCN)CCN",
     "cyclen": "C1CNCCNCCNCCN1",
     "EDR": "NCCOCCOCCN",
-    "PEI": "*CCN*",
-}  # Aqueous monomers; * marks the open ends of a repeat unit
-_CYCLODEXTRIN = "OC[C@H]1O[C@@H]2" + "O[C@@H]3[C@@H](CO)O[C@H](O[C@@H]4[C@@H](CO)O[C@H](O[C@@H]5[C@@H](CO)O[C@H](O[C@@H]6[C@@H](CO)O[C@H]("
-_CYCLODEXTRIN += "O[C@@H]7[C@@H](CO)O[C@H](O[C@@H]8[C@@H](CO)O[C@H](O[C@H]1[C@H](O)[C@H]2O)[C@H](O)[C@H]8O)[C@H](O)[C@H]7O)"
+    "PEI": "NCCNCCN(CCNCCN)CCN",
+}  # Aqueous monomers; polyethyleneimine as a branched oligomer of five units
+_CYCLODEXTRIN = (
+    "OC[C@H]1O[C@@H]2"
+    + "O[C@@H]3[C@@H](CO)O[C@H](O[C@@H]4[C@@H](CO)O[C@H](O[C@@H]5[C@@H](CO)O[C@H](O[C@@H]6[C@@H](CO)O[C@H]("
+)
+_CYCLODEXTRIN += (
+    "O[C@@H]7[C@@H](CO)O[C@H](O[C@@H]8[C@@H](CO)O[C@H](O[C@H]1[C@H](O)[C@H]2O)[C@H](O)[C@H]8O)[C@H](O)[C@H]7O)"
+)
 _CYCLODEXTRIN += "[C@H](O)[C@H]6O)[C@H](O)[C@H]5O)[C@H](O)[C@H]4O)[C@H](O)[C@H]3O"
 POLYOLS = {"beta-CD": _CYCLODEXTRIN, "TEOA": "OCCN(CCO)CCO", "resorcinol": "Oc1cccc(O)c1"}  # Of polyester films
 ACYL_CHLORIDES = {
@@ -71,7 +87,6 @@ _SPELLINGS = {
     "terephthaloyl chloride": "TPC",
 }
 _GREEK = {"α": "alpha", "β": "beta", "γ": "gamma"}
-_NONE = ("", "none", "no", "without", "-")
 _SITES = {
     # no amide, urea, sulfonamide, thioamide, amidine, cyanamide or nitro compound
     "amine": "[NX3;H1,H2;!$(N-[C,S,P]=[O,S,N]);!$(N-C#N);!$(N~[O])]",
@@ -98,22 +113,21 @@ def _names() -> dict[str, str]:
 
 @lru_cache(maxsize=4096)
 def monomer(
-    text: str,  # A name (PIP, trimesoyl chloride, β-CD) or a SMILES
-    *,
-    polymer: bool = False,  # True: a repeat unit with open ends (*) is accepted
+    text: str,  # A name (PIP, trimesoyl chloride, β-CD), a SMILES, or a repeat unit such as *CCN*
     what: str = "monomer",  # How messages call it
-) -> str:  # Canonical SMILES; a repeat unit loses its open ends
+) -> str:  # Canonical SMILES; of a repeat unit, three of them
     "The structure of a monomer by name or SMILES."
     known = _names().get(plain(text).lower())
     if known:
-        return read_monomer(known, polymer=True, what=what)
+        return read_monomer(known, what=what)
+    unit = re.fullmatch(r"\*([^*]+)\*", text.strip())
     try:
-        return read_monomer(text, polymer=polymer, what=what)
+        return read_monomer(3 * unit.group(1) if unit else text, what=what)
     except InputError as e:
         if re.fullmatch(r"[\w ,'()-]+", plain(text)) and "is not a SMILES" in str(e):
             raise InputError(
-                f"{what}: {text!r} is neither a known name nor a SMILES; write a SMILES such as C1CNCCN1, "
-                f"or one of {', '.join([*AMINES][:1] + ['MPD', 'PEI', 'TMC'])}, ..."
+                f"{what}: {text!r} is neither a known name nor a SMILES; "
+                "write a SMILES such as C1CNCCN1, or one of PIP, MPD, PEI, TMC, ..."
             ) from None
         raise
 
@@ -128,34 +142,71 @@ def reactive_sites(
     return {k: len(mol.GetSubstructMatches(Chem.MolFromSmarts(p), maxMatches=10_000)) for k, p in _SITES.items()}
 
 
+def check_amine(
+    smiles: str,  # Canonical SMILES of the aqueous monomer
+    *,
+    polyester: bool = False,  # True: declared a polyester film, hydroxyls count as well
+    what: str = "recipe",  # How messages call it
+) -> str:  # "2 amines"
+    "Reactive sites of an aqueous monomer; raises if too few for a crosslinked film."
+    found = reactive_sites(smiles)
+    sites = found["amine"] + (found["hydroxyl"] if polyester else 0)
+    word = "amine or hydroxyl" if polyester else "amine"
+    if found["acyl chloride"]:
+        raise InputError(
+            f"{what}: the aqueous monomer {smiles} has {_many(found['acyl chloride'], 'acyl chloride')} "
+            "and would react with itself; check that the two monomers are not exchanged"
+        )
+    if sites < 2:
+        hint = (
+            ""
+            if polyester or found["hydroxyl"] < 2
+            else f"; its {found['hydroxyl']} hydroxyls count in a polyester, declare film = polyester"
+        )
+        raise InputError(
+            f"{what}: the aqueous monomer {smiles} has {_many(sites, word)} that can react, a film needs 2{hint}"
+        )
+    return _many(sites, word)
+
+
+def check_acyl(
+    smiles: str,  # Canonical SMILES of the organic monomer
+    what: str = "recipe",  # How messages call it
+) -> str:  # "3 acyl chlorides"
+    "Acyl chlorides of an organic monomer; raises if too few for a crosslinked film."
+    sites = reactive_sites(smiles)["acyl chloride"]
+    if sites < 2:
+        raise InputError(
+            f"{what}: the organic monomer {smiles} has {_many(sites, 'acyl chloride')}, a film needs 2; "
+            "check that the two monomers are not exchanged"
+        )
+    return _many(sites, "acyl chloride")
+
+
 def check_pair(
     amine: str,  # Canonical SMILES of the aqueous monomer
     acyl: str,  # Canonical SMILES of the organic monomer
-    *,
-    polyester: bool = False,  # True: declared a polyester film, hydroxyls count as well
-    polymer: bool = False,  # True: `amine` is a repeat unit, one site is enough
     what: str = "recipe",  # How messages call it
+    **declared,  # polyester, as in `check_amine`
 ) -> str:  # "2 amines + 3 acyl chlorides"
-    "The two reactive counts of a pair of monomers; raises if they cannot make a crosslinked film."
-    a, c = reactive_sites(amine), reactive_sites(acyl)
-    counted = "amines or hydroxyls" if polyester else "amines"
-    sites = a["amine"] + (a["hydroxyl"] if polyester else 0)
-    least = 1 if polymer else 2
-    if a["acyl chloride"]:
-        raise InputError(
-            f"{what}: the aqueous monomer {amine} has {a['acyl chloride']} acyl chlorides and would react with itself; "
-            "check that the two monomers are not exchanged"
-        )
-    if sites < least:
-        hint = f"; {a['hydroxyl']} hydroxyls would count in a polyester, declare film = polyester" if a["hydroxyl"] >= 2 and not polyester else ""
-        raise InputError(f"{what}: the aqueous monomer {amine} has {sites} reactive {counted}, a film needs at least {least}{hint}")
-    if c["acyl chloride"] < 2:
-        raise InputError(
-            f"{what}: the organic monomer {acyl} has {c['acyl chloride']} acyl chlorides, a film needs at least 2; "
-            "check that the two monomers are not exchanged"
-        )
-    many = lambda n, word: f"{n} {word}{'' if n == 1 else 's'}"
-    return f"{many(sites, 'site' if polyester else 'amine')} + {many(c['acyl chloride'], 'acyl chloride')}"
+    "The reactive counts of a pair of monomers; raises if they cannot make a crosslinked film."
+    return f"{check_amine(amine, what=what, **declared)} + {check_acyl(acyl, what)}"
+
+
+def _many(n: int, word: str) -> str:
+    return f"{n} {word}{'' if n == 1 else 's'}"
+
+
+def label(
+    smiles: str,  # Canonical SMILES
+) -> str:  # PIP, or the SMILES
+    "The short name of a monomer that the package knows."
+    return _labels().get(smiles, smiles)
+
+
+@lru_cache(maxsize=1)
+def _labels() -> dict[str, str]:
+    return {read_monomer(s): n for n, s in MONOMERS.items()}
 
 
 @lru_cache(maxsize=4096)

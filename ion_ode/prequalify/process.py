@@ -87,8 +87,14 @@ class Encoder:
         out = []
         x = self._amounts(d)
         for row, v in zip(x, d.to_dict("records"), strict=True):
-            far = [k for k, c in enumerate(self.numbers) if np.isfinite(row[k]) and not self.state["low"][k] - 1e-9 <= row[k] <= self.state["high"][k] + 1e-9]
-            out.append(", ".join(f"{self.numbers[k].name} {v[self.numbers[k].name]} beyond the measured range" for k in far))
+            far = [
+                k
+                for k, c in enumerate(self.numbers)
+                if np.isfinite(row[k]) and not self.state["low"][k] - 1e-9 <= row[k] <= self.state["high"][k] + 1e-9
+            ]
+            out.append(
+                ", ".join(f"{self.numbers[k].name} {v[self.numbers[k].name]} beyond the measured range" for k in far)
+            )
         return out
 
 
@@ -190,7 +196,9 @@ class Process:
         likelihood.second_noise_covar.initialize(noise=0.1)
         target = torch.tensor((self.y - self.mean) / self.sd)[:, None]
         gp = need("botorch.models", "campaign").SingleTaskGP
-        return gp(self.x, target, likelihood=likelihood, covar_module=recipe_kernel(self.encoder), outcome_transform=None)
+        return gp(
+            self.x, target, likelihood=likelihood, covar_module=recipe_kernel(self.encoder), outcome_transform=None
+        )
 
     @property
     def state(self) -> dict[str, list]:

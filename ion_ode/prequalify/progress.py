@@ -14,7 +14,14 @@ def score_held_out(
     y, p = d.y[ok], d.p[ok]
     r = float(np.corrcoef(y, p)[0, 1]) if len(y) > 2 and y.std() > 0 and p.std() > 1e-9 else np.nan
     inside = (d.lower <= d.y) & (d.y <= d.upper) if "lower" in d and d.lower.notna().any() else pd.Series(dtype=bool)
-    return pd.Series({"r": r, "rmse": float(np.sqrt(((y - p) ** 2).mean())), "coverage": inside[ok].mean() if len(inside) else np.nan, "n": len(y)})
+    return pd.Series(
+        {
+            "r": r,
+            "rmse": float(np.sqrt(((y - p) ** 2).mean())),
+            "coverage": inside[ok].mean() if len(inside) else np.nan,
+            "n": len(y),
+        }
+    )
 
 
 def hypervolume(

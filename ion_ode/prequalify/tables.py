@@ -24,7 +24,14 @@ ROLES = {
     "replicates": ("replicates", "n replicates"),
     "note": ("note", "notes", "comment", "label", "doi"),
 }
-_UNITS = {"lmh/bar": 1.0, "l/m2/h/bar": 1.0, "l m-2 h-1 bar-1": 1.0, "l/(m2 h bar)": 1.0, "m/s/pa": 3.6e11, "m3/m2/s/pa": 3.6e11}
+_UNITS = {
+    "lmh/bar": 1.0,
+    "l/m2/h/bar": 1.0,
+    "l m-2 h-1 bar-1": 1.0,
+    "l/(m2 h bar)": 1.0,
+    "m/s/pa": 3.6e11,
+    "m3/m2/s/pa": 3.6e11,
+}
 _SHARES = {"": 1.0, "-": 1.0, "fraction": 1.0, "%": 0.01, "percent": 0.01}
 
 
@@ -52,9 +59,10 @@ class Schema:
 
     def column(self, name: str) -> Column:
         "A recipe column by name, with or without its unit."
-        for c in self.columns:
-            if _key(name) in (_key(c.name), _key(_bare(c.name)[0])):
-                return c
+        for form in (_key, lambda n: _key(_bare(n)[0])):
+            for c in self.columns:
+                if form(c.name) == _key(name):
+                    return c
         raise InputError(f"there is no recipe column {name!r}; the table has {', '.join(c.name for c in self.columns)}")
 
     def to_dict(self) -> dict:
@@ -80,7 +88,9 @@ def _bare(header: str) -> tuple[str, str]:
 
 def measured_name(
     header: str,  # As written: permeance_LMH_bar, R NaCl [%], sd rejection MgCl2
-) -> tuple[str, float, bool] | None:  # Name, factor to the package's unit, standard deviation or not; None: no measured column
+) -> (
+    tuple[str, float, bool] | None
+):  # Name, factor to the package's unit, standard deviation or not; None: no measured column
     "Whether a header is a measured quantity, and which."
     name, unit = _bare(header)
     key = _key(name)
@@ -96,7 +106,9 @@ def measured_name(
         solute = (m.group(1) or m.group(2)).strip("()")
         at = _key(name).find(solute)
         if unit.lower() not in _SHARES:
-            raise InputError(f"column {header!r}: unit {unit!r} of a rejection is not known; write [%] or no unit for a fraction")
+            raise InputError(
+                f"column {header!r}: unit {unit!r} of a rejection is not known; write [%] or no unit for a fraction"
+            )
         return f"rejection {re.sub('_', ' ', plain(name))[at : at + len(solute)]}", _SHARES[unit.lower()], sd
     return None
 
@@ -115,7 +127,9 @@ def _kind(name: str, values: pd.Series, where: str) -> str:
         return "number"
     if said and np.mean(number) > 0.8:
         odd = next(v for v, ok in zip(said, number, strict=True) if not ok)
-        raise InputError(f"{where}, column {name!r}: {odd!r} is not a number as the other cells are; mend it, or write none")
+        raise InputError(
+            f"{where}, column {name!r}: {odd!r} is not a number as the other cells are; mend it, or write none"
+        )
     return "category"
 
 
@@ -145,9 +159,12 @@ def _ratio(columns) -> tuple[str, str] | None:
         try:
             sites = reactive_sites(monomer(name))
         except (InputError, ImportError):
-            sites = {"amine": 2 * (name in ("amine", "amine 1")), "acyl chloride": 2 * (name in ("acyl", "acyl chloride"))}
+            sites = {
+                "amine": 2 * (name in ("amine", "amine 1")),
+                "acyl chloride": 2 * (name in ("acyl", "acyl chloride")),
+            }
         for k in ("amine", "acyl chloride"):
-            if sites[k] >= (1 if name == "pei" else 2):
+            if sites[k] >= 2:
                 found.setdefault(k, c.name)
     return (found["amine"], found["acyl chloride"]) if len(found) == 2 else None
 
@@ -173,7 +190,7 @@ def read_header(
             ignored |= {c: f"{_role(c)} of a membrane, not an input"} if _role(c) in ("round", "note") else {}
         elif (d[c] == "").all():
             ignored[c] = "empty in every row"
-        elif d[c].nunique() == 1 and not said:
+        elif len(set(d[c])) == 1 and not said:
             ignored[c] = f"the same in every row ({d[c].iloc[0]})"
         else:
             known_fields(Column, said, f"schema of column {c!r}") if said else None
@@ -205,12 +222,19 @@ def _measured(d: pd.DataFrame, where: str) -> pd.DataFrame:
         for i, v in enumerate(d[c]):
             x = np.nan if not v else _float(v.removesuffix("%"))
             if x is None:
-                raise InputError(f"{where} line {i + 2}, column {c!r}: {v!r} is not a number; leave the cell empty if it was not measured")
+                raise InputError(
+                    f"{where} line {i + 2}, column {c!r}: {v!r} is not a number; "
+                    "leave the cell empty if it was not measured"
+                )
             x *= 0.01 if v.endswith("%") and factor == 1.0 else factor
             if not sd and name == "permeance" and x <= 0:
-                raise InputError(f"{where} line {i + 2}, column {c!r}: {v} is no permeance; expected a positive number of LMH/bar")
+                raise InputError(
+                    f"{where} line {i + 2}, column {c!r}: {v} is no permeance; expected a positive number of LMH/bar"
+                )
             if not sd and name != "permeance" and x >= 1.0:
-                hint = "; write the unit into the header, [%]" if x > 1 else "; write the detection limit, such as 0.999"
+                hint = (
+                    "; write the unit into the header, [%]" if x > 1 else "; write the detection limit, such as 0.999"
+                )
                 raise InputError(f"{where} line {i + 2}, column {c!r}: {v} is no rejection below 1{hint}")
             values.append(x)
         out[f"sd {name}" if sd else name] = values
@@ -236,18 +260,21 @@ def read_table(
             out[r] = raw[role[r]]
     n = pd.to_numeric(raw[role["replicates"]], errors="coerce") if "replicates" in role else 1.0
     out["replicates"] = n
-    there = {_key(c): c for c in raw} | {_key(_bare(c)[0]): c for c in raw}
+    there = {_key(_bare(c)[0]): c for c in raw} | {_key(c): c for c in raw}
     for c in found.columns:
         cell = there.get(_key(c.name)) or there.get(_key(_bare(c.name)[0]))
         out[c.name] = raw[cell] if cell else ""
         if c.kind == "number":
             for i, v in enumerate(out[c.name]):
                 if v and v.lower() not in NONE and _float(v) is None:
-                    raise InputError(f"{where} line {i + 2}, column {c.name!r}: {v!r} is not a number; write none, or leave it empty if not stated")
+                    raise InputError(
+                        f"{where} line {i + 2}, column {c.name!r}: {v!r} is not a number; "
+                        "write none, or leave it empty if not stated"
+                    )
         if c.kind == "monomer":
             said = [v and v.lower() not in NONE for v in out[c.name]]
             out[c.name] = [
-                monomer(v, polymer=True, what=f"{where} line {i + 2}, column {c.name!r}") if s else v
+                monomer(v, f"{where} line {i + 2}, column {c.name!r}") if s else v
                 for i, (v, s) in enumerate(zip(out[c.name], said, strict=True))
             ]
     return out.join(_measured(raw, where)), found
@@ -262,7 +289,9 @@ def _read_cells(path) -> tuple[str, pd.DataFrame]:
     try:
         raw = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     except FileNotFoundError:
-        raise InputError(f"there is no file {path}; name a CSV file, or one of the tables {', '.join(TABLES)}") from None
+        raise InputError(
+            f"there is no file {path}; name a CSV file, or one of the tables {', '.join(TABLES)}"
+        ) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
         raise InputError(f"{where} cannot be read as CSV ({e}); save it as comma-separated UTF-8 text") from None
     return where, raw.map(lambda v: plain(v) if isinstance(v, str) else v)
