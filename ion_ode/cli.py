@@ -681,8 +681,7 @@ def campaign(table, objectives, n, add, bounds, costs, candidates, pending, sche
         if table.endswith(".json"):
             c = Campaign.load(table)
             if objectives:
-                c.wanted = list(objectives)
-                c._learn(c.states)
+                c.aim(objectives)
         else:
             declared = json.loads(Path(schema).read_text(encoding="utf-8")) if schema else None
             c = Campaign(declared, list(objectives) or None, seed).fit(table)

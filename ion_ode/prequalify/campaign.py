@@ -61,10 +61,10 @@ class Campaign:
         self.rows = pd.concat([self.rows, d], ignore_index=True)
         return self._learn(None, start=self.states)
 
-    def _learn(self, states=None, start=None) -> "Campaign":
+    def _learn(self, states=None, start=None, ratios=None) -> "Campaign":
         self.table = average_replicates(self.rows, self.schema)
         self.encoder = Encoder(self.schema).fit(self.table)
-        self.processes, self.ratios, self.residuals, self.left_out = {}, {}, {}, []
+        self.processes, self.residuals, self.left_out, self.ratios = {}, {}, [], dict(ratios or {})
         for m in self.schema.measured:
             known = self.table[m].notna() & ((self.table[m] < 1) | (m == "permeance"))
             if known.sum() < LEAST:
@@ -74,19 +74,31 @@ class Campaign:
             one = lambda s, m=m: None if not s else s.get(m)
             p = Process(self.encoder).fit(d, modelled(d[m], m), d[f"variance {m}"], state=one(states), start=one(start))
             mean, spread = p.leave_out()
-            residual = pd.Series((p.y - mean) / spread, index=d.index)
-            self.processes[m], self.ratios[m], self.residuals[m] = p, residual.abs().to_numpy(), residual
+            self.processes[m], self.residuals[m] = p, pd.Series((p.y - mean) / spread, index=d.index)
         if not self.processes:
             raise InputError(
                 f"too few results to learn from ({'; '.join(self.left_out)}); measure more membranes first"
             )
         self.states = {m: p.state for m, p in self.processes.items()}
-        self.objectives = list(self.wanted or default_objectives(list(self.processes), self.table))
-        self.weights = [read_objective(o, list(self.processes)) for o in self.objectives]
+        self.aim(self.wanted or default_objectives(list(self.processes), self.table))
         if self.pending is not None:
             made = set(self._marks(self.table))
             self.pending = self.pending[[m not in made for m in self._marks(self.pending)]].reset_index(drop=True)
         return self
+
+    def aim(self, objectives) -> "Campaign":
+        "What more of is wanted, texts as in `read_objective`."
+        self.objectives = list(objectives)
+        self.weights = [read_objective(o, list(self.processes)) for o in self.objectives]
+        return self
+
+    def half_width(self, m: str, level: float) -> float:  # Times the spread
+        "Conformal half width of a quantity, from recipes left out in folds."
+        if m not in self.ratios:
+            p = self.processes[m]
+            mean, spread = p.fit_out(self.table.loc[self.residuals[m].index], seed=self.seed)
+            self.ratios[m] = np.abs(p.y - mean) / spread
+        return weighted_quantile(np.asarray(self.ratios[m]), level)
 
     def _marks(self, d: pd.DataFrame) -> list[tuple]:
         "What tells two recipes apart."
@@ -124,7 +136,7 @@ class Campaign:
         out = pd.DataFrame({"name": d["name"]})
         mean, spread = self._moments(d)
         for m in self.processes:
-            half = weighted_quantile(self.ratios[m], level) * spread[m]
+            half = self.half_width(m, level) * spread[m]
             ends = np.sort([measured(mean[m] - half, m), measured(mean[m] + half, m)], axis=0)
             out[m], out[f"{m} lower"], out[f"{m} upper"] = measured(mean[m].to_numpy(), m), *ends
         c = self.correlation(list(self.processes))
@@ -147,7 +159,7 @@ class Campaign:
     def _objective(self, w: dict, mean, spread, correlation) -> tuple[np.ndarray, np.ndarray]:
         "Mean and calibrated spread of an objective, errors correlated as they were in the leave-outs."
         names = list(self.processes)
-        widen = {m: weighted_quantile(self.ratios[m], 0.9) / norm.ppf(0.95) for m in names}
+        widen = {m: self.half_width(m, 0.9) / norm.ppf(0.95) for m in names}
         scaled = np.stack([w.get(m, 0.0) * spread[m] * widen[m] for m in names], 1)
         centre = sum(weight * mean[m] for m, weight in w.items())
         return centre.to_numpy(), np.sqrt(np.einsum("ni,ij,nj->n", scaled, correlation, scaled))
@@ -227,6 +239,7 @@ class Campaign:
         costs: dict | None = None,  # Column: cost of a unit of it (a membrane itself costs 1)
         pending=None,  # Recipes under way, not yet measured
         remember: bool = True,  # Count the batch as pending from now on
+        explain: bool = True,  # Predictions, chance and reason beside the recipes
     ) -> pd.DataFrame:  # One row a membrane: recipe, prediction, interval, chance, reason
         "The batch whose expected hypervolume is largest, one after the other (Eq. C.2)."
         if not (isinstance(n, int) and 1 <= n <= 96):
@@ -251,8 +264,8 @@ class Campaign:
         if "name" not in out:
             numbers = [int(v[1:]) for v in self._names() if v[:1] == "S" and v[1:].isdigit()]
             out.insert(0, "name", [f"S{max(numbers, default=0) + i + 1:02d}" for i in range(n)])
-        said = self.explain(out)
-        out = out.join(self._predict(out, 0.9).drop(columns="name")).join(said)
+        if explain:
+            out = out.join(self._predict(out, 0.9).drop(columns="name")).join(self.explain(out))
         out["gain"] = np.exp(np.array(gain) - max(gain))
         if costs:
             out["cost"] = np.asarray(price)[chosen] if np.ndim(price) else price
@@ -317,7 +330,7 @@ class Campaign:
         front, c = self.front(), self.correlation(list(self.processes))
         mean, spread = self._moments(d)
         z = np.random.default_rng(self.seed).multivariate_normal(np.zeros(len(c)), c, 2000)
-        widen = np.array([weighted_quantile(self.ratios[m], 0.9) / norm.ppf(0.95) for m in self.processes])
+        widen = np.array([self.half_width(m, 0.9) / norm.ppf(0.95) for m in self.processes])
         names, rows = list(self.processes), []
         seen = self.encoder(self.table).numpy()[:, : len(self.encoder.names)]
         here = self.encoder(d).numpy()[:, : len(self.encoder.names)]
@@ -385,6 +398,7 @@ class Campaign:
         record["pending"] = None if self.pending is None else self.pending.to_csv(index=False)
         record |= {
             "states": self.states,
+            "ratios": {m: list(map(float, r)) for m, r in self.ratios.items()},
             "provenance": provenance(self.seed, rows=len(self.rows), table=digest(text.encode())),
         }
         atomic_write(path, json.dumps(record, indent=1) + "\n")
@@ -412,7 +426,7 @@ class Campaign:
         for c in numbers:
             self.rows[c] = pd.to_numeric(self.rows[c])
         self.pending = None if record["pending"] is None else frame(record["pending"])
-        return self._learn(record["states"])
+        return self._learn(record["states"], ratios=record["ratios"])
 
 
 def _with_bounds(c: Column, value) -> Column:

@@ -132,7 +132,7 @@ def replay(
     c = Campaign(read_table(table)[1], list(objectives), seed).fit(table.iloc[order])
     while made_until(points, order) > len(order):
         left = table.drop(index=order)
-        row = place[c.suggest(1, candidates=left, remember=False)["name"].iloc[0]]
+        row = place[c.suggest(1, candidates=left, remember=False, explain=False)["name"].iloc[0]]
         order.append(row)
         c.add(table.iloc[[row]])
     return order

@@ -10,7 +10,6 @@ from ion_ode.core import InputError, need
 from ion_ode.prequalify.monomers import alike
 from ion_ode.prequalify.tables import NONE, Schema, _number
 
-# %% encoder
 _SCALES = {
     "linear": lambda v, unit: v,
     "log": lambda v, unit: np.log(np.maximum(v, 1e-3 * unit)),
@@ -98,7 +97,6 @@ class Encoder:
         return out
 
 
-# %% kernel
 def recipe_kernel(
     encoder: Encoder,  # Fitted
 ):  # A kernel of GPyTorch over encoded recipes
@@ -157,7 +155,6 @@ def monomer_kernel():
     return MonomerKernel
 
 
-# %% process
 class Process:
     "A Gaussian process of one measured quantity over recipes."
 
@@ -193,7 +190,10 @@ class Process:
         likelihoods = need("gpytorch.likelihoods", "campaign")
         floor = np.maximum(self.variance / self.sd**2, 1e-6)
         likelihood = likelihoods.FixedNoiseGaussianLikelihood(torch.tensor(floor), learn_additional_noise=True)
-        likelihood.second_noise_covar.initialize(noise=0.1)
+        scatter = likelihood.second_noise_covar  # between membranes of one recipe, beyond their replicates
+        scatter.initialize(noise=0.1)
+        prior = need("gpytorch.priors", "campaign").LogNormalPrior(-4.0, 1.0)  # that of BoTorch for noise
+        scatter.register_prior("noise_prior", prior, lambda m: m.noise, lambda m, v: m.initialize(noise=v))
         target = torch.tensor((self.y - self.mean) / self.sd)[:, None]
         gp = need("botorch.models", "campaign").SingleTaskGP
         return gp(
@@ -249,8 +249,24 @@ class Process:
             spread[i] = self.sd * np.sqrt(np.diag(block))
         return mean, spread
 
+    def fit_out(
+        self,
+        d: pd.DataFrame,  # The recipes of `fit`
+        groups=None,  # (n,) labels that are left out together; None: each row alone
+        n_folds: int = 5,
+        seed: int = 0,
+    ) -> tuple[np.ndarray, np.ndarray]:  # Mean and spread of each row by a process that has not seen its group
+        "As `leave_out`, the kernel searched again without the fold: what intervals are calibrated on."
+        groups = np.arange(len(self.y)) if groups is None else np.asarray(groups)
+        names = np.random.default_rng(seed).permutation(pd.unique(pd.Series(groups)))
+        mean, spread = np.empty(len(self.y)), np.empty(len(self.y))
+        for part in np.array_split(names, min(n_folds, len(names))):
+            out = np.isin(groups, part)
+            p = Process(self.encoder).fit(d[~out], self.y[~out], self.variance[~out], start=self.state)
+            mean[out], spread[out] = p.predict(d[out])
+        return mean, spread
 
-# %% intervals
+
 def weighted_quantile(
     ratio: np.ndarray,  # (m,) errors over their spreads, of membranes left out
     level: float,  # Coverage wanted
