@@ -1,6 +1,7 @@
 """What code a result depends on: the syntax trees in the import closure of a module, found by reading the imports"""
 
 import ast
+import importlib.metadata
 from functools import lru_cache
 from pathlib import Path
 
@@ -63,3 +64,27 @@ def code_digest(
 ) -> str:
     "One digest of all code that a function can reach."
     return digest(closure(function.__module__, root))
+
+
+@lru_cache(maxsize=1)
+def _tables() -> str:
+    "Digest of the tables that ship with the package."
+    return digest({p.name: digest(p.read_bytes()) for p in sorted((ROOT / "assets").glob("*.csv"))})
+
+
+def fingerprint(
+    function,  # Function of the package that computes the result
+    **inputs,  # All it is given: configurations, numbers, tables (every column counts)
+) -> dict[str, str]:  # Part -> digest or version
+    "What a result depends on, part by part: inputs, code, the package's tables, versions of what does the arithmetic."
+    whole = lambda x: digest(x.to_csv().encode()) if hasattr(x, "to_csv") else digest(x)
+    versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
+    return {k: whole(v) for k, v in inputs.items()} | {"code": code_digest(function), "tables": _tables()} | versions
+
+
+def changed(
+    old: dict | None,  # A stored fingerprint; None where nothing is stored
+    new: dict[str, str],  # What is asked for now
+) -> list[str]:  # Names of the parts that differ
+    "In what two fingerprints differ."
+    return [] if old is None else sorted(k for k in {*old, *new} if old.get(k) != new.get(k))

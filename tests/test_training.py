@@ -655,3 +655,49 @@ def test_the_surrogate_listens_to_its_membrane():
         model.predict(feed, 2e-5, membrane=Membrane(r, 1e-6, -20.0, 45.0)).rejection.iloc[0] for r in (0.42e-9, 0.58e-9)
     )
     assert tight > open_
+
+
+BRIEF = TrainConfig(members=1, n_curves=16, n_flux=4, pretraining=Plan(1), finetuning=Plan(1), told="entry", compiled=False)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    "A folder in which a training was begun, and its measurements."
+    d = independent_rows()
+    d = d[d.composition.isin(["A", "B"])]
+    folder = tmp_path_factory.mktemp("begun")
+    train(BRIEF, folder, d, membranes=4)
+    return folder, d
+
+
+@pytest.mark.parametrize("column", ["flux_m_s", "c_feed_mol_m3", "rejection", "rejection_sd", "temperature_K", "note"])
+def test_a_changed_measurement_is_not_resumed(begun, column):
+    folder, d = begun
+    other = d.copy()
+    value = other[column].iloc[0]
+    other.loc[other.index[0], column] = "corrected" if column == "note" else value * (1 + 1e-12) if value == value else 0.1
+    with pytest.raises(InputError, match="was trained with other measurements; train into another folder"):
+        train(BRIEF, folder, other, membranes=4)
+
+
+def test_other_options_code_tables_or_versions_are_not_resumed(begun, monkeypatch):
+    folder, d = begun
+    with pytest.raises(InputError, match="other config;"):
+        train(replace(BRIEF, seed=1), folder, d, membranes=4)
+    with pytest.raises(InputError, match="other measurements and membranes;"):
+        train(BRIEF, folder, d.iloc[:-1], membranes=5)
+    for name, value, part in (
+        ("code_digest", lambda f: "0", "code"),
+        ("_tables", lambda: "0", "tables"),
+    ):
+        with monkeypatch.context() as m:
+            m.setattr(f"ion_ode.closure.{name}", value)
+            with pytest.raises(InputError, match=f"other {part};"):
+                train(BRIEF, folder, d, membranes=4)
+    with monkeypatch.context() as m:
+        m.setattr("ion_ode.closure.importlib.metadata.version", lambda name: "0.1")
+        with pytest.raises(InputError, match="other numpy and torch;"):
+            train(BRIEF, folder, d, membranes=4)
+    (folder / "run.json").write_text("{")
+    with pytest.raises(InputError, match="run.json cannot be read"):
+        train(BRIEF, folder, d, membranes=4)

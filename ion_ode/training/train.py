@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import progress
+from ..closure import changed, fingerprint
+from ..core import InputError, progress
 from ..data.design import simulate_curves
 from ..data.nf270 import independent_rows
 from ..data.reader import load_measurements
@@ -24,6 +25,21 @@ from .recipe import TrainConfig, build
 from .teach import finetune, measured_curves, predict_measured, pretrain, ranked, to_rows, try_membranes
 
 # %% ../../nbs/04f_train.ipynb #e7c45a7e
+def _begin(folder: Path, record: dict, config: TrainConfig, device) -> None:
+    "Note what a folder is made of; one that was made of anything else is refused."
+    path = folder / "run.json"
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))["fingerprint"] if path.exists() else None
+        differs = changed(old, record["fingerprint"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        raise InputError(f"{path} cannot be read; train into another folder, or remove it to train anew") from e
+    if differs:
+        raise InputError(f"{folder} was trained with other {' and '.join(differs)}; train into another folder, or remove it to train anew")
+    about = {"units": "SI: mol/m³, m/s, m", "scaling": "permeate over the total charge of the feed; ln(1 + flux / flux_ref)"}
+    if old is None:
+        atomic_write(path, json.dumps(record | about | provenance(seed=config.seed, device=device or "cpu"), indent=1) + "\n")
+
+
 def train(
     config: TrainConfig = TrainConfig(),  # Recipe
     folder: str | Path | None = None,  # Checkpoints, logs and the finished model; None: nothing is kept
@@ -38,7 +54,10 @@ def train(
     elif not isinstance(measurements, pd.DataFrame) or "state_id" not in measurements:
         measurements = load_measurements(measurements)
     folder = None if folder is None else Path(folder)
-    key = digest({"config": config.to_dict(), "rows": list(measurements.index), "rejection": measurements.rejection.to_numpy()})
+    made_of = fingerprint(train, config=config.to_dict(), measurements=measurements, membranes=membranes, device=str(device or "cpu"))
+    key = digest(made_of)
+    if folder is not None:
+        _begin(folder, {"config": config.to_dict(), "key": key, "fingerprint": made_of, "rows": len(measurements)}, config, device)
     seeds = [config.seed + k for k in range(config.members)]
     place = lambda name: None if folder is None else folder / name
     if config.pretrained:
@@ -52,10 +71,6 @@ def train(
     if config.told != "nothing":
         tried, sse = try_membranes(measurements, max(membranes, config.members), config.seed, config.family)
         parameters = tried[ranked(sse, range(sse.shape[1]))[: config.members]]
-    if folder is not None:
-        about = {"config": config.to_dict(), "key": key, "units": "SI: mol/m³, m/s, m", "scaling": "permeate over the total charge of the feed; ln(1 + flux / flux_ref)"}
-        facts = {"rows": len(measurements), "rows_hash": digest(measurements.rejection.to_numpy()), **provenance(seed=config.seed, device=device or "cpu")}
-        atomic_write(folder / "run.json", json.dumps(about | facts, indent=1) + "\n")
     measured = measured_curves(measurements, ions=config.network.ions, film_thickness=config.film_thickness)
     bar = progress(desc="fine-tuning", total=config.finetuning.steps)
     finetune(config, ensemble, measured, seeds, parameters=parameters, folder=place("finetuning"), key=key, bar=bar, device=device)
