@@ -1,6 +1,6 @@
 """Certified DSPM-DE problems a second on this machine, by option, with a floor from counted operations.
 
-    python benchmarks/dspmde_speed.py [--curves 3125] [--processes 2] [--backends eager compiled] [--repeat 3] [--out FILE.json]
+    python benchmarks/dspmde_speed.py [--curves 3125] [--processes 2] [--backends auto eager] [--repeat 3] [--out FILE.json]
 
 Flux sweeps of 32 points (100,000 problems a call), 8 ions, float64, rtol 1e-6, one thread a process; gradients to all four
 membrane parameters. The floor is the time of the counted operations at the rate of a large matrix product. Random membranes: r_p 0.42-0.65 nm,
@@ -21,7 +21,6 @@ import torch
 from scipy.integrate import solve_ivp
 from scipy.optimize import root
 
-from ion_ode.dspmde.compiled import can_compile
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.dspmde.problem import transport_problem
@@ -97,8 +96,6 @@ def measure(curves: int, backends: list[str], repeat: int, seed: int) -> tuple[l
     torch.set_num_threads(1)
     data, rows = draw(curves, seed), []
     for backend in backends:
-        if backend == "compiled" and not can_compile():
-            continue
         for name, (f, options) in CASES.items():
             call = lambda f=f, options=options: f(*data, backend=backend, **options)  # noqa: B023
             call()
@@ -127,7 +124,7 @@ def main():
     p.add_argument("--curves", type=int, default=3125)
     p.add_argument("--repeat", type=int, default=3)
     p.add_argument("--processes", type=int, default=1, help="that many at once, one thread each; problems/s are summed")
-    p.add_argument("--backends", nargs="+", default=["eager", "compiled"])
+    p.add_argument("--backends", nargs="+", default=["auto"])
     p.add_argument("--out", help="write the numbers as JSON")
     a = p.parse_args()
     c, m, J = draw(1)

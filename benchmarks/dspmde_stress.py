@@ -25,7 +25,6 @@ import torch
 
 from ion_ode.core import progress
 from ion_ode.dspmde.certify import certify, first_guess
-from ion_ode.dspmde.compiled import can_compile
 from ion_ode.dspmde.feed import read_flux
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
@@ -36,7 +35,6 @@ from ion_ode.water.ions import IONS, ion_arrays
 
 FILMS = ("none", "nernst-planck", "linear")
 ACTIVITIES = ("ideal", "davies_solution", "davies")
-BACKEND = "compiled" if can_compile() else "eager"
 
 
 def draw(n: int, seed: int):
@@ -94,7 +92,7 @@ def found_after_all(block, activity: str, starts: int = 50) -> int:
 def solve(block, film: str, activity: str, rtol: float, index=None):
     feed, m, flux, thickness, k = block if index is None else some(block, index)
     f = {"none": None, "nernst-planck": Film(thickness=thickness), "linear": Film(k=k)}[film]
-    return simulate(feed, flux, m, ions=IONS, film=f, activity=activity, rtol=rtol, throw=False, backend=BACKEND)
+    return simulate(feed, flux, m, ions=IONS, film=f, activity=activity, rtol=rtol, throw=False)
 
 
 def run_block(b: int, size: int, n_check: int, seed: int) -> dict:

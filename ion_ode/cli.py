@@ -789,7 +789,7 @@ def _tensorboard(folder: Path):
 
 
 BENCHMARKS = {
-    "pore model": ("dspmde_speed.py", ["--curves", "256", "--repeat", "3", "--backends", "eager"]),
+    "pore model": ("dspmde_speed.py", ["--curves", "256", "--repeat", "3", "--backends", "auto"]),
     "training step": ("ode_training_step.py", ["--batch", "32", "--members", "4", "--repeat", "3"]),
 }
 

@@ -392,7 +392,7 @@ def test_measurements_from_standard_input():
 def test_benchmark_prints_ratios_to_named_peers(monkeypatch):
     "The committed scripts at their smallest size, through the command."
     smallest = {
-        "pore model": ("dspmde_speed.py", ["--curves", "8", "--repeat", "1", "--backends", "eager"]),
+        "pore model": ("dspmde_speed.py", ["--curves", "8", "--repeat", "1", "--backends", "auto"]),
         "training step": ("ode_training_step.py", ["--batch", "4", "--members", "2", "--repeat", "1"]),
     }
     monkeypatch.setattr("ion_ode.cli.BENCHMARKS", smallest)

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from ..core import EPS_0, E_CHARGE, K_B
-from .compiled import _COMPILED, compiled
 from ..water.activity import davies_shape
 
 # %% ../../nbs/00a_entry.ipynb #5c15dee5
@@ -86,12 +85,11 @@ def _donnan_root(ln_a, z, charge, davies):
     up, down = (a * z.clamp(min=0)).sum(0), (a * (-z).clamp(min=0)).sum(0)
     p = torch.asinh(charge / (2 * (up * down).sqrt())) + 0.5 * (up.log() - down.log())
     s = torch.zeros_like(p)
-    steps, at_once = (compiled(_donnan_steps), 6) if _COMPILED.get() and not torch.is_grad_enabled() else (_donnan_steps, 2)
     for law in (None,) if davies is None else (None, davies):
         if law is not None:  # from the ideal answer
             s = (0.5 * (z * z * _pore_mouth(p, s, ln_a, z, None)[0]).sum(0)).log()
         for _ in range(30):
-            p, s, last = steps(p, s, ln_a, z, charge, law, at_once)
+            p, s, last = _donnan_steps(p, s, ln_a, z, charge, law, 2)
             if not bool((last > 1e-9).any()):
                 break
     return p, s

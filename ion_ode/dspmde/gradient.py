@@ -13,24 +13,31 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from .backend import eagerly, on_kernel
 from .certify import Certified, _by_mesh
-from .compiled import _COMPILED, _compiling
 from .problem import Transport
-from .residual import _chunk, _inverse, _of_one_size, shoot
+from .residual import shoot
 
 # %% ../../nbs/00i_gradient.ipynb #021fdace
-def _ends(q: Transport, found: Certified) -> dict:
-    "What lies behind the solution: wall concentrations and Donnan potentials."
-    c_wall = torch.empty_like(q.peclet)
-    p_perm = torch.empty_like(q.charge)
-    film = q.film_peclet is not None or q.film_ratio is not None
-    # without a film neither depends on the march through the pore
-    groups = _by_mesh(found.n, found.n_film) if film else [(torch.arange(q.size, device=p_perm.device), 1, 1)]
-    for index, n, n_film in groups:
-        for i in index.split(4096):
-            ends = shoot(found.u[:, i], q.take(i), n, n_film)[2]
-            c_wall[:, i], p_perm[i] = ends["c_wall"], ends["p_perm"]
-    return {"c_wall": c_wall, "p_perm": p_perm}
+def _ways(q: Transport):
+    "What marches through pore and film when a shot is differentiated."
+    if not on_kernel(q.peclet):
+        return {}
+    from ion_ode.dspmde.kernel import layer
+
+    pore = layer if q.nodes is None else lambda c, rate, source, z, n, T=None, push=None: layer(c, rate, source, z, n, midpoint=True)
+    return {"through": (pore, layer)}
+
+
+def _multipliers(q: Transport, found: Certified, index: Tensor, seed: Tensor) -> Tensor:
+    "The solution of $J^T\\lambda = -$ seed at the meshes of the solutions `index`, which are equal."
+    p, u, n, n_film = q.take(index), found.u[:, index], int(found.n[index[0]]), int(found.n_film[index[0]])
+    if not on_kernel(u):
+        J = shoot(u, p, n, n_film, jacobian=True)[1]
+        return -torch.linalg.solve(J.mT, seed.T[..., None])[..., 0].T
+    from ion_ode.dspmde.kernel import multipliers_of, packed
+
+    return torch.from_numpy(multipliers_of(*packed(p), u.numpy(), n, n_film, seed.numpy()))
 
 # %% ../../nbs/00i_gradient.ipynb #e883b1fc
 class _Pullback(torch.autograd.Function):
@@ -42,29 +49,26 @@ class _Pullback(torch.autograd.Function):
         grads = [torch.zeros_like(t) if nd else None for t, nd in zip(theta, need, strict=True)]
         asked = [(k, g) for k, g in (("c_wall", grad_wall), ("p_perm", grad_perm)) if bool(g.any())]
         for index, n, n_film in _by_mesh(found.n, found.n_film):
-            size = _chunk("jacobian", found.u) if _COMPILED.get() else max(32, 65536 // n)
-            for kept in index.split(size):
-                i = _of_one_size(kept, size)
+            for i in index.split(4096 if on_kernel(found.u) else max(32, 65536 // n)):
                 p = q.take(i)
                 leaves = [getattr(p, k) for k in Transport.FIELDS]
                 leaves = [x.detach().requires_grad_() if nd else x for x, nd in zip(leaves, need, strict=True)]
                 wanted = [x for x, nd in zip(leaves, need, strict=True) if nd]
                 u = found.u[:, i].detach()
-                J = shoot(u, p, n, n_film, jacobian=True)[1]
                 v = u.clone().requires_grad_(bool(asked))
                 with torch.enable_grad():
-                    r, _, ends = shoot(v, replace(p, **dict(zip(Transport.FIELDS, leaves, strict=True))), n, n_film)
+                    r, _, ends = shoot(v, replace(p, **dict(zip(Transport.FIELDS, leaves, strict=True))), n, n_film, **_ways(p))
                 extra = [(ends[k], g[..., i]) for k, g in asked if ends[k].requires_grad]
                 seed, outputs, cotangents = grad_u[:, i], [o for o, _ in extra], [g for _, g in extra]
                 if extra:
                     direct = torch.autograd.grad(outputs, v, cotangents, retain_graph=True, allow_unused=True)[0]
                     seed = seed if direct is None else seed + direct
-                lam = -torch.linalg.solve(J.mT, seed.T[..., None])[..., 0].T
+                lam = _multipliers(q, found, i, seed)
                 parts = iter(torch.autograd.grad([r, *outputs], wanted, [lam, *cotangents], allow_unused=True))
                 for g, nd in zip(grads, need, strict=True):
                     part = next(parts) if nd else None
                     if part is not None:
-                        g[..., kept] += part[..., : kept.numel()]
+                        g[..., i] += part
         return tuple(g for g in grads if g is not None)
 
     @staticmethod
@@ -83,13 +87,12 @@ class _Implicit(torch.autograd.Function):
     "u(θ), c_wall(θ) and p_perm(θ) from F(u, θ) = 0: solved forward, differentiated by the implicit function theorem."
 
     @staticmethod
-    def forward(q, found, fast, *theta):
-        ends = _ends(q, found)
-        return found.u.clone(), ends["c_wall"], ends["p_perm"]
+    def forward(q, found, eager, *theta):
+        return found.u.clone(), found.c_wall.clone(), found.p_perm.clone()
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        ctx.q, ctx.found, ctx.fast, *theta = inputs
+        ctx.q, ctx.found, ctx.eager, *theta = inputs
         ctx.given = [t is not None for t in theta]
         ctx.save_for_backward(*[t for t in theta if t is not None])
 
@@ -98,7 +101,7 @@ class _Implicit(torch.autograd.Function):
         saved = iter(ctx.saved_tensors)
         theta = [next(saved) if g else None for g in ctx.given]
         need = [g and ctx.needs_input_grad[3 + k] for k, g in enumerate(ctx.given)]
-        with _compiling(ctx.fast):
+        with eagerly(ctx.eager):
             got = iter(_Pullback.apply(ctx.q, ctx.found, need, *cotangents, *theta))
         return (None, None, None, *(next(got) if nd else None for nd in need))
 
@@ -109,14 +112,17 @@ def permeate_jacobian(
     wrt: list,  # Leaves (batch,), one value a problem
 ) -> Tensor:  # Derivatives of ln c_p (ion, parameter, batch)
     "Exact derivatives of the permeate by per-problem parameters: one linear solve a problem, shared by all of them."
-    n, n_film = max(8, int(found.n.max()) // 2), max(8, int(found.n_film.max()) // 2)
-    plain = replace(
-        q, **{k: None if t is None else t.detach() for k, t in zip(Transport.FIELDS, q.tensors(), strict=True)}
-    )
-    with torch.no_grad():
-        rows = -_inverse(found.u, plain, n, n_film)[:, : q.n_ions].permute(1, 2, 0)  # (ion, unknown, batch)
-    with torch.enable_grad():
-        r = shoot(found.u.detach(), q, n, n_film)[0]
-        grads = torch.autograd.grad(r, wrt, rows, is_grads_batched=True, allow_unused=True)
-    zero = torch.zeros(q.n_ions, q.size, dtype=r.dtype, device=r.device)
-    return torch.stack([zero if g is None else g for g in grads], 1)
+    zero = torch.zeros(q.size, dtype=found.u.dtype, device=found.u.device)
+    rows = torch.zeros(q.n_ions, len(wrt), q.size, dtype=zero.dtype, device=zero.device)
+    bare = {k: None if t is None else t.detach() for k, t in zip(Transport.FIELDS, q.tensors(), strict=True)}
+    for index, n, n_film in _by_mesh(found.n, found.n_film):
+        with torch.enable_grad():
+            r = shoot(found.u[:, index].detach(), q.take(index), n, n_film, **_ways(q))[0]
+        for i in range(q.n_ions):
+            seed = torch.zeros_like(r)
+            seed[i] = 1.0
+            lam = _multipliers(replace(q, **bare), found, index, seed)
+            grads = torch.autograd.grad(r, wrt, lam, retain_graph=True, allow_unused=True)
+            for k, g in enumerate(grads):
+                rows[i, k] += zero if g is None else g
+    return rows

@@ -11,7 +11,7 @@ __all__ = ['shoot']
 import torch
 from torch import Tensor
 
-from .compiled import _COMPILED
+from .backend import on_kernel
 from .entry import _donnan_tangent, _imbalance, donnan, solution_strength
 from .march import layer
 from .problem import Transport
@@ -24,6 +24,7 @@ def shoot(
     n: int,  # Runge–Kutta steps through the pore
     n_film: int = 16,  # Runge–Kutta steps through a Nernst–Planck film
     jacobian: bool = False,
+    through=(layer, layer),  # What marches through the pore and through the film
 ) -> tuple[Tensor, Tensor | None, dict]:  # residual (unknown, batch), Jacobian (batch, unknown, unknown), profile ends
     "Residual of a guess: from the permeate through pore and film to the feed."
     z, zz, d = q.z, q.z * q.z, q.n_ions
@@ -49,7 +50,7 @@ def shoot(
         dexpo = _donnan_tangent(dln_a, c_exit, z, s_exit, pore_law)
         T = c_exit[:, None] * dexpo
         push = eye * source[None]
-    c_entry, T = layer(c_exit, rate, source, z, n if q.nodes is None else -q.nodes, T, push)
+    c_entry, T = through[0](c_exit, rate, source, z, n if q.nodes is None else -q.nodes, T, push)
     # pore | wall
     safe = torch.where(gone, 1.0, c_entry)
     p_feed = u[d]
@@ -93,7 +94,7 @@ def shoot(
             if jacobian:
                 Tw = torch.where(gone[:, None], 0.0, c_wall[:, None] * dln_c)
                 pushw = torch.cat([eye * (q.film_peclet * c_perm)[None], torch.zeros_like(Tw[:, :1])], 1)
-            c_bulk, Tb = layer(c_wall, q.film_peclet, q.film_peclet * c_perm, z, n_film, Tw, pushw)
+            c_bulk, Tb = through[1](c_wall, q.film_peclet, q.film_peclet * c_perm, z, n_film, Tw, pushw)
             c_bulk = torch.where(gone, 1.0, c_bulk)
             r = c_bulk.log() - q.ln_feed
             dr = Tb / c_bulk[:, None] if jacobian else None
@@ -130,18 +131,11 @@ def shoot(
     return rows, J.permute(2, 0, 1), ends
 
 # %% ../../nbs/00f_residual.ipynb #a7384c69
-def _of_one_size(index: Tensor, size: int) -> Tensor:
-    "The index, filled up with its own last entry where compiled steps want chunks of one size."
-    return torch.cat([index, index[-1:].expand(size - index.numel())]) if _COMPILED.get() else index
-
-
 def _in_chunks(f, u: Tensor, q: Transport, index: Tensor, size: int) -> Tensor:
     "f(u, q) over chunks."
     parts = []
-    for kept in torch.arange(index.numel(), device=index.device).split(size):
-        at, n = _of_one_size(kept, size), kept.numel()
-        out = f(u[:, at], q.take(index[at]))
-        parts.append(out[..., :n] if out.ndim == 2 else out[:n])
+    for at in torch.arange(index.numel(), device=index.device).split(size):
+        parts.append(f(u[:, at], q.take(index[at])))
     return parts[0] if len(parts) == 1 else torch.cat(parts, -1 if parts[0].ndim == 2 else 0)
 
 
@@ -149,17 +143,26 @@ def _chunk(kind: str, u: Tensor) -> int:
     "Problems a pass: as many as fit the caches of a core; on a GPU as many as fill it."
     if u.device.type != "cpu":
         return 65536
-    return 256 if _COMPILED.get() or kind == "jacobian" else 2048
+    return 256 if kind == "jacobian" else 2048
+
+
+def _shots(u, q, n, n_film, jacobian):
+    "Residuals or Jacobians of a few problems, by the kernel where it takes them."
+    if not on_kernel(u):
+        return shoot(u, q, n, n_film, jacobian)[int(jacobian)]
+    from ion_ode.dspmde.kernel import packed, shots_of
+
+    return torch.from_numpy(shots_of(*packed(q), u.numpy(), n, n_film, jacobian))
 
 
 def _residual(u, q, n, n_film, index=None):
     index = torch.arange(q.size, device=u.device) if index is None else index
-    return _in_chunks(lambda v, p: shoot(v, p, n, n_film)[0], u, q, index, _chunk("residual", u))
+    return _in_chunks(lambda v, p: _shots(v, p, n, n_film, False), u, q, index, _chunk("residual", u))
 
 
 def _jacobian(u, q, n, n_film, index=None):
     index = torch.arange(q.size, device=u.device) if index is None else index
-    return _in_chunks(lambda v, p: shoot(v, p, n, n_film, jacobian=True)[1], u, q, index, _chunk("jacobian", u))
+    return _in_chunks(lambda v, p: _shots(v, p, n, n_film, True), u, q, index, _chunk("jacobian", u))
 
 
 def _inverse(u, q, n, n_film, index=None):

@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 
 from ..core import FARADAY, LMH, R_GAS, T_REF, ConvergenceError, InputError, progress
+from .backend import eagerly
 from .certify import NO_SOLUTION, REFINED, STATUS, Certified, certify
-from .compiled import _compiling, can_compile
 from .entry import HINDRANCE
 from .feed import read_feed, read_flux
 from .film import Film
-from .gradient import _Implicit, _ends
+from .gradient import _Implicit
 from .march import nernst_planck, rk4_step
 from .membranes import NF270, Membrane
 from .problem import Transport, transport_problem
@@ -95,65 +95,7 @@ class Solution:
         return f"Solution for {', '.join(self.ions)} in {many(b, 'feed')} at {many(t, 'flux')}{' each' if b > 1 else ''} ({span} L/m²/h): {found}"
 
 # %% ../../nbs/00_dspmde.ipynb #df8693a4
-_WORTH_COMPILING = 200_000  # problems from which half a minute of compilation pays
 _AT_ONCE = 65536  # problems in memory at a time
-
-
-def _between(u, top, order, known, j):
-    "Lagrange interpolation in the logarithm of the flux through up to four solved neighbours."
-    right = next(i for i, k in enumerate(known) if k > j)
-    pts = known[max(0, right - 2) : right + 2]
-    x = top[order[:, j]]
-    xs = [top[order[:, k]] for k in pts]
-    out = 0
-    for a, k in enumerate(pts):
-        w = 1.0
-        for b in range(len(pts)):
-            if b != a:
-                gap = xs[a] - xs[b]
-                w = w * torch.where(gap.abs() > 1e-9, (x - xs[b]) / torch.where(gap.abs() > 1e-9, gap, 1.0), 0.5)
-        out = out + w * u[:, order[:, k]]
-    near = u[:, order[:, known[right - 1]]]
-    out = torch.where(torch.isfinite(out) & ((out - near).abs() < 5), out, near)
-    return torch.where(torch.isfinite(out), out, 0.0)
-
-# %% ../../nbs/00_dspmde.ipynb #34c33157
-def _solve_flux_grid(q: Transport, batch: int, n_flux: int, rtol: float) -> Certified:
-    "Every sample along its flux grid: a few points cold, the others from between their neighbours."
-    if n_flux < 6:
-        return certify(q, None, rtol)
-    order = torch.arange(batch * n_flux, device=q.peclet.device).reshape(batch, n_flux)
-    top = torch.where(q.present, q.peclet, 0.0).amax(0).log()
-    rank = top.reshape(batch, n_flux).argsort(1)
-    order = order.gather(1, rank)  # problems of a sample, flux ascending
-    stride = 1
-    while (n_flux - 1) // (2 * stride) >= 3:
-        stride *= 2
-    parts = None
-    solved = torch.zeros(n_flux, dtype=torch.bool)
-    while stride >= 1:
-        cols = [j for j in sorted({*range(0, n_flux, stride), n_flux - 1}) if not solved[j]]
-        index = order[:, cols].reshape(-1)
-        guess = None
-        if parts is not None:
-            known = solved.nonzero()[:, 0].tolist()
-            guess = torch.empty(q.n_unknowns, batch, len(cols), dtype=q.peclet.dtype, device=q.peclet.device)
-            for k, j in enumerate(cols):
-                guess[:, :, k] = _between(parts.u, top, order, known, j)
-            guess = guess.reshape(q.n_unknowns, -1)
-        sub = certify(q.take(index), guess, rtol)
-        if parts is None:
-            parts = Certified(
-                *(
-                    torch.zeros(*f.shape[:-1], batch * n_flux, dtype=f.dtype, device=f.device)
-                    for f in vars(sub).values()
-                )
-            )
-        for name, value in vars(sub).items():
-            getattr(parts, name)[..., index] = value
-        solved[cols] = True
-        stride //= 2
-    return parts
 
 # %% ../../nbs/00_dspmde.ipynb #154340cc
 def _cause(code: int) -> str:
@@ -181,7 +123,7 @@ def simulate(
     rtol: float = 1e-6,  # Relative accuracy of c_perm against the continuous model, down to 1e-10
     throw: bool = True,  # Raise ConvergenceError if any entry has no certified solution; False: flag it
     device=None,  # Where to compute
-    backend: str = "auto",  # "eager", "compiled" (needs a C++ compiler), "auto": compiled from 200,000 problems on
+    backend: str = "auto",  # "auto": the compiled kernel on a CPU; "eager": the reference in torch, on any device
     show_progress: bool = False,  # Progress bar on stderr for large batches
 ) -> Solution:
     "Solve DSPM-DE for every feed and flux; c_perm within `rtol` of the continuous model."
@@ -190,7 +132,7 @@ def simulate(
     for name, value, allowed in (
         ("activity", activity, ("ideal", "davies", "davies_solution")),
         ("hindrance", hindrance, tuple(HINDRANCE)),
-        ("backend", backend, ("auto", "eager", "compiled")),
+        ("backend", backend, ("auto", "eager")),
     ):
         if value not in allowed:
             raise InputError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
@@ -232,8 +174,7 @@ def simulate(
     J = read_flux(flux, batch, c_feed.device)
     q, aux = transport_problem(names, c_feed, J, membrane, film, activity, hindrance, born, temperature, nodes, eps_bulk)
     n_flux = J.shape[1]
-    fast = backend == "compiled" or (backend == "auto" and J.numel() >= _WORTH_COMPILING and can_compile())
-    with torch.no_grad(), _compiling(fast):
+    with torch.no_grad(), eagerly(backend == "eager"):
         plain = replace(
             q, **{k: None if t is None else t.detach() for k, t in zip(Transport.FIELDS, q.tensors(), strict=True)}
         )
@@ -241,7 +182,7 @@ def simulate(
         found = []
         for i in progress(range(0, batch, rows), "DSPM-DE") if show_progress else range(0, batch, rows):
             index = torch.arange(i * n_flux, min(i + rows, batch) * n_flux, device=J.device)
-            found.append(_solve_flux_grid(plain.take(index), index.numel() // n_flux, n_flux, rtol))
+            found.append(certify(plain.take(index), None, rtol, n_flux=n_flux))
         found = Certified(*(torch.cat(f, -1) for f in zip(*(vars(c).values() for c in found), strict=True)))
     solved = found.code <= REFINED
     if throw and not bool(solved.all()):
@@ -257,12 +198,9 @@ def simulate(
     found.u = torch.where(solved, torch.nan_to_num(found.u, nan=0.0, posinf=0.0, neginf=0.0).clamp(-700, 700), 0.0)
     found.n, found.n_film = torch.where(solved, found.n, 4), torch.where(solved, found.n_film, 4)
     if any(t is not None and t.requires_grad for t in q.tensors()):
-        u, c_wall, p_perm = _Implicit.apply(plain, found, fast, *q.tensors())
+        u, c_wall, p_perm = _Implicit.apply(plain, found, backend == "eager", *q.tensors())
     else:
-        u = found.u
-        with torch.no_grad():
-            ends = _ends(plain, found)
-        c_wall, p_perm = ends["c_wall"], ends["p_perm"]
+        u, c_wall, p_perm = found.u, found.c_wall, found.p_perm
     d = len(names)
     grid = lambda t: t.reshape(*t.shape[:-1], batch, n_flux)
     blank = lambda t: torch.where(solved, t, torch.nan)

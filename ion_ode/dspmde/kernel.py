@@ -1,0 +1,206 @@
+"""The door of the compiled pore model: coefficients in, certified permeates out"""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numba import types
+from numba.core import event
+from numba.types import float64
+
+from .kernel_back import explicit_back, exponential_back, midpoint_back
+from .kernel_march import explicit, exponential, midpoint
+from .kernel_newton import CODE, FAILED, MESH, MESH_FILM, STEPS, STIFF, curves, multipliers
+from .kernel_shot import (
+    DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED, NERNST_PLANCK_FILM, NO_FILM, NODES,
+    P_PERM, PECLET, PLACE, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, shoot,
+)  # fmt: skip
+
+CURVES = types.void(SHOOT, LAYER, LAYER, _f1, _f3, _f2, _i1, _i2, float64, _f2, _f2, _i2, _f2)
+MULTIPLIERS = types.void(SHOOT, LAYER, LAYER, _f1, _f3, _f2, _i1, _i1, _f2, _i2, _f2, _f2)
+BACK = types.void(_f2, _f2, _f2, _f1, types.int64, _f2, _f2, _f2)
+_FUNCTIONS = {
+    "shoot": (shoot, SHOOT.signature), "curves": (curves, CURVES), "multipliers": (multipliers, MULTIPLIERS),
+    "explicit": (explicit, LAYER.signature), "midpoint": (midpoint, LAYER.signature), "exponential": (exponential, LAYER.signature),
+    "explicit back": (explicit_back, BACK), "midpoint back": (midpoint_back, BACK), "exponential back": (exponential_back, BACK),
+}  # fmt: skip
+
+
+class _Words(event.Listener):
+    "Says once, on the terminal, why the first call takes some seconds."
+
+    said = False
+
+    def on_start(self, e):
+        if not _Words.said:
+            print(
+                "ion_ode: compiling the pore model for this machine, once (about ten seconds)",
+                file=sys.stderr,
+                flush=True,
+            )
+        _Words.said = True
+
+    def on_end(self, e):
+        pass
+
+
+@lru_cache
+def compiled(name: str):
+    "A function of the kernel, compiled or from the cache."
+    f, signature = _FUNCTIONS[name]
+    with event.install_listener("numba:compile", _Words()):
+        f.compile(signature)
+    f.disable_compile()
+    return f
+
+
+def packed(q) -> tuple:
+    "Coefficients of a `Transport` as the kernel reads them: charges, (row, ion, problem), (row, problem), what all share."
+    array = lambda t: t.detach().numpy()
+    rows = [np.where(array(q.present), array(q.ln_feed), -np.inf), *(array(t) for t in (q.ln_entry, q.peclet, q.K_conv))]
+    rows += [array(t) for t in (q.film_peclet, q.film_ratio, q.film_diffusion) if t is not None]
+    davies = np.zeros(q.size) if q.davies is None else array(q.davies)
+    film = NO_FILM if q.film_ratio is None and q.film_peclet is None else NERNST_PLANCK_FILM if q.film_ratio is None else LINEAR_FILM
+    law = IDEAL if q.davies is None else DAVIES if q.davies_pore else DAVIES_SOLUTION
+    return array(q.z)[:, 0].copy(), np.array(rows), np.array([array(q.charge), davies]), (law, film, q.nodes or 0)
+
+
+def marches(q, form):
+    "The two ways through a layer that these problems need."
+    if form[NODES]:
+        return compiled("explicit"), compiled("midpoint")
+    return compiled("explicit"), compiled("exponential" if max(r.max() for r in rates(q, form)) > STIFF else "explicit")
+
+
+def rates(q, form):
+    "Largest rate through the pore, and through a Nernst–Planck film."
+    there = q[LN_FEED] > -np.inf
+    pore = np.where(there, q[PECLET] * np.maximum(q[K_CONV], 1), 0.0).max(0)
+    return (pore, np.where(there, q[FILM], 0.0).max(0)) if form[FILM_KIND] == NERNST_PLANCK_FILM else (pore,)
+
+
+def mesh(top, rtol):
+    "Steps to begin with: a power of two from the largest rate and the tolerance; negative: exponential steps."
+    few = np.maximum((4 + 2 * np.minimum(top, STIFF)) * (1e-6 / rtol) ** 0.2, 4)
+    graded = np.maximum(2 * np.log(np.maximum(top, 1)) * (1e-6 / rtol) ** 0.25, 16)
+    power = lambda n: 2 ** np.ceil(np.log2(n)).astype(np.int64)
+    return np.where(top > STIFF, -power(graded), power(few))
+
+
+def solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=None, threads: int = 1) -> dict:
+    "Problems of packed coefficients, curve * n_flux + flux, from a guess or along each curve."
+    _, d, size = q.shape
+    u = (
+        np.empty((d + (2 if form[FILM_KIND] == LINEAR_FILM else 1), size))
+        if guess is None
+        else np.array(guess, order="C")
+    )
+    c_wall, count, state = np.empty((d, size)), np.ones((4, size), np.int64), np.empty((5, size))
+    count[STEPS] = guess is None
+    for row, top in zip((MESH, MESH_FILM), rates(q, form), strict=False):
+        count[row] = mesh(top, rtol)
+    place = np.where(q[LN_FEED] > -np.inf, q[PECLET], 0.0).max(0)
+    state[PLACE] = np.log(place)
+    order, place = np.arange(size).reshape(-1, n_flux), place.reshape(-1, n_flux)
+    if n_flux > 1:
+        order = np.take_along_axis(order, place.argsort(1), 1)
+    order = order[place.max(1).argsort()]  # neighbours share their meshes
+    run, ways = compiled("curves"), (compiled("shoot"), *marches(q, form))
+    work = lambda part: run(*ways, z, q, own, form, np.ascontiguousarray(part), rtol, u, c_wall, count, state)
+    if threads > 1 and size >= 4096:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, [order[k::threads] for k in range(threads)]))
+    else:
+        work(order)
+    return {"u": u, "code": count[CODE], "n_steps": count[STEPS], "residual": state[RESIDUAL], "error": state[ERROR],
+            "n": count[MESH], "n_film": count[MESH_FILM], "c_wall": c_wall, "p_perm": state[P_PERM]}  # fmt: skip
+
+
+def climb(z, q, own, form, rtol, found, rows, factors) -> None:
+    "Failed problems again, along a curve on which some coefficients rise to their value; the others are left as found."
+    lost, form = np.flatnonzero(found["code"] == FAILED), np.array([*form[:-1], 2])
+    for at in np.split(lost, range(256, len(lost), 256)) if len(lost) else ():
+        part = np.repeat(q[:, :, at], len(factors), 2)
+        part[rows] *= np.tile(factors, len(at))
+        more = solve_packed(z, part, np.repeat(own[:, at], len(factors), 1), form, len(factors), rtol)
+        for k, v in more.items():
+            last = v.reshape(*v.shape[:-1], len(at), len(factors))[..., -1]
+            found[k][..., at] = np.where(more["code"].reshape(len(at), -1)[:, -1] < FAILED, last, found[k][..., at])
+
+
+def solve_all(
+    z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=None, threads: int = 1, persist: bool = True
+) -> dict:
+    "The same; where Newton's method stalls, up a ladder of fluxes."
+    form = np.array([*form, 5 if persist else 2])
+    found = solve_packed(z, q, own, form, n_flux, rtol, guess, threads)
+    if persist and form[FILM_KIND] != LINEAR_FILM:
+        rows = [PECLET, FILM] if form[FILM_KIND] == NERNST_PLANCK_FILM else [PECLET]
+        climb(z, q, own, form, rtol, found, rows, 0.5 ** np.arange(11.0, -0.5, -0.5))
+    u = found["u"][: len(z)]  # both signs of the permeate's charge are made equal to the last digit
+    c = np.where(q[LN_FEED] > -np.inf, np.exp(u), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u -= np.sign(z)[:, None] * (0.5 * np.log((np.maximum(z, 0) @ c) / (np.maximum(-z, 0) @ c))) * (c > 0)
+    return found
+
+
+class March(torch.autograd.Function):
+    "A march through a layer by the kernel, with its cotangents."
+
+    @staticmethod
+    def forward(ctx, c, rate, source, z, n, way):
+        ctx.save_for_backward(c, rate, source, z)
+        ctx.n, ctx.way = n, way
+        out = np.array(c.numpy(), order="C")
+        compiled(way)(out, np.empty((len(out), 0, out.shape[1])), *_arrays(rate, source, z), n)
+        return torch.from_numpy(out)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        c, rate, source, z = ctx.saved_tensors
+        back, to_rate, to_source = np.array(grad.numpy(), order="C"), np.zeros(c.shape), np.zeros(c.shape)
+        compiled(ctx.way + " back")(
+            np.array(c.numpy(), order="C"), *_arrays(rate, source, z), ctx.n, back, to_rate, to_source
+        )
+        return *(torch.from_numpy(t) for t in (back, to_rate, to_source)), None, None, None
+
+
+def _arrays(rate, source, z):
+    return (*(np.ascontiguousarray(t.detach().numpy()) for t in (rate, source)), np.ascontiguousarray(z[:, 0].numpy()))
+
+
+def layer(c, rate, source, z, n: int, tangent=None, push=None, midpoint: bool = False):
+    "Through a layer as `march.layer` does; n < 0: exponential steps."
+    return March.apply(
+        c,
+        rate,
+        source,
+        z,
+        abs(n) if midpoint else n,
+        "midpoint" if midpoint else "explicit" if n > 0 else "exponential",
+    ), None
+
+
+def multipliers_of(z, q, own, form, u, n: int, n_film: int, seed):
+    "The solution of J^T lambda = -seed at the given meshes."
+    form, size, lam = np.array([*form, 0]), u.shape[1], np.empty(u.shape)
+    count = np.empty((4, size), np.int64)
+    count[MESH], count[MESH_FILM] = n, n_film
+    u, seed = np.ascontiguousarray(u), np.ascontiguousarray(seed)
+    compiled("multipliers")(compiled("shoot"), *marches(q, form), z, q, own, form, np.arange(size), u, count, seed, lam)
+    return lam
+
+
+def shots_of(z, q, own, form, u, n: int, n_film: int, jacobian: bool):
+    "Residuals (unknown, problem) of guesses at the given meshes, or their Jacobians (problem, unknown, unknown)."
+    form, parts = np.array([*form, 0]), []
+    for k in range(0, u.shape[1], 32):
+        at = slice(k, k + 32)
+        state = np.full((2, u[:, at].shape[1]), np.nan)
+        call = (z, np.ascontiguousarray(q[..., at]), np.ascontiguousarray(own[:, at]), form, np.array(u[:, at], order="C"), state)
+        r, J, _ = compiled("shoot")(*marches(q, form), *call, n, n_film, jacobian)
+        parts.append(J.transpose(2, 0, 1) if jacobian else r)
+    return np.concatenate(parts, 0 if jacobian else 1)

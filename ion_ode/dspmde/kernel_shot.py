@@ -1,0 +1,344 @@
+"""One shot from the permeate to the feed for problems side by side, compiled by Numba"""
+
+import math
+
+import numpy as np
+from numba import types
+from numba.types import Array, FunctionType, Tuple, float64, int64
+
+from .kernel_march import clip, fast
+
+IDEAL, DAVIES_SOLUTION, DAVIES = range(3)
+NO_FILM, NERNST_PLANCK_FILM, LINEAR_FILM = range(3)
+LN_FEED, LN_ENTRY, PECLET, K_CONV, FILM, FILM_D = range(6)  # rows of the coefficients (row, ion, problem)
+CHARGE, A_LN10 = range(2)  # rows of (row, problem)
+LAW, FILM_KIND, NODES, ATTEMPTS = range(4)  # what all problems share
+P_PERM, S_PERM, PLACE, RESIDUAL, ERROR, NORM, ALPHA, BEFORE = range(8)  # real numbers of a problem
+_i1, _i2 = (Array(int64, k, "C") for k in (1, 2))
+_f1, _f2, _f3 = (Array(float64, k, "C") for k in (1, 2, 3))
+LAYER = FunctionType(types.void(_f2, _f3, _f2, _f2, _f1, int64))
+SHOOT = FunctionType(Tuple((_f2, _f3, _f2))(LAYER, LAYER, _f1, _f3, _f2, _i1, _f2, _f2, int64, int64, types.boolean))
+
+
+@fast
+def davies_shape(strength):
+    "Bracket of Davies' equation and its slope; strength in mol/m³."
+    root = math.sqrt(strength / 1000)
+    return root / (1 + root) - 0.3 * strength / 1000, (0.5 / (root * (1 + root) ** 2) - 0.3) / 1000
+
+
+@fast
+def donnan(a, c, z, charge, davies, p, s):
+    "Potential and ln of strength behind a step; a: ln c at zero potential, -inf if absent; c is filled. p NaN: cold start."
+    d = len(z)
+    up, down = 0.0, 0.0
+    cold = not np.isfinite(p)
+    if cold:
+        for i in range(d):
+            if z[i] > 0:
+                up += z[i] * math.exp(a[i])
+            elif z[i] < 0:
+                down -= z[i] * math.exp(a[i])
+        p = math.asinh(charge / (2 * math.sqrt(up) * math.sqrt(down))) + 0.5 * (math.log(up) - math.log(down))
+    for stage in range(2 if davies > 0 and cold else 1):
+        law = davies if stage == 1 or not cold else 0.0
+        if law > 0 and cold:
+            s = 0.0
+            for i in range(d):
+                s += 0.5 * z[i] * z[i] * c[i]
+            s = math.log(s)
+        for _ in range(60):
+            shape, slope = davies_shape(math.exp(s)) if law > 0 else (0.0, 0.0)
+            slope *= law * math.exp(s) if law > 0 else 0.0
+            plus, minus = max(charge, 0.0), max(-charge, 0.0)
+            s2p = s2m = s3p = s3m = s4 = 0.0
+            for i in range(d):
+                zi = z[i]
+                c[i] = math.exp(a[i] - zi * p + law * zi * zi * shape)
+                zc = zi * c[i]
+                s4 += zi * zi * zi * zc
+                if zi > 0:
+                    plus += zc
+                    s2p += zi * zc
+                    s3p += zi * zi * zc
+                elif zi < 0:
+                    minus -= zc
+                    s2m += zi * zc
+                    s3m += zi * zi * zc
+            f = math.log(plus) - math.log(minus)
+            fp = -(s2p / plus + s2m / minus)
+            if law > 0:
+                fs = slope * (s3p / plus + s3m / minus)
+                total = s2p + s2m
+                g, gp, gs = math.log(0.5 * total) - s, -(s3p + s3m) / total, slope * s4 / total - 1
+                det = fp * gs - fs * gp
+                dp, ds = (f * gs - g * fs) / det, (fp * g - gp * f) / det
+            else:
+                dp, ds = f / fp, 0.0
+            p -= clip(dp, 2.0)
+            s -= clip(ds, 2.0)
+            last = max(abs(dp) / (1 + abs(p)), abs(ds))
+            if not last > 1e-9:
+                break
+    shape = davies_shape(math.exp(s))[0] if davies > 0 else 0.0
+    for i in range(d):
+        c[i] = math.exp(a[i] - z[i] * p + davies * z[i] * z[i] * shape)
+    return p, s
+
+
+@fast
+def solution_strength(a, c, z, davies):
+    "ln of the ionic strength of a solution from its ln activities; c is filled."
+    d = len(z)
+    s = 0.0
+    for i in range(d):
+        s += 0.5 * z[i] * z[i] * math.exp(a[i])
+    s = min(math.log(s), math.log(2000.0))
+    for _ in range(61):
+        shape, slope = davies_shape(math.exp(s))
+        total = bend = 0.0
+        for i in range(d):
+            c[i] = math.exp(a[i] + davies * z[i] * z[i] * shape)
+            total += z[i] * z[i] * c[i]
+            bend += z[i] ** 4 * c[i]
+        step = (math.log(0.5 * total) - s) / (davies * slope * math.exp(s) * bend / total - 1)
+        s -= clip(step, 2.0)
+        if not abs(step) > 1e-11:
+            break
+    shape = davies_shape(math.exp(s))[0]
+    for i in range(d):
+        c[i] = math.exp(a[i] + davies * z[i] * z[i] * shape)
+    return s
+
+
+@fast
+def strength(c, z):
+    total = 0.0
+    for i in range(len(z)):
+        total += 0.5 * z[i] * z[i] * c[i]
+    return total
+
+
+@fast
+def permeate_mouth(z, q, own, form, u, state, c, T, source):
+    "Concentrations behind the permeate's Donnan step, and their derivatives by ln c_p; source becomes c_p."
+    d, w = c.shape
+    a, c1, cp = np.empty(d), np.empty(d), np.empty(d)
+    for k in range(w):
+        A = own[A_LN10, k] if form[LAW] != IDEAL else 0.0
+        for i in range(d):
+            there = q[LN_FEED, i, k] > -np.inf
+            cp[i] = math.exp(u[i, k]) if there else 0.0
+            a[i] = u[i, k] + q[LN_ENTRY, i, k] if there else -np.inf
+            source[i, k] = cp[i]
+        bend_perm = 0.0
+        if A > 0:
+            shape, slope = davies_shape(strength(cp, z))
+            bend_perm = A * slope * 0.5
+            for i in range(d):
+                a[i] -= A * z[i] * z[i] * shape
+        p, s = donnan(a, c1, z, own[CHARGE, k], A if form[LAW] == DAVIES else 0.0, state[P_PERM, k], state[S_PERM, k])
+        state[P_PERM, k], state[S_PERM, k] = p, s
+        if not u[d, k] < np.inf:  # a guess without a potential: both mouths alike
+            u[d, k] = p
+        for i in range(d):
+            c[i, k] = c1[i]
+        if T.shape[1]:
+            bend = 0.0
+            if form[LAW] == DAVIES:
+                bend = A * davies_shape(math.exp(s))[1] * math.exp(s)
+            s2 = s3 = s4 = 0.0
+            for i in range(d):
+                s2 += z[i] ** 2 * c1[i]
+                s3 += z[i] ** 3 * c1[i]
+                s4 += z[i] ** 4 * c1[i]
+            det = s2 * (s2 - bend * s4) + bend * s3 * s3
+            for j in range(d):
+                gj = bend_perm * z[j] * z[j] * cp[j]
+                b1, b2 = z[j] * c1[j] - gj * s3, z[j] * z[j] * c1[j] - gj * s4
+                dp = (b1 * (s2 - bend * s4) + bend * s3 * b2) / det
+                ds = (s2 * b2 - s3 * b1) / det
+                for i in range(d):
+                    T[i, j, k] = c1[i] * (-z[i] * z[i] * gj - z[i] * dp + bend * z[i] * z[i] * ds)
+                T[j, j, k] += c1[j]
+
+
+@fast
+def feed_mouth(z, q, own, form, u, c, T, ln_w, dln_w):
+    "ln of the activities at the wall, and their derivatives by ln c_p and p_f."
+    d, w = c.shape
+    for k in range(w):
+        shape = bend = 0.0
+        if form[LAW] == DAVIES:
+            total = 0.0
+            for i in range(d):
+                total += 0.5 * z[i] * z[i] * c[i, k]
+            shape, slope = davies_shape(total)
+            shape, bend = own[A_LN10, k] * shape, own[A_LN10, k] * slope
+        for i in range(d):
+            there = q[LN_FEED, i, k] > -np.inf
+            ln_w[i, k] = (
+                math.log(c[i, k]) + z[i] * u[d, k] - q[LN_ENTRY, i, k] - z[i] * z[i] * shape if there else -np.inf
+            )
+            if not (c[i, k] > 0) and there:
+                ln_w[i, k] = np.nan
+        if dln_w.shape[1]:
+            for j in range(d):
+                di = 0.0
+                if bend != 0.0:
+                    for i in range(d):
+                        di += 0.5 * z[i] * z[i] * T[i, j, k]
+                for i in range(d):
+                    there = q[LN_FEED, i, k] > -np.inf
+                    dln_w[i, j, k] = T[i, j, k] / c[i, k] - bend * z[i] * z[i] * di if there else 0.0
+            for i in range(d):
+                dln_w[i, d, k] = z[i]
+
+
+@fast
+def wall_solution(z, q, own, form, ln_w, dln_w, c_wall):
+    "Concentrations at the wall from their activities; dln_w becomes their derivatives."
+    d, w = ln_w.shape
+    a, c = np.empty(d), np.empty(d)
+    for k in range(w):
+        for i in range(d):
+            a[i] = ln_w[i, k]
+        if form[LAW] == IDEAL:
+            for i in range(d):
+                c_wall[i, k] = math.exp(a[i])
+        else:
+            A = own[A_LN10, k]
+            s = solution_strength(a, c, z, A)
+            for i in range(d):
+                c_wall[i, k] = c[i]
+            if dln_w.shape[1]:
+                bend = A * davies_shape(math.exp(s))[1] * math.exp(s)
+                total = four = 0.0
+                for i in range(d):
+                    total += z[i] ** 2 * c[i]
+                    four += z[i] ** 4 * c[i]
+                for j in range(d + 1):
+                    ds = 0.0
+                    for i in range(d):
+                        ds += z[i] * z[i] * c[i] / total * dln_w[i, j, k]
+                    ds /= 1 - bend * four / total
+                    for i in range(d):
+                        dln_w[i, j, k] += bend * z[i] * z[i] * ds
+
+
+@fast
+def neutrality(c, z, row, r, J, k, dc):
+    "Residual ln(positive/negative charge) of a solution; derivatives from dc (ion, unknown, lane), empty: by ln c."
+    d = len(z)
+    up = down = 0.0
+    for i in range(d):
+        if z[i] > 0:
+            up += z[i] * c[i, k]
+        else:
+            down -= z[i] * c[i, k]
+    r[row, k] = math.log(up) - math.log(down)
+    if J.shape[0]:
+        for i in range(d):
+            share = z[i] / up if z[i] > 0 else z[i] / down
+            if dc.shape[1] == 0:
+                J[row, i, k] = share * c[i, k]
+            else:
+                for j in range(d + 1):
+                    J[row, j, k] += share * dc[i, j, k] * c[i, k]
+
+
+@fast
+def shoot(explicit, implicit, z, q, own, form, u, state, n, n_film, jac):
+    "Residual (unknown, lane) of problems side by side, Jacobian (unknown, unknown, lane; empty unless asked), wall concentrations."
+    d, w = len(z), u.shape[1]
+    m = u.shape[0]
+    c, rate, source = np.empty((d, w)), np.empty((d, w)), np.empty((d, w))
+    T = np.empty((d, d if jac else 0, w))
+    permeate_mouth(z, q, own, form, u, state, c, T, source)
+    c_perm = source.copy()
+    for i in range(d):
+        for k in range(w):
+            rate[i, k] = q[PECLET, i, k] * q[K_CONV, i, k]
+            source[i, k] *= q[PECLET, i, k]
+    if form[NODES]:
+        implicit(c, T, rate, source, z, form[NODES])
+    elif n > 0:
+        explicit(c, T, rate, source, z, n)
+    else:
+        implicit(c, T, rate, source, z, n)
+    ln_w, dln_w = np.empty((d, w)), np.empty((d, d + 1 if jac else 0, w))
+    feed_mouth(z, q, own, form, u, c, T, ln_w, dln_w)
+    r, J = np.empty((m, w)), np.zeros((m if jac else 0, m, w))
+    c_wall, none = np.empty((d, w)), np.empty((d, 0, w))
+    if form[FILM_KIND] == NO_FILM:
+        for k in range(w):
+            shape = 0.0
+            for i in range(d):
+                c_wall[i, k] = math.exp(q[LN_FEED, i, k])
+            if form[LAW] != IDEAL:
+                total = 0.0
+                for i in range(d):
+                    total += 0.5 * z[i] * z[i] * c_wall[i, k]
+                shape = own[A_LN10, k] * davies_shape(total)[0]
+            for i in range(d):
+                r[i, k] = ln_w[i, k] - q[LN_FEED, i, k] + shape * z[i] * z[i]
+                if jac:
+                    for j in range(d + 1):
+                        J[i, j, k] = dln_w[i, j, k]
+    else:
+        wall_solution(z, q, own, form, ln_w, dln_w, c_wall)
+        if form[FILM_KIND] == NERNST_PLANCK_FILM:
+            stagnant_film(explicit, implicit, z, q, own, form, c_wall, c_perm, dln_w, n_film, r, J)
+        else:
+            linear_film(z, q, own, form, u, c_wall, c_perm, dln_w, r, J, none)
+    for k in range(w):
+        neutrality(c_perm, z, d, r, J, k, none)
+        for i in range(d):  # an absent ion has no equation but u = 0
+            if not q[LN_FEED, i, k] > -np.inf:
+                r[i, k] = u[i, k]
+                if jac:
+                    J[i, :, k] = 0.0
+                    J[i, i, k] = 1.0
+    return r, J, c_wall
+
+
+@fast
+def stagnant_film(explicit, implicit, z, q, own, form, c_wall, c_perm, dln_w, n_film, r, J):
+    "Extended Nernst-Planck through a stagnant film, from the wall to the bulk."
+    d, w = c_wall.shape
+    rate, source, c = np.empty((d, w)), np.empty((d, w)), c_wall.copy()
+    Tf = np.empty((d, dln_w.shape[1], w))
+    for i in range(d):
+        for k in range(w):
+            rate[i, k] = q[FILM, i, k]
+            source[i, k] = rate[i, k] * c_perm[i, k]
+            for j in range(Tf.shape[1]):
+                Tf[i, j, k] = c[i, k] * dln_w[i, j, k]
+    if n_film > 0:
+        explicit(c, Tf, rate, source, z, n_film)
+    else:
+        implicit(c, Tf, rate, source, z, n_film)
+    for i in range(d):
+        for k in range(w):
+            r[i, k] = math.log(c[i, k]) - q[LN_FEED, i, k] if c[i, k] > 0 else np.nan
+            for j in range(Tf.shape[1]):
+                J[i, j, k] = Tf[i, j, k] / c[i, k]
+
+
+@fast
+def linear_film(z, q, own, form, u, c_wall, c_perm, dln_w, r, J, none):
+    "J c_p = -k (c_w - c_b) + J c_w - z c_w D X over k, divided by what may grow without bound, and a neutral wall."
+    d, w = c_wall.shape
+    for k in range(w):
+        X = u[d + 1, k]
+        for i in range(d):
+            ratio, zD = q[FILM, i, k], z[i] * q[FILM_D, i, k]
+            back, carried, feed = 1 - ratio + zD * X, ratio * c_perm[i, k], math.exp(q[LN_FEED, i, k])
+            scale = c_wall[i, k] + feed + carried
+            r[i, k] = (c_wall[i, k] * back + carried - feed) / scale
+            if J.shape[0]:
+                for j in range(d + 1):
+                    J[i, j, k] = c_wall[i, k] * dln_w[i, j, k] * (back - r[i, k]) / scale
+                J[i, i, k] += carried * (1 - r[i, k]) / scale
+                J[i, d + 1, k] = c_wall[i, k] * zD / scale
+        neutrality(c_wall, z, d + 1, r, J, k, dln_w if J.shape[0] else none)

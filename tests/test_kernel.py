@@ -1,0 +1,137 @@
+"""The compiled kernel: its marches, their derivatives, and whole problems against the reference in torch."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from ion_ode.dspmde.certify import REFINED, certify, certify_eager
+from ion_ode.dspmde.feed import read_feed, read_flux
+from ion_ode.dspmde.film import Film
+from ion_ode.dspmde.kernel import compiled, mesh, packed, shots_of, solve_all
+from ion_ode.dspmde.march import layer
+from ion_ode.dspmde.membranes import NF270, Membrane
+from ion_ode.dspmde.problem import transport_problem
+from ion_ode.dspmde.residual import shoot
+from ion_ode.dspmde.solve import simulate
+
+Z = np.array([1.0, 2.0, -1.0, -2.0, 1.0])
+FEEDS = [{"Na+": 10, "Mg+2": 5, "Cl-": 12, "SO4-2": 3, "NO3-": 2}, {"Na+": 200, "Cl-": 200}]
+
+
+def start(seed=0, lanes=3):
+    "A layer with an absent ion: concentrations, rates, sources."
+    g = np.random.default_rng(seed)
+    c = g.uniform(1, 5, (5, lanes))
+    c[4] = 0
+    rate = g.uniform(0.1, 3, (5, lanes))
+    return c, rate, 0.4 * rate * c
+
+
+def through(way, c, rate, source, n):
+    c = c.copy()
+    compiled(way)(c, np.empty((5, 0, c.shape[1])), rate, source, Z, n)
+    return c
+
+
+@pytest.mark.parametrize("way, n", [("explicit", 16), ("midpoint", 3)])
+def test_a_march_is_that_of_the_reference(way, n):
+    c, rate, source = start()
+    t = lambda x: torch.from_numpy(x)
+    there = layer(t(c), t(rate), t(source), t(Z)[:, None], n if way == "explicit" else -n)[0]
+    assert_allclose(through(way, c, rate, source, n), there, rtol=1e-13, atol=1e-14)
+
+
+def test_exponential_steps_find_the_same_layer_and_stay_positive_at_any_rate():
+    c, rate, source = start()
+    assert_allclose(through("exponential", c, rate, source, -256), through("explicit", c, rate, source, 512), rtol=1e-8, atol=1e-14)
+    coarse, fine = (np.abs(through("exponential", c, rate, source, -n) - through("explicit", c, rate, source, 512)).max() for n in (32, 64))
+    assert coarse / fine > 10  # fourth order
+    for top in (1e4, 1e8, 1e14):
+        end = through("exponential", c, rate * top, source * top, -64)
+        assert (end[:4] > 0).all() and np.isfinite(end).all()
+        assert_allclose(Z @ end, Z @ c, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("way, n", [("explicit", 16), ("exponential", -32), ("midpoint", 3)])
+def test_tangents_and_cotangents_are_those_of_differences(way, n):
+    c, rate, source = start()
+    T = np.zeros((5, 5, 3))
+    for i in range(5):
+        T[i, i] = c[i]
+    compiled(way)(c.copy(), T, rate, source, Z, n)
+    h = 1e-6
+    for j in range(4):  # by ln c_p, which multiplies c and the source
+        f = np.ones((5, 1))
+        f[j] = np.exp(h)
+        numeric = (through(way, c * f, rate, source * f, n) - through(way, c / f, rate, source / f, n)) / (2 * h)
+        assert_allclose(T[:, j], numeric, rtol=1e-6, atol=1e-7)
+    weight = np.random.default_rng(1).normal(size=(5, 3))
+    back, to_rate, to_source = weight.copy(), np.zeros((5, 3)), np.zeros((5, 3))
+    compiled(way + " back")(c.copy(), rate, source, Z, n, back, to_rate, to_source)
+    value = lambda *x: (through(way, *x, n) * weight).sum(0)
+    for k, exact in enumerate((back, to_rate, to_source)):
+        for i in range(4):
+            up, down = [c, rate, source], [c, rate, source]
+            step = np.zeros((5, 1))
+            step[i] = 1e-5
+            up[k], down[k] = up[k] + step, down[k] - step
+            assert_allclose(exact[i], (value(*up) - value(*down)) / 2e-5, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("film", [None, Film(thickness=3e-5), Film(k=8e-5)])
+@pytest.mark.parametrize("activity", ["ideal", "davies", "davies_solution"])
+def test_residual_jacobian_and_solution_of_the_reference(film, activity):
+    names, c = read_feed(FEEDS)
+    q, _ = transport_problem(names, c, read_flux(1e-5, 2), NF270, film, activity)
+    u = torch.where(q.present.any(1)[:, None], q.ln_feed, 0.0)
+    u = torch.cat([u, torch.full((q.n_unknowns - len(u), 2), 0.3, dtype=u.dtype)])
+    r, J, _ = shoot(u, q, 16, 8, jacobian=True)
+    assert_allclose(shots_of(*packed(q), u.numpy(), 16, 8, False), r, rtol=1e-10, atol=1e-12)
+    assert_allclose(shots_of(*packed(q), u.numpy(), 16, 8, True), J, rtol=1e-9, atol=1e-11)
+    here, there = certify(q, rtol=1e-10), certify_eager(q, rtol=1e-10)
+    assert (here.n == there.n).all() and (here.code <= REFINED).all()
+    assert_allclose(here.u.exp(), there.u.exp(), rtol=1e-10)
+    assert_allclose(here.c_wall, there.c_wall, rtol=1e-9)
+
+
+def test_what_one_problem_needs_does_not_change_another():
+    J = torch.logspace(-6.5, -4, 40, dtype=torch.float64)
+    together = simulate(FEEDS * 20, J[:, None], NF270, throw=False)
+    for i in (0, 17, 39):
+        alone = simulate(FEEDS[i % 2], J[i], NF270)
+        for ion in ("Na+", "Cl-"):
+            both = (s.c_perm[k, 0, s.ions.index(ion)] for s, k in ((alone, 0), (together, i)))
+            assert_allclose(*both, rtol=1e-13)
+
+
+HARD = {
+    "pore of the ion's size": lambda: simulate({"Mg+2": 5, "Cl-": 10}, 1e-5, Membrane(0.347e-9 * 1.000001, 1e-6, -30.0, 45.0), throw=False),
+    "pore one per cent wider": lambda: simulate({"Mg+2": 5, "Cl-": 10}, 1e-5, Membrane(0.347e-9 * 1.01, 1e-6, -30.0, 45.0), throw=False),
+    "a film of a centimetre": lambda: simulate({"Mg+2": 5, "Cl-": 10}, 2e-5, film=Film(thickness=1e-2), throw=False),
+    "a flux of a centimetre a second": lambda: simulate({"Mg+2": 5, "Cl-": 10}, 1e-2, throw=False),
+    "two molar": lambda: simulate({"Mg+2": 2000, "SO4-2": 2000}, 1e-5, activity="davies", throw=False),
+    "a trace of a feed": lambda: simulate({"Na+": 1e-300, "Cl-": 1e-300}, 1e-5, throw=False),
+    "nanomolar": lambda: simulate({"Na+": 1e-9, "Cl-": 1e-9}, 1e-5, throw=False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HARD)
+def test_every_problem_ends(case):
+    "With a certified solution, or with a word that it has none."
+    sol = HARD[case]()
+    assert set(sol.status.ravel()) <= {"converged", "refined", "failed", "no solution: the linear film cannot carry the rejected salt back at this flux"}
+    assert torch.isfinite(sol.c_perm[torch.from_numpy(sol.ok)]).all()
+
+
+def test_meshes_are_even_and_turn_exponential():
+    n = mesh(np.array([0.1, 5.0, 59.0, 61.0, 1e9]), 1e-6)
+    assert (n[:3] > 0).all() and (n[3:] < 0).all() and (np.diff(np.abs(n[:3])) >= 0).all() and (n % 2 == 0).all()
+
+
+def test_threads_change_nothing():
+    names, c = read_feed(FEEDS * 64)
+    q, _ = transport_problem(names, c, torch.logspace(-6.5, -4.5, 32, dtype=torch.float64).expand(128, -1), NF270)
+    one, two = (solve_all(*packed(q), 32, threads=t) for t in (1, 2))
+    for k in one:
+        np.testing.assert_array_equal(one[k], two[k])
