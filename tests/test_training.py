@@ -21,7 +21,8 @@ from ion_ode.data.nf270 import independent_rows
 from ion_ode.dspmde.film import film_wall
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.store import CheckpointError, read_checkpoint, write_checkpoint
-from ion_ode.training.optimise import Draws, Plan, TrainingError, fit, masked_mse
+from ion_ode.training.callbacks import TrainingError
+from ion_ode.training.optimise import Draws, Plan, fit, masked_mse
 from ion_ode.training.predictor import load_model
 from ion_ode.training.recipe import TrainConfig, build, describe_members
 from ion_ode.training.teach import (
@@ -249,8 +250,10 @@ for _ in range(60):
         e = Ensemble([net(s) for s in (8, 9)])
         fit(e, batches([8, 9]), mse, Plan(1500, lr=1e-2), folder=folder, save_every=5, on_step=started)
         os._exit(0)
-    os.read(read, 1)
-    time.sleep(rng.uniform(0, 0.08))
+    left = int(rng.integers(1, 60))  # killed somewhere in or after its so many-th step, however slow the machine is
+    while left and (told := os.read(read, left)):
+        left -= len(told)
+    time.sleep(rng.uniform(0, 0.004))
     os.kill(child, signal.SIGKILL)
     kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
     os.close(read), os.close(write)
