@@ -1,0 +1,1 @@
+"From a coupon to a plant: pressure in, product of spiral-wound modules out."
