@@ -25,10 +25,14 @@ concentration = st.floats(0.5, 60)
 
 
 @settings(max_examples=8, deadline=None)
-@given(na=concentration, ca=concentration, so4=st.floats(0.1, 10), recovery=st.floats(0.1, 0.8), elements=st.integers(1, 7))
+@given(
+    na=concentration, ca=concentration, so4=st.floats(0.1, 10), recovery=st.floats(0.1, 0.8), elements=st.integers(1, 7)
+)
 def test_water_ions_and_charge_are_accounted_for(na, ca, so4, recovery, elements):
     feed = {"Na+": na, "Ca+2": ca, "SO4-2": min(so4, 0.4 * (na + ca)), "Cl-": 0.0}
-    sol = simulate_plant(feed, Stage(elements=elements), feed_flow=1.5 * elements / 3600, recovery=recovery, balance="Cl-")
+    sol = simulate_plant(
+        feed, Stage(elements=elements), feed_flow=1.5 * elements / 3600, recovery=recovery, balance="Cl-"
+    )
     assert_allclose(sol.recovery, recovery, rtol=1e-8)
     assert sol.balance.max() < 1e-8 and sol.residual.max() < 1e-8
     passed = sol.permeate_flow[:, None] * sol.c_perm + (sol.feed_flow - sol.permeate_flow)[:, None] * sol.c_conc
@@ -46,7 +50,12 @@ def test_the_balance_is_made_of_what_permeated():
 
 
 def test_grid_halving_and_order():
-    p = Setting(Plant(), *(lambda n, c: (n, c.numpy()))(*read_feed(SALT)), read_operation(1, feed_flow=8 / 3600, recovery=0.8), T_REF)
+    p = Setting(
+        Plant(),
+        *(lambda n, c: (n, c.numpy()))(*read_feed(SALT)),
+        read_operation(1, feed_flow=8 / 3600, recovery=0.8),
+        T_REF,
+    )
     found = [solve_plant(p, cells=n, grid_rtol=1e9) for n in (1, 2, 4)]  # solved on 2, 4, 8 cells
     out = np.stack([s.outlets[0][0] for s in found])
     gaps = np.abs(out[:2] / out[2] - 1).max(1)
@@ -64,8 +73,18 @@ def test_finer_grid_than_needed_changes_nothing_that_matters():
 
 def test_any_two_numbers_lead_to_the_same_point():
     base = simulate_plant(SALT, Stage(), **RUN)
-    known = {"feed_flow": base.feed_flow, "recovery": base.recovery, "pressure": base.pressure, "permeate_flow": base.permeate_flow}
-    for pair in (("feed_flow", "pressure"), ("pressure", "recovery"), ("feed_flow", "permeate_flow"), ("recovery", "permeate_flow")):
+    known = {
+        "feed_flow": base.feed_flow,
+        "recovery": base.recovery,
+        "pressure": base.pressure,
+        "permeate_flow": base.permeate_flow,
+    }
+    for pair in (
+        ("feed_flow", "pressure"),
+        ("pressure", "recovery"),
+        ("feed_flow", "permeate_flow"),
+        ("recovery", "permeate_flow"),
+    ):
         sol = simulate_plant(SALT, Stage(), **{k: known[k] for k in pair})
         for name in ("feed_flow", "recovery", "pressure", "permeate_flow", "c_perm"):
             assert_allclose(getattr(sol, name), getattr(base, name), rtol=1e-6)
@@ -88,7 +107,7 @@ def test_an_absent_ion_is_absent():
 
 
 def test_film_theory_of_one_salt():
-    "Without charge a salt is one solute of D_s = 2 D1 D2/(D1 + D2): (c_w - c_p)/(c_b - c_p) = exp(J/k_s), 1/k_s the mean of 1/k."
+    "Without charge a salt is one solute: (c_w - c_p)/(c_b - c_p) = exp(J/k_s), 1/k_s the mean of both 1/k."
     membrane = Membrane(0.5 * nm, 1 * um, 0.0, 45.0)
     names = ("Mg+2", "SO4-2")
     k = np.array([[2e-5, 1e-5]])
@@ -102,8 +121,17 @@ def test_one_solute_without_film_and_friction():
     membrane = Membrane(0.5 * nm, 1 * um, 0.0, 45.0, permeability=10 * LMH / bar)
     cell = Element(area=10.0, length=1.0, height=1e-3, porosity=1.0)
     trace = {"Mg+2": 1e-6, "SO4-2": 1e-6}
-    sol = simulate_plant(trace, Plant(Stage(cell, elements=1), membrane), feed_flow=0.5 / 3600, pressure=3 * bar, mixing=Mixing(1, 0, 0), film="none")
-    passage = Law(sol.ions, membrane, film="none")(sol.c_feed, np.array([3 * bar * 10 * LMH / bar]), np.ones((1, 2)), np.zeros(1, int))
+    sol = simulate_plant(
+        trace,
+        Plant(Stage(cell, elements=1), membrane),
+        feed_flow=0.5 / 3600,
+        pressure=3 * bar,
+        mixing=Mixing(1, 0, 0),
+        film="none",
+    )
+    passage = Law(sol.ions, membrane, film="none")(
+        sol.c_feed, np.array([3 * bar * 10 * LMH / bar]), np.ones((1, 2)), np.zeros(1, int)
+    )
     R = 1 - passage.c_perm[0, 0] / 1e-6
     assert_allclose(sol.recovery, 3 * bar * 10 * LMH / bar * 10 / (0.5 / 3600), rtol=1e-6)
     assert_allclose(sol.c_conc[0], 2 * [1e-6 * (1 - sol.recovery[0]) ** -R], rtol=1e-5)
@@ -125,7 +153,9 @@ def test_vessels_side_by_side_share_the_feed():
 
 def test_bypass_blends_and_recirculation_and_second_pass_close():
     plain = simulate_plant(SALT, Plant(Stage()), **RUN)
-    blend = simulate_plant(SALT, Plant(Stage(), bypass=0.2), feed_flow=10 / 3600, permeate_flow=plain.permeate_flow + 2 / 3600)
+    blend = simulate_plant(
+        SALT, Plant(Stage(), bypass=0.2), feed_flow=10 / 3600, permeate_flow=plain.permeate_flow + 2 / 3600
+    )
     share = 2 / 3600 / blend.permeate_flow[:, None]
     assert_allclose(blend.c_perm, share * blend.c_feed + (1 - share) * plain.c_perm, rtol=1e-6)
     loop = simulate_plant(SALT, Plant(Stage(recirculate=0.4)), **RUN)
@@ -133,7 +163,9 @@ def test_bypass_blends_and_recirculation_and_second_pass_close():
     polish = Plant([Stage(vessels=2), Stage(vessels=1, takes="permeate", boost=4 * bar, return_to_feed=1.0)])
     two = simulate_plant(SALT, polish, feed_flow=20 / 3600, pressure=5 * bar)
     assert two.balance.max() < 1e-8
-    assert (two.rejection > simulate_plant(SALT, Stage(vessels=2), feed_flow=20 / 3600, pressure=5 * bar).rejection).all()
+    assert (
+        two.rejection > simulate_plant(SALT, Stage(vessels=2), feed_flow=20 / 3600, pressure=5 * bar).rejection
+    ).all()
 
 
 def test_energy_of_one_pump_and_a_recovery_device():
@@ -155,7 +187,9 @@ def test_slopes_are_those_of_plants_solved_anew():
             run = RUN | {k: v * f for k, v in change.items()}
             ends.append(summary(simulate_plant(SALT, Plant(stage, membrane), **run)).iloc[0])
         for q in ("pressure_bar", "product_hardness_mg_L", "energy_kWh_m3"):
-            assert_allclose(found.loc[q, name], (ends[0][q] - ends[1][q]) / 0.002, rtol=2e-3, atol=1e-6 * abs(ends[0][q]))
+            assert_allclose(
+                found.loc[q, name], (ends[0][q] - ends[1][q]) / 0.002, rtol=2e-3, atol=1e-6 * abs(ends[0][q])
+            )
 
 
 def test_draws_with_charge_laws():
@@ -169,16 +203,18 @@ def test_draws_with_charge_laws():
 
 
 def test_sweep_keeps_designs_without_an_operating_point():
-    designs = pd.DataFrame({"pressure": [4 * bar, 0.3 * bar], "feed_flow": [10 / 3600, 15 / 3600]}, index=["good", "weak"])
+    designs = pd.DataFrame(
+        {"pressure": [4 * bar, 0.3 * bar], "feed_flow": [10 / 3600, 15 / 3600]}, index=["good", "weak"]
+    )
     table = sweep(SALT, Plant(Stage()), designs)
     assert table.status["good"] == "converged" and "friction" in table.status["weak"]
     assert np.isnan(table.recovery["weak"]) and list(table.index) == ["good", "weak"]
     assert pareto(table, ["energy_kWh_m3"]).index.tolist() == ["good"]
 
 
-# WaterTAP's tests of its NF DSPM-DE unit (test_nanofiltration_DSPMDE_0D.py, class TestNanoFiltration_with_CP_5ions): average
-# fluxes [mol/m²/s] of a seawater at 4 bar, 50 m², 0.25 m/s, channel of 0.5 mm. Two nodes, linear film, Davies, Hagen-Poiseuille,
-# water of 1e-3 Pa s and permittivity 80.4.
+# WaterTAP's own test of its NF DSPM-DE unit, TestNanoFiltration_with_CP_5ions in test_nanofiltration_DSPMDE_0D.py:
+# average fluxes [mol/m²/s] of a seawater at 4 bar on 50 m², 0.25 m/s in a channel of 0.5 mm. Two nodes, linear film,
+# Davies, Hagen-Poiseuille, water of 1e-3 Pa s and permittivity 80.4.
 WATERTAP = {"Na+": 0.00029831, "Cl-": 0.00031137, "Ca+2": 1.9289e-06, "SO4-2": 1.95859e-06, "Mg+2": 6.56667e-06}
 WATERTAP_WATER = 0.032671
 
@@ -190,10 +226,17 @@ def test_watertap_module_at_the_same_water_flux():
     flow, water = 1e-3, WATERTAP_WATER * 0.018 / 1e3
     membrane = Membrane(0.5 * nm, 1.33 * um, -27.0, 41.3, permeability=(0.5 * nm) ** 2 / (8 * 1e-3 * 1.33 * um))
     channel = Element(area=50.0, length=50.0 * 0.25 * 5e-4 * 0.85 / flow, height=5e-4, porosity=0.85, faces=1)
-    # k = 0.753 (K/(2-K))^0.5 (2D/h) Sc^(-1/6) (Pe h/(2L))^0.5 with Pe = 2 h v/D, K = 0.5, L = 0.6 m, as Sh = a Re^0.5 Sc^(1/3)
+    # k = 0.753 (K/(2-K))^0.5 (2D/h) Sc^(-1/6) (Pe h/(2L))^0.5, Pe = 2 h v/D, K = 0.5, L = 0.6 m: Sh = a Re^0.5 Sc^(1/3)
     a = 0.753 * (0.5 / 1.5) ** 0.5 * 2 * (channel.hydraulic_diameter / 0.6) ** 0.5
     options = {"nodes": 1, "activity": "davies", "film": "linear", "mixing": Mixing(a, 0.5, 1 / 3), "eps_bulk": 80.4}
-    sol = simulate_plant(feed, Plant(Stage(channel, elements=1), membrane), feed_flow=flow, permeate_flow=50 * water, balance="Cl-", **options)
+    sol = simulate_plant(
+        feed,
+        Plant(Stage(channel, elements=1), membrane),
+        feed_flow=flow,
+        permeate_flow=50 * water,
+        balance="Cl-",
+        **options,
+    )
     theirs = [1 - WATERTAP[n] / water / c for n, c in zip(sol.ions, sol.c_feed[0])]
     assert np.abs(sol.rejection[0] - theirs).max() < 0.08
     assert_allclose(sol.pressure, 4e5 - 101325, rtol=0.15)

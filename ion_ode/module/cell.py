@@ -37,7 +37,19 @@ def _moment(law: Law, c: np.ndarray, k: np.ndarray, pressure: float):
         return 0.0, np.full_like(c, np.nan)
     return flux.item(), law(c[None], flux.numpy().ravel(), k[None], zero).c_perm[0]
 
+# %% ../../nbs/07g_cell.ipynb #df622915
+def _table(found, names, law, k, pressure, held, added, extra, start) -> pd.DataFrame:
+    rows = []
+    for vp, x in zip(found.t, found.y.T, strict=True):
+        flux, c_perm = _moment(law, x[:-1] / held(vp), k, pressure)
+        row = {"permeated_m3": vp, "volume_m3": held(vp), "time_s": x[-1], "flux_m_s": flux}
+        collected = (start[:-1] + added * extra * vp - x[:-1]) / vp if vp else c_perm
+        for i, n in enumerate(names):
+            row |= {f"cell {n}": x[i] / held(vp), f"passing {n}": c_perm[i], f"collected {n}": collected[i]}
+        rows.append(row)
+    return pd.DataFrame(rows)
 
+# %% ../../nbs/07g_cell.ipynb #16aaa65f
 def stirred_cell(
     feed,  # One feed, as for `simulate`
     membrane: Membrane = NF270,
@@ -53,7 +65,9 @@ def stirred_cell(
     temperature: float = T_REF,  # $T$ [K]
     balance: str | None = None,  # As for `simulate`
     **options,  # activity, hindrance, born, eps_bulk of `simulate`
-) -> pd.DataFrame:  # A row a moment: permeated, volume, time, flux, and for each ion what is in the cell, passing, collected
+) -> (
+    pd.DataFrame
+):  # A row a moment: permeated, volume, time, flux, and for each ion what is in the cell, passing, collected
     "Concentrate or diafilter a batch at constant pressure."
     names, c = read_feed(feed, None, balance)
     for name, value in (("volume", volume), ("area", area), ("pressure", pressure), ("permeate", permeate)):
@@ -62,7 +76,10 @@ def stirred_cell(
     if not 0 <= added <= 1:
         raise InputError(f"added is {added}, expected 0 (concentration) to 1 (diafiltration)")
     if (1 - added) * permeate >= 0.99 * volume:
-        raise InputError(f"permeate is {permeate:g} m³ of {volume:g} m³ in the cell, which would run dry; expected less than 99 % of it, or added=1")
+        raise InputError(
+            f"permeate is {permeate:g} m³ of {volume:g} m³ in the cell, which would run dry; "
+            "expected less than 99 % of it, or added=1"
+        )
     extra = np.zeros(len(names))
     if diafiltrate is not None:
         extra = read_feed(diafiltrate, names, None)[1][0].numpy()
@@ -75,17 +92,12 @@ def stirred_cell(
         return np.append(-c_perm + added * extra, 1 / (area * flux) if flux > 0 else np.inf)
 
     start = np.append(c[0].numpy() * volume, 0.0)
-    found = solve_ivp(rates, (0, permeate), start, rtol=1e-6, atol=1e-9 * np.append(start[:-1].max() + 0 * start[:-1], permeate / area / 1e-5), t_eval=np.linspace(0, permeate, points))
+    found = solve_ivp(
+        rates,
+        (0, permeate),
+        start,
+        rtol=1e-6,
+        atol=1e-9 * np.append(start[:-1].max() + 0 * start[:-1], permeate / area / 1e-5),
+        t_eval=np.linspace(0, permeate, points),
+    )
     return _table(found, names, law, k, pressure, held, added, extra, start)
-
-
-def _table(found, names, law, k, pressure, held, added, extra, start) -> pd.DataFrame:
-    rows = []
-    for vp, x in zip(found.t, found.y.T, strict=True):
-        flux, c_perm = _moment(law, x[:-1] / held(vp), k, pressure)
-        row = {"permeated_m3": vp, "volume_m3": held(vp), "time_s": x[-1], "flux_m_s": flux}
-        collected = (start[:-1] + added * extra * vp - x[:-1]) / vp if vp else c_perm
-        for i, n in enumerate(names):
-            row |= {f"cell {n}": x[i] / held(vp), f"passing {n}": c_perm[i], f"collected {n}": collected[i]}
-        rows.append(row)
-    return pd.DataFrame(rows)

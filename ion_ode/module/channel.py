@@ -40,8 +40,12 @@ class Mixing:
 
 
 MIXING = {
-    "schock_miquel": Mixing(0.065, 0.875, 0.25, 0.0, 6.23, -0.3, "Schock and Miquel 1987, 10.1016/0011-9164(87)90107-X"),
-    "koutsou": Mixing(0.2, 0.57, 0.40, 0.0, 6.23, -0.3, "Koutsou, Yiantsios and Karabelas; WaterTAP, MD_channel_base.py"),
+    "schock_miquel": Mixing(
+        0.065, 0.875, 0.25, 0.0, 6.23, -0.3, "Schock and Miquel 1987, 10.1016/0011-9164(87)90107-X"
+    ),
+    "koutsou": Mixing(
+        0.2, 0.57, 0.40, 0.0, 6.23, -0.3, "Koutsou, Yiantsios and Karabelas; WaterTAP, MD_channel_base.py"
+    ),
     "guillen_hoek": Mixing(0.46, 0.36, 0.36, 0.42, 189.3, -1.0, "Guillen and Hoek 2009, 10.1016/j.cej.2008.10.030"),
 }
 

@@ -45,7 +45,11 @@ def place(
         elif field in _OF_STAGE and stage.isdigit() and 1 <= int(stage) <= len(stages):
             stages[int(stage) - 1] = replace(stages[int(stage) - 1], **{field: value})
         else:
-            raise InputError(f"{name!r} is not a number of this plant of {len(stages)} stages; expected one of {', '.join((*OPERATION, *_OF_PLANT, *_OF_MEMBRANE))}, or {', '.join(_OF_STAGE)} with the stage, such as 'vessels 1'")
+            raise InputError(
+                f"{name!r} is not a number of this plant of {len(stages)} stages; expected one of "
+                f"{', '.join((*OPERATION, *_OF_PLANT, *_OF_MEMBRANE))}, or {', '.join(_OF_STAGE)} "
+                "with the stage, such as 'vessels 1'"
+            )
     return replace(plant, stages=tuple(stages)), operation
 
 
@@ -55,7 +59,9 @@ def number_of(plant: Plant, operation: dict, name: str) -> float:
     owner = plant.stages[int(stage) - 1] if stage.isdigit() else plant.membrane if name in _OF_MEMBRANE else plant
     value = operation[name] if name in operation else getattr(owner, field, None)
     if value is None:
-        raise InputError(f"{name!r} has no number to begin with; give it one in the plant, its membrane or its operation")
+        raise InputError(
+            f"{name!r} has no number to begin with; give it one in the plant, its membrane or its operation"
+        )
     return float(np.asarray(value).reshape(-1)[0])
 
 # %% ../../nbs/07h_design.ipynb #c4a65c69
@@ -95,61 +101,90 @@ def slopes(
     change, _, _ = propose(p, search)
     outlets = [out + np.einsum("bij,bj->bi", S, dx) for (out, S, _), dx in zip(lines, change[0], strict=True)]
     search.shift(change, np.ones(p.batch))
-    table = summary(report(Solved(p, search, outlets, np.ones(p.batch, bool), s.residual, s.grid_error))).drop(columns="status")
+    table = summary(report(Solved(p, search, outlets, np.ones(p.batch, bool), s.residual, s.grid_error))).drop(
+        columns="status"
+    )
     up, down = table.iloc[: len(wrt)], table.iloc[len(wrt) :]
     return pd.DataFrame((up.to_numpy() - down.to_numpy()).T / (2 * step), index=table.columns, columns=wrt)
 
 # %% ../../nbs/07h_design.ipynb #df30f458
+class _Trials:
+    "Plants solved at numbers between 0 and 1 of their ranges, with slopes; each once."
+
+    def __init__(self, feed, plant, free: dict, fixed: dict, options: dict):
+        self.names, self.low, self.high = list(free), *np.array(list(free.values()), float).T
+        self.feed, self.plant, self.fixed, self.options, self.known = feed, plant, fixed, options, {}
+        if not (np.isfinite(self.low) & np.isfinite(self.high) & (self.low < self.high)).all():
+            raise InputError(f"free is {free}, expected {{name: (lowest, highest)}} with lowest below highest")
+
+    def look(self, x):
+        "Solution, its summary, and slopes by x; slopes None where there is no solution."
+        key = tuple(np.round(x, 12))
+        if key not in self.known:
+            at = self.low + (self.high - self.low) * np.asarray(x)
+            built, run = place(self.plant, self.fixed, dict(zip(self.names, at, strict=True)))
+            sol = simulate_plant(self.feed, built, throw=False, **run, **self.options)
+            grad = slopes(sol, self.names)[self.names] * ((self.high - self.low) / at) if sol.ok.all() else None
+            self.known[key] = sol, summary(sol).iloc[0], grad
+        return self.known[key]
+
+    def value(self, x, column: str) -> float:
+        _, table, grad = self.look(x)
+        if column not in table:
+            known = ", ".join(table.index.drop("status"))
+            raise InputError(f"{column!r} is not an answer of this plant; expected one of {known}")
+        return float(table[column]) if grad is not None else 1e6
+
+    def slope(self, x, column: str) -> np.ndarray:
+        grad = self.look(x)[2]
+        return np.zeros(len(self.names)) if grad is None else grad.loc[column].to_numpy(float)
+
+    def rule(self, column: str, bound: float, way: float) -> dict:
+        "What must hold, as SciPy writes it."
+        size = max(abs(bound), 1e-12)
+        return {
+            "type": "ineq",
+            "fun": lambda x: way * (self.value(x, column) - bound) / size,
+            "jac": lambda x: way * self.slope(x, column) / size,
+        }
+
+# %% ../../nbs/07h_design.ipynb #cc9c2081
 def optimise(
     feed,  # As for `simulate`
     plant: Plant,
-    free: dict,  # {name: (lowest, highest)} of the numbers to choose, at least two of operation among them or in `fixed`
+    free: dict,  # {name: (lowest, highest)} of the numbers to choose
     minimise: str = "energy_kWh_m3",  # Column of `summary`; with a minus in front it is maximised
     subject_to: dict | None = None,  # {column of `summary`: (lowest or None, highest or None)}
-    fixed: dict | None = None,  # Numbers of operation that are given
+    fixed: dict | None = None,  # Numbers of operation that are given; with those in `free` two of them
     max_steps: int = 40,
     **options,  # Of `simulate_plant`
 ) -> PlantSolution:  # Solved at the optimum
     "Choose numbers of a design under constraints."
-    names, low, high = list(free), *np.array(list(free.values()), float).T
-    if not (np.isfinite(low) & np.isfinite(high) & (low < high)).all():
-        raise InputError(f"free is {free}, expected {{name: (lowest, highest)}} with lowest below highest")
+    trials = _Trials(feed, plant, free, fixed or {}, options)
     sign, target = (-1.0, minimise[1:]) if minimise.startswith("-") else (1.0, minimise)
-    known, operation = {}, {k: v for k, v in (fixed or {}).items() if v is not None}
+    ends = [(c, b, w) for c, (low, high) in (subject_to or {}).items() for b, w in ((low, 1.0), (high, -1.0))]
+    rules = [trials.rule(c, b, w) for c, b, w in ends if b is not None]
+    middle = np.full(len(free), 0.5)
+    size = sign * (abs(trials.value(middle, target)) or 1.0)
+    found = minimize(
+        lambda x: trials.value(x, target) / size,
+        middle,
+        jac=lambda x: trials.slope(x, target) / size,
+        bounds=[(0, 1)] * len(free),
+        constraints=rules,
+        method="SLSQP",
+        options={"maxiter": max_steps, "ftol": 1e-8},
+    )
+    missed = -min((r["fun"](found.x) for r in rules), default=0.0)
+    sol = trials.look(found.x)[0]
+    if missed > 1e-4 or not sol.ok.all():
+        raise InputError(
+            f"no design within {free} meets {subject_to}; the nearest misses by {missed:.1%} ({found.message}); "
+            "widen a range or loosen a constraint"
+        )
+    return sol
 
-    def look(x):
-        key = tuple(np.round(x, 12))
-        if key not in known:
-            values = dict(zip(names, low + (high - low) * np.asarray(x), strict=True))
-            built, run = place(plant, operation, values)
-            sol = simulate_plant(feed, built, throw=False, **run, **options)
-            table = summary(sol).iloc[0]
-            grad = slopes(sol, names) if sol.ok.all() else None
-            known[key] = sol, table, grad, (high - low) / np.array(list(values.values()))
-        return known[key]
-
-    def value(x, column):
-        _, table, grad, _ = look(x)
-        if column not in table:
-            raise InputError(f"{column!r} is not an answer of this plant; expected one of {', '.join(table.index.drop('status'))}")
-        return float(table[column]) if grad is not None else 1e6
-
-    slope = lambda x, column: look(x)[2].loc[column, names].to_numpy(float) * look(x)[3] if look(x)[2] is not None else np.zeros(len(names))
-    rules = []
-    for column, (least, most) in (subject_to or {}).items():
-        for bound, way in ((least, 1.0), (most, -1.0)):
-            if bound is not None:
-                size = max(abs(bound), 1e-12)
-                rules.append({"type": "ineq", "fun": lambda x, c=column, b=bound, w=way, s=size: w * (value(x, c) - b) / s, "jac": lambda x, c=column, w=way, s=size: w * slope(x, c) / s})
-    middle = np.full(len(names), 0.5)
-    size = abs(value(middle, target)) or 1.0
-    found = minimize(lambda x: sign * value(x, target) / size, middle, jac=lambda x: sign * slope(x, target) / size, bounds=[(0, 1)] * len(names), constraints=rules, method="SLSQP", options={"maxiter": max_steps, "ftol": 1e-8})
-    broken = [r["fun"](found.x) for r in rules if r["fun"](found.x) < -1e-4]
-    if broken or not look(found.x)[0].ok.all():
-        raise InputError(f"no design within {free} meets the constraints {subject_to}; the nearest misses one by {-min(broken, default=np.nan):.1%} ({found.message}); widen a range or loosen a constraint")
-    return look(found.x)[0]
-
-# %% ../../nbs/07h_design.ipynb #78e6b507
+# %% ../../nbs/07h_design.ipynb #80878f83
 def _piece(feed, plant, operation, designs: pd.DataFrame, options) -> pd.DataFrame:
     built, run = place(plant, operation, {k: designs[k].to_numpy(float) for k in designs})
     sol = simulate_plant(feed, built, throw=False, **run, **options)
@@ -167,7 +202,9 @@ def sweep(
 ) -> pd.DataFrame:  # The designs and their `summary`
     "Solve many designs."
     if not isinstance(designs, pd.DataFrame) or designs.empty:
-        raise InputError("designs must be a table with a column a number, such as pressure or 'vessels 1', and at least one row")
+        raise InputError(
+            "designs must be a table with a column a number, such as pressure or 'vessels 1', and at least one row"
+        )
     jobs = [(feed, plant, fixed or {}, designs.iloc[i : i + size], options) for i in range(0, len(designs), size)]
     done = [_piece(*j) for j in jobs] if client is None else client.gather([client.submit(_piece, *j) for j in jobs])
     return pd.concat(done, ignore_index=True).set_index(designs.index)

@@ -34,7 +34,9 @@ def _each(values, change):
 
 
 def _fields(membranes, change) -> Membrane:
-    return replace(membranes[0], **{f.name: _each([getattr(m, f.name) for m in membranes], change) for f in fields(Membrane)})
+    return replace(
+        membranes[0], **{f.name: _each([getattr(m, f.name) for m in membranes], change) for f in fields(Membrane)}
+    )
 
 
 def map_membrane(
@@ -52,7 +54,10 @@ def stack_membranes(
     kinds = {tuple(sorted(m.tensors())) for m in membranes}
     if len(kinds) != 1:
         said = "; ".join(", ".join(k) for k in sorted(kinds))
-        raise InputError(f"{len(membranes)} membranes with {len(kinds)} kinds of parameters cannot be stacked ({said}); expected one kind")
+        raise InputError(
+            f"{len(membranes)} membranes with {len(kinds)} kinds of parameters cannot be stacked ({said}); "
+            "expected one kind"
+        )
     number = lambda v: torch.as_tensor(v, dtype=torch.float64).reshape(())
     return _fields(list(membranes), lambda values: torch.stack([number(v) for v in values]))
 
@@ -69,7 +74,7 @@ class Passage:
     osmotic: np.ndarray  # $RT\\sum(c_w - c_p)$ (place,) [Pa]
     u: np.ndarray  # The solver's unknowns (unknown, place), a first guess for places nearby
 
-
+# %% ../../nbs/07c_law.ipynb #9876f347
 @dataclass
 class Law:
     "The pore model of some membranes, to be asked at many places."
@@ -103,10 +108,17 @@ class Law:
         return np.broadcast_to(r.numpy(), np.shape(which))
 
     def __call__(self, c_bulk, flux, k_film, which, guess=None) -> Passage:
-        "Ask at places with bulk concentrations (place, ion), fluxes (place,), k_film (place, ion) and membranes (place,)."
+        "Ask at places: c_bulk and k_film (place, ion), flux and index of the membrane (place,)."
         as_t = lambda v: torch.from_numpy(np.array(v, float))
         with torch.no_grad():
-            q, aux = transport_problem(self.names, as_t(c_bulk), as_t(flux)[:, None], self.of(which), temperature=self.temperature, **self.options)
+            q, aux = transport_problem(
+                self.names,
+                as_t(c_bulk),
+                as_t(flux)[:, None],
+                self.of(which),
+                temperature=self.temperature,
+                **self.options,
+            )
             k = as_t(k_film).T
             if self.film == "nernst_planck":
                 q = replace(q, film_peclet=as_t(flux) / k)

@@ -36,15 +36,27 @@ class Stage:
         if self.takes not in ("concentrate", "permeate"):
             raise InputError(f"a stage takes {self.takes!r}, expected 'concentrate' or 'permeate' of the stage before")
         if self.takes == "permeate" and not np.all(np.asarray(self.boost) > 0):
-            raise InputError("a stage that takes permeate needs boost, the pressure it is pumped to, such as boost=5 * bar")
-        for name, low, high in (("elements", 1, 100), ("vessels", 1e-9, 1e6), ("boost", 0, 1e7), ("recirculate", 0, 0.99), ("return_to_feed", 0, 1), ("permeate_pressure", 0, 1e7)):
+            raise InputError(
+                "a stage that takes permeate needs boost, the pressure it is pumped to, such as boost=5 * bar"
+            )
+        for name, low, high in (
+            ("elements", 1, 100),
+            ("vessels", 1e-9, 1e6),
+            ("boost", 0, 1e7),
+            ("recirculate", 0, 0.99),
+            ("return_to_feed", 0, 1),
+            ("permeate_pressure", 0, 1e7),
+        ):
             v = np.asarray(getattr(self, name), float)
             if v.ndim > 1 or not (np.isfinite(v) & (v >= low) & (v <= high)).all():
                 raise InputError(f"{name} of a stage is {getattr(self, name)}, expected {low:g} to {high:g}")
         if np.any(np.asarray(self.recirculate) + np.asarray(self.return_to_feed) > 1):
-            raise InputError("recirculate and return_to_feed of a stage add up to more than its concentrate; their sum must not exceed 1")
+            raise InputError(
+                "recirculate and return_to_feed of a stage add up to more than its concentrate; "
+                "their sum must not exceed 1"
+            )
 
-
+# %% ../../nbs/07e_plant.ipynb #18810357
 @dataclass(frozen=True)
 class Plant:
     "Stages in a row, with pumps, an energy recovery device and a bypass."
@@ -72,7 +84,7 @@ class Plant:
         "Membrane area of all stages [m²]."
         return sum(get_element(s.element).area * np.asarray(s.elements) * np.asarray(s.vessels) for s in self.stages)
 
-# %% ../../nbs/07e_plant.ipynb #7acb8e9c
+# %% ../../nbs/07e_plant.ipynb #05d54f50
 OPERATION = ("feed_flow", "recovery", "pressure", "permeate_flow")
 
 
@@ -83,8 +95,15 @@ def read_operation(
     "Exactly two numbers that say how a plant is run, each possible."
     two = {k: v for k, v in given.items() if v is not None}
     if len(two) != 2:
-        raise InputError(f"the plant is run by {', '.join(two) or 'nothing'}, expected exactly two of {', '.join(OPERATION)}")
-    hints = {"feed_flow": "m³/s, such as 8 / 3600", "pressure": "Pa, such as 6 * bar", "permeate_flow": "m³/s", "recovery": "a fraction, such as 0.75"}
+        raise InputError(
+            f"the plant is run by {', '.join(two) or 'nothing'}, expected exactly two of {', '.join(OPERATION)}"
+        )
+    hints = {
+        "feed_flow": "m³/s, such as 8 / 3600",
+        "pressure": "Pa, such as 6 * bar",
+        "permeate_flow": "m³/s",
+        "recovery": "a fraction, such as 0.75",
+    }
     for name, value in two.items():
         v = np.asarray(value, float)
         high = {"recovery": 0.999, "pressure": 2e7}.get(name, 1e4)
@@ -97,9 +116,9 @@ def read_operation(
         raise InputError("permeate_flow is not below feed_flow; a plant cannot give more water than it takes")
     return two
 
-# %% ../../nbs/07e_plant.ipynb #ad781ef6
+# %% ../../nbs/07e_plant.ipynb #f16479d2
 def streams(plant: Plant, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Shares of concentrates (batch, to, from) and of permeates that reach every inlet, and permeates that are product (batch, from)."
+    "Shares of concentrates and permeates that reach every inlet (batch, to, from), and what is product (batch, from)."
     n = len(plant.stages)
     conc, perm, product = np.zeros((batch, n, n)), np.zeros((batch, n, n)), np.ones((batch, n))
     for s, stage in enumerate(plant.stages):
@@ -111,7 +130,7 @@ def streams(plant: Plant, batch: int) -> tuple[np.ndarray, np.ndarray, np.ndarra
             perm[:, s + 1, s], product[:, s] = 1.0, 0.0
     return conc, perm, product
 
-
+# %% ../../nbs/07e_plant.ipynb #5ed48eb7
 def plant_equations(
     plant: Plant,
     operation: dict[str, np.ndarray],  # From `read_operation`
@@ -119,7 +138,9 @@ def plant_equations(
     inlets: list[np.ndarray],  # $\hat x_s$ (batch, state)
     outlets: list[np.ndarray],  # $\hat o_s$ (batch, state)
     slopes: list[np.ndarray],  # $S_s$ (batch, state, state)
-) -> tuple[np.ndarray, np.ndarray]:  # Matrix (batch, unknown, unknown) and right-hand side, of inlets, feed flow, pressure
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # Matrix (batch, unknown, unknown) and right-hand side, of inlets, feed flow, pressure
     "Equations 7.10 and those of operation."
     batch, d = inlets[0].shape
     n, flow, wide = len(inlets), slice(0, d - 1), lambda v: np.broadcast_to(np.asarray(v, float), (batch,))
@@ -133,11 +154,15 @@ def plant_equations(
         M[:, range(s * d, s * d + d), range(s * d, s * d + d)] += 1.0
         for t in range(n):
             share_o, share_x = ((conc - perm)[:, s, t] * m[:, t] / m[:, s]), perm[:, s, t] * m[:, t] / m[:, s]
-            M[:, at, t * d : t * d + d] -= share_o[:, None, None] * slopes[t][:, flow] + share_x[:, None, None] * eye[flow]
+            M[:, at, t * d : t * d + d] -= (
+                share_o[:, None, None] * slopes[t][:, flow] + share_x[:, None, None] * eye[flow]
+            )
             r[:, at] += share_o[:, None] * const[t][:, flow]
         p = s * d + d - 1
         if s == 0:
-            M[:, at, -2] -= (1 - wide(plant.bypass))[:, None] * np.concatenate([c_feed, np.ones((batch, 1))], 1) / m[:, :1]
+            M[:, at, -2] -= (
+                (1 - wide(plant.bypass))[:, None] * np.concatenate([c_feed, np.ones((batch, 1))], 1) / m[:, :1]
+            )
             M[:, p, -1] -= 1.0
         elif stage.takes == "concentrate":
             M[:, p, (s - 1) * d : s * d] -= slopes[s - 1][:, d - 1]
