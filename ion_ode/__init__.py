@@ -20,6 +20,10 @@ _HOME = {
     "ChargeBinding": "dspmde.membranes",
     "membrane_table": "dspmde.membranes",
     "fit_membrane": "inference.fit",
+    "simulate_plant": "module.answers",
+    "Plant": "module.plant",
+    "Stage": "module.plant",
+    "Element": "module.element",
     "load_nf270": "data.nf270",
     "composition_folds": "data.folds",
     "load_model": "training.predictor",
@@ -45,6 +49,9 @@ if TYPE_CHECKING:
     from .inference.fit import fit_membrane
     from .water.ions import IONS, get_ion, ion_table, read_ion_table
     from .dspmde.membranes import NF270, ChargeBinding, Freundlich, Membrane, membrane_table
+    from .module.answers import simulate_plant
+    from .module.element import Element
+    from .module.plant import Plant, Stage
     from .references import citations
     from .results.reproduce import reproduce
     from .training.predictor import load_model
