@@ -15,7 +15,6 @@ import torch
 
 from ..core import R_GAS, T_REF, InputError
 from ..dspmde.certify import REFINED, certify
-from ..dspmde.gradient import _ends
 from ..dspmde.problem import transport_problem
 from ..water.ions import viscosity_water
 from ..dspmde.membranes import ChargeBinding, Freundlich, Membrane
@@ -126,7 +125,7 @@ class Law:
                 per_k = aux["D_bulk"] / k
                 q = replace(q, film_ratio=as_t(flux) / k, film_diffusion=per_k / per_k.amax(0))
             found = certify(q, None if guess is None else as_t(guess), self.rtol)
-            c_wall = q.ln_feed.exp() if self.film == "none" else _ends(q, found)["c_wall"]
+            c_wall = q.ln_feed.exp() if self.film == "none" else found.c_wall
             keep = lambda c: torch.where(found.code <= REFINED, torch.where(q.present, c, 0.0), torch.nan).T.numpy()
             c_perm, c_wall = keep(found.u[: q.n_ions].exp()), keep(c_wall)
         return Passage(c_perm, c_wall, R_GAS * self.temperature * (c_wall - c_perm).sum(-1), found.u.numpy())
