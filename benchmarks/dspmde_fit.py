@@ -33,11 +33,11 @@ def main():
     p.add_argument("--seed", type=int, default=0)
     a = p.parse_args()
     torch.set_num_threads(1)
-    points = measurement_points(film=None)
-    group = np.array(points.composition)
+    states = measurement_points()
+    group = states.composition[states.state]
 
-    def fit(states, model, **kw):
-        train = points.subset(torch.tensor(states))
+    def fit(values, model, **kw):
+        train = states.select(values)
         free, scales = (FOUR, None) if model == "four" else dspmde_plus(observations(train).ions)
         start = time.process_time()
         found = fit_membrane(train, free, scales=scales, n_starts=a.starts, n_sobol=64 if model == "four" else a.sobol, seed=a.seed, intervals="none", **kw)
@@ -54,11 +54,10 @@ def main():
 
     def held_out(model, fold):
         found, record = fit(np.isin(group, list("ABCDE")) & (group != fold), model)
-        test = points.subset(torch.tensor(group == fold))
-        obs, R = observations(test), found.predict(test)
-        use = torch.isfinite(obs.rejection) & (obs.weight > 0) & torch.tensor([i in IONS for i in obs.ions])
-        w = obs.weight[use]
-        return record | {"fold": fold, "mse": float((w * (R[use] - obs.rejection[use]) ** 2).sum() / w.sum())}
+        test = observations(states.select(group == fold))
+        miss = found.predict(test)[test.state, test.ion].numpy() - test.rejection
+        w = test.weight * np.isin(np.array(test.ions)[test.ion], IONS)
+        return record | {"fold": fold, "mse": float((w * miss**2).sum() / w.sum())}
 
     models = ("four", "plus") if a.model == "both" else (a.model,)
     rows = [kept(f"{m}_{f}", lambda m=m, f=f: held_out(m, f)) for m, f in progress([(m, f) for m in models for f in a.folds], "folds")]

@@ -52,6 +52,9 @@ class OneSentence(click.Group):
     def main(self, *args, standalone_mode=True, **kw):
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **kw)
+        for stream in (sys.stdout, sys.stderr):  # a console that cannot show a letter shows a question mark
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")
         try:
             status = super().main(*args, standalone_mode=False, **kw)
         except click.exceptions.NoArgsIsHelpError as e:
@@ -134,7 +137,7 @@ FLUX = click.option(
 )
 BALANCE = click.option("--balance", metavar="ION", help="Let this ion close the charge balance of each feed.")
 UNIT = click.option("--unit", "units", multiple=True, metavar="NAME=UNIT", help="Unit of a column whose header has none, as in --unit flux=LMH. Repeatable.")
-DECIMAL = click.option("--decimal", default=".", show_default=True, help="Decimal sign; ',' where numbers are written 0,95.")
+DECIMAL = click.option("--decimal", type=click.Choice([",", "."]), help="Decimal sign; left out, what the numbers show (0,95 has a comma).")
 FORCE = click.option("--force", is_flag=True, help="Replace the file named by --out if it exists.")
 WORKERS = click.option("--workers", type=click.IntRange(min=1), metavar="N", help="A local Dask cluster of N processes (extra [cluster]).")
 SCHEDULER = click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, tcp://head:8786 (extra [cluster]).")
@@ -580,7 +583,7 @@ def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed
     from ion_ode.core import InputError, um
     from ion_ode.store import atomic_write, digest, provenance
     from ion_ode.inference.fit import fit_membrane
-    from ion_ode.data.reader import load_measurements
+    from ion_ode.data.reader import read_measurements
 
     out, as_json = (None, True) if out == "-" else (out, as_json)
     if out and Path(out).suffix != ".json":
@@ -588,7 +591,9 @@ def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed
     if out and Path(out).exists() and not force:
         raise InputError(f"{out} exists and stays as it is; choose another name, or add --force to replace it")
     with _source(file) as path:
-        measured, data = load_measurements(path, units=_pairs(units), decimal=decimal), digest(path.read_bytes())
+        measured, data = read_measurements(path, units=_pairs(units), decimal=decimal, balance=balance), digest(path.read_bytes())
+    for note in measured.notes:
+        warnings.warn(f"{file}: {note}", stacklevel=1)
     if sys.stderr.isatty():
         click.echo(f"fitting {free} to {len(measured)} values, {starts} searches", err=True)
     found = fit_membrane(
@@ -599,7 +604,6 @@ def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed
         n_starts=starts,
         seed=seed,
         intervals=intervals,
-        balance=balance,
     )
     record = {
         "estimates": _records(found.estimates),
@@ -746,7 +750,7 @@ def train(folder, config, recipe, measurements, units, balance, decimal, device,
     import torch
 
     from ion_ode.core import InputError, need
-    from ion_ode.data.reader import load_measurements
+    from ion_ode.data.reader import read_measurements
     from ion_ode.training.recipe import TrainConfig
     from ion_ode.training.train import train as run
 
@@ -767,7 +771,7 @@ def train(folder, config, recipe, measurements, units, balance, decimal, device,
     rows = None
     if measurements:
         with _source(measurements) as path:
-            rows = load_measurements(path, units=_pairs(units), balance=balance, decimal=decimal)
+            rows = read_measurements(path, units=_pairs(units), balance=balance, decimal=decimal)
     model = run(settings, folder, rows, device=device)
     if tensorboard:
         _tensorboard(Path(folder))

@@ -10,12 +10,11 @@ import pandas as pd
 import torch
 
 from ion_ode.core import InputError, need
-from ion_ode.dspmde.feed import read_feed
+from ion_ode.data.measurements import Measurements
+from ion_ode.data.reader import read_measurements
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.solve import simulate
-from ion_ode.water.feeds import flux_of
 from ion_ode.inference.fit import FOUR, fit_membrane
-from ion_ode.water.ions import ion_name
 from ion_ode.dspmde.membranes import NF270
 from ion_ode.training.recipe import TrainConfig
 from ion_ode.training.train import train
@@ -29,35 +28,18 @@ from sklearn.utils.validation import check_is_fitted  # noqa: E402
 __all__ = ["DSPMDERegressor", "NetworkRegressor"]
 
 
-class _Questions:
-    "Rows of X in SI: what is asked, of which feed, at which flux; equal feeds and equal states are numbered."
-
-    def __init__(self, X: pd.DataFrame, balance: str | None):
-        if not isinstance(X, pd.DataFrame) or "ion" not in X:
-            raise InputError(
-                "X is one row a measured rejection: a DataFrame with the columns ion, 'flux [LMH]' and one an ion of the feed, "
-                "such as 'Na+ [mM]' (and, if known, kind: observed or intrinsic)"
-            )
-        table = X.drop(columns=["ion", "kind"], errors="ignore").reset_index(drop=True)
-        self.ions, self.c_feed = read_feed(table, balance=balance)
-        self.flux = np.asarray(flux_of(table, None), dtype=float)[:, 0]
-        self.asked = [ion_name(i) for i in X["ion"]]
-        if strange := sorted({i for i in self.asked if i not in self.ions}):
-            raise InputError(f"X asks for {', '.join(strange)}, which no column of the feed names; it names {', '.join(self.ions)}")
-        self.column = np.array([self.ions.index(i) for i in self.asked])
-        kind = X["kind"].to_numpy() if "kind" in X else np.full(len(X), "intrinsic")
-        if strange := sorted(set(kind) - {"observed", "intrinsic"}):
-            raise InputError(f"kind is {strange[0]!r}; expected observed (against the bulk feed) or intrinsic (against the wall)")
-        self.observed = kind == "observed"
-        self.kind = np.where(self.observed, "observed", "intrinsic")
-        self.feed = np.unique(self.c_feed.numpy(), axis=0, return_inverse=True)[1].ravel()
-        states = np.column_stack([self.c_feed.numpy(), self.flux, self.observed])
-        _, self.first, self.state = np.unique(states, axis=0, return_index=True, return_inverse=True)
-        self.state = self.state.ravel()
-
-    def pick(self, rejection) -> np.ndarray:
-        "The asked ion of every row, from (state, ion)."
-        return np.asarray(rejection)[self.state, self.column]
+def _questions(X: pd.DataFrame, y, balance: str | None) -> Measurements:
+    "Rows of X as measurements, in their order: what is asked, of which feed, at which flux."
+    if not isinstance(X, pd.DataFrame) or "ion" not in X:
+        raise InputError(
+            "X is one row a measured rejection: a DataFrame with the columns ion, 'flux [LMH]' and one an ion of the feed, "
+            "such as 'Na+ [mM]' (and, if known, kind: observed or intrinsic)"
+        )
+    table = X.reset_index(drop=True)
+    state = table.drop(columns="ion").astype(str).agg("/".join, axis=1)
+    again = table.astype(str).groupby([*map(str, table.columns)], sort=False).cumcount() if len(table) else 0
+    table = table.assign(run=state + "/" + again.astype(str), rejection=y)
+    return read_measurements(table.assign(kind=table["kind"] if "kind" in table else "observed"), balance=balance)
 
 
 class _RejectionRegressor(RegressorMixin, BaseEstimator):
@@ -73,16 +55,18 @@ class _RejectionRegressor(RegressorMixin, BaseEstimator):
         y,  # Rejections, fractions
     ):
         "Fit to measured rejections; then once more without each feed in turn, for the interval."
-        q, y = _Questions(X, self.balance), np.asarray(y, dtype=float).ravel()
+        y = np.asarray(y, dtype=float).ravel()
         if len(y) != len(X) or not np.isfinite(y).all():
             raise InputError(f"y holds {len(y)} rejections for {len(X)} rows; expected one finite fraction a row")
-        self._fit(q, y)
+        m = _questions(X, y, self.balance)
+        self._fit(m)
         self.n_features_in_, self.feature_names_in_ = X.shape[1], np.array(X.columns, dtype=object)
         self.errors_ = None
-        folds = min(self.folds, len(set(q.feed)))
+        feed = np.unique(m.c_feed, axis=0, return_inverse=True)[1].ravel()[m.state]
+        folds = min(self.folds, len(set(feed)))
         if folds > 1:
             again = clone(self).set_params(folds=0)
-            self.errors_ = np.abs(y - cross_val_predict(again, X, y, groups=q.feed, cv=GroupKFold(folds)))
+            self.errors_ = np.abs(y - cross_val_predict(again, X, y, groups=feed, cv=GroupKFold(folds)))
         return self
 
     def predict(
@@ -91,8 +75,8 @@ class _RejectionRegressor(RegressorMixin, BaseEstimator):
     ) -> np.ndarray:  # (row,) rejection
         "Rejection of the asked ion of every row."
         check_is_fitted(self)
-        q = _Questions(X, self.balance)
-        return q.pick(self._predict(q))
+        m = _questions(X, 0.0, self.balance)
+        return np.asarray(self._predict(m))[m.state, m.ion]
 
     def predict_interval(
         self,
@@ -126,20 +110,15 @@ class DSPMDERegressor(_RejectionRegressor):
         self.free, self.start, self.film, self.n_starts = free, start, film, n_starts
         self.balance, self.folds, self.seed = balance, folds, seed
 
-    def _fit(self, q: _Questions, y: np.ndarray):
-        rows = pd.DataFrame({"flux_m_s": q.flux, "ion": q.asked, "kind": q.kind, "rejection": y, "solution_id": q.feed, "state_id": q.state})
-        rows["c_feed_mol_m3"] = q.c_feed.numpy()[np.arange(len(rows)), q.column]
-        feeds = pd.DataFrame(q.c_feed.numpy(), columns=list(q.ions)).assign(solution_id=q.feed).drop_duplicates("solution_id")
-        feeds = feeds.melt("solution_id", var_name="ion", value_name="c_feed_mol_m3")
-        self.fit_ = fit_membrane(
-            rows, self.free, start=self.start or NF270, film=self.film, n_starts=self.n_starts, seed=self.seed, feeds=feeds, intervals="none"
-        )  # fmt: skip
+    def _fit(self, m: Measurements):
+        self.fit_ = fit_membrane(m, self.free, start=self.start or NF270, film=self.film, n_starts=self.n_starts, seed=self.seed, intervals="none")
         self.membrane_ = self.fit_.membrane
 
-    def _predict(self, q: _Questions) -> np.ndarray:
-        at = q.first
-        film = None if self.film is None else Film(thickness=torch.from_numpy(np.where(q.observed[at], float(self.film), 0.0)))
-        return simulate(q.c_feed[at], q.flux[at][:, None], self.membrane_, ions=q.ions, film=film).rejection[:, 0]
+    def _predict(self, m: Measurements) -> np.ndarray:
+        thick = torch.from_numpy(m.film_or(self.film))
+        film = Film(thickness=thick) if (thick > 0).any() else None
+        c_feed, flux, temperature = (torch.tensor(v) for v in (m.c_feed, m.flux, m.temperature))
+        return simulate(c_feed, flux[:, None], self.membrane_, ions=m.ions, film=film, temperature=temperature).rejection[:, 0]
 
 
 class NetworkRegressor(_RejectionRegressor):
@@ -153,19 +132,11 @@ class NetworkRegressor(_RejectionRegressor):
     ):
         self.config, self.balance, self.folds = config, balance, folds
 
-    def _fit(self, q: _Questions, y: np.ndarray):
+    def _fit(self, m: Measurements):
         config = self.config or {}
         config = TrainConfig.from_dict(TrainConfig().to_dict() | config) if isinstance(config, dict) else config
-        at = q.first
-        c = q.c_feed.numpy()[at]
-        wide = {f"feed {i} [mol/m3]": np.where(c[:, k] > 0, c[:, k], np.nan) for k, i in enumerate(q.ions)}
-        R = np.full((len(at), len(q.ions)), np.nan)
-        R[q.state, q.column] = y
-        wide |= {f"R {i} [%]": 100 * R[:, k] for k, i in enumerate(q.ions) if np.isfinite(R[:, k]).any()}
-        wide |= {"flux [m/s]": q.flux[at], "kind": q.kind[at], "solution": q.feed[at], "run": np.arange(len(at))}
-        self.predictor_ = train(config, measurements=pd.DataFrame(wide))
+        self.predictor_ = train(config, measurements=m)
 
-    def _predict(self, q: _Questions) -> np.ndarray:
-        at = q.first
-        table = self.predictor_.predict(q.c_feed[at], q.flux[at][:, None], ions=q.ions)
-        return table.pivot(index="sample", columns="ion", values="rejection").reindex(index=range(len(at)), columns=list(q.ions)).to_numpy()
+    def _predict(self, m: Measurements) -> np.ndarray:
+        table = self.predictor_.predict(torch.tensor(m.c_feed), torch.tensor(m.flux)[:, None], ions=m.ions)
+        return table.pivot(index="sample", columns="ion", values="rejection").reindex(index=range(m.n_states), columns=list(m.ions)).to_numpy()

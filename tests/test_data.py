@@ -177,43 +177,40 @@ def test_film_against_scipy():
     assert_allclose(film.film_wall(feed, feed, flux, ions), feed, rtol=1e-12)
 
 
-def test_points_are_the_rows():
+def test_states_are_the_rows():
     d = nf270_module.independent_rows()
-    p = points.measurement_points(d)
-    z = torch.tensor([get_ion(i).z for i in p.ions], dtype=torch.float64)
-    assert int(p.measured.sum()) == len(d) and set(p.row_id[p.row_id != ""]) == set(d.index)
-    assert_allclose(p.to_frame(p.rejection).reindex(d.index), d.rejection, rtol=1e-12)
-    assert_allclose(p.to_frame(p.weight).reindex(d.index), d.weight)
-    assert ((p.c_feed @ z).abs() / (p.c_feed @ z.abs())).max() < 1e-12
-    intrinsic = torch.tensor([k == "intrinsic" for k in p.kind])
-    assert_allclose(p.c_wall[intrinsic], p.c_feed[intrinsic])
-    assert (p.c_wall[~intrinsic].sum(-1) > p.c_feed[~intrinsic].sum(-1)).all()
-    nh4 = p.ions.index("NH4+")
-    assert (p.c_feed[intrinsic][:, nh4] > 0).all() and (p.weight[:, nh4] == 0).all()
-    flat = points.measurement_points(d, film=None)
-    assert_allclose(flat.c_wall, flat.c_feed)
-    curves = p.curves()
-    assert curves.c_perm.shape == (len(p), 1, len(p.ions))
-    assert_allclose(curves.rejection[:, 0][p.measured], p.rejection_wall[p.measured], rtol=1e-12)
+    m = points.measurement_points(d)
+    z = np.array([get_ion(i).z for i in m.ions])
+    assert len(m) == len(d) and m.row.tolist() == d.index.tolist()
+    assert_allclose(m.rejection, d.rejection, rtol=1e-12)
+    assert_allclose(m.weight, d.weight)
+    assert (np.abs(m.c_feed @ z) / (m.c_feed @ np.abs(z))).max() < 1e-12
+    intrinsic, (wall, perm) = m.kind == "intrinsic", points.at_membrane(m)
+    assert_allclose(wall[intrinsic], m.c_feed[intrinsic])
+    assert (wall[~intrinsic].sum(-1).numpy() > m.c_feed[~intrinsic].sum(-1)).all()
+    nh4 = m.ions.index("NH4+")
+    assert (m.c_feed[intrinsic][:, nh4] > 0).all() and not (m.ion == nh4).any()
+    assert_allclose(points.at_membrane(m, None)[0], m.c_feed)
+    assert_allclose(1 - (perm.numpy() / np.where(m.c_feed > 0, m.c_feed, 1))[m.state, m.ion], d.rejection, rtol=1e-9, atol=1e-12)
     assert_allclose(points.measurement_points(nf270_module.independent_rows(ions=None)).weight.sum(), 295)
 
 
-def test_points_refuse_what_they_cannot_place(nf270):
+def test_states_refuse_what_they_cannot_place(nf270):
     with pytest.raises(InputError, match="no flux"):
         points.measurement_points(nf270)
     with pytest.raises(InputError, match="no slot"):
         points.measurement_points(ions=IONS)
     lykke = nf270_module.load_transfer()
     lykke = lykke[(lykke.source_id == "lykke2022") & lykke.flux_m_s.notna()]
-    with pytest.raises(InputError, match="off by|no slot"):
+    with pytest.raises(InputError, match="not electroneutral|no slot"):
         points.measurement_points(lykke)
 
 
-def test_observed_and_intrinsic_of_one_run_are_two_points():
+def test_observed_and_intrinsic_of_one_run_are_two_states():
     d = nf270_module.load_nf270()
     run = d[(d.source_id == "ritt2020") & d.flux_m_s.notna()].groupby("state_id").filter(lambda g: g.kind.nunique() == 2)
-    p = points.measurement_points(run)
-    assert len(p) == 2 * run.state_id.nunique() and sorted(set(p.kind)) == ["intrinsic", "observed"]
+    m = points.measurement_points(run)
+    assert m.n_states == 2 * run.state_id.nunique() and sorted(set(m.kind)) == ["intrinsic", "observed"]
 
 
 def test_noise_floor_is_the_replicate_scatter():

@@ -132,11 +132,11 @@ def test_a_changed_file_is_refused(monkeypatch, tmp_path):
 def test_stored_fit_is_what_its_estimates_predict(frame):
     fitted, record = twin.load_twin_fit()
     assert set(fitted.index) == set(frame.index) and record["commit"] and "+" not in record["commit"]
-    points = measurement_points(frame, ions=IONS, film=None)
+    m = measurement_points(frame, ions=IONS)
     film = Film(thickness=twin.Truth().film_thickness)
     for how, fit in record["fits"].items():
-        found = simulate(points.c_feed, points.flux[:, None], Membrane(**{e["parameter"]: e["estimate"] for e in fit["estimates"]}), ions=IONS, film=film)
-        again = points.to_frame(1 - found.c_perm[:, 0] / points.c_feed)
+        found = simulate(torch.tensor(m.c_feed), torch.tensor(m.flux)[:, None], Membrane(**{e["parameter"]: e["estimate"] for e in fit["estimates"]}), ions=IONS, film=film)
+        again = pd.Series(found.rejection[:, 0].numpy()[m.state, m.ion], index=m.row)
         assert ((again - fitted[how][again.index]).abs() < 1e-3 * frame.rejection_sd[again.index]).all(), "far below the noise"
         assert fit["cost of each start"] == sorted(fit["cost of each start"])
 
@@ -145,9 +145,10 @@ def test_the_fit_is_the_best_nearby(frame):
     """No step of one parameter by a thousandth lowers the misfit of the plain fit."""
     fitted, record = twin.load_twin_fit()
     best = {e["parameter"]: e["estimate"] for e in record["fits"]["plain"]["estimates"]}
-    points = measurement_points(frame, ions=IONS, film=None).subset(range(256))
-    feed, flux, film = points.c_feed, points.flux[:, None], Film(thickness=twin.Truth().film_thickness)
-    cost = lambda p: float(((1 - simulate(feed, flux, Membrane(**p), ions=IONS, film=film).c_perm[:, 0] / feed - points.rejection)[points.measured] ** 2).sum())
+    m = measurement_points(frame, ions=IONS)
+    m = m.select(m.state < 256)
+    feed, flux, film = torch.tensor(m.c_feed), torch.tensor(m.flux)[:, None], Film(thickness=twin.Truth().film_thickness)
+    cost = lambda p: float(((simulate(feed, flux, Membrane(**p), ions=IONS, film=film).rejection[:, 0].numpy()[m.state, m.ion] - m.rejection) ** 2).sum())
     least = cost(best)
     for name, value in best.items():
         for factor in (0.999, 1.001):

@@ -20,7 +20,7 @@ from ion_ode.estimator import DSPMDERegressor, NetworkRegressor
 FEEDS = [{"Na+": 20, "Cl-": 20}, {"Mg+2": 10, "Cl-": 20}, {"Na+": 10, "Mg+2": 5, "Cl-": 20}, {"Na+": 20, "SO4-2": 10}]
 TRUTH = simulate(FEEDS, np.array([5, 15, 40]) * LMH).to_frame()
 X = pd.DataFrame(FEEDS).fillna(0).add_suffix(" [mM]").iloc[TRUTH["sample"]].reset_index(drop=True)
-X = X.assign(**{"flux [LMH]": TRUTH.flux_m_s / LMH, "ion": TRUTH.ion})
+X = X.assign(**{"flux [LMH]": TRUTH.flux_m_s / LMH, "ion": TRUTH.ion, "kind": "intrinsic"})
 y = TRUTH.rejection.to_numpy()
 SMALL = DSPMDERegressor(free=("r_pore",), n_starts=1, folds=0)
 

@@ -19,7 +19,7 @@ FLUX = torch.tensor([3e-6, 1e-5, 3e-5], dtype=torch.float64)
 
 @pytest.fixture(scope="module")
 def table():
-    d = simulate(FEEDS, FLUX, TRUE).to_frame().rename(columns={"c_feed": "c_feed_mol_m3"})
+    d = simulate(FEEDS, FLUX, TRUE).to_frame().rename(columns={"c_feed": "c_feed_mol_m3"}).assign(kind="intrinsic")
     return d.assign(state_id=d["sample"].astype(str) + "/" + d.flux_m_s.astype(str))
 
 
@@ -51,10 +51,10 @@ def test_film_stands_before_observed_values_only(table):
     m = _Model(obs, ("eps_pore",), None, TRUE, 5e-5, 0.05, {})
     R = m.rejections(np.array([[43.0]]))[0][0]
     plain, film = (simulate(FEEDS, FLUX, TRUE, ions=obs.ions, film=f).rejection for f in (None, Film(thickness=5e-5)))
-    for k in range(len(obs)):
-        s = int(obs.group[k].split("/")[0])
+    for k in range(obs.n_states):
+        s = int(obs.run[k].split("/")[0])
         j = int((FLUX - obs.flux[k]).abs().argmin())
-        want = (film if obs.observed[k] else plain)[s, j]
+        want = (film if obs.kind[k] == "observed" else plain)[s, j]
         assert_allclose(np.nan_to_num(R[k]), np.nan_to_num(want), rtol=1e-4, atol=1e-6)
 
 
@@ -88,8 +88,8 @@ def test_refusals(table, change, words):
 
 
 def test_bad_tables(table):
-    with pytest.raises(InputError, match="lack the column.s. rejection"):
-        fit_membrane(table.drop(columns="rejection"))
+    with pytest.raises(InputError, match="neither rejection nor c_perm"):
+        fit_membrane(table.drop(columns=["rejection", "c_perm"]))
     with pytest.raises(InputError, match="are empty"):
         fit_membrane(table.iloc[:0])
     with pytest.raises(InputError, match="not electroneutral"):

@@ -94,12 +94,16 @@ class Measurements:
 
     @classmethod
     def from_frame(cls, df, ions=None, feeds=None, balance=None) -> "Measurements":
-        "From a tidy table in SI; `feeds`: solution_id, ion, c_feed_mol_m3 of every ion; `balance`: the ion that closes each feed."
+        "From a tidy table in SI; `feeds`: solution_id (or state_id), ion, c_feed_mol_m3 of every ion; `balance`: the ion that closes each feed."
         return _from_frame(df, ions, feeds, balance)
 
     def select(self, keep) -> "Measurements":
         "Values by mask, index or query; states without a value go."
         return _select(self, keep)
+
+    def film_or(self, thickness) -> np.ndarray:
+        "Film in front of every state [m]: its own, else `thickness`; none before an intrinsic value."
+        return np.where(self.kind == "intrinsic", 0.0, np.where(np.isnan(self.film), 0.0 if thickness is None else thickness, self.film))
 
     def on(self, ions) -> "Measurements":
         "The same in the columns `ions`."
@@ -136,7 +140,7 @@ def _columns(df: pd.DataFrame) -> pd.DataFrame:
     if df.empty:
         raise InputError("the measurements are empty; give one row an ion")
     out = {"ion": [ion_name(i) for i in df["ion"]], "c_feed_mol_m3": df["c_feed_mol_m3"].to_numpy(dtype=float)}
-    for column, silent in (_STATE | _VALUE).values():
+    for column, silent in [*(_STATE | _VALUE).values(), ("bound", "")]:
         v = df[column] if column in df else pd.Series(df.index.astype(str) if column == "row_id" else [silent] * len(df))
         v = v.fillna(silent) if silent == silent else v
         out[column] = v.to_numpy() if not isinstance(silent, float) else v.to_numpy(dtype=float)
@@ -146,8 +150,8 @@ def _columns(df: pd.DataFrame) -> pd.DataFrame:
 def _bounds(d: pd.DataFrame) -> np.ndarray:
     "Which values are bounds: '<', '>', or true, which is a permeate at its detection limit, or a zero for what was negative."
     true = d.censored.map(lambda v: str(v).strip().lower() in ("true", "1", "1.0", "yes")).to_numpy(bool)
-    said = d.censored.map(lambda v: v if v in ("<", ">") else "").to_numpy(object)
-    return np.where(true, np.where(d.rejection > 0, ">", "<"), said)
+    said = d.bound.where(d.bound.isin(("<", ">")), d.censored).map(lambda v: v if v in ("<", ">") else "").to_numpy(object)
+    return np.where(said != "", said, np.where(true, np.where(d.rejection > 0, ">", "<"), ""))
 
 # %% ../../nbs/01a_measurements.ipynb #ac6c2d68
 def _states(d: pd.DataFrame) -> pd.DataFrame:
@@ -169,15 +173,17 @@ def _states(d: pd.DataFrame) -> pd.DataFrame:
 def _feeds(
     d: pd.DataFrame,  # Rows, with their state in `state`
     ions: tuple[str, ...] | None,  # Columns wanted; None: as they come
-    feeds: pd.DataFrame | None,  # Full feeds by solution_id
+    feeds: pd.DataFrame | None,  # Full feeds by solution_id or state_id
 ) -> tuple[tuple[str, ...], np.ndarray]:  # Ions; (state, ion) [mol/m³]
     "The feed of every state, as listed."
     rows = d[["state", "ion", "c_feed_mol_m3"]]
     if feeds is not None:
-        known = d[["state", "solution_id"]].drop_duplicates().merge(feeds[["solution_id", "ion", "c_feed_mol_m3"]], on="solution_id")
+        by = "state_id" if "state_id" in feeds else "solution_id"
+        known = d[["state", by]].drop_duplicates().merge(feeds[[by, "ion", "c_feed_mol_m3"]], on=by)
         known["ion"] = [ion_name(i) for i in known.ion]
-        rows = pd.concat([known[rows.columns], rows[~rows.state.isin(known.state)]])
-    names = tuple(dict.fromkeys(rows.ion))
+        names = tuple(dict.fromkeys([*known.ion, *rows.ion]))
+        rows = pd.concat([rows, known[rows.columns]])  # what a row says of its own ion comes first
+    names = tuple(dict.fromkeys(rows.ion)) if feeds is None else names
     if ions is not None:
         if unknown := [i for i in names if i not in ions and (rows.c_feed_mol_m3[rows.ion == i] > 0).any()]:
             raise InputError(f"the feeds hold {', '.join(unknown)}, for which there is no slot; pass ions=(..., {unknown[0]!r})")
@@ -190,6 +196,7 @@ def _feeds(
 
 def _from_frame(df, ions=None, feeds=None, balance=None) -> Measurements:
     "Compose a container from a tidy table."
+    feeds = df.attrs.get("feeds") if feeds is None else feeds
     d = _states(_columns(df))
     first = d.drop_duplicates("state")
     names, c = _feeds(d, None if ions is None else tuple(ion_name(i) for i in ions), feeds)
@@ -248,8 +255,11 @@ def _to_frame(m: Measurements) -> pd.DataFrame:
     name = np.array(m.ions, dtype=object)[m.ion]
     values = {"ion": name, "z": [get_ion(i).z for i in name], "c_feed_mol_m3": m.c_feed[m.state, m.ion]}
     values |= {column: getattr(m, f) for f, (column, _) in _VALUE.items()}
-    values["sd_meaning"] = np.where(np.isfinite(m.sd), "as given", "not given")
-    return pd.DataFrame(state | values).set_index("row_id")
+    values |= {"sd_meaning": np.where(np.isfinite(m.sd), "as given", "not given"), "censored": m.censored != "", "bound": m.censored}
+    out = pd.DataFrame(state | values).set_index("row_id")
+    at, j = np.nonzero(m.c_feed > 0)
+    out.attrs["feeds"] = pd.DataFrame({"state_id": m.run[at], "ion": np.array(m.ions, dtype=object)[j], "c_feed_mol_m3": m.c_feed[at, j]})
+    return out
 
 # %% ../../nbs/01a_measurements.ipynb #3268bb78
 def _grid(m: Measurements, field: str, empty=np.nan) -> np.ndarray:

@@ -72,6 +72,9 @@ MeasurementSchema = pa.DataFrameSchema(
         "salt_level": pa.Column(bool, coerce=True),
         "weight": _number(0, 1, nullable=False),
         "note": pa.Column(str, nullable=True),
+        "bound": pa.Column(str, pa.Check.isin(("", "<", ">")), required=False),
+        "coupon": pa.Column(str, required=False),
+        "film_m": pa.Column(float, nullable=True, required=False),
     },
     checks=[
         pa.Check(lambda d: d.z == _charge_known(d.ion), error="z is the charge of the ion"),

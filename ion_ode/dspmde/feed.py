@@ -7,125 +7,125 @@ Docs: https://ion-ode.github.io/ion_ode/feed.html.md"""
 # %% auto #0
 __all__ = ['read_feed', 'read_flux']
 
-# %% ../../nbs/00e_feed.ipynb #feab051d
+# %% ../../nbs/00e_feed.ipynb #23585624
+import warnings
+
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
 
 from ..core import InputError
-from ..water.feeds import feed_columns, ion_column
+from ..water.feeds import feed_table, ion_column
 from ..water.ions import ion_arrays, ion_name
+from ..water.neutrality import close_charge
 
-# %% ../../nbs/00e_feed.ipynb #c22bd993
-def read_feed(
-    feed,  # {ion: number or (batch,)}, list of such, DataFrame with one column an ion, or (batch, ion) tensor with `ions`
-    ions=None,  # Ion names of a tensor feed; otherwise the order of the result
-    balance: str | None = None,  # Ion whose concentration closes the charge balance
-    device=None,
-) -> tuple[tuple[str, ...], Tensor]:  # Canonical names, concentrations (batch, ion) [mol/m³]
-    "Bring a feed in any accepted form into one tensor, and refuse what cannot be a solution."
-    as_t = lambda v: torch.as_tensor(np.array(v, dtype=float) if not isinstance(v, Tensor) else v).to(
-        dtype=torch.float64, device=device
-    )
+# %% ../../nbs/00e_feed.ipynb #a7885d64
+def _of_dict(feed: dict, as_t) -> dict[str, Tensor]:
+    "One dict, its values numbers or (batch,)."
+    columns = {}
+    for k, v in feed.items():
+        name, unit = ion_column(k)
+        if name in columns:
+            raise InputError(f"{name} appears more than once in the feed")
+        try:
+            columns[name] = as_t(v) if unit == 1 else as_t(v) * unit
+        except (TypeError, ValueError) as e:
+            raise InputError(f"the concentration of {name} is {v!r}, expected a number in mol/m³") from e
+        if columns[name].ndim > 1:
+            raise InputError(f"the concentration of {name} has shape {tuple(columns[name].shape)}, expected one number or (batch,)")
+    if not columns:
+        raise InputError("the feed holds no ions; give at least one cation and one anion")
+    return columns
+
+
+def _of_dicts(feeds, as_t) -> dict[str, Tensor]:
+    "A list of dicts, one a sample."
+    if not feeds or not all(isinstance(f, dict) for f in feeds):
+        raise InputError("a list of feeds must hold dicts such as {'Na+': 10, 'Cl-': 10}, at least one")
+    rows = [_of_dict(f, as_t) for f in feeds]
+    order = list(dict.fromkeys(k for r in rows for k in r))
+    return {k: torch.stack([as_t(r.get(k, 0.0)).reshape(()) for r in rows]) for k in order}
+
+# %% ../../nbs/00e_feed.ipynb #c546209e
+def _named(feed, ions, as_t, zero) -> dict[str, Tensor]:
+    "Concentrations by canonical name, each () or (batch,), from any accepted form."
     if isinstance(feed, (Tensor, np.ndarray)):
         if ions is None:
             raise InputError("a feed given as an array needs ions=(...), the name of each column")
-        names = [ion_name(i) for i in ions]
-        c = as_t(feed)
+        names, c = [ion_name(i) for i in ions], as_t(feed)
         c = c[None] if c.ndim == 1 else c
         if c.ndim != 2 or c.shape[1] != len(names):
-            raise InputError(
-                f"the feed has shape {tuple(c.shape)}, expected (batch, {len(names)}) for the ions {', '.join(names)}"
-            )
-        columns = {n: c[:, i] for i, n in enumerate(names)}
+            raise InputError(f"the feed has shape {tuple(c.shape)}, expected (batch, {len(names)}) for the ions {', '.join(names)}")
+        return {n: c[:, i] for i, n in enumerate(names)}
+    if isinstance(feed, pd.DataFrame):
+        table = feed_table(feed)
+        columns = {n: as_t(table.c_feed[:, k]) for k, n in enumerate(table.ions)}
+    elif isinstance(feed, (list, tuple)):
+        columns = _of_dicts(feed, as_t)
+    elif isinstance(feed, dict):
+        columns = _of_dict(feed, as_t)
     else:
-        if isinstance(feed, pd.DataFrame):
-            feed = feed_columns(feed)
-        elif isinstance(feed, (list, tuple)):
-            if not feed or not all(isinstance(f, dict) for f in feed):
-                raise InputError("a list of feeds must hold dicts such as {'Na+': 10, 'Cl-': 10}, at least one")
-            rows = []
-            for f in feed:
-                row = {}
-                for k, v in f.items():
-                    name, unit = ion_column(k)
-                    if name in row:
-                        raise InputError(f"{name} appears more than once in a feed")
-                    row[name] = v if unit == 1 else v * unit
-                rows.append(row)
-            order = list(dict.fromkeys(k for r in rows for k in r))
-            feed = {k: torch.stack([as_t(r.get(k, 0.0)).reshape(()) for r in rows]) for k in order}
-        elif not isinstance(feed, dict):
-            raise InputError(
-                f"a feed of type {type(feed).__name__} arrived; expected a dict, a list of dicts, a DataFrame or a tensor"
-            )
-        if not feed:
-            raise InputError("the feed holds no ions; give at least one cation and one anion")
-        columns = {}
-        for k, v in feed.items():
-            name, unit = ion_column(k)
-            if name in columns:
-                raise InputError(f"{name} appears more than once in the feed")
-            try:
-                columns[name] = as_t(v) if unit == 1 else as_t(v) * unit
-            except (TypeError, ValueError) as e:
-                raise InputError(f"the concentration of {name} is {v!r}, expected a number in mol/m³") from e
-            if columns[name].ndim > 1:
-                raise InputError(
-                    f"the concentration of {name} has shape {tuple(columns[name].shape)}, expected one number or (batch,)"
-                )
-        if ions is not None:
-            order = [ion_name(i) for i in ions]
-            outside = [n for n in columns if n not in order]
-            if outside:
-                raise InputError(f"the feed holds {', '.join(outside)}, which ions=({', '.join(order)}) leaves out")
-            columns = {n: columns.get(n, torch.zeros((), dtype=torch.float64, device=device)) for n in order}
+        raise InputError(f"a feed of type {type(feed).__name__} arrived; expected a dict, a list of dicts, a DataFrame or a tensor")
+    if ions is not None:
+        order = [ion_name(i) for i in ions]
+        if outside := [n for n in columns if n not in order]:
+            raise InputError(f"the feed holds {', '.join(outside)}, which ions=({', '.join(order)}) leaves out")
+        columns = {n: columns.get(n, zero) for n in order}
+    return columns
+
+# %% ../../nbs/00e_feed.ipynb #7281908f
+def _checked(c: Tensor, names) -> None:
+    "Refuse what is no concentration."
+    if not bool(torch.isfinite(c).all()):
+        i, j = (~torch.isfinite(c)).nonzero()[0].tolist()
+        raise InputError(f"feed {i} has {c[i, j].item()} for {names[j]}, expected a finite concentration in mol/m³")
+    if bool((c < 0).any()):
+        i, j = (c < 0).nonzero()[0].tolist()
+        raise InputError(f"feed {i} has {c[i, j].item():g} mol/m³ of {names[j]}, expected 0 or more")
+
+
+def _neutral(c: Tensor, names, balance: str | None) -> Tensor:
+    "Feeds closed by the one rule of electroneutrality, with a warning beyond rounding; differentiable."
+    z = ion_arrays(names, device=c.device).z
+    closure = close_charge(c.detach().cpu().numpy(), names, balance)
+    for note in closure.notes() if balance is None else ():
+        warnings.warn(note, stacklevel=4)
     if balance is not None:
-        columns.setdefault(ion_name(balance), torch.zeros((), dtype=torch.float64, device=device))
+        j = names.index(ion_name(balance))
+        rest = torch.cat([c[:, :j], c[:, j + 1 :]], 1) @ torch.cat([z[:j], z[j + 1 :]])
+        return torch.cat([c[:, :j], (-rest / z[j]).clamp_min(0)[:, None], c[:, j + 1 :]], 1)
+    if (closure.column < 0).all():
+        return c
+    column = torch.as_tensor(closure.column, device=c.device)
+    takes = torch.nn.functional.one_hot(column.clamp_min(0), len(names)) * (column >= 0)[:, None]
+    return c - takes * ((c @ z)[:, None] / z)
+
+# %% ../../nbs/00e_feed.ipynb #e219958c
+def read_feed(
+    feed,  # {ion: number or (batch,)}, list of such, DataFrame with one column an ion, or (batch, ion) tensor with `ions`
+    ions=None,  # Ion names of a tensor feed; otherwise the order of the result
+    balance: str | None = None,  # Ion whose concentration closes the charge balance, added where the feed lacks it; None: up to 5 % the largest anion
+    device=None,
+) -> tuple[tuple[str, ...], Tensor]:  # Canonical names, concentrations (batch, ion) [mol/m³]
+    "Bring a feed in any accepted form into one neutral tensor, and refuse what cannot be a solution."
+    as_t = lambda v: torch.as_tensor(np.array(v, dtype=float) if not isinstance(v, Tensor) else v).to(dtype=torch.float64, device=device)
+    zero = torch.zeros((), dtype=torch.float64, device=device)
+    columns = _named(feed, ions, as_t, zero)
+    if balance is not None:
+        columns.setdefault(ion_name(balance), zero)
     sizes = {v.shape[0] for v in columns.values() if v.ndim}
     if len(sizes - {1}) > 1:
-        raise InputError(
-            f"the ions of the feed come with different batch sizes {sorted(sizes)}; give each one number or the same number of samples"
-        )
+        raise InputError(f"the ions of the feed come with different batch sizes {sorted(sizes)}; give each one number or the same number of samples")
     batch = max(sizes, default=1)
     if batch == 0:
         raise InputError("the feed holds no samples")
     names = tuple(columns)
     c = torch.stack([v.reshape(-1).expand(batch) for v in columns.values()], -1)
-    z = ion_arrays(names, device=device).z
-    if balance is not None:
-        j = names.index(ion_name(balance))
-        rest = torch.cat([c[:, :j], c[:, j + 1 :]], 1) @ torch.cat([z[:j], z[j + 1 :]])
-        need = -rest / z[j]
-        if bool((need.detach() < 0).any()):
-            i = int((need.detach() < 0).nonzero()[0, 0])
-            raise InputError(
-                f"feed {i} cannot be balanced with {names[j]}: it would need {need[i].item():g} mol/m³; balance with an ion of the other sign"
-            )
-        c = torch.cat([c[:, :j], need[:, None], c[:, j + 1 :]], 1)
-    check = c.detach()
-    if not bool(torch.isfinite(check).all()):
-        i, j = (~torch.isfinite(check)).nonzero()[0].tolist()
-        raise InputError(f"feed {i} has {check[i, j].item()} for {names[j]}, expected a finite concentration in mol/m³")
-    if bool((check < 0).any()):
-        i, j = (check < 0).nonzero()[0].tolist()
-        raise InputError(f"feed {i} has {check[i, j].item():g} mol/m³ of {names[j]}, expected 0 or more")
-    total = (check * z.abs()).sum(1)
-    if bool((total == 0).any()):
-        i = int((total == 0).nonzero()[0, 0])
-        raise InputError(f"feed {i} holds no ions; give at least one cation and one anion")
-    off = (check * z).sum(1) / total
-    if bool((off.abs() > 1e-5).any()):
-        i = int((off.abs() > 1e-5).nonzero()[0, 0])
-        against = check[i] * -z * off[i].sign()
-        counter = names[int(against.argmax())] if bool((against > 0).any()) else "Cl-" if off[i] > 0 else "Na+"
-        raise InputError(
-            f"feed {i} is not electroneutral: charge imbalance {off[i].item():+.1%} of the total; adjust one ion or pass balance='{counter}'"
-        )
-    return names, c
+    _checked(c.detach(), names)
+    return names, _neutral(c, names, balance)
 
-# %% ../../nbs/00e_feed.ipynb #1ee345b6
+# %% ../../nbs/00e_feed.ipynb #85f49ee5
 def read_flux(flux, batch: int, device=None) -> Tensor:
     "Water flux as (batch, n_flux), positive."
     try:

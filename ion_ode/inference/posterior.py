@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..core import InputError
+from ..data.measurements import Measurements
 from ..dspmde.certify import REFINED, certify
 from ..dspmde.film import FILM_THICKNESS, Film
 from ..dspmde.gradient import permeate_jacobian
@@ -35,8 +36,8 @@ class Experiment:
 
     def __init__(
         self,
-        df: pd.DataFrame,  # Measurements in the form of `MeasurementSchema`
-        film: float = FILM_THICKNESS,  # Film in front of observed values [m]
+        df: pd.DataFrame | Measurements,  # Measurements in the form of `MeasurementSchema`, or from any door
+        film: float = FILM_THICKNESS,  # Film in front of observed values without one of their own [m]
         nodes: int = 5,  # Fluxes at which a longer curve is solved
         prior: MembranePrior = MembranePrior(),  # Prior behind the normal numbers
         relative: bool = True,  # Noise in proportion to the passage; False: the same for all rejections
@@ -45,30 +46,38 @@ class Experiment:
     ):
         from ion_ode.data.points import measurement_points
 
-        p, self.prior, self.binding = measurement_points(df, film=None), prior, binding
-        at = df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape)
-        states = pd.DataFrame(p.c_feed.numpy()).assign(kind=p.kind, temperature=p.temperature, flux=p.flux)
+        m, self.prior, self.binding = df if isinstance(df, Measurements) else measurement_points(df), prior, binding
+        thick = m.film_or(film)
+        states = pd.DataFrame(m.c_feed).assign(kind=m.kind, temperature=m.temperature, film=thick, flux=m.flux)
+        values = pd.Series(range(len(m))).groupby(m.state).indices
         first, flux, entries = [], [], []
         for _, g in states.groupby([c for c in states if c != "flux"], sort=False):
             own = nodes_and_matrix(g.flux.to_numpy(), nodes)
             for state, row in zip(g.index, own[1], strict=True):
-                entries += [(at[state, j], j, len(flux), row) for j in np.flatnonzero(at[state] >= 0)]
+                entries += [(k, m.ion[k], len(flux), row) for k in values[state]]
             first += [g.index[0]] * len(own[0])
             flux += list(own[0])
-        keep = (p.c_feed > 0).any(0).nonzero().flatten()
-        self.ions = tuple(p.ions[i] for i in keep)
-        self.c_feed, self.flux, self.temperature = p.c_feed[first][:, keep], torch.tensor(flux), p.temperature[first]
-        self.film = film * torch.tensor([p.kind[k] == "observed" for k in first], dtype=torch.float64)
-        matrix = torch.zeros(len(df), len(flux), len(p.ions), dtype=torch.float64)
+        keep = np.flatnonzero((m.c_feed > 0).any(0))
+        self.ions = tuple(m.ions[i] for i in keep)
+        self.c_feed, self.flux, self.temperature, self.film = (torch.tensor(v) for v in (m.c_feed[first][:, keep], flux, m.temperature[first], thick[first]))
+        matrix = torch.zeros(len(m), len(flux), len(m.ions), dtype=torch.float64)
         for k, j, start, row in entries:
             matrix[k, start : start + len(row), j] = torch.from_numpy(row)
         self.matrix = matrix[:, :, keep].flatten(1)
-        column = lambda name: torch.tensor(df[name].to_numpy(dtype=float, copy=True))
-        self.rejection = column("rejection")
-        curve = torch.from_numpy(df.groupby(["solution_id", "ion"]).ngroup().to_numpy(copy=True))
-        correlation = alike * (curve[:, None] == curve).double() + (1 - alike) * torch.eye(len(df), dtype=torch.float64)
-        sure = column("weight").sqrt() / (_FLOOR + 1 - self.rejection if relative else 1)
+        self.rejection = torch.tensor(m.rejection)
+        self.bound = torch.tensor([{"": 0.0, ">": 1.0, "<": -1.0}[b] for b in m.censored], dtype=torch.float64)
+        curve = torch.from_numpy(pd.factorize(pd.MultiIndex.from_arrays([m.sample[m.state], m.ion]))[0])
+        correlation = alike * (curve[:, None] == curve).double() + (1 - alike) * torch.eye(len(m), dtype=torch.float64)
+        sure = torch.tensor(m.weight).sqrt() / (_FLOOR + 1 - self.rejection if relative else 1)
         self.whiten = torch.linalg.solve_triangular(torch.linalg.cholesky(correlation), torch.diag(sure), upper=False)
+
+    def miss(
+        self,
+        rejection: Tensor,  # (membrane, row) by `ask`
+    ) -> Tensor:  # (membrane, row) before it is whitened
+        "Computed less measured rejection; a bound that holds is not missed."
+        off = rejection - self.rejection
+        return torch.where((self.bound != 0) & (self.bound * off > 0), 0.0, off) if (self.bound != 0).any() else off
 
     def _problem(self, x):
         "The transport problem of every membrane at every flux; x holds one row a problem."
@@ -129,7 +138,7 @@ def log_target(
     noise: float,  # $\sigma$
 ) -> Tensor:  # (membrane,)
     "Logarithm of prior times likelihood (Eq. P.2); minus infinity where there is no certified solution."
-    miss = (rejection - experiment.rejection) @ experiment.whiten.T / noise
+    miss = experiment.miss(rejection) @ experiment.whiten.T / noise
     return (-0.5 * (miss**2).sum(1) - 0.5 * (x**2).sum(1)).nan_to_num(nan=-torch.inf)
 
 # %% ../../nbs/inference/posterior.ipynb #eb8642b2
@@ -147,8 +156,9 @@ def find_modes(
 
     def look(x, guess=None):
         rejection, slope, u = experiment.ask(x, True, guess)
-        J = scale @ slope
-        miss = ((rejection - experiment.rejection) @ scale.T).nan_to_num()
+        off = experiment.miss(rejection)
+        J = scale @ (slope * ((experiment.bound == 0) | (off != 0))[..., None])
+        miss = (off @ scale.T).nan_to_num()
         return log_target(experiment, x, rejection, noise), J.mT @ J + torch.eye(p, dtype=x.dtype), (J * miss[..., None]).sum(1) + x, u
 
     value, H, gradient, u = look(x)
@@ -316,16 +326,13 @@ def predict_membranes(
     "The pore model's rejection of every row by every membrane, at the temperature of the measurement, as membranes are inferred."
     from ion_ode.data.points import measurement_points
 
-    p, n = measurement_points(df, film=None), len(parameters)
-    at = df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape)
-    membrane = membrane_from_parameters(parameters.repeat_interleave(len(p), 0), parameter_names(family, SLOTS), SLOTS)
-    through = torch.tensor([k == "observed" for k in p.kind])
-    front = Film(thickness=torch.where(through, film, 0.0).double().repeat(n)) if through.any() else None
-    sol = simulate(p.c_feed.repeat(n, 1), p.flux.repeat(n)[:, None], membrane, ions=SLOTS, film=front, temperature=p.temperature.repeat(n), rtol=1e-4, throw=False)
-    state, slot = np.nonzero(at >= 0)
-    out = np.full((n, len(df)), np.nan)
-    out[:, at[state, slot]] = sol.rejection.view(n, len(p), len(SLOTS))[:, state, slot].numpy()
-    return out
+    m, n = measurement_points(df), len(parameters)
+    membrane = membrane_from_parameters(parameters.repeat_interleave(m.n_states, 0), parameter_names(family, SLOTS), SLOTS)
+    thick = torch.tensor(m.film_or(film))
+    c_feed, flux, temperature = (torch.tensor(v) for v in (m.c_feed, m.flux, m.temperature))
+    front = Film(thickness=thick.repeat(n)) if (thick > 0).any() else None
+    sol = simulate(c_feed.repeat(n, 1), flux.repeat(n)[:, None], membrane, ions=SLOTS, film=front, temperature=temperature.repeat(n), rtol=1e-4, throw=False)
+    return sol.rejection.view(n, m.n_states, len(SLOTS))[:, m.state, m.ion].numpy()
 
 # %% ../../nbs/inference/posterior.ipynb #ad3baffc
 def posterior_membranes(

@@ -17,7 +17,7 @@ from ion_ode.data.design import Design, simulate_curves
 from ion_ode.data.points import measurement_points
 from ion_ode.dspmde.film import FILM_THICKNESS
 from ion_ode.dspmde.prior import NAMES, SLOTS, from_normal
-from ion_ode.inference.fit import FOUR, Scale, fit_membrane
+from ion_ode.inference.fit import FOUR, Scale, fit_membrane, observations
 from ion_ode.inference.posterior import Experiment, find_modes, predict_membranes, sample_posterior
 from ion_ode.results.benchmarks import BENCHMARKS, Benchmark, contest_rows, feed_equivalents
 from ion_ode.training.optimise import Plan
@@ -141,15 +141,12 @@ def load_curves(
 
 def _fit_pore(b: Benchmark, train, df, spec, found):
     "The pore model with four parameters, fitted by least squares."
-    points = measurement_points(train, film=b.film)
     scales = {"thickness": Scale("log", 0.05e-6, 10e-6, unit="m")}
-    fit = fit_membrane(points, FOUR, scales=scales, film=b.film, n_starts=spec["starts"], n_sobol=64, intervals="none", seed=spec["seed"])
-    asked = measurement_points(df, film=b.film)
-    rejection = torch.full_like(asked.rejection, torch.nan)
-    present = [i for i, here in enumerate((asked.c_feed > 0).any(0).tolist()) if here]
-    rejection[:, present] = fit.predict(asked)
+    fit = fit_membrane(measurement_points(train), FOUR, scales=scales, film=b.film, n_starts=spec["starts"], n_sobol=64, intervals="none", seed=spec["seed"])
+    asked = observations(measurement_points(df))
+    predicted = fit.predict(asked)[asked.state, asked.ion].numpy()
     facts = {"parameters": {p: v for p, v in zip(fit.estimates.parameter, fit.estimates.estimate, strict=True)}, "rmse_train": float(fit.rmse)}
-    return asked.to_frame(rejection).reindex(df.index).to_numpy(), facts
+    return predicted, facts
 
 
 WEAK = 0.1  # Spread of a rejection about DSPM-DE+ and SDEM, which sets how weak their priors are

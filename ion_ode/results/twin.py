@@ -23,7 +23,7 @@ import torch
 from ..core import T_REF, InputError, nm, um
 from ..data.curves import CurveSet
 from ..data.design import noise_sd, sample_feeds, water_types
-from ..data.nf270 import MeasurementSchema
+from ..data.nf270 import MeasurementSchema, measurement_sd
 from ..data.points import measurement_points
 from ..dspmde.film import solve_film
 from ..dspmde.membranes import ChargeBinding, Freundlich, Membrane
@@ -260,12 +260,14 @@ def fit_twin(
     if how not in FITS:
         raise InputError(f"how is {how!r}, expected one of {', '.join(FITS)}")
     film = twin_truth()[1]["truth"]["film_thickness"]
-    points = measurement_points(load_twin(), ions=IONS, film=film)
+    frame = load_twin()
+    states = measurement_points(frame, ions=IONS)
     if how == "weighted":
-        weight = torch.where(points.measured, points.weight / points.sd.square(), 0.0)
-        points = replace(points, weight=weight / weight.max())
-    fit = fit_membrane(points, free, film=film, **options)
-    return points.to_frame(fit.predict(points)), fit
+        weight = states.weight / measurement_sd(frame).to_numpy() ** 2
+        states = replace(states, weight=weight / weight.max())
+    fit = fit_membrane(states, free, film=film, **options)
+    predicted = fit.predict(states)[states.state, states.ion].numpy()
+    return pd.Series(predicted, index=pd.Index(states.row, name="row_id"), name="predicted"), fit
 
 # %% ../../nbs/results/twin.ipynb #af6752ee
 COMMAND = "ion-ode reproduce --only twin --store"

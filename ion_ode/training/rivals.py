@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import ConvergenceError, InputError, need
+from ..data.measurements import Measurements
 from ..dspmde.certify import REFINED, certify
 from ..dspmde.film import FILM_THICKNESS
 from ..dspmde.prior import SLOTS
@@ -241,29 +242,26 @@ class SDEM:
         "States of a frame, and where each row sits among them."
         from ion_ode.data.points import measurement_points
 
-        p = measurement_points(df, film=None)
-        at = df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape)
-        state, slot = np.nonzero(at >= 0)
-        order = np.argsort(at[state, slot])
-        return p, torch.from_numpy(state[order]), torch.from_numpy(slot[order])
+        m = measurement_points(df)
+        return m, torch.tensor(m.state), torch.tensor(m.ion)
 
-    def _transport(self, p, theta: Tensor) -> Transport:
+    def _transport(self, m: Measurements, theta: Tensor) -> Transport:
         "Coefficients of the pore solver that make it SDEM, given parameters (ln P of the fitted ions, shifts)."
-        ions = ion_arrays(SLOTS)
-        z, present = ions.z[:, None], (p.c_feed > 0).T
+        ions, c_feed, flux = ion_arrays(SLOTS), torch.tensor(m.c_feed), torch.tensor(m.flux)
+        z, present = ions.z[:, None], (c_feed > 0).T
         ln_P = theta[self._column]
         if self.shift:
-            e = p.c_feed * ions.z.abs()
+            e = c_feed * ions.z.abs()
             x = 2 * e[:, self._movers] / e.sum(1, keepdim=True)
             ln_P = ln_P[:, None] - z * (x @ theta[-2:])
         else:
-            ln_P = ln_P[:, None].expand(-1, len(p.flux))
+            ln_P = ln_P[:, None].expand(-1, len(flux))
         zero = torch.zeros_like(ln_P)
         film = None
         if self.film is not None:
-            through = torch.tensor([k == "observed" for k in p.kind], dtype=torch.float64)
-            film = p.flux * self.film * through / ions.D_bulk[:, None]
-        safe, peclet = torch.where(present, p.c_feed.T, 1.0), p.flux / torch.exp(ln_P)
+            through = torch.tensor(m.kind != "intrinsic", dtype=torch.float64)
+            film = flux * self.film * through / ions.D_bulk[:, None]
+        safe, peclet = torch.where(present, c_feed.T, 1.0), flux / torch.exp(ln_P)
         return Transport(
             z=z,
             present=present,
@@ -271,7 +269,7 @@ class SDEM:
             ln_entry=zero,
             peclet=peclet / (1 + (peclet / self.top) ** 4) ** 0.25,
             K_conv=zero,
-            charge=torch.zeros_like(p.flux),
+            charge=torch.zeros_like(flux),
             film_peclet=film,
         )
 
@@ -282,7 +280,7 @@ class SDEM:
         bad = (found.code > REFINED).nonzero()
         if len(bad):
             k = int(bad[0, 0])
-            raise ConvergenceError(f"SDEM found no permeate for state {p.state_id[k]}", (k,), "failed")
+            raise ConvergenceError(f"SDEM found no permeate for state {m.run[k]}", (k,), "failed")
         rejection = 1 - torch.where(q.present, torch.exp(found.u[: q.n_ions] - q.ln_feed), 1.0)
         if not jacobian:
             return rejection, None, found.u
@@ -304,7 +302,7 @@ class SDEM:
 
         p, state, slot = self._problem(train)
         self.fitted = sorted(train.ion.unique())
-        present = [i for i, here in zip(SLOTS, (p.c_feed > 0).any(0).tolist(), strict=True) if here]
+        present = [i for i, here in zip(SLOTS, (p.c_feed > 0).any(0), strict=True) if here]
         self.fitted = [i for i in SLOTS if i in set(self.fitted) | set(present)]
         stand_in = [i if i in self.fitted else _stand_in(i, self.fitted) for i in SLOTS]
         self._column = torch.tensor([self.fitted.index(i) for i in stand_in])
@@ -360,16 +358,12 @@ class ResidualGP:
     def _features(self, df: pd.DataFrame) -> np.ndarray:
         from ion_ode.data.points import measurement_points
 
-        p = measurement_points(df.assign(rejection=0.0), film=None)
-        at = df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape)
-        state, slot = np.nonzero(at >= 0)
-        order = np.argsort(at[state, slot])
-        state, slot = state[order], slot[order]
+        m = measurement_points(df.assign(rejection=0.0))
         ions = ion_arrays(SLOTS)
-        e = (p.c_feed * ions.z.abs()).numpy()
+        e = m.c_feed * ions.z.abs().numpy()
         total = e.sum(1, keepdims=True)
         ion = np.stack([ions.z.numpy(), ions.r_stokes.numpy() / 1e-10, np.log(ions.D_bulk.numpy() / 1e-9)], 1)
-        return np.c_[np.log(p.flux.numpy()[state] / 1e-5), np.log(total[state] / 20) / 2, ion[slot], 4 * (e / total)[state]]
+        return np.c_[np.log(m.flux[m.state] / 1e-5), np.log(total[m.state] / 20) / 2, ion[m.ion], 4 * (e / total)[m.state]]
 
     def fit(
         self,

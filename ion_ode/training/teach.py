@@ -71,27 +71,27 @@ def measured_curves(
     sd_floor: float | None = None,  # As in `measurement_sd`
 ) -> Measured:
     "Curves of a table: one for each intrinsic solution, one for each observed state."
-    from ion_ode.data.points import measurement_points
+    from ion_ode.data.nf270 import measurement_sd
+    from ion_ode.data.points import at_membrane, measurement_points
 
-    p = measurement_points(df, ions=ions, film=film_thickness if known else None, sd_floor=sd_floor)
-    intrinsic = np.array(p.kind) == "intrinsic"
-    solution = df.drop_duplicates("state_id").set_index("state_id").solution_id.reindex(list(p.state_id)).to_numpy()
-    key = np.where(intrinsic, solution, np.array(p.state_id))
+    m = measurement_points(df, ions=ions)
+    wall, perm = at_membrane(m, film_thickness if known else None)
+    grid = lambda values, empty=0.0: (lambda g: (g.__setitem__((m.state, m.ion), values), torch.from_numpy(g))[1])(np.full(m.c_feed.shape, empty))
+    intrinsic = m.kind == "intrinsic"
+    key = np.where(intrinsic, m.sample, m.run)
     groups = [np.flatnonzero(key == k) for k in pd.unique(key)]
-    groups = [g[np.argsort(p.flux[g].numpy(), kind="stable")] for g in groups]
+    groups = [g[np.argsort(m.flux[g], kind="stable")] for g in groups]
     most = max(map(len, groups))
     at = torch.tensor(np.array([np.r_[g, np.full(most - len(g), g[-1])] for g in groups]))
     real = torch.tensor(np.array([np.arange(most) < len(g) for g in groups]))[..., None]
     first = at[:, 0]
-    row = torch.from_numpy(df.index.get_indexer(p.row_id.ravel()).reshape(p.row_id.shape))
-    row = torch.where(real, row[at], -1)
-    paired = torch.tensor(df.salt_level.to_numpy(bool, copy=True))[row.clamp(min=0)] & (row >= 0)
-    curves = CurveSet(
-        tuple(ions), p.c_wall[first], p.flux[at], p.c_perm[at] * real, valid=p.weight[at] * real, sd=p.sd[at], meta={"rows": len(df)}
-    )
+    row = torch.where(real, grid(np.arange(len(m)), -1)[at], -1)
+    paired = torch.tensor(m.salt_level)[row.clamp(min=0)] & (row >= 0)
+    valid, sd = grid(m.weight)[at] * real, grid(measurement_sd(df, sd_floor))[at]
+    curves = CurveSet(m.ions, wall[first], torch.tensor(m.flux)[at], perm[at] * real, valid=valid, sd=sd, meta={"rows": len(df)})
     observed = torch.from_numpy(~intrinsic)[first]
-    composition = tuple(p.composition[i] for i in first)
-    return Measured(curves, row, p.c_feed[first], observed, composition, paired, film_thickness)
+    composition = tuple(m.composition[first])
+    return Measured(curves, row, torch.tensor(m.c_feed)[first], observed, composition, paired, film_thickness)
 
 # %% ../../nbs/04_training.ipynb #9a311853
 class Adapted(Ensemble):

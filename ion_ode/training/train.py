@@ -12,13 +12,12 @@ import json
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from ..closure import changed, fingerprint
 from ..core import InputError, progress
 from ..data.design import simulate_curves
 from ..data.nf270 import independent_rows
-from ..data.reader import load_measurements
+from ..data.reader import measurements_of
 from ..store import atomic_write, digest, provenance
 from .predictor import Predictor, save_model, trained_ranges
 from .recipe import TrainConfig, build
@@ -43,7 +42,7 @@ def _begin(folder: Path, record: dict, config: TrainConfig, device) -> None:
 def train(
     config: TrainConfig = TrainConfig(),  # Recipe
     folder: str | Path | None = None,  # Checkpoints, logs and the finished model; None: nothing is kept
-    measurements=None,  # Anything `load_measurements` reads, or its result; None: the five mixtures measured on NF270
+    measurements=None,  # Measurements, or anything `load_measurements` reads, or its result; None: the five mixtures measured on NF270
     membranes: int = 256,  # Membranes tried on the measurements
     device=None,  # Where networks are trained, such as "cuda"; None: the CPU
 ) -> Predictor:  # Trained on all measurements; its errors are those on the training data, so its interval is a lower bound
@@ -51,8 +50,8 @@ def train(
     if measurements is None:
         d = independent_rows()
         measurements = d[d.composition.isin(list("ABCDE"))]
-    elif not isinstance(measurements, pd.DataFrame) or "state_id" not in measurements:
-        measurements = load_measurements(measurements)
+    else:
+        measurements = measurements_of(measurements).to_frame()
     folder = None if folder is None else Path(folder)
     made_of = fingerprint(train, config=config.to_dict(), measurements=measurements, membranes=membranes, device=str(device or "cpu"))
     key = digest(made_of)

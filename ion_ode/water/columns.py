@@ -1,0 +1,208 @@
+"""Columns of a table by what they hold, and their cells in SI
+
+Docs: https://ion-ode.github.io/ion_ode/guides/my_data.html.md"""
+
+import difflib
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ion_ode.core import InputError
+from ion_ode.water.ions import get_ion
+from ion_ode.water.cells import Numbers, Problem, decimal_mark, empty_cells, numbers, text_of
+from ion_ode.water.files import RawTable
+from ion_ode.water.headers import PER_ION, QUANTITIES, TEXT, UNUSED, Header, parse_header
+from ion_ode.water.units import EXAMPLE, parse_unit, si_values
+
+__all__ = ["Columns", "SiColumn", "name_columns", "si_column"]
+
+_OLD = {"rejection_sd": "sd", "solution": "sample", "solution_id": "sample", "flux_m_s": "flux", "c_feed_mol_m3": "c_feed", "temperature_K": "temperature", "pressure_Pa": "pressure"}
+_OWN = {"c_feed": "mol/m3", "c_perm": "mol/m3"}  # the package's names of columns in SI
+
+
+@dataclass
+class Columns:
+    "Which column holds what."
+
+    raw: RawTable
+    one: dict[str, str] = field(default_factory=dict)  # quantity: column
+    per_ion: dict[tuple[str, str], str] = field(default_factory=dict)  # (quantity, ion): column
+    unit: dict[str, str] = field(default_factory=dict)  # column: its unit
+    kind: str | None = None  # Kind of rejection that a header names
+    mark: tuple[str | None, bool] = (None, False)  # Decimal sign
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def ions(self, quantity: str) -> dict[str, str]:
+        "{ion: column} of the columns an ion."
+        return {i: c for (q, i), c in self.per_ion.items() if q == quantity}
+
+    def text(self, quantity: str, default: str = "") -> np.ndarray:
+        "A column of words."
+        if quantity not in self.one:
+            return np.full(len(self.raw.cells), default, dtype=object)
+        return np.array([text_of(v) or default for v in self.raw.cells[self.one[quantity]]], dtype=object)
+
+
+def _headers(raw: RawTable, by_hand: dict[str, str], problems: list) -> dict[str, Header]:
+    "Header of every column; `by_hand` names some."
+    hand = {}
+    for name, column in by_hand.items():
+        q = _OLD.get(name, name)
+        if q not in QUANTITIES:
+            problems.append((None, "", name, f"columns names {name!r}", f"expected one of {', '.join(QUANTITIES)}"))
+        elif column not in raw.cells:
+            problems.append((None, "", column, f"columns says {name} is in {column!r}, which the file lacks", f"it has {', '.join(map(str, raw.cells.columns))}"))
+        else:
+            hand[column] = q
+    found = {c: parse_header(c) for c in raw.cells.columns}
+    return {c: Header(c, hand[c], None, h.unit, None, h.label) if c in hand else h for c, h in found.items()}
+
+
+def _place(out: Columns, headers: dict[str, Header]):
+    "Every column in its place; what stands twice is a problem, what is not used a note."
+    idle, strange = [], []
+    for column, h in headers.items():
+        if h.quantity is None:
+            strange.append(h)
+        elif h.quantity in UNUSED:
+            idle += [column] if h.quantity != "own" else []
+        elif h.ion is not None:
+            key = (h.quantity, h.ion)
+            if key in out.per_ion:
+                out.problems.append((1, column, "", f"two columns hold {h.quantity} of {h.ion}: {out.per_ion[key]!r} and {column!r}", "keep one of them"))
+            out.per_ion.setdefault(key, column)
+        elif h.quantity in out.one and h.quantity in TEXT:
+            idle.append(column)
+        elif h.quantity in out.one:
+            out.problems.append((1, column, "", f"two columns hold {h.quantity}: {out.one[h.quantity]!r} and {column!r}", "keep one of them"))
+        else:
+            out.one[h.quantity] = column
+        if h.kind is not None:
+            out.kind = h.kind
+    for h in strange:
+        if h.solute:
+            fix = "write a salt as its ions, a column each" if _salt(h.label) else "leave it out, or add the ion with read_ion_table"
+            out.problems.append((1, h.text, "", f"{h.text!r} is neither an ion of the table nor a quantity that is known here", fix))
+    if idle:
+        out.notes.append(f"read and not used: {', '.join(map(repr, idle))}")
+    if left := [h.text for h in strange if not h.solute]:
+        out.notes.append(f"not understood and not used: {', '.join(map(repr, left))}")
+
+
+def _salt(label: str) -> bool:
+    import re
+
+    return bool(re.fullmatch(r"(Na|K|Li|Mg|Ca|NH4)2?(Cl|SO4|NO3|HCO3)2?|(Mg|Ca)\(?(NO3|HCO3)\)?2|\(NH4\)2SO4", label))
+
+
+def _units(out: Columns, headers: dict[str, Header], given: dict[str, str]):
+    "Unit of every column of numbers, from its header or by hand."
+    asked = {_OLD.get(k, k): v for k, v in given.items()}
+    for k in given:
+        if _OLD.get(k, k) not in EXAMPLE:
+            out.problems.append((None, "", k, f"units names {k!r}", f"expected one of {', '.join(EXAMPLE)}"))
+    for q, column in [*out.one.items(), *((q, c) for (q, _), c in out.per_ion.items())]:
+        if q in TEXT or q in ("pH", "weight"):
+            continue
+        h, u = headers[column], asked.get(q)
+        if u and h.unit and h.unit != u:
+            out.problems.append((1, column, "", f"the header says {h.unit!r}, units says {u!r}", "keep one of them"))
+        unit = u or h.unit
+        if not unit and q == "sd":
+            unit = next((headers[c].unit or asked.get("rejection") for qq, c in [*out.one.items(), *((qq, c) for (qq, _), c in out.per_ion.items())] if qq == "rejection"), "") or ""
+        elif not unit and q == "rejection":
+            unit = ""
+        elif not unit and (column in _OWN or (h.ion and q == "c_feed" and h.label == h.text)):
+            unit = "mol/m3"
+        elif not unit:
+            example = EXAMPLE.get(q, "mg/L as CaCO3")
+            out.problems.append((1, column, "", f"no unit for {q} ({column!r} needs a unit of {q})", f"write '{q} [{example}]' or pass units={{'{q}': '{example}'}}"))
+            continue
+        _understood(out, q, column, unit, h.ion)
+
+
+def _understood(out: Columns, q: str, column: str, unit: str, ion: str | None):
+    try:
+        u = parse_unit(unit, "c_feed" if q in ("hardness", "alkalinity") else q)
+        if q.startswith("c_") and ion:
+            si_values([1.0], unit, q, ion)
+    except InputError as e:
+        out.problems.append((1, column, unit, str(e), f"write for instance '{q} [{EXAMPLE.get(q, 'mg/L')}]'"))
+        return
+    out.unit[column] = unit
+    if u.note and u.note not in out.notes:
+        out.notes.append(u.note)
+
+
+def name_columns(
+    raw: RawTable,  # Cells
+    units: dict[str, str] | None = None,  # Unit of a column without one: {"flux": "LMH"}
+    columns: dict[str, str] | None = None,  # Header of a quantity: {"flux": "Permeation"}
+    decimal: str | None = None,  # "," where numbers are written 0,95; None: what the cells show
+) -> Columns:  # With problems and notes, nothing raised
+    "What the columns of a table hold, by one grammar."
+    out = Columns(raw, notes=list(raw.notes))
+    headers = _headers(raw, dict(columns or {}), out.problems)
+    _place(out, headers)
+    _units(out, headers, dict(units or {}))
+    words = {c for q, c in out.one.items() if q in TEXT}
+    try:
+        out.mark = decimal_mark((raw.cells[c] for c in raw.cells if c not in words and headers[c].quantity not in (None, *UNUSED)), decimal)
+    except InputError as e:
+        out.problems.append((None, "", "", str(e).split("; ")[0], "write all numbers with a decimal point"))
+    return out
+
+
+def missing(out: Columns, quantity: str) -> Problem:
+    "The problem that no column holds a quantity, with the nearest header."
+    labels = {parse_header(c).label or c: c for c in out.raw.cells.columns if parse_header(c).quantity is None}
+    close = [labels[k] for k in difflib.get_close_matches(quantity, labels, n=1, cutoff=0.5)]
+    sample = f"{quantity} [{EXAMPLE[quantity]}]" if quantity in EXAMPLE else quantity
+    hint = f"rename {close[0]!r} or " if close else ""
+    return (1, "", "", f"no column holds {quantity} among {', '.join(map(str, out.raw.cells.columns))}", f"{hint}add a column such as '{sample}'")
+
+
+@dataclass
+class SiColumn:
+    "A column of numbers in SI."
+
+    value: np.ndarray  # nan where the cell is empty or wrong
+    shown: np.ndarray  # The number as written
+    bound: np.ndarray  # "", "<" or ">"
+    absent: np.ndarray  # bool: ND
+    empty: np.ndarray  # bool: nothing written
+    wrong: np.ndarray  # bool: no number, which is in the problems
+
+
+def si_column(
+    table: Columns,  # The table
+    quantity: str,  # What the column holds
+    column: str,  # Its header
+    ions=None,  # Ion of each row, or of all, for a concentration
+    among=None,  # (row,) bool: rows that are looked at; None: all
+) -> SiColumn:
+    "Cells of a column in SI; what is not a number goes to the problems."
+    cells, rows = table.raw.cells[column], table.raw.rows
+    x: Numbers = numbers(cells, rows, column, table.mark)
+    look = np.ones(len(cells), bool) if among is None else among
+    table.problems.extend(p for p in x.problems if p[0] is None or look[np.flatnonzero(rows == p[0])].any())
+    empty = empty_cells(cells)
+    unit = table.unit.get(column, "" if quantity in ("rejection", "sd", "pH", "weight") else None)
+    if quantity not in ("rejection", "sd"):
+        for k in np.flatnonzero(x.percent & look):
+            table.problems.append((rows[k], column, str(cells.iloc[k]), f"{cells.iloc[k]!r} carries a unit", "put the unit in the column name and keep the number"))
+    value = np.full(len(cells), np.nan)
+    if unit is not None:
+        value = si_values(x.value, unit, "c_feed" if quantity in ("hardness", "alkalinity") else quantity, ions or "Ca+2")
+        value = np.where(x.percent, x.value / 100, value) if quantity in ("rejection", "sd") else value
+    return SiColumn(value, x.value, x.bound, x.absent, empty, np.isnan(x.value) & ~empty & ~x.absent)
+
+
+def equivalents(table: Columns, quantity: str) -> np.ndarray:
+    "Hardness or alkalinity as mol of charge/m³."
+    column = table.one[quantity]
+    ion = get_ion("Ca+2" if quantity == "hardness" else "HCO3-")
+    return si_column(table, quantity, column, ion.name).value * abs(ion.z)
+
+
