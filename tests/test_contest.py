@@ -93,7 +93,7 @@ def test_networks_do_not_learn_from_the_composition_they_are_scored_on(ran, tmp_
     df = contest_rows()
     for g in ("D", "E"):
         changed = df.assign(rejection=df.rejection.where(df.composition != g, 0.3 - 0.2 * df.rejection))
-        monkeypatch.setattr(cells_module, "contest_rows", lambda name, changed=changed: changed)
+        monkeypatch.setattr(contestants, "contest_rows", lambda name, changed=changed: changed)
         other = tmp_path / g
         again = run_cells(cells(), other, workers=0)
         (a, record), (b, _) = (

@@ -110,7 +110,7 @@ def test_readme_links_and_figures_exist():
 
 def test_every_chapter_has_colab_link():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    chapters = sorted(p.name for p in (ROOT / "nbs").glob("[0-9]*.ipynb"))
+    chapters = sorted(p.name for p in (ROOT / "nbs").glob("[0-9][0-9]_*.ipynb"))
     assert chapters
     for name in chapters:
         assert f"/nbs/{name})" in text and "colab" in text, f"{name} is not in the chapter table"
