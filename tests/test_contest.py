@@ -18,7 +18,7 @@ from ion_ode.core import InputError
 from ion_ode.data.folds import composition_folds
 from ion_ode.data.nf270 import MIXTURES
 from ion_ode.results import cells as cells_module
-from ion_ode.results import heldout, plan, trials
+from ion_ode.results import contestants, heldout, plan, trials
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, feed_equivalents, score, twin_folds
 from ion_ode.results.cells import cell_keys, read_cell, run_cells
 from ion_ode.results.contestants import MAIN, REFERENCES, VARIANTS
