@@ -250,7 +250,7 @@ def certify_eager(
             found.c_wall[:, i], found.p_perm[i] = ends["c_wall"], ends["p_perm"]
     return found
 
-# %% ../../nbs/00h_certify.ipynb #c1ac8115
+# %% ../../nbs/00h_certify.ipynb #18dfb5a5
 def certify(
     q: Transport,
     guess: Tensor | None = None,  # First guess (unknown, batch)

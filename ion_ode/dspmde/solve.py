@@ -23,9 +23,10 @@ from .film import Film
 from .gradient import _Implicit
 from .march import nernst_planck, rk4_step
 from .membranes import NF270, Membrane
+from .pressure import at_pressure
 from .problem import Transport, transport_problem
 from .residual import shoot
-from ..water.feeds import flux_of
+from ..water.feeds import flux_of, has_flux
 from ..water.ions import viscosity_water
 
 # %% ../../nbs/00_dspmde.ipynb #bc518f82
@@ -111,6 +112,7 @@ def simulate(
     flux=None,  # Water flux $J_v$: number, (n_flux,) or (batch, n_flux) [m/s]; None: the column "flux [LMH]" of a DataFrame
     membrane: Membrane = NF270,  # Fields one number or (batch,)
     *,
+    pressure=None,  # Instead of a flux: what drives it, $\Delta P$, number, (n,) or (batch, n) [Pa]
     ions=None,  # Names of the columns of a tensor feed; otherwise the order of the result
     balance: str | None = None,  # Ion that closes the charge balance of the feed
     film: Film | None = None,  # None, Film(k=...) or Film(thickness=...)
@@ -127,7 +129,12 @@ def simulate(
     show_progress: bool = False,  # Progress bar on stderr for large batches
 ) -> Solution:
     "Solve DSPM-DE for every feed and flux; c_perm within `rtol` of the continuous model."
+    options = {k: v for k, v in locals().items() if k not in ("feed", "flux", "pressure", "ions", "balance", "throw")}
     names, c_feed = read_feed(feed, ions, balance, device)
+    if pressure is not None:
+        if flux is not None or has_flux(feed):
+            raise InputError("a flux and a pressure arrived; a pressure drives a flux of its own, so give one of them")
+        return at_pressure(lambda J: simulate(c_feed, J, ions=names, throw=False, **options), pressure, throw)
     flux = flux_of(feed, flux)
     for name, value, allowed in (
         ("activity", activity, ("ideal", "davies", "davies_solution")),

@@ -9,6 +9,7 @@ __all__ = ['Element', 'element_table', 'get_element']
 
 # %% ../../nbs/07b_element.ipynb #b9dc6b68
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -71,12 +72,28 @@ _NUMBERS = {
 }  # fmt: skip
 
 
-def element_table() -> pd.DataFrame:
-    "All elements known, one row each: geometry, limits, the maker's test, sources, and what is estimated."
+@lru_cache
+def _rows() -> pd.DataFrame:
     rows = read_rows(asset("elements.csv"), ("name", *_NUMBERS, "source", "estimated"))
     frame = pd.DataFrame(rows)
     text = ("name", "membrane", "test_salt", "source", "estimated")
     return frame.assign(**{c: pd.to_numeric(frame[c]) for c in frame if c not in text})
+
+
+def element_table() -> pd.DataFrame:
+    "All elements known, one row each: geometry, limits, the maker's test, sources, and what is estimated."
+    return _rows().copy()
+
+
+@lru_cache
+def _elements() -> dict[str, Element]:
+    known = {}
+    for row in _rows().itertuples():
+        numbers = {
+            f: float(getattr(row, c)) * factor for c, (f, factor) in _NUMBERS.items() if pd.notna(getattr(row, c))
+        }
+        known[row.name.lower()] = Element(name=row.name, **numbers)
+    return known
 
 
 def get_element(
@@ -85,15 +102,10 @@ def get_element(
     "An element by name."
     if isinstance(element, Element):
         return element
-    table = element_table().set_index("name")
-    names = {n.lower(): n for n in table.index}
-    if not isinstance(element, str) or element.strip().lower() not in names:
+    found = _elements().get(element.strip().lower()) if isinstance(element, str) else None
+    if found is None:
         raise InputError(
-            f"unknown element {element!r}; the table holds {', '.join(table.index)}; "
+            f"unknown element {element!r}; the table holds {', '.join(e.name for e in _elements().values())}; "
             "or pass Element(area, length, height, porosity)"
         )
-    row = table.loc[names[element.strip().lower()]]
-    values = {
-        field: float(row[column]) * factor for column, (field, factor) in _NUMBERS.items() if pd.notna(row[column])
-    }
-    return Element(name=row.name, **values)
+    return found

@@ -10,6 +10,7 @@ __all__ = ['Duct', 'duct_of', 'gauss', 'march', 'Vessel', 'start', 'ask', 'evalu
 
 # %% ../../nbs/07d_vessel.ipynb #c4aa4d36
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -62,6 +63,7 @@ def duct_of(
     )
 
 # %% ../../nbs/07d_vessel.ipynb #f2cc3ab6
+@lru_cache
 def gauss(
     order: int = 3,  # Points a cell
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # Points $c$, weights $b$, integrals $A$

@@ -25,7 +25,7 @@ from ion_ode.water.headers import parse_header
 from ion_ode.water.units import plain, to_mol_m3
 
 __all__ = [
-    "FeedTable", "MEMBRANE_UNITS", "feed_table", "flux_of", "ion_column", "measured_in_si",
+    "FeedTable", "MEMBRANE_UNITS", "feed_table", "flux_of", "has_flux", "ion_column", "measured_in_si",
     "parse_feed", "parse_flux", "parse_pairs", "read_feeds", "to_mol_m3",
 ]  # fmt: skip
 
@@ -225,12 +225,17 @@ def feed_table(
     return found
 
 
+def has_flux(feed) -> bool:
+    "Whether a feed is a table with a flux of its own."
+    return isinstance(feed, pd.DataFrame) and any(parse_header(str(c)).quantity == "flux" for c in feed.columns)
+
+
 def flux_of(
     feed,  # As for `simulate`
     flux,  # As for `simulate`; None: the table's own column
 ):  # Water flux [m/s]
     "The flux that was given, or else the column of a feed table such as 'flux [LMH]', one flux a sample."
-    own = isinstance(feed, pd.DataFrame) and any(parse_header(str(c)).quantity == "flux" for c in feed.columns)
+    own = has_flux(feed)
     if flux is None and own:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # said when the feed itself was read
