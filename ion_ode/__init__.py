@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 from importlib import import_module as _import
 from typing import TYPE_CHECKING
 
+from ion_ode import _names  # noqa: F401  modules of version 0.1 are found under their new names
+
 # Names load on first use, so that `import ion_ode` takes no time and `ion-ode --help` needs no torch.
 _HOME = {
     "simulate": "dspmde.solve",
@@ -27,9 +29,9 @@ _HOME = {
     "load_nf270": "data.nf270",
     "composition_folds": "data.folds",
     "load_model": "training.predictor",
-    "train": "training.train",
+    "train": "training.run",
     "TrainConfig": "training.recipe",
-    "reproduce": "results.reproduce",
+    "reproduce": "results.run",
     "citations": "references",
     "IONS": "water.ions",
     "get_ion": "water.ions",
@@ -53,10 +55,10 @@ if TYPE_CHECKING:
     from .module.element import Element
     from .module.plant import Plant, Stage
     from .references import citations
-    from .results.reproduce import reproduce
+    from .results.run import reproduce
     from .training.predictor import load_model
     from .training.recipe import TrainConfig
-    from .training.train import train
+    from .training.run import train
 
 
 def __getattr__(name):

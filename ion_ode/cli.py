@@ -454,7 +454,7 @@ def reproduce(profile, out, workers, scheduler, only, keep, as_json):
       ion-ode reproduce --profile full --only surrogate --store
     """
     from ion_ode.core import InputError
-    from ion_ode.results.reproduce import reproduce as run
+    from ion_ode.results.run import reproduce as run
 
     if Path(out).exists() and not Path(out).is_dir():
         raise InputError(f"--out {out} is a file; name a folder")
@@ -752,7 +752,7 @@ def train(folder, config, recipe, measurements, units, balance, decimal, device,
     from ion_ode.core import InputError, need
     from ion_ode.data.reader import read_measurements
     from ion_ode.training.recipe import TrainConfig
-    from ion_ode.training.train import train as run
+    from ion_ode.training.run import train as run
 
     if tensorboard:
         need("tensorboard", "log")

@@ -17,7 +17,7 @@ from ion_ode.dspmde.solve import simulate
 from ion_ode.inference.fit import FOUR, fit_membrane
 from ion_ode.dspmde.membranes import NF270
 from ion_ode.training.recipe import TrainConfig
-from ion_ode.training.train import train
+from ion_ode.training.run import train
 from ion_ode.stats import conformal_quantile
 
 need("sklearn", "screen")

@@ -471,7 +471,7 @@ def test_train_on_one_s_own_measurements_configured_by_a_pipe(folder):
 
 def test_reproduce_answers_in_json(folder, monkeypatch):
     "The record of claims.json; the recomputation has its own test."
-    monkeypatch.setattr("ion_ode.results.reproduce.recompute", lambda tables: pd.DataFrame({"what": []}))
+    monkeypatch.setattr("ion_ode.results.run.recompute", lambda tables: pd.DataFrame({"what": []}))
     r = invoke("reproduce", "--out", "r", "--json")
     assert r.exit_code == 0, r.stderr
     assert json.loads(r.stdout) == json.loads(Path("r/claims.json").read_text()) and Path("r/metrics.md").exists()

@@ -16,7 +16,7 @@ from ion_ode.results.claims import agreement, audit, claims, metrics
 from ion_ode.results.contestants import BAYES, MAIN, PORE_MODEL, REFERENCES, log_passage
 from ion_ode.results.draws import neutral_draws, whole_feeds
 from ion_ode.results.figures import FIGURES, draw_figures
-from ion_ode.results.reproduce import recompute, reproduce
+from ion_ode.results.run import recompute, reproduce
 from ion_ode.results.scores import interval_table, intervals, mean_predictions
 from ion_ode.results.tables import read_tables
 from ion_ode.results.trial_scores import judge_trials

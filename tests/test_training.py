@@ -25,6 +25,7 @@ from ion_ode.training.callbacks import TrainingError
 from ion_ode.training.optimise import Draws, Plan, fit, masked_mse
 from ion_ode.training.predictor import load_model
 from ion_ode.training.recipe import TrainConfig, build, describe_members
+from ion_ode.training.run import train
 from ion_ode.training.teach import (
     _salt_level,
     _simulated_batches,
@@ -37,7 +38,6 @@ from ion_ode.training.teach import (
     try_membranes,
 )
 from ion_ode.training.told import describe
-from ion_ode.training.train import train
 
 X = torch.linspace(-1, 1, 64).view(-1, 1).repeat(1, 2)
 Y = torch.sin(4 * X[:, :1])

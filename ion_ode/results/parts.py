@@ -11,7 +11,7 @@ from ion_ode.results import surrogate
 from ion_ode.results.cells import cell_keys, only_for, run_cells
 from ion_ode.results.heldout import TABLES
 from ion_ode.results.plan import PROFILES, plan_cells, store
-from ion_ode.results.reproduce import make_weights
+from ion_ode.results.run import make_weights
 from ion_ode.results.claims import metrics
 from ion_ode.results.tables import read_tables, write_tables
 from ion_ode.store import atomic_write

@@ -1,1 +1,16 @@
 """Training (chapter 04)"""
+
+from ion_ode._names import face
+
+__getattr__, __dir__ = face(
+    __name__,
+    "run",
+    "recipe",
+    "predictor",
+    "teach",
+    "optimise",
+    "callbacks",
+    "told",
+    "soap",
+    "rivals",
+)
