@@ -2,8 +2,8 @@
 
 Docs: https://ion-ode.github.io/ion_ode/guides/scikit_learn.html.md"""
 
-# A row of X is one question: which ion, out of which feed, at which flux; y is its rejection. Intervals rest on the errors
-# of predictions for feeds that were left out in turn.
+# A row of X is one question: which ion, out of which feed, at which flux; y is its rejection. Intervals rest on the
+# errors of predictions for feeds that were left out in turn.
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,8 @@ def _questions(X: pd.DataFrame, y, balance: str | None) -> Measurements:
     "Rows of X as measurements, in their order: what is asked, of which feed, at which flux."
     if not isinstance(X, pd.DataFrame) or "ion" not in X:
         raise InputError(
-            "X is one row a measured rejection: a DataFrame with the columns ion, 'flux [LMH]' and one an ion of the feed, "
+            "X is one row a measured rejection: a DataFrame with the columns ion, 'flux [LMH]' and one an ion of the "
+            "feed, "
             "such as 'Na+ [mM]' (and, if known, kind: observed or intrinsic)"
         )
     table = X.reset_index(drop=True)
@@ -86,10 +87,15 @@ class _RejectionRegressor(RegressorMixin, BaseEstimator):
         "Interval around `predict` from the errors on feeds that were left out."
         check_is_fitted(self)
         if self.errors_ is None:
-            raise InputError("an interval rests on feeds that were left out: fit with folds=2 or more, on at least two feeds")
+            raise InputError(
+                "an interval rests on feeds that were left out: fit with folds=2 or more, on at least two feeds"
+            )
         half = conformal_quantile(self.errors_, level)
         if not np.isfinite(half):
-            raise InputError(f"level is {level}; {len(self.errors_)} held-out errors support at most {len(self.errors_) / (len(self.errors_) + 1):.3f}")
+            raise InputError(
+                f"level is {level}; {len(self.errors_)} held-out errors support at most "
+                f"{len(self.errors_) / (len(self.errors_) + 1):.3f}"
+            )
         R = self.predict(X)
         return np.column_stack([R - half, np.minimum(R + half, 1.0)])
 
@@ -111,14 +117,24 @@ class DSPMDERegressor(_RejectionRegressor):
         self.balance, self.folds, self.seed = balance, folds, seed
 
     def _fit(self, m: Measurements):
-        self.fit_ = fit_membrane(m, self.free, start=self.start or NF270, film=self.film, n_starts=self.n_starts, seed=self.seed, intervals="none")
+        self.fit_ = fit_membrane(
+            m,
+            self.free,
+            start=self.start or NF270,
+            film=self.film,
+            n_starts=self.n_starts,
+            seed=self.seed,
+            intervals="none",
+        )
         self.membrane_ = self.fit_.membrane
 
     def _predict(self, m: Measurements) -> np.ndarray:
         thick = torch.from_numpy(m.film_or(self.film))
         film = Film(thickness=thick) if (thick > 0).any() else None
         c_feed, flux, temperature = (torch.tensor(v) for v in (m.c_feed, m.flux, m.temperature))
-        return simulate(c_feed, flux[:, None], self.membrane_, ions=m.ions, film=film, temperature=temperature).rejection[:, 0]
+        return simulate(
+            c_feed, flux[:, None], self.membrane_, ions=m.ions, film=film, temperature=temperature
+        ).rejection[:, 0]
 
 
 class NetworkRegressor(_RejectionRegressor):
@@ -139,4 +155,8 @@ class NetworkRegressor(_RejectionRegressor):
 
     def _predict(self, m: Measurements) -> np.ndarray:
         table = self.predictor_.predict(torch.tensor(m.c_feed), torch.tensor(m.flux)[:, None], ions=m.ions)
-        return table.pivot(index="sample", columns="ion", values="rejection").reindex(index=range(m.n_states), columns=list(m.ions)).to_numpy()
+        return (
+            table.pivot(index="sample", columns="ion", values="rejection")
+            .reindex(index=range(m.n_states), columns=list(m.ions))
+            .to_numpy()
+        )

@@ -18,7 +18,11 @@ from ..water.ions import get_ion, ion_name
 from ..water.neutrality import close_charge
 
 # %% ../../nbs/01a_measurements.ipynb #4ba92a0c
-KINDS = ("observed", "intrinsic", "unstated")  # Against the bulk feed, against the concentration at the membrane, not said
+KINDS = (
+    "observed",
+    "intrinsic",
+    "unstated",
+)  # Against the bulk feed, against the concentration at the membrane, not said
 BOUNDS = ("", "<", ">")  # A value; at most the value; at least the value
 _STATE = {  # field: (column of a tidy table, what stands where the table is silent)
     "flux": ("flux_m_s", np.nan),
@@ -94,7 +98,8 @@ class Measurements:
 
     @classmethod
     def from_frame(cls, df, ions=None, feeds=None, balance=None) -> "Measurements":
-        "From a tidy table in SI; `feeds`: solution_id (or state_id), ion, c_feed_mol_m3 of every ion; `balance`: the ion that closes each feed."
+        "From a tidy table in SI; `feeds`: solution_id (or state_id), ion, c_feed_mol_m3 of every ion; `balance`: "
+        "the ion that closes each feed."
         return _from_frame(df, ions, feeds, balance)
 
     def select(self, keep) -> "Measurements":
@@ -103,7 +108,11 @@ class Measurements:
 
     def film_or(self, thickness) -> np.ndarray:
         "Film in front of every state [m]: its own, else `thickness`; none before an intrinsic value."
-        return np.where(self.kind == "intrinsic", 0.0, np.where(np.isnan(self.film), 0.0 if thickness is None else thickness, self.film))
+        return np.where(
+            self.kind == "intrinsic",
+            0.0,
+            np.where(np.isnan(self.film), 0.0 if thickness is None else thickness, self.film),
+        )
 
     def on(self, ions) -> "Measurements":
         "The same in the columns `ions`."
@@ -121,8 +130,11 @@ class Measurements:
 def _said(m: Measurements) -> str:
     "What it holds, as a sentence."
     seen = [i for k, i in enumerate(m.ions) if (m.ion == k).any()]
-    some = lambda v: ", ".join(map(str, (u := list(dict.fromkeys(v)))[:3])) + (f" and {len(u) - 3} more" if len(u) > 3 else "")
-    said = f"{len(m)} rejections of {', '.join(seen)} in {m.n_states} states of {len(set(m.sample))} feeds on {some(m.membrane)} ({some(m.source)})"
+    some = lambda v: (
+        ", ".join(map(str, (u := list(dict.fromkeys(v)))[:3])) + (f" and {len(u) - 3} more" if len(u) > 3 else "")
+    )
+    said = f"{len(m)} rejections of {', '.join(seen)} in {m.n_states} states of {len(set(m.sample))} feeds"
+    said += f" on {some(m.membrane)} ({some(m.source)})"
     J = m.flux[np.isfinite(m.flux)] / LMH
     said += f", flux {J.min():.3g} to {J.max():.3g} L/m²/h" if len(J) else ", flux not known"
     said += f", {some(m.kind)}"
@@ -134,23 +146,31 @@ def _columns(df: pd.DataFrame) -> pd.DataFrame:
     "All columns of both lists, silent ones filled in."
     if missing := [c for c in ("ion", "c_feed_mol_m3", "rejection") if c not in df]:
         raise InputError(
-            f"measurements lack the column(s) {', '.join(missing)}; expected ion, flux_m_s (or 'flux [LMH]'), c_feed_mol_m3 (or 'feed [mg/L]'), "
+            f"measurements lack the column(s) {', '.join(missing)}; expected ion, flux_m_s (or 'flux [LMH]'), "
+            "c_feed_mol_m3 (or 'feed [mg/L]'), "
             "rejection (or 'rejection [%]') and, if known, state_id, solution_id, temperature_K, kind, weight"
         )
     if df.empty:
         raise InputError("the measurements are empty; give one row an ion")
     out = {"ion": [ion_name(i) for i in df["ion"]], "c_feed_mol_m3": df["c_feed_mol_m3"].to_numpy(dtype=float)}
     for column, silent in [*(_STATE | _VALUE).values(), ("bound", "")]:
-        v = df[column] if column in df else pd.Series(df.index.astype(str) if column == "row_id" else [silent] * len(df))
+        v = (
+            df[column]
+            if column in df
+            else pd.Series(df.index.astype(str) if column == "row_id" else [silent] * len(df))
+        )
         v = v.fillna(silent) if silent == silent else v
         out[column] = v.to_numpy() if not isinstance(silent, float) else v.to_numpy(dtype=float)
     return pd.DataFrame(out)
 
 
 def _bounds(d: pd.DataFrame) -> np.ndarray:
-    "Which values are bounds: '<', '>', or true, which is a permeate at its detection limit, or a zero for what was negative."
+    "Which values are bounds: '<', '>', or true, which is a permeate at its detection limit, or a zero for what was "
+    "negative."
     true = d.censored.map(lambda v: str(v).strip().lower() in ("true", "1", "1.0", "yes")).to_numpy(bool)
-    said = d.bound.where(d.bound.isin(("<", ">")), d.censored).map(lambda v: v if v in ("<", ">") else "").to_numpy(object)
+    said = (
+        d.bound.where(d.bound.isin(("<", ">")), d.censored).map(lambda v: v if v in ("<", ">") else "").to_numpy(object)
+    )
     return np.where(said != "", said, np.where(true, np.where(d.rejection > 0, ">", "<"), ""))
 
 # %% ../../nbs/01a_measurements.ipynb #ac6c2d68
@@ -160,13 +180,21 @@ def _states(d: pd.DataFrame) -> pd.DataFrame:
     unnamed = d.state_id == ""
     if unnamed.any():
         part = d[unnamed].fillna(dict.fromkeys(once, -1.0))
-        number = part.groupby(["solution_id", *once], sort=False).ngroup().groupby(part.solution_id).transform(lambda k: pd.factorize(k)[0] + 1)
+        number = (
+            part.groupby(["solution_id", *once], sort=False)
+            .ngroup()
+            .groupby(part.solution_id)
+            .transform(lambda k: pd.factorize(k)[0] + 1)
+        )
         d.loc[unnamed, "state_id"] = part.solution_id.astype(str) + number.map("/{:02d}".format)
     d["state"] = pd.factorize(pd.MultiIndex.from_frame(d[["membrane", "state_id", "kind"]]))[0]
     first = d.drop_duplicates("state").set_index("state")[once].loc[d.state].to_numpy()
     if (off := (first != d[once].to_numpy()) & ~(np.isnan(first) & np.isnan(d[once].to_numpy()))).any():
         row, column = np.argwhere(off)[0]
-        raise InputError(f"run {d.state_id.iloc[row]} has two values of {once[column]}, {first[row, column]:g} and {d[once[column]].iloc[row]:g}; give each run its own name")
+        raise InputError(
+            f"run {d.state_id.iloc[row]} has two values of {once[column]}, {first[row, column]:g} and "
+            f"{d[once[column]].iloc[row]:g}; give each run its own name"
+        )
     return d
 
 # %% ../../nbs/01a_measurements.ipynb #40cef7f0
@@ -186,7 +214,9 @@ def _feeds(
     names = tuple(dict.fromkeys(rows.ion)) if feeds is None else names
     if ions is not None:
         if unknown := [i for i in names if i not in ions and (rows.c_feed_mol_m3[rows.ion == i] > 0).any()]:
-            raise InputError(f"the feeds hold {', '.join(unknown)}, for which there is no slot; pass ions=(..., {unknown[0]!r})")
+            raise InputError(
+                f"the feeds hold {', '.join(unknown)}, for which there is no slot; pass ions=(..., {unknown[0]!r})"
+            )
         names = tuple(ions)
     rows = rows[rows.ion.isin(names)].drop_duplicates(["state", "ion"])
     c = np.zeros((int(d.state.max()) + 1, len(names)))
@@ -205,13 +235,26 @@ def _from_frame(df, ions=None, feeds=None, balance=None) -> Measurements:
     label = lambda k: f"the feed of run {first.state_id.iloc[k]}"
     closure = close_charge(c, names, balance, label)
     if outside := sorted(set(d.ion) - set(names)):
-        raise InputError(f"rejections of {', '.join(outside)} have no slot; pass ions=(..., {outside[0]!r}) or leave the rows out")
+        raise InputError(
+            f"rejections of {', '.join(outside)} have no slot; pass ions=(..., {outside[0]!r}) or leave the rows out"
+        )
     state = {f: first[column].to_numpy() for f, (column, _) in _STATE.items()}
-    value = {f: d[column].to_numpy() for f, (column, _) in _VALUE.items()} | {"censored": _bounds(d), "salt_level": d.salt_level.to_numpy(bool)}
+    value = {f: d[column].to_numpy() for f, (column, _) in _VALUE.items()} | {
+        "censored": _bounds(d),
+        "salt_level": d.salt_level.to_numpy(bool),
+    }
     ion = d.ion.map({i: k for k, i in enumerate(names)}).to_numpy()
     if not set(state["kind"]) <= set(KINDS):
         raise InputError(f"kind is {sorted(set(state['kind']) - set(KINDS))[0]!r}; write one of {', '.join(KINDS)}")
-    return Measurements(names, closure.applied(c), **state, state=d.state.to_numpy(), ion=ion, **value, notes=tuple(closure.notes(label)))
+    return Measurements(
+        names,
+        closure.applied(c),
+        **state,
+        state=d.state.to_numpy(),
+        ion=ion,
+        **value,
+        notes=tuple(closure.notes(label)),
+    )
 
 # %% ../../nbs/01a_measurements.ipynb #b47407ca
 def _select(m: Measurements, keep) -> Measurements:
@@ -233,7 +276,12 @@ def concat_measurements(parts: list[Measurements]) -> Measurements:
     offset = np.cumsum([0, *(p.n_states for p in parts[:-1])])
     join = lambda f: np.concatenate([getattr(p, f) for p in parts])
     state = np.concatenate([p.state + k for p, k in zip(parts, offset, strict=True)])
-    return Measurements(ions, **{f: join(f) for f in ("c_feed", *_STATE, "ion", *_VALUE)}, state=state, notes=tuple(dict.fromkeys(n for p in parts for n in p.notes)))
+    return Measurements(
+        ions,
+        **{f: join(f) for f in ("c_feed", *_STATE, "ion", *_VALUE)},
+        state=state,
+        notes=tuple(dict.fromkeys(n for p in parts for n in p.notes)),
+    )
 
 # %% ../../nbs/01a_measurements.ipynb #a6990c9a
 def _on(m: Measurements, ions) -> Measurements:
@@ -255,10 +303,16 @@ def _to_frame(m: Measurements) -> pd.DataFrame:
     name = np.array(m.ions, dtype=object)[m.ion]
     values = {"ion": name, "z": [get_ion(i).z for i in name], "c_feed_mol_m3": m.c_feed[m.state, m.ion]}
     values |= {column: getattr(m, f) for f, (column, _) in _VALUE.items()}
-    values |= {"sd_meaning": np.where(np.isfinite(m.sd), "as given", "not given"), "censored": m.censored != "", "bound": m.censored}
+    values |= {
+        "sd_meaning": np.where(np.isfinite(m.sd), "as given", "not given"),
+        "censored": m.censored != "",
+        "bound": m.censored,
+    }
     out = pd.DataFrame(state | values).set_index("row_id")
     at, j = np.nonzero(m.c_feed > 0)
-    out.attrs["feeds"] = pd.DataFrame({"state_id": m.run[at], "ion": np.array(m.ions, dtype=object)[j], "c_feed_mol_m3": m.c_feed[at, j]})
+    out.attrs["feeds"] = pd.DataFrame(
+        {"state_id": m.run[at], "ion": np.array(m.ions, dtype=object)[j], "c_feed_mol_m3": m.c_feed[at, j]}
+    )
     return out
 
 # %% ../../nbs/01a_measurements.ipynb #3268bb78

@@ -24,7 +24,11 @@ def _known_feeds(d: pd.DataFrame, solutions: pd.DataFrame | None) -> pd.DataFram
     "Full feed of every run: state_id, ion, c_feed_mol_m3."
     known = load_solutions() if solutions is None else solutions
     columns = ["state_id", "ion", "c_feed_mol_m3"]
-    named = d[["state_id", "solution_id"]].drop_duplicates().merge(known[["solution_id", "ion", "c_feed_mol_m3"]], on="solution_id")
+    named = (
+        d[["state_id", "solution_id"]]
+        .drop_duplicates()
+        .merge(known[["solution_id", "ion", "c_feed_mol_m3"]], on="solution_id")
+    )
     parts = [d[columns], named[columns], *([] if d.attrs.get("feeds") is None else [d.attrs["feeds"][columns]])]
     return pd.concat(parts).drop_duplicates(["state_id", "ion"])
 
@@ -40,7 +44,9 @@ def measurement_points(
         return df.on(ions)
     d = independent_rows() if df is None else df
     if d.flux_m_s.isna().any():
-        raise InputError(f"{int(d.flux_m_s.isna().sum())} of {len(d)} rows have no flux; take independent_rows(df) first")
+        raise InputError(
+            f"{int(d.flux_m_s.isna().sum())} of {len(d)} rows have no flux; take independent_rows(df) first"
+        )
     return Measurements.from_frame(d.assign(rejection_sd=np.nan), ions, _known_feeds(d, solutions))
 
 # %% ../../nbs/01h_points.ipynb #bf125adc
@@ -55,7 +61,8 @@ def _complete(feed, perm, measured, ions):
 
 def at_membrane(
     m: Measurements,  # States
-    film: float | None = FILM_THICKNESS,  # $\delta$ of observed states without one of their own; None: no film, the wall is the feed [m]
+    film: float
+    | None = FILM_THICKNESS,  # $\delta$ of observed states without one of their own; None: no film [m]
 ) -> tuple[torch.Tensor, torch.Tensor]:  # $c_w$, $c_p$ (state, ion), the permeate 0 where it was not measured [mol/m³]
     "Concentrations on both sides of the membrane, from measured rejections."
     feed, rejection = torch.tensor(m.c_feed), torch.from_numpy(m.grid("rejection"))
@@ -67,10 +74,18 @@ def at_membrane(
     full = _complete(feed, perm, measured, m.ions)
     if (gap := through & torch.isnan(full).any(-1)).any():
         raise InputError(
-            f"the film at {m.run[int(gap.nonzero()[0, 0])]} needs the whole permeate, but more than one ion of its feed was not measured; "
+            f"the film at {m.run[int(gap.nonzero()[0, 0])]} needs the whole permeate, but more than one ion of its "
+            "feed was not measured; "
             "pass film=None to take the bulk feed"
         )
     own = torch.tensor(m.film)[through]
     thickness = torch.where(own.isnan(), film, own)[:, None] if own.isfinite().any() else film
-    wall[through] = film_wall(feed[through], full[through], torch.tensor(m.flux)[through], m.ions, thickness, torch.tensor(m.temperature)[through])
+    wall[through] = film_wall(
+        feed[through],
+        full[through],
+        torch.tensor(m.flux)[through],
+        m.ions,
+        thickness,
+        torch.tensor(m.temperature)[through],
+    )
     return wall, perm

@@ -33,7 +33,9 @@ def _of_dict(feed: dict, as_t) -> dict[str, Tensor]:
         except (TypeError, ValueError) as e:
             raise InputError(f"the concentration of {name} is {v!r}, expected a number in mol/m³") from e
         if columns[name].ndim > 1:
-            raise InputError(f"the concentration of {name} has shape {tuple(columns[name].shape)}, expected one number or (batch,)")
+            raise InputError(
+                f"the concentration of {name} has shape {tuple(columns[name].shape)}, expected one number or (batch,)"
+            )
     if not columns:
         raise InputError("the feed holds no ions; give at least one cation and one anion")
     return columns
@@ -56,7 +58,9 @@ def _named(feed, ions, as_t, zero) -> dict[str, Tensor]:
         names, c = [ion_name(i) for i in ions], as_t(feed)
         c = c[None] if c.ndim == 1 else c
         if c.ndim != 2 or c.shape[1] != len(names):
-            raise InputError(f"the feed has shape {tuple(c.shape)}, expected (batch, {len(names)}) for the ions {', '.join(names)}")
+            raise InputError(
+                f"the feed has shape {tuple(c.shape)}, expected (batch, {len(names)}) for the ions {', '.join(names)}"
+            )
         return {n: c[:, i] for i, n in enumerate(names)}
     if isinstance(feed, pd.DataFrame):
         table = feed_table(feed)
@@ -66,7 +70,9 @@ def _named(feed, ions, as_t, zero) -> dict[str, Tensor]:
     elif isinstance(feed, dict):
         columns = _of_dict(feed, as_t)
     else:
-        raise InputError(f"a feed of type {type(feed).__name__} arrived; expected a dict, a list of dicts, a DataFrame or a tensor")
+        raise InputError(
+            f"a feed of type {type(feed).__name__} arrived; expected a dict, a list of dicts, a DataFrame or a tensor"
+        )
     if ions is not None:
         order = [ion_name(i) for i in ions]
         if outside := [n for n in columns if n not in order]:
@@ -103,20 +109,26 @@ def _neutral(c: Tensor, names, balance: str | None) -> Tensor:
 
 # %% ../../nbs/00e_feed.ipynb #e219958c
 def read_feed(
-    feed,  # {ion: number or (batch,)}, list of such, DataFrame with one column an ion, or (batch, ion) tensor with `ions`
+    feed,  # {ion: number or (batch,)}, list of such, DataFrame with a column an ion, or (batch, ion) tensor with `ions`
     ions=None,  # Ion names of a tensor feed; otherwise the order of the result
-    balance: str | None = None,  # Ion whose concentration closes the charge balance, added where the feed lacks it; None: up to 5 % the largest anion
+    balance: str
+    | None = None,  # Ion that closes the charge balance, added where it is lacking; None: up to 5 % the largest anion
     device=None,
 ) -> tuple[tuple[str, ...], Tensor]:  # Canonical names, concentrations (batch, ion) [mol/m³]
     "Bring a feed in any accepted form into one neutral tensor, and refuse what cannot be a solution."
-    as_t = lambda v: torch.as_tensor(np.array(v, dtype=float) if not isinstance(v, Tensor) else v).to(dtype=torch.float64, device=device)
+    as_t = lambda v: torch.as_tensor(np.array(v, dtype=float) if not isinstance(v, Tensor) else v).to(
+        dtype=torch.float64, device=device
+    )
     zero = torch.zeros((), dtype=torch.float64, device=device)
     columns = _named(feed, ions, as_t, zero)
     if balance is not None:
         columns.setdefault(ion_name(balance), zero)
     sizes = {v.shape[0] for v in columns.values() if v.ndim}
     if len(sizes - {1}) > 1:
-        raise InputError(f"the ions of the feed come with different batch sizes {sorted(sizes)}; give each one number or the same number of samples")
+        raise InputError(
+            f"the ions of the feed come with different batch sizes {sorted(sizes)}; give each one number or the same "
+            "number of samples"
+        )
     batch = max(sizes, default=1)
     if batch == 0:
         raise InputError("the feed holds no samples")
@@ -141,10 +153,12 @@ def read_flux(flux, batch: int, device=None) -> Tensor:
     bad = ~(torch.isfinite(check) & (check > 0))
     if bool(bad.any()):
         raise InputError(
-            f"flux holds {check[bad][0].item():g} m/s, expected positive numbers (at zero flux nothing is rejected: R = 0)"
+            f"flux holds {check[bad][0].item():g} m/s, expected positive numbers (at zero flux nothing is rejected: R "
+            "= 0)"
         )
     if bool((check > 1).any()):
         raise InputError(
-            f"flux holds {check.max().item():g} m/s, which no membrane passes; give m/s (1 L m⁻² h⁻¹ is 2.78e-7 m/s, ion_ode.core.LMH)"
+            f"flux holds {check.max().item():g} m/s, which no membrane passes; give m/s (1 L m⁻² h⁻¹ is 2.78e-7 m/s, "
+            "ion_ode.core.LMH)"
         )
     return f.expand(batch, f.shape[-1])

@@ -11,7 +11,9 @@ from ion_ode.water.columns import Columns, equivalents, si_column
 __all__ = ["SATURATED", "feed_matrix"]
 
 SATURATED = 2e4  # mol/m³, more than water dissolves of any salt of the table
-CARBONATE_FROM = 8.5  # pH above which more than 2 % of an alkalinity is carbonate (pK2 = 10.33 at 25 °C, Plummer and Busenberg 1982, 10.1016/0016-7037(82)90056-4)
+# pH above which more than 2 % of an alkalinity is carbonate: pK2 = 10.33 at 25 °C (Plummer and Busenberg 1982,
+# 10.1016/0016-7037(82)90056-4)
+CARBONATE_FROM = 8.5
 
 
 def _column(t: Columns, ion: str, column: str, empty_is_zero: bool) -> np.ndarray:
@@ -21,16 +23,31 @@ def _column(t: Columns, ion: str, column: str, empty_is_zero: bool) -> np.ndarra
     shown = lambda k: text_of(cells.iloc[k])
     if not empty_is_zero:
         for k in np.flatnonzero(x.empty):
-            t.problems.append((rows[k], column, shown(k), "the cell is empty" if not shown(k) else f"{shown(k)!r} is not a number", "write 0 for an ion that is absent, expected a number"))
+            t.problems.append(
+                (
+                    rows[k],
+                    column,
+                    shown(k),
+                    "the cell is empty" if not shown(k) else f"{shown(k)!r} is not a number",
+                    "write 0 for an ion that is absent, expected a number",
+                )
+            )
     for k in np.flatnonzero(x.bound == ">"):
         t.problems.append((rows[k], column, shown(k), f"{shown(k)!r} is a bound", "give the concentration"))
     for k in np.flatnonzero(x.value < 0):
-        t.problems.append((rows[k], column, shown(k), f"a concentration is negative ({shown(k)})", "a concentration is not negative"))
+        t.problems.append(
+            (rows[k], column, shown(k), f"a concentration is negative ({shown(k)})", "a concentration is not negative")
+        )
     for k in np.flatnonzero(x.value > SATURATED):
-        t.problems.append((rows[k], column, shown(k), f"{x.value[k]:g} mol/m3 is more than water dissolves", "check the unit"))
+        t.problems.append(
+            (rows[k], column, shown(k), f"{x.value[k]:g} mol/m3 is more than water dissolves", "check the unit")
+        )
     below = x.absent | (x.bound == "<")
     if below.any():
-        t.notes.append(f"{ion} is below its detection limit in {below.sum()} feed(s) ({shown(int(below.argmax()))}) and counts as absent there")
+        t.notes.append(
+            f"{ion} is below its detection limit in {below.sum()} feed(s) ({shown(int(below.argmax()))}) and counts "
+            "as absent there"
+        )
     return np.where(below | np.isnan(x.value), 0.0, x.value)
 
 
@@ -39,18 +56,36 @@ def _hardness(t: Columns, found: dict[str, np.ndarray]):
     total, have = equivalents(t, "hardness"), [i for i in ("Ca+2", "Mg+2") if i in found]
     column = t.one["hardness"]
     if not have:
-        t.notes.append(f"{column!r} is not used: a total hardness cannot be split into calcium and magnesium; give one of them")
+        t.notes.append(
+            f"{column!r} is not used: a total hardness cannot be split into calcium and magnesium; give one of them"
+        )
     elif len(have) == 2:
         sum_ = 2 * (found["Ca+2"] + found["Mg+2"])
         if (bad := np.abs(sum_ - total) > 0.1 * np.maximum(total, 1e-12)).any():
             k = int(bad.argmax())
-            t.problems.append((t.raw.rows[k], column, f"{total[k]:.3g}", f"a hardness of {total[k]:.3g} meq/L contradicts calcium and magnesium, together {sum_[k]:.3g}", "correct one of the three"))
+            t.problems.append(
+                (
+                    t.raw.rows[k],
+                    column,
+                    f"{total[k]:.3g}",
+                    f"a hardness of {total[k]:.3g} meq/L contradicts calcium and magnesium, together {sum_[k]:.3g}",
+                    "correct one of the three",
+                )
+            )
     else:
         other = "Mg+2" if have == ["Ca+2"] else "Ca+2"
         rest = np.nan_to_num(total / 2 - found[have[0]])
         if (bad := rest < -0.05 * np.nan_to_num(total)).any():
             k = int(bad.argmax())
-            t.problems.append((t.raw.rows[k], column, f"{total[k]:.3g}", f"a hardness of {total[k]:.3g} meq/L is less than its {have[0]}", "check the units"))
+            t.problems.append(
+                (
+                    t.raw.rows[k],
+                    column,
+                    f"{total[k]:.3g}",
+                    f"a hardness of {total[k]:.3g} meq/L is less than its {have[0]}",
+                    "check the units",
+                )
+            )
         found[other] = np.maximum(rest, 0.0)
         t.notes.append(f"{other} is what {column!r} leaves beside {have[0]}")
 
@@ -63,9 +98,20 @@ def _alkalinity(t: Columns, found: dict[str, np.ndarray]):
         return
     pH = si_column(t, "pH", t.one["pH"]).value if "pH" in t.one else np.full(len(t.raw.cells), np.nan)
     for k in np.flatnonzero(pH > CARBONATE_FROM):
-        t.problems.append((t.raw.rows[k], column, f"{pH[k]:g}", f"at pH {pH[k]:g} a part of the alkalinity is carbonate", "give HCO3- in a column of its own"))
+        t.problems.append(
+            (
+                t.raw.rows[k],
+                column,
+                f"{pH[k]:g}",
+                f"at pH {pH[k]:g} a part of the alkalinity is carbonate",
+                "give HCO3- in a column of its own",
+            )
+        )
     found["HCO3-"] = np.nan_to_num(equivalents(t, "alkalinity"))
-    t.notes.append(f"HCO3- is the alkalinity of {column!r}" + ("" if np.isfinite(pH).all() else f" (taken for a pH up to {CARBONATE_FROM})"))
+    t.notes.append(
+        f"HCO3- is the alkalinity of {column!r}"
+        + ("" if np.isfinite(pH).all() else f" (taken for a pH up to {CARBONATE_FROM})")
+    )
 
 
 def feed_matrix(

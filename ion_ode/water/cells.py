@@ -2,8 +2,8 @@
 
 Docs: https://ion-ode.github.io/ion_ode/guides/my_data.html.md"""
 
-# A comma or a point before exactly three digits may be a decimal or a thousands mark; it is read as a decimal mark only where
-# that is declared or where another cell of the table shows it (0,5 or 12,34), and it is never guessed.
+# A comma or a point before exactly three digits may be a decimal or a thousands mark; it is read as a decimal mark
+# only where that is declared or where another cell of the table shows it (0,5 or 12,34), and it is never guessed.
 
 import re
 from dataclasses import dataclass, field
@@ -17,9 +17,26 @@ from ion_ode.water.units import plain
 __all__ = ["Numbers", "Problem", "TableError", "decimal_mark", "empty_cells", "is_empty", "numbers"]
 
 _EMPTY = {"", "na", "n/a", "nan", "-", "--", "none", "null", "#n/a"}
-_ABSENT = {"nd", "n.d.", "n.d", "bdl", "bld", "<lod", "<loq", "<dl", "<mdl", "< lod", "< loq", "< dl", "below detection", "not detected", "blq", "udl"}
-_SURE = {",": re.compile(r"[<>≤≥~]?\s*[-+]?(\d*,\d{1,2}|\d*,\d{4,}|0*,\d+|\d{4,},\d+)([eE][-+]?\d+)?%?"),
-         ".": re.compile(r"[<>≤≥~]?\s*[-+]?(\d*\.\d{1,2}|\d*\.\d{4,}|0*\.\d+|\d{4,}\.\d+)([eE][-+]?\d+)?%?")}  # fmt: skip
+_ABSENT = {
+    "nd",
+    "n.d.",
+    "n.d",
+    "bdl",
+    "bld",
+    "<lod",
+    "<loq",
+    "<dl",
+    "<mdl",
+    "< lod",
+    "< loq",
+    "< dl",
+    "below detection",
+    "not detected",
+    "blq",
+    "udl",
+}
+_FRACTION = r"[<>≤≥~]?\s*[-+]?(\d*{m}\d{{1,2}}|\d*{m}\d{{4,}}|0*{m}\d+|\d{{4,}}{m}\d+)([eE][-+]?\d+)?%?"
+_SURE = {mark: re.compile(_FRACTION.format(m=re.escape(mark))) for mark in ",."}  # what can only be a decimal mark
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
 
 Problem = tuple  # (row, column, value, problem, fix)
@@ -36,7 +53,9 @@ class TableError(InputError):
         self.problems = pd.DataFrame(problems, columns=["row", "column", "value", "problem", "fix"])
         lines = []
         for row, column, _, problem, fix in problems[:100]:
-            where = ", ".join(x for x in (f"row {row}" if row is not None else "", f"column {column!r}" if column else "") if x)
+            where = ", ".join(
+                x for x in (f"row {row}" if row is not None else "", f"column {column!r}" if column else "") if x
+            )
             lines.append(f"{where}: {problem}; {fix}" if where else f"{problem}; {fix}")
         more = [f"... and {len(problems) - 100} more"] if len(problems) > 100 else []
         head = f"{name}: " if len(problems) == 1 else f"{name} has {len(problems)} problems:\n  "
@@ -87,7 +106,10 @@ def decimal_mark(
                 t = plain(v)
                 shown |= {mark: t for mark, sure in _SURE.items() if mark not in shown and sure.fullmatch(t)}
         if len(shown) == 2 and declared is None:
-            raise InputError(f"some numbers have a decimal comma ({shown[',']!r}) and some a decimal point ({shown['.']!r}); write all with a point")
+            raise InputError(
+                f"some numbers have a decimal comma ({shown[',']!r}) and some a decimal point ({shown['.']!r}); write "
+                "all with a point"
+            )
     return declared or next(iter(shown), None), "," in shown
 
 
@@ -103,7 +125,11 @@ def _unmarked(t: str, mark: str | None, sure: bool) -> str | tuple[str, str]:
         whole = t.replace(m[1], "")
         if (m[1] == "," and (mark == "." or not sure)) or (m[1] == "." and mark == ","):
             sign = mark or "."
-            return f"{t!r} may be {whole} or {t.replace(',', '.')}", f"write {whole}, or {t.replace(m[1], sign)}0 with more than three digits after the {'comma' if sign == ',' else 'point'}"
+            return (
+                f"{t!r} may be {whole} or {t.replace(',', '.')}",
+                f"write {whole}, or {t.replace(m[1], sign)}0 with more than three digits after the "
+                f"{'comma' if sign == ',' else 'point'}",
+            )
         return t.replace(",", ".")
     if re.fullmatch(r"[-+]?\d{1,3}((,\d{3}){2,}|(\.\d{3}){2,})", t):  # 1,234,567
         return t.replace(",", "").replace(".", "")

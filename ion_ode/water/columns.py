@@ -3,6 +3,7 @@
 Docs: https://ion-ode.github.io/ion_ode/guides/my_data.html.md"""
 
 import difflib
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,9 +15,17 @@ from ion_ode.water.files import RawTable
 from ion_ode.water.headers import PER_ION, QUANTITIES, TEXT, UNUSED, Header, parse_header
 from ion_ode.water.units import EXAMPLE, parse_unit, si_values
 
-__all__ = ["Columns", "SiColumn", "name_columns", "si_column"]
+__all__ = ["Columns", "SiColumn", "equivalents", "is_salt", "missing", "name_columns", "si_column"]
 
-_OLD = {"rejection_sd": "sd", "solution": "sample", "solution_id": "sample", "flux_m_s": "flux", "c_feed_mol_m3": "c_feed", "temperature_K": "temperature", "pressure_Pa": "pressure"}
+_OLD = {
+    "rejection_sd": "sd",
+    "solution": "sample",
+    "solution_id": "sample",
+    "flux_m_s": "flux",
+    "c_feed_mol_m3": "c_feed",
+    "temperature_K": "temperature",
+    "pressure_Pa": "pressure",
+}
 _OWN = {"c_feed": "mol/m3", "c_perm": "mol/m3"}  # the package's names of columns in SI
 
 
@@ -52,7 +61,15 @@ def _headers(raw: RawTable, by_hand: dict[str, str], problems: list) -> dict[str
         if q not in QUANTITIES:
             problems.append((None, "", name, f"columns names {name!r}", f"expected one of {', '.join(QUANTITIES)}"))
         elif column not in raw.cells:
-            problems.append((None, "", column, f"columns says {name} is in {column!r}, which the file lacks", f"it has {', '.join(map(str, raw.cells.columns))}"))
+            problems.append(
+                (
+                    None,
+                    "",
+                    column,
+                    f"columns says {name} is in {column!r}, which the file lacks",
+                    f"it has {', '.join(map(str, raw.cells.columns))}",
+                )
+            )
         else:
             hand[column] = q
     found = {c: parse_header(c) for c in raw.cells.columns}
@@ -70,29 +87,50 @@ def _place(out: Columns, headers: dict[str, Header]):
         elif h.ion is not None:
             key = (h.quantity, h.ion)
             if key in out.per_ion:
-                out.problems.append((1, column, "", f"two columns hold {h.quantity} of {h.ion}: {out.per_ion[key]!r} and {column!r}", "keep one of them"))
+                out.problems.append(
+                    (
+                        1,
+                        column,
+                        "",
+                        f"two columns hold {h.quantity} of {h.ion}: {out.per_ion[key]!r} and {column!r}",
+                        "keep one of them",
+                    )
+                )
             out.per_ion.setdefault(key, column)
         elif h.quantity in out.one and h.quantity in TEXT:
             idle.append(column)
         elif h.quantity in out.one:
-            out.problems.append((1, column, "", f"two columns hold {h.quantity}: {out.one[h.quantity]!r} and {column!r}", "keep one of them"))
+            out.problems.append(
+                (
+                    1,
+                    column,
+                    "",
+                    f"two columns hold {h.quantity}: {out.one[h.quantity]!r} and {column!r}",
+                    "keep one of them",
+                )
+            )
         else:
             out.one[h.quantity] = column
         if h.kind is not None:
             out.kind = h.kind
     for h in strange:
         if h.solute:
-            fix = "write a salt as its ions, a column each" if _salt(h.label) else "leave it out, or add the ion with read_ion_table"
-            out.problems.append((1, h.text, "", f"{h.text!r} is neither an ion of the table nor a quantity that is known here", fix))
+            fix = (
+                "write a salt as its ions, a column each"
+                if is_salt(h.label)
+                else "leave it out, or add the ion with read_ion_table"
+            )
+            out.problems.append(
+                (1, h.text, "", f"{h.text!r} is neither an ion of the table nor a quantity that is known here", fix)
+            )
     if idle:
         out.notes.append(f"read and not used: {', '.join(map(repr, idle))}")
     if left := [h.text for h in strange if not h.solute]:
         out.notes.append(f"not understood and not used: {', '.join(map(repr, left))}")
 
 
-def _salt(label: str) -> bool:
-    import re
-
+def is_salt(label: str) -> bool:
+    "Whether a text is the formula of a salt."
     return bool(re.fullmatch(r"(Na|K|Li|Mg|Ca|NH4)2?(Cl|SO4|NO3|HCO3)2?|(Mg|Ca)\(?(NO3|HCO3)\)?2|\(NH4\)2SO4", label))
 
 
@@ -110,14 +148,32 @@ def _units(out: Columns, headers: dict[str, Header], given: dict[str, str]):
             out.problems.append((1, column, "", f"the header says {h.unit!r}, units says {u!r}", "keep one of them"))
         unit = u or h.unit
         if not unit and q == "sd":
-            unit = next((headers[c].unit or asked.get("rejection") for qq, c in [*out.one.items(), *((qq, c) for (qq, _), c in out.per_ion.items())] if qq == "rejection"), "") or ""
+            unit = (
+                next(
+                    (
+                        headers[c].unit or asked.get("rejection")
+                        for qq, c in [*out.one.items(), *((qq, c) for (qq, _), c in out.per_ion.items())]
+                        if qq == "rejection"
+                    ),
+                    "",
+                )
+                or ""
+            )
         elif not unit and q == "rejection":
             unit = ""
         elif not unit and (column in _OWN or (h.ion and q == "c_feed" and h.label == h.text)):
             unit = "mol/m3"
         elif not unit:
             example = EXAMPLE.get(q, "mg/L as CaCO3")
-            out.problems.append((1, column, "", f"no unit for {q} ({column!r} needs a unit of {q})", f"write '{q} [{example}]' or pass units={{'{q}': '{example}'}}"))
+            out.problems.append(
+                (
+                    1,
+                    column,
+                    "",
+                    f"no unit for {q} ({column!r} needs a unit of {q})",
+                    f"write '{q} [{example}]' or pass units={{'{q}': '{example}'}}",
+                )
+            )
             continue
         _understood(out, q, column, unit, h.ion)
 
@@ -148,7 +204,9 @@ def name_columns(
     _units(out, headers, dict(units or {}))
     words = {c for q, c in out.one.items() if q in TEXT}
     try:
-        out.mark = decimal_mark((raw.cells[c] for c in raw.cells if c not in words and headers[c].quantity not in (None, *UNUSED)), decimal)
+        out.mark = decimal_mark(
+            (raw.cells[c] for c in raw.cells if c not in words and headers[c].quantity not in (None, *UNUSED)), decimal
+        )
     except InputError as e:
         out.problems.append((None, "", "", str(e).split("; ")[0], "write all numbers with a decimal point"))
     return out
@@ -160,7 +218,13 @@ def missing(out: Columns, quantity: str) -> Problem:
     close = [labels[k] for k in difflib.get_close_matches(quantity, labels, n=1, cutoff=0.5)]
     sample = f"{quantity} [{EXAMPLE[quantity]}]" if quantity in EXAMPLE else quantity
     hint = f"rename {close[0]!r} or " if close else ""
-    return (1, "", "", f"no column holds {quantity} among {', '.join(map(str, out.raw.cells.columns))}", f"{hint}add a column such as '{sample}'")
+    return (
+        1,
+        "",
+        "",
+        f"no column holds {quantity} among {', '.join(map(str, out.raw.cells.columns))}",
+        f"{hint}add a column such as '{sample}'",
+    )
 
 
 @dataclass
@@ -191,10 +255,20 @@ def si_column(
     unit = table.unit.get(column, "" if quantity in ("rejection", "sd", "pH", "weight") else None)
     if quantity not in ("rejection", "sd"):
         for k in np.flatnonzero(x.percent & look):
-            table.problems.append((rows[k], column, str(cells.iloc[k]), f"{cells.iloc[k]!r} carries a unit", "put the unit in the column name and keep the number"))
+            table.problems.append(
+                (
+                    rows[k],
+                    column,
+                    str(cells.iloc[k]),
+                    f"{cells.iloc[k]!r} carries a unit",
+                    "put the unit in the column name and keep the number",
+                )
+            )
     value = np.full(len(cells), np.nan)
     if unit is not None:
-        value = si_values(x.value, unit, "c_feed" if quantity in ("hardness", "alkalinity") else quantity, ions or "Ca+2")
+        value = si_values(
+            x.value, unit, "c_feed" if quantity in ("hardness", "alkalinity") else quantity, ions or "Ca+2"
+        )
         value = np.where(x.percent, x.value / 100, value) if quantity in ("rejection", "sd") else value
     return SiColumn(value, x.value, x.bound, x.absent, empty, np.isnan(x.value) & ~empty & ~x.absent)
 
@@ -204,5 +278,3 @@ def equivalents(table: Columns, quantity: str) -> np.ndarray:
     column = table.one[quantity]
     ion = get_ion("Ca+2" if quantity == "hardness" else "HCO3-")
     return si_column(table, quantity, column, ion.name).value * abs(ion.z)
-
-

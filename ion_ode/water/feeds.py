@@ -2,8 +2,8 @@
 
 Docs: https://ion-ode.github.io/ion_ode/guides/my_feed.html.md"""
 
-# Everything that leaves here is SI: mol/m³, m/s, m. A mistake raises `InputError` with one sentence that names the file,
-# the column and the row. Columns are understood by the grammar of headers.py, cells by that of cells.py.
+# Everything that leaves here is SI: mol/m³, m/s, m. A mistake raises `InputError` with one sentence that names the
+# file, the column and the row. Columns are understood by the grammar of headers.py, cells by that of cells.py.
 
 import math
 import re
@@ -29,7 +29,12 @@ __all__ = [
     "parse_feed", "parse_flux", "parse_pairs", "read_feeds", "to_mol_m3",
 ]  # fmt: skip
 
-MEMBRANE_UNITS = {"r_pore": ("nm", nm), "thickness": ("µm", um), "charge_density": ("mol/m³", 1.0), "eps_pore": ("-", 1.0)}
+MEMBRANE_UNITS = {
+    "r_pore": ("nm", nm),
+    "thickness": ("µm", um),
+    "charge_density": ("mol/m³", 1.0),
+    "eps_pore": ("-", 1.0),
+}
 SALT_HINT = "; write a salt as its ions, 'Na+=10,Cl-=10'"
 
 
@@ -61,7 +66,10 @@ def parse_feed(
         value = m[1]
         c = _number(value, f"feed {text!r}: {ion.name}") * (to_mol_m3(m[2], ion) if m[2] else 1.0)
         if not (math.isfinite(c) and 0 <= c <= SATURATED):
-            raise InputError(f"feed {text!r}: {ion.name} is {m[1]}, expected a concentration from 0 to {SATURATED:g} mol/m3; check the unit")
+            raise InputError(
+                f"feed {text!r}: {ion.name} is {m[1]}, expected a concentration from 0 to {SATURATED:g} mol/m3; check "
+                "the unit"
+            )
         feed[ion.name] = c
     if not feed:
         raise InputError("the feed is empty; write ions as 'Na+=10,Cl-=10' (mol/m3)")
@@ -78,7 +86,9 @@ def parse_flux(
         if len(ends) == 1:
             values.append(_number(part, "flux [L m-2 h-1]"))
         elif len(ends) == 3 and ends[2].isdigit() and int(ends[2]) > 1:
-            values += list(np.linspace(_number(ends[0], "flux [L m-2 h-1]"), _number(ends[1], "flux [L m-2 h-1]"), int(ends[2])))
+            values += list(
+                np.linspace(_number(ends[0], "flux [L m-2 h-1]"), _number(ends[1], "flux [L m-2 h-1]"), int(ends[2]))
+            )
         else:
             raise InputError(f"flux {part!r}: expected numbers '5,10,20' or first:last:count '5:100:20' (L m-2 h-1)")
     if not values:
@@ -91,7 +101,11 @@ def parse_flux(
 def _plausible(flux: np.ndarray, where: str) -> np.ndarray:
     "The same fluxes [L m-2 h-1], with a warning where they look like m/s."
     if flux.min() < 1e-3:
-        warnings.warn(f"{where}: {flux.min():g} L m-2 h-1 is far below any use of a membrane; if this is m/s, it is {flux.min() / LMH:g} L m-2 h-1", stacklevel=2)
+        warnings.warn(
+            f"{where}: {flux.min():g} L m-2 h-1 is far below any use of a membrane; if this is m/s, it is "
+            f"{flux.min() / LMH:g} L m-2 h-1",
+            stacklevel=2,
+        )
     return flux
 
 
@@ -127,8 +141,13 @@ class FeedTable:
     notes: tuple[str, ...] = ()  # What was not used, and what was taken for granted
 
     def __repr__(self):
-        flux = "no flux of their own" if self.flux is None else f"fluxes {self.flux.min() / LMH:.3g} to {self.flux.max() / LMH:.3g} L/m²/h"
-        return f"{self.where or 'feeds'}: {len(self.c_feed)} of {', '.join(self.ions)} (to {self.c_feed.max():.4g} mol/m³), {flux}"
+        flux = (
+            "no flux of their own"
+            if self.flux is None
+            else f"fluxes {self.flux.min() / LMH:.3g} to {self.flux.max() / LMH:.3g} L/m²/h"
+        )
+        most, names = self.c_feed.max(), ", ".join(self.ions)
+        return f"{self.where or 'feeds'}: {len(self.c_feed)} of {names} (to {most:.4g} mol/m³), {flux}"
 
 
 def ion_column(
@@ -151,7 +170,15 @@ def _feed_numbers(t: Columns) -> np.ndarray | None:
     x = si_column(t, "flux", column)
     for k in np.flatnonzero(~(x.value > 0) & ~x.wrong):
         cell = text_of(t.raw.cells[column].iloc[k])
-        t.problems.append((t.raw.rows[k], column, cell, "the cell is empty" if x.empty[k] else f"a water flux must be positive, it is {cell}", "expected a number above zero"))
+        t.problems.append(
+            (
+                t.raw.rows[k],
+                column,
+                cell,
+                "the cell is empty" if x.empty[k] else f"a water flux must be positive, it is {cell}",
+                "expected a number above zero",
+            )
+        )
     if column in t.unit and np.isfinite(x.value).all() and (x.value > 0).all():
         _plausible(x.value / LMH, f"{t.raw.name}, column {column!r}")
     return x.value
@@ -166,7 +193,9 @@ def _one_row_an_ion(t: Columns) -> tuple[tuple[str, ...], np.ndarray, np.ndarray
         try:
             names.append(get_ion(spelling).name)
         except UnknownIon:
-            t.problems.append((row, t.one["ion"], spelling, f"{spelling!r} is not an ion of the table", "name the ion, such as Na+"))
+            t.problems.append(
+                (row, t.one["ion"], spelling, f"{spelling!r} is not an ion of the table", "name the ion, such as Na+")
+            )
             names.append("Na+")
     x = si_column(t, "c_feed", t.one["c_feed"], names)
     ions = tuple(dict.fromkeys(names))
@@ -174,14 +203,46 @@ def _one_row_an_ion(t: Columns) -> tuple[tuple[str, ...], np.ndarray, np.ndarray
     for k, (f, i) in enumerate(zip(code, names, strict=True)):
         j, cell = ions.index(i), text_of(t.raw.cells[t.one["c_feed"]].iloc[k])
         if not (x.wrong[k] or 0 <= x.value[k] <= SATURATED) or x.bound[k]:
-            t.problems.append((t.raw.rows[k], t.one["c_feed"], cell, f"{cell!r} is no concentration", f"give a number of 0 to {SATURATED:g} mol/m3; check the unit"))
+            t.problems.append(
+                (
+                    t.raw.rows[k],
+                    t.one["c_feed"],
+                    cell,
+                    f"{cell!r} is no concentration",
+                    f"give a number of 0 to {SATURATED:g} mol/m3; check the unit",
+                )
+            )
         elif np.isfinite(c[f, j]) and abs(c[f, j] - x.value[k]) > 0.02 * abs(c[f, j]):
-            t.problems.append((t.raw.rows[k], t.one["c_feed"], cell, f"{i} has two concentrations in one feed", "tell the feeds apart in a column 'sample'"))
+            t.problems.append(
+                (
+                    t.raw.rows[k],
+                    t.one["c_feed"],
+                    cell,
+                    f"{i} has two concentrations in one feed",
+                    "tell the feeds apart in a column 'sample'",
+                )
+            )
         c[f, j] = x.value[k]
     return ions, np.nan_to_num(c), np.unique(code, return_index=True)[1]
 
 
-_USED = {"sample", "flux", "hardness", "alkalinity", "ion", "run", "row", "note", "c_feed", "composition", "membrane", "source", "doi", "kind", "coupon"}
+_USED = {
+    "sample",
+    "flux",
+    "hardness",
+    "alkalinity",
+    "ion",
+    "run",
+    "row",
+    "note",
+    "c_feed",
+    "composition",
+    "membrane",
+    "source",
+    "doi",
+    "kind",
+    "coupon",
+}
 
 
 def _feed_table(raw: RawTable, first: int = 0) -> FeedTable:
@@ -190,7 +251,15 @@ def _feed_table(raw: RawTable, first: int = 0) -> FeedTable:
     for column in raw.cells:
         h = parse_header(column)
         if h.quantity is None and not h.solute and not all(map(_words_only, raw.cells[column])):
-            t.problems.append((1, column, "", f"{column!r} is neither an ion such as 'Na+ [mM]' nor a flux nor anything else known here", "a feed table has a column an ion (a salt is written as its ions) and a row a feed"))
+            t.problems.append(
+                (
+                    1,
+                    column,
+                    "",
+                    f"{column!r} is neither an ion such as 'Na+ [mM]' nor a flux nor anything else known here",
+                    "a feed table has a column an ion (a salt is written as its ions) and a row a feed",
+                )
+            )
     if not t.ions("c_feed") and not {"ion", "c_feed"} <= set(t.one):
         t.problems.append((1, "", "", "there is no ion column", "expected a header such as 'Na+ [mM],Cl- [mM]'"))
     if t.problems:
@@ -241,17 +310,27 @@ def flux_of(
             warnings.simplefilter("ignore")  # said when the feed itself was read
             return _feed_table(read_table(feed)).flux
     if flux is None:
-        raise InputError("no flux: pass flux in m/s, for instance flux=20 * LMH, or a feed table with one column 'flux [LMH]'")
+        raise InputError(
+            "no flux: pass flux in m/s, for instance flux=20 * LMH, or a feed table with one column 'flux [LMH]'"
+        )
     if own:
         raise InputError("the feed table has a column of fluxes and flux was given too; use one of them")
     return flux
 
 
-_SI = {"flux": "flux_m_s", "c_feed": "c_feed_mol_m3", "rejection": "rejection", "sd": "rejection_sd", "temperature": "temperature_K", "pressure": "pressure_Pa", "sample": "solution_id"}
+_SI = {
+    "flux": "flux_m_s",
+    "c_feed": "c_feed_mol_m3",
+    "rejection": "rejection",
+    "sd": "rejection_sd",
+    "temperature": "temperature_K",
+    "pressure": "pressure_Pa",
+    "sample": "solution_id",
+}
 
 
 def measured_in_si(
-    frame: pd.DataFrame,  # ion, and with units in the names: flux [LMH], feed [mg/L], rejection [%], sd [%], temperature [°C]
+    frame: pd.DataFrame,  # ion, and with units: flux [LMH], feed [mg/L], rejection [%], sd [%], temperature [°C]
 ) -> pd.DataFrame:  # ion, flux_m_s, c_feed_mol_m3, rejection, ...; other columns as they were
     "Columns of a table in SI, without a check of what they mean together; for drawing."
     t = name_columns(read_table(frame))

@@ -23,7 +23,8 @@ from ion_ode.water.units import plain
 __all__ = ["RawTable", "read_pieces", "read_table"]
 
 MOST_COLUMNS, MOST_CELLS, MOST_BYTES, LONGEST_LINE = 1000, 5_000_000, 1 << 28, 1 << 20
-FORMATS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".xlsx": "excel", ".xlsm": "excel", ".xls": "old excel", ".parquet": "parquet", ".pq": "parquet",
+FORMATS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".xlsx": "excel", ".xlsm": "excel", ".xls": "old excel",
+    ".parquet": "parquet", ".pq": "parquet",
            ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # fmt: skip
 
 
@@ -78,15 +79,20 @@ def _separator(header: str) -> str:
 
 
 def _text_rows(stream, name: str, notes: list) -> Iterator[tuple[int, list[str]]]:
-    "Rows of a text table with the line they begin on; a line that begins with # and is not as long as the header is a comment."
+    "Rows of a text table with the line they begin on; a line that begins with # and is not as long as the header is "
+    "a comment."
     lines, number, comments = _lines(stream, name, notes), 0, []
     for header in lines:
         number += 1
         if header.strip() and not header.lstrip().startswith("#"):
             break
     else:
-        raise _refuse(name, "the file holds no rows" if number else "the file is empty", "it needs a header and one row an ion")
-    reader = csv.reader(itertools.chain([header], lines), delimiter=_separator(header), skipinitialspace=True, strict=True)
+        raise _refuse(
+            name, "the file holds no rows" if number else "the file is empty", "it needs a header and one row an ion"
+        )
+    reader = csv.reader(
+        itertools.chain([header], lines), delimiter=_separator(header), skipinitialspace=True, strict=True
+    )
     width, begin = None, number
     try:
         for row in reader:
@@ -100,13 +106,22 @@ def _text_rows(stream, name: str, notes: list) -> Iterator[tuple[int, list[str]]
                 comments.append(line)
                 continue
             if width is not None and len(cells) > width:
-                raise _refuse(name, f"line {line} has {len(cells)} cells, the header has {width}", "quote cells that contain the separator, or name every column", line)
+                raise _refuse(
+                    name,
+                    f"line {line} has {len(cells)} cells, the header has {width}",
+                    "quote cells that contain the separator, or name every column",
+                    line,
+                )
             width = len(cells) if width is None else width
             if width > MOST_COLUMNS:
                 raise _refuse(name, f"the header has {width} columns", f"a table has at most {MOST_COLUMNS}")
             yield line, cells + [""] * (width - len(cells))
     except csv.Error as e:
-        raise _refuse(name, f"the table cannot be parsed near line {number + reader.line_num} ({e})", "quote cells that contain the separator") from e
+        raise _refuse(
+            name,
+            f"the table cannot be parsed near line {number + reader.line_num} ({e})",
+            "quote cells that contain the separator",
+        ) from e
     if comments:
         notes.append(f"{len(comments)} comment line(s) were left out, the first in row {comments[0]}")
 
@@ -158,7 +173,11 @@ def _sheet_rows(sheet, name: str, notes: list) -> Iterator[tuple[int, list]]:
             values.pop()
         cells += len(row) + 1
         if cells > MOST_CELLS or len(values) > MOST_COLUMNS:
-            raise _refuse(name, f"the sheet {sheet.title!r} is larger than {MOST_CELLS} cells or {MOST_COLUMNS} columns", "save the part that is meant as CSV")
+            raise _refuse(
+                name,
+                f"the sheet {sheet.title!r} is larger than {MOST_CELLS} cells or {MOST_COLUMNS} columns",
+                "save the part that is meant as CSV",
+            )
         if all(is_empty(v) for v in values):
             blank += 1
             if blank > 100_000:
@@ -183,8 +202,13 @@ def _no_twice(pairs):
 
 
 def _records(found, name: str) -> Iterator[tuple[int, dict]]:
-    hint = "expected records such as [{\"Na+\": 10, \"Cl-\": 10}]"
-    if isinstance(found, dict) and found and all(isinstance(v, list) for v in found.values()) and len({len(v) for v in found.values()}) == 1:
+    hint = 'expected records such as [{"Na+": 10, "Cl-": 10}]'
+    if (
+        isinstance(found, dict)
+        and found
+        and all(isinstance(v, list) for v in found.values())
+        and len({len(v) for v in found.values()}) == 1
+    ):
         found = [dict(zip(found, r)) for r in zip(*found.values())]
     if not isinstance(found, list) or not all(isinstance(r, dict) for r in found):
         raise _refuse(name, f"the JSON holds a {type(found).__name__} that is no table", hint)
@@ -206,7 +230,9 @@ def _json_frame(text: str, name: str, lines: bool) -> tuple[list[int], pd.DataFr
         if isinstance(e, TableError):
             raise
         said = "it is nested too deeply" if isinstance(e, RecursionError) else " ".join(str(e).split())[:200]
-        raise _refuse(name, f"this is not a readable table ({said})", "expected records such as [{\"Na+\": 10, \"Cl-\": 10}]") from e
+        raise _refuse(
+            name, f"this is not a readable table ({said})", 'expected records such as [{"Na+": 10, "Cl-": 10}]'
+        ) from e
     return [k for k, _ in rows], pd.DataFrame([r for _, r in rows], dtype=object)
 
 
@@ -217,7 +243,11 @@ def _pieces_of(rows: Iterator[tuple[int, list]], size: int, name: str) -> Iterat
     "Rows, the first of them a header, as frames of at most `size`."
     _, header = next(rows)
     header = [plain(h) if not is_empty(h) else "" for h in header]
-    problems = [(1, h, "", f"two columns are called {h!r}", "keep one of them") for h in dict.fromkeys(header) if h and header.count(h) > 1]
+    problems = [
+        (1, h, "", f"two columns are called {h!r}", "keep one of them")
+        for h in dict.fromkeys(header)
+        if h and header.count(h) > 1
+    ]
     if problems:
         raise TableError(name, problems)
     keep = [k for k, h in enumerate(header) if h]
@@ -225,14 +255,26 @@ def _pieces_of(rows: Iterator[tuple[int, list]], size: int, name: str) -> Iterat
     while some := list(itertools.islice(rows, size)):
         for line, r in some:
             if k := next((k for k in nameless if not is_empty(r[k])), None):
-                raise _refuse(name, f"row {line} has {str(r[k])!r} in column {k + 1}, which has no name", "name every column", line)
-        yield [line for line, _ in some], pd.DataFrame([[r[k] for k in keep] for _, r in some], columns=[header[k] for k in keep], dtype=object)
+                raise _refuse(
+                    name,
+                    f"row {line} has {str(r[k])!r} in column {k + 1}, which has no name",
+                    "name every column",
+                    line,
+                )
+        yield (
+            [line for line, _ in some],
+            pd.DataFrame([[r[k] for k in keep] for _, r in some], columns=[header[k] for k in keep], dtype=object),
+        )
 
 
 def _opened(source, name: str):
     "A bounded binary stream of a file, or of standard input."
     if source is None:
-        return io.BufferedReader(sys.stdin.buffer) if not isinstance(sys.stdin.buffer, io.BufferedReader) else sys.stdin.buffer
+        return (
+            io.BufferedReader(sys.stdin.buffer)
+            if not isinstance(sys.stdin.buffer, io.BufferedReader)
+            else sys.stdin.buffer
+        )
     if not source.exists():
         raise _refuse(name, "there is no such file", "check the path")
     mode = source.stat().st_mode
@@ -254,7 +296,11 @@ def read_pieces(
     kind = "csv" if path is None else FORMATS.get(path.suffix.lower(), "csv" if str(path).startswith("/dev/") else None)
     if kind is None:
         _opened(path, name).close()
-        raise _refuse(name, f"files of type {path.suffix or '(none)'} are not read", "save it as .csv, .xlsx or .parquet (read are .csv, .tsv, .txt, .json, .jsonl, .parquet, .xlsx)")
+        raise _refuse(
+            name,
+            f"files of type {path.suffix or '(none)'} are not read",
+            "save it as .csv, .xlsx or .parquet (read are .csv, .tsv, .txt, .json, .jsonl, .parquet, .xlsx)",
+        )
     notes: list[str] = []
     with _opened(path, name) as stream:
         try:
@@ -263,7 +309,11 @@ def read_pieces(
         except (TableError, ImportError):
             raise
         except Exception as e:
-            raise _refuse(name, f"the file cannot be read as {kind} ({type(e).__name__})", "open it and save it again, or export it as CSV") from e
+            raise _refuse(
+                name,
+                f"the file cannot be read as {kind} ({type(e).__name__})",
+                "open it and save it again, or export it as CSV",
+            ) from e
 
 
 def _frames(kind, path, stream, name, notes, size, sheet):
@@ -294,16 +344,26 @@ def _frames(kind, path, stream, name, notes, size, sheet):
     else:
         data = stream.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
-            raise _refuse(name, f"the file is larger than {MOST_BYTES >> 20} MiB", "write it as .jsonl, .csv or .parquet")
+            raise _refuse(
+                name, f"the file is larger than {MOST_BYTES >> 20} MiB", "write it as .jsonl, .csv or .parquet"
+            )
         yield _json_frame(data.decode("utf-8-sig"), name, False)
 
 
 def _of_frame(frame: pd.DataFrame, name: str) -> RawTable:
     "A frame with any index; a named index is a column."
     if frame.columns.nlevels > 1:
-        raise _refuse(name, "the columns of the frame have several levels", "join their names: frame.columns = ['feed Na+ [mM]', ...]")
+        raise _refuse(
+            name,
+            "the columns of the frame have several levels",
+            "join their names: frame.columns = ['feed Na+ [mM]', ...]",
+        )
     named = [n for n in frame.index.names if n is not None]
-    d = pd.DataFrame(frame.reset_index(level=[n for n in named if n not in frame.columns]) if named and not isinstance(frame.index, pd.RangeIndex) else frame)
+    d = pd.DataFrame(
+        frame.reset_index(level=[n for n in named if n not in frame.columns])
+        if named and not isinstance(frame.index, pd.RangeIndex)
+        else frame
+    )
     d = d.reset_index(drop=True)
     names = [str(c) for c in d.columns]
     if twice := [h for h in dict.fromkeys(names) if names.count(h) > 1]:
@@ -330,10 +390,23 @@ def read_table(
         name = parts[0].name if parts else ("standard input" if str(source) == "-" else Path(source).name)
         if not parts:
             raise _refuse(name, "the file has a header but no rows", "add one row an ion")
-        raw = RawTable(name, pd.concat([p.cells for p in parts], ignore_index=True), np.concatenate([p.rows for p in parts]), parts[0].notes)
+        raw = RawTable(
+            name,
+            pd.concat([p.cells for p in parts], ignore_index=True),
+            np.concatenate([p.rows for p in parts]),
+            parts[0].notes,
+        )
     else:
         raise _refuse("the table", f"a {type(source).__name__} arrived", "give a path, a DataFrame or records")
-    full = ~np.all([empty_cells(raw.cells[c]) for c in raw.cells], axis=0) if raw.cells.shape[1] else np.zeros(len(raw.cells), bool)
+    full = (
+        ~np.all([empty_cells(raw.cells[c]) for c in raw.cells], axis=0)
+        if raw.cells.shape[1]
+        else np.zeros(len(raw.cells), bool)
+    )
     if not full.any():
-        raise _refuse(raw.name, "the file has a header but no rows" if raw.name != "the table" else "the measurements are empty", "add one row an ion")
+        raise _refuse(
+            raw.name,
+            "the file has a header but no rows" if raw.name != "the table" else "the measurements are empty",
+            "add one row an ion",
+        )
     return RawTable(raw.name, raw.cells[full].reset_index(drop=True), raw.rows[full], raw.notes)

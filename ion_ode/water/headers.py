@@ -2,8 +2,9 @@
 
 Docs: https://ion-ode.github.io/ion_ode/guides/my_data.html.md"""
 
-# A header is a quantity, an ion or both, and a unit: 'water flux (gfd)', 'feed_mM', 'Na+ [mg/L]', 'R Mg2+ in %', 'Ca[+2] mg/L',
-# 'S(6) [mmol/kgw]', 'nitrate as N [mg/L]'. What is not understood is named to the caller, never guessed.
+# A header is a quantity, an ion or both, and a unit: 'water flux (gfd)', 'feed_mM', 'Na+ [mg/L]', 'R Mg2+ in %',
+# 'Ca[+2] mg/L', 'S(6) [mmol/kgw]', 'nitrate as N [mg/L]'. What is not understood is named to the caller, never
+# guessed.
 
 import re
 from dataclasses import dataclass
@@ -17,18 +18,24 @@ __all__ = ["PER_ION", "QUANTITIES", "TEXT", "Header", "parse_header"]
 
 QUANTITIES = {  # quantity: what people call it, in lower case, without the words of _FILLER
     "ion": ("ion", "species", "ion name", "solute", "component"),
-    "flux": ("flux", "water flux", "permeate flux", "volume flux", "volumetric flux", "solvent flux", "filtrate flux", "jv", "j v", "jw", "j w", "j"),
-    "c_feed": ("c feed", "feed", "c", "concentration", "conc", "feed concentration", "cf", "c f", "bulk", "c bulk", "raw water", "feed water", "feed c", "feedwater"),
-    "c_perm": ("c perm", "permeate", "perm", "cp", "c p", "c permeate", "permeate c", "permeate water", "filtrate", "product water"),
+    "flux": ("flux", "water flux", "permeate flux", "volume flux", "volumetric flux", "solvent flux", "filtrate flux",
+    "jv", "j v", "jw", "j w", "j"),
+    "c_feed": ("c feed", "feed", "c", "concentration", "conc", "feed concentration", "cf", "c f", "bulk", "c bulk",
+    "raw water", "feed water", "feed c", "feedwater"),
+    "c_perm": ("c perm", "permeate", "perm", "cp", "c p", "c permeate", "permeate c", "permeate water", "filtrate",
+    "product water"),
     "rejection": ("rejection", "r", "retention", "ion rejection", "ion retention", "salt rejection", "rej", "removal"),
-    "sd": ("rejection sd", "sd", "std", "sigma", "uncertainty", "rejection std", "r sd", "r std", "error", "sd rejection", "sd r", "standard deviation", "stdev", "rejection uncertainty"),
-    "pressure": ("pressure", "p", "tmp", "applied pressure", "transmembrane pressure", "dp", "delta p", "feed pressure", "trans membrane pressure"),
+    "sd": ("rejection sd", "sd", "std", "sigma", "uncertainty", "rejection std", "r sd", "r std", "error",
+    "sd rejection", "sd r", "standard deviation", "stdev", "rejection uncertainty"),
+    "pressure": ("pressure", "p", "tmp", "applied pressure", "transmembrane pressure", "dp", "delta p",
+    "feed pressure", "trans membrane pressure"),
     "temperature": ("temperature", "t", "temp", "feed temperature", "water temperature"),
     "pH": ("ph", "feed ph", "ph value"),
     "film": ("film", "film thickness", "delta"),
     "hardness": ("hardness", "total hardness", "th", "gh"),
     "alkalinity": ("alkalinity", "total alkalinity", "ta", "talk", "m alkalinity", "kh", "alk"),
-    "sample": ("solution", "solution id", "feed id", "sample", "sample id", "feed solution", "water", "sample name", "name", "label", "id", "no", "nr"),
+    "sample": ("solution", "solution id", "feed id", "sample", "sample id", "feed solution", "water", "sample name",
+    "name", "label", "id", "no", "nr"),
     "run": ("run", "state", "state id", "experiment", "test", "run id", "trial", "point"),
     "row": ("row id",),
     "membrane": ("membrane", "membrane name"),
@@ -36,28 +43,74 @@ QUANTITIES = {  # quantity: what people call it, in lower case, without the word
     "composition": ("composition",),
     "coupon": ("coupon", "coupon id", "piece", "cell"),
     "kind": ("kind", "rejection kind", "type of rejection"),
-    "censored": ("censored", "below detection", "bound"),
+    "censored": ("censored", "below detection"),
+    "bound": ("bound",),
     "salt_level": ("salt level",),
     "weight": ("weight",),
     "note": ("note", "comment", "remark", "notes", "comments", "remarks"),
     "doi": ("doi",),
     # understood, and named as not used
-    "ec": ("ec", "conductivity", "electrical conductivity", "cond", "feed conductivity", "permeate conductivity", "feed ec", "permeate ec", "kappa"),
+    "ec": ("ec", "conductivity", "electrical conductivity", "cond", "feed conductivity", "permeate conductivity",
+    "feed ec", "permeate ec", "kappa"),
     "tds": ("tds", "total dissolved solids", "salinity", "feed tds", "permeate tds"),
     "date": ("date", "time", "datetime", "sampling date", "timestamp", "date time", "sampled"),
-    "own": ("z", "sd meaning", "status", "predicted", "lower", "upper", "c wall", "psi donnan", "psi", "composition unit"),  # of this package's own tables
-    "other": ("charge", "valence", "permeate ph", "permeate temperature", "turbidity", "toc", "doc", "sdi", "recovery", "crossflow",
-              "crossflow velocity", "cross flow velocity", "velocity", "feed flow", "permeate flow", "osmotic pressure", "flux std", "toc", "doc", "cod", "bod", "tss", "silica", "sio2", "co2", "oxygen", "o2", "colour", "color", "odour",
-              "flux sd", "pore radius", "location", "operator", "dissolved oxygen", "redox", "orp", "density", "ionic strength", "recipe"),
+    "own": ("z", "sd meaning", "status", "predicted", "lower", "upper", "c wall", "psi donnan", "psi",
+    "composition unit"),  # of this package's own tables
+    "other": ("charge", "valence", "permeate ph", "permeate temperature", "turbidity", "toc", "doc", "sdi",
+    "recovery", "crossflow", "crossflow velocity", "cross flow velocity", "velocity", "feed flow", "permeate flow",
+    "osmotic pressure", "flux std", "flux sd", "cod", "bod", "tss", "silica", "sio2", "co2", "oxygen", "o2", "colour",
+    "color", "odour", "pore radius", "location", "operator", "dissolved oxygen", "redox", "orp", "density",
+    "ionic strength", "recipe"),
 }  # fmt: skip
-TEXT = ("ion", "sample", "run", "row", "membrane", "source", "composition", "coupon", "kind", "censored", "salt_level", "note", "doi")
+TEXT = (
+    "ion",
+    "sample",
+    "run",
+    "row",
+    "membrane",
+    "source",
+    "composition",
+    "coupon",
+    "kind",
+    "censored",
+    "bound",
+    "salt_level",
+    "note",
+    "doi",
+)
 UNUSED = ("own", "ec", "tds", "date", "other")
 PER_ION = ("c_feed", "c_perm", "rejection", "sd", "censored")  # What a wide table has a column an ion for
 _KNOWN = {a: q for q, names in QUANTITIES.items() for a in names}
-_FILLER = {"of", "in", "the", "concentration", "conc", "concn", "mean", "average", "measured", "dissolved", "ion", "value", "amount", "molarity", "content"}
-_KIND = {"observed": "observed", "obs": "observed", "apparent": "observed", "app": "observed", "intrinsic": "intrinsic", "int": "intrinsic", "real": "intrinsic", "true": "intrinsic"}
+_FILLER = {
+    "of",
+    "in",
+    "the",
+    "concentration",
+    "conc",
+    "concn",
+    "mean",
+    "average",
+    "measured",
+    "dissolved",
+    "ion",
+    "value",
+    "amount",
+    "molarity",
+    "content",
+}
+_KIND = {
+    "observed": "observed",
+    "obs": "observed",
+    "apparent": "observed",
+    "app": "observed",
+    "intrinsic": "intrinsic",
+    "int": "intrinsic",
+    "real": "intrinsic",
+    "true": "intrinsic",
+}
 _MASTER = {  # PHREEQC's names of a water's elements (phreeqc.dat), and what a mass of them is counted as there
-    "S(6)": ("SO4-2", "SO4"), "N(5)": ("NO3-", "N"), "N(-3)": ("NH4+", "N"), "N(3)": ("NO2-", "N"), "C(4)": ("HCO3-", "HCO3"), "Alkalinity": ("alkalinity", "CaCO3"),
+    "S(6)": ("SO4-2", "SO4"), "N(5)": ("NO3-", "N"), "N(-3)": ("NH4+", "N"), "N(3)": ("NO2-", "N"), "C(4)": ("HCO3-",
+    "HCO3"), "Alkalinity": ("alkalinity", "CaCO3"),
     "Na(+1)": ("Na+", ""), "Fe(2)": ("Fe+2", ""), "Mn(2)": ("Mn+2", ""),
 }  # fmt: skip
 
@@ -94,7 +147,11 @@ def _quantity(text: str) -> tuple[str | None, str | None]:
         return _KNOWN[text.strip().lower()], None
     words = _words(text.replace(".", " ").replace("-", " "))
     kind = next((_KIND[w] for w in words if w in _KIND), None)
-    for some in (words, [w for w in words if w not in _FILLER], [w for w in words if w not in _FILLER and w not in _KIND]):
+    for some in (
+        words,
+        [w for w in words if w not in _FILLER],
+        [w for w in words if w not in _FILLER and w not in _KIND],
+    ):
         if (q := _KNOWN.get(" ".join(some))) is not None:
             return q, kind if q == "rejection" else None
     return None, None
@@ -124,7 +181,8 @@ def _split_unit(text: str) -> tuple[str, str | None]:
 
 
 def _split_suffix(text: str):
-    "Every way of reading the end of a header without brackets as a unit, the longest first: feed_mM, flux_L_m2_h, 'Na mg/L'."
+    "Every way of reading the end of a header without brackets as a unit, the longest first: feed_mM, flux_L_m2_h, "
+    "'Na mg/L'."
     if m := re.fullmatch(r"(.+?)\s*(%)", text):
         yield m[1], m[2]
     for m in re.finditer(r"[\s_]+", text):
@@ -148,7 +206,14 @@ def _whole(label: str, unit: str | None, text: str) -> Header | None:
         name, basis = _MASTER[label]
         mass = unit is not None and is_unit(unit) and ("kg", 1) in parse_unit(unit).dimension and " as " not in unit
         unit = f"{unit} as {basis}" if mass and basis else unit
-        return Header(text, "alkalinity" if name == "alkalinity" else "c_feed" if _ion(name) else None, _ion(name), unit, None, label)
+        return Header(
+            text,
+            "alkalinity" if name == "alkalinity" else "c_feed" if _ion(name) else None,
+            _ion(name),
+            unit,
+            None,
+            label,
+        )
     quantity, kind = _quantity(label)
     if quantity is not None:
         return Header(text, quantity, None, unit, kind, label)

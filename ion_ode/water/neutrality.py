@@ -2,10 +2,11 @@
 
 Docs: https://ion-ode.github.io/ion_ode/guides/my_feed.html.md"""
 
-# The imbalance is (cations - anions) / (cations + anions) in equivalents, as a water analysis states it. Up to ROUNDING it is
-# what writing numbers with a few digits leaves and is closed without a word; up to TOLERANCE it is the error of an ordinary
-# analysis (Standard Methods for the Examination of Water and Wastewater, 1030 E: 5 % for 10 to 800 meq/L) and is closed with
-# a note; beyond, an ion is missing or a unit is wrong, and only an ion named by `balance` closes it.
+# The imbalance is (cations - anions) / (cations + anions) in equivalents, as a water analysis states it. Up to
+# ROUNDING it is what writing numbers with a few digits leaves and is closed without a word; up to TOLERANCE it is the
+# error of an ordinary analysis (Standard Methods for the Examination of Water and Wastewater, 1030 E: 5 % for 10 to
+# 800 meq/L) and is closed with a note; beyond, an ion is missing or a unit is wrong, and only an ion named by
+# `balance` closes it.
 
 from dataclasses import dataclass
 
@@ -62,7 +63,9 @@ class Closure:
             at = np.flatnonzero(off & (self.column == j))
             k = at[np.abs(self.imbalance[at]).argmax()]
             many = f"{len(at)} feeds, {label(k)} most: its charge" if len(at) > 1 else f"{label(k)}: the charge"
-            said.append(f"{many} was off by {self.imbalance[k]:+.2%}; {self.ions[j]} closes it ({self.change[k]:+.4g} mol/m³)")
+            said.append(
+                f"{many} was off by {self.imbalance[k]:+.2%}; {self.ions[j]} closes it ({self.change[k]:+.4g} mol/m³)"
+            )
         return said
 
 
@@ -74,14 +77,18 @@ def _asked(c: np.ndarray, z: np.ndarray, names: tuple, balance: str, label) -> t
     # what rounding leaves of a feed that is neutral without the ion is no lack of it
     if (bad := need < -1e-12 * np.abs(c).sum(1)).any():
         k = int(bad.argmax())
-        raise InputError(f"{label(k)} cannot be balanced with {balance}: it would need {need[k]:g} mol/m³; balance with an ion of the other sign")
+        raise InputError(
+            f"{label(k)} cannot be balanced with {balance}: it would need {need[k]:g} mol/m³; balance with an ion of "
+            "the other sign"
+        )
     return np.full(len(c), j), np.where(need < 0, -c[:, j], change)
 
 
 def close_charge(
     c_feed: np.ndarray,  # (feed, ion) [mol/m³]
     ions,  # Names of the columns
-    balance: str | None = None,  # Ion that closes whatever is open, a column of its own; None: the largest anion, within TOLERANCE
+    balance: str
+    | None = None,  # Ion that closes whatever is open, a column of its own; None: the largest anion, within TOLERANCE
     label=lambda k: f"feed {k}",  # What a feed is called
 ) -> Closure:  # To be applied, and said
     "Which ion closes each feed; refuses what no analysis leaves open."
@@ -100,12 +107,16 @@ def close_charge(
         k = int(bad.argmax())
         by = names[int(counter[k].argmax())] if counter[k].max() > 0 else "Cl-" if off[k] > 0 else "Na+"
         raise InputError(
-            f"{label(k)} is not electroneutral: charge imbalance {off[k]:+.1%} of the total, more than the {TOLERANCE:.0%} an analysis may leave; "
+            f"{label(k)} is not electroneutral: charge imbalance {off[k]:+.1%} of the total, more than the "
+            f"{TOLERANCE:.0%} an analysis may leave; "
             f"an ion may be missing or a unit wrong: adjust one ion or pass balance='{by}'"
         )
     open_, anion = np.abs(off) > EXACT, np.where(z < 0, c, 0.0).argmax(1)
     change = np.where(open_, -excess / z[anion], 0.0)
     if (bad := c[np.arange(len(c)), anion] + change < 0).any():  # many anions, the largest of them small
         k = int(bad.argmax())
-        raise InputError(f"{label(k)} is off by {off[k]:+.1%} in charge, more than its largest anion {names[anion[k]]} can take; pass balance='Na+'")
+        raise InputError(
+            f"{label(k)} is off by {off[k]:+.1%} in charge, more than its largest anion {names[anion[k]]} can take; "
+            "pass balance='Na+'"
+        )
     return Closure(names, np.where(open_, anion, -1), change, off)

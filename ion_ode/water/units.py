@@ -2,9 +2,9 @@
 
 Docs: https://ion-ode.github.io/ion_ode/guides/my_data.html.md"""
 
-# A unit is a product of powers of the symbols below, in any of the ways people write it: L m⁻² h⁻¹, L/(m2 h), l/m²h, LMH.
-# Factors are exact by definition (foot, US gallon, pound-force: NIST SP 811, 10.6028/NIST.SP.811e2008) or fixed by convention
-# (°dH: 10 mg/L CaO; °fH and "as CaCO3": 100.087 g/mol, IUPAC 2013, 10.1515/pac-2015-0305).
+# A unit is a product of powers of the symbols below, in any of the ways people write it: L m⁻² h⁻¹, L/(m2 h), l/m²h,
+# LMH. Factors are exact by definition (foot, US gallon, pound-force: NIST SP 811, 10.6028/NIST.SP.811e2008) or fixed
+# by convention (°dH: 10 mg/L CaO; °fH and "as CaCO3": 100.087 g/mol, IUPAC 2013, 10.1515/pac-2015-0305).
 
 import re
 from dataclasses import dataclass
@@ -20,28 +20,42 @@ __all__ = ["EXAMPLE", "Unit", "is_unit", "parse_unit", "plain", "si_values", "to
 _FOOT, _GALLON, _POUND_FORCE = 0.3048, 3.785411784e-3, 4.4482216152605
 _BASE = ("m", "kg", "s", "mol", "eq", "S", "K")  # Dimensions; an equivalent is counted apart from a mole
 _SYMBOLS = {  # symbol: (factor, {dimension: power})
-    "m": (1.0, {"m": 1}), "dm": (0.1, {"m": 1}), "cm": (1e-2, {"m": 1}), "mm": (1e-3, {"m": 1}), "um": (1e-6, {"m": 1}), "nm": (1e-9, {"m": 1}),
-    "ft": (_FOOT, {"m": 1}), "in": (_FOOT / 12, {"m": 1}), "L": (1e-3, {"m": 3}), "mL": (1e-6, {"m": 3}), "gal": (_GALLON, {"m": 3}),
+    "m": (1.0, {"m": 1}), "dm": (0.1, {"m": 1}), "cm": (1e-2, {"m": 1}), "mm": (1e-3, {"m": 1}), "um": (1e-6,
+    {"m": 1}), "nm": (1e-9, {"m": 1}),
+    "ft": (_FOOT, {"m": 1}), "in": (_FOOT / 12, {"m": 1}), "L": (1e-3, {"m": 3}), "mL": (1e-6, {"m": 3}),
+    "gal": (_GALLON, {"m": 3}),
     "s": (1.0, {"s": 1}), "min": (60.0, {"s": 1}), "h": (3600.0, {"s": 1}), "d": (86400.0, {"s": 1}),
-    "kg": (1.0, {"kg": 1}), "g": (1e-3, {"kg": 1}), "mg": (1e-6, {"kg": 1}), "ug": (1e-9, {"kg": 1}), "ng": (1e-12, {"kg": 1}),
-    "mol": (1.0, {"mol": 1}), "kmol": (1e3, {"mol": 1}), "mmol": (1e-3, {"mol": 1}), "umol": (1e-6, {"mol": 1}), "nmol": (1e-9, {"mol": 1}),
+    "kg": (1.0, {"kg": 1}), "g": (1e-3, {"kg": 1}), "mg": (1e-6, {"kg": 1}), "ug": (1e-9, {"kg": 1}), "ng": (1e-12,
+    {"kg": 1}),
+    "mol": (1.0, {"mol": 1}), "kmol": (1e3, {"mol": 1}), "mmol": (1e-3, {"mol": 1}), "umol": (1e-6, {"mol": 1}),
+    "nmol": (1e-9, {"mol": 1}),
     "eq": (1.0, {"eq": 1}), "meq": (1e-3, {"eq": 1}), "ueq": (1e-6, {"eq": 1}),
-    "M": (1e3, {"mol": 1, "m": -3}), "mM": (1.0, {"mol": 1, "m": -3}), "uM": (1e-3, {"mol": 1, "m": -3}), "nM": (1e-6, {"mol": 1, "m": -3}),
-    "Pa": (1.0, {"kg": 1, "m": -1, "s": -2}), "hPa": (1e2, {"kg": 1, "m": -1, "s": -2}), "kPa": (1e3, {"kg": 1, "m": -1, "s": -2}),
-    "MPa": (1e6, {"kg": 1, "m": -1, "s": -2}), "bar": (1e5, {"kg": 1, "m": -1, "s": -2}), "mbar": (1e2, {"kg": 1, "m": -1, "s": -2}),
-    "psi": (_POUND_FORCE / (_FOOT / 12) ** 2, {"kg": 1, "m": -1, "s": -2}), "atm": (101325.0, {"kg": 1, "m": -1, "s": -2}),
+    "M": (1e3, {"mol": 1, "m": -3}), "mM": (1.0, {"mol": 1, "m": -3}), "uM": (1e-3, {"mol": 1, "m": -3}), "nM": (1e-6,
+    {"mol": 1, "m": -3}),
+    "Pa": (1.0, {"kg": 1, "m": -1, "s": -2}), "hPa": (1e2, {"kg": 1, "m": -1, "s": -2}), "kPa": (1e3, {"kg": 1,
+    "m": -1, "s": -2}),
+    "MPa": (1e6, {"kg": 1, "m": -1, "s": -2}), "bar": (1e5, {"kg": 1, "m": -1, "s": -2}), "mbar": (1e2, {"kg": 1,
+    "m": -1, "s": -2}),
+    "psi": (_POUND_FORCE / (_FOOT / 12) ** 2, {"kg": 1, "m": -1, "s": -2}), "atm": (101325.0, {"kg": 1, "m": -1,
+    "s": -2}),
     "S": (1.0, {"S": 1}), "mS": (1e-3, {"S": 1}), "uS": (1e-6, {"S": 1}), "K": (1.0, {"K": 1}),
     "LMH": (1e-3 / 3600, {"m": 1, "s": -1}), "gfd": (_GALLON / _FOOT**2 / 86400, {"m": 1, "s": -1}),
-    "dH": (20 / 56.077, {"eq": 1, "m": -3}), "fH": (20 / 100.087, {"eq": 1, "m": -3}), "gpg": (64.79891 / 3.785411784 * 2 / 100.087, {"eq": 1, "m": -3}),
+    "dH": (20 / 56.077, {"eq": 1, "m": -3}), "fH": (20 / 100.087, {"eq": 1, "m": -3}),
+    "gpg": (64.79891 / 3.785411784 * 2 / 100.087, {"eq": 1, "m": -3}),
     "ppm": (1e-3, {"kg": 1, "m": -3}), "ppb": (1e-6, {"kg": 1, "m": -3}), "kgw": (1e-3, {"m": 3}), "%": (0.01, {}),
 }  # fmt: skip
 _OTHER = {  # other spellings, looked up as they are and then in lower case
-    "l": "L", "liter": "L", "litre": "L", "liters": "L", "litres": "L", "ml": "mL", "gallon": "gal", "gallons": "gal", "foot": "ft", "feet": "ft", "micron": "um",
-    "sec": "s", "second": "s", "minute": "min", "hr": "h", "hour": "h", "hours": "h", "day": "d", "days": "d", "lmh": "LMH", "molar": "M", "val": "eq",
-    "mval": "meq", "mpa": "MPa", "kpa": "kPa", "pa": "Pa", "hpa": "hPa", "psig": "psi", "us": "uS", "ms": "mS", "equiv": "eq", "mequiv": "meq", "mmhos": "mS",
-    "°dh": "dH", "dh": "dH", "°fh": "fH", "fh": "fH", "percent": "%", "pct": "%", "kgs": "kg", "mm": "mM", "um": "uM", "nm": "nM",
+    "l": "L", "liter": "L", "litre": "L", "liters": "L", "litres": "L", "ml": "mL", "gallon": "gal", "gallons":
+    "gal", "foot": "ft", "feet": "ft", "micron": "um",
+    "sec": "s", "second": "s", "minute": "min", "hr": "h", "hour": "h", "hours": "h", "day": "d", "days": "d",
+    "lmh": "LMH", "molar": "M", "val": "eq",
+    "mval": "meq", "mpa": "MPa", "kpa": "kPa", "pa": "Pa", "hpa": "hPa", "psig": "psi", "us": "uS", "ms": "mS",
+    "equiv": "eq", "mequiv": "meq", "mmhos": "mS",
+    "°dh": "dH", "dh": "dH", "°fh": "fH", "fh": "fH", "percent": "%", "pct": "%", "kgs": "kg", "mm": "mM", "um":
+    "uM", "nm": "nM",
 }  # fmt: skip
-_TEMPERATURE = {"k": (1.0, 0.0), "kelvin": (1.0, 0.0), **dict.fromkeys(("°c", "c", "degc", "deg c", "celsius", "grad c"), (1.0, 273.15)),
+_TEMPERATURE = {"k": (1.0, 0.0), "kelvin": (1.0, 0.0), **dict.fromkeys(("°c", "c", "degc", "deg c", "celsius",
+    "grad c"), (1.0, 273.15)),
                 **dict.fromkeys(("°f", "f", "degf", "deg f", "fahrenheit"), (5 / 9, 273.15 - 32 * 5 / 9))}  # fmt: skip
 _FRACTION = ("", "-", "1", "fraction", "unitless", "dimensionless", "frac")
 _WANT = {  # dimension of each quantity
@@ -49,7 +63,17 @@ _WANT = {  # dimension of each quantity
     "rejection": {}, "sd": {}, "weight": {}, "pH": {},
 }  # fmt: skip
 _AMOUNT = ({"mol": 1, "m": -3}, {"eq": 1, "m": -3}, {"kg": 1, "m": -3})
-EXAMPLE = {"flux": "LMH", "c_feed": "mg/L", "c_perm": "mg/L", "rejection": "%", "sd": "%", "pressure": "bar", "temperature": "degC", "film": "um", "ec": "uS/cm"}
+EXAMPLE = {
+    "flux": "LMH",
+    "c_feed": "mg/L",
+    "c_perm": "mg/L",
+    "rejection": "%",
+    "sd": "%",
+    "pressure": "bar",
+    "temperature": "degC",
+    "film": "um",
+    "ec": "uS/cm",
+}
 _ELEMENT = {"N": 14.007, "P": 30.974, "S": 32.06, "C": 12.011, "Si": 28.085, "B": 10.81}  # g/mol, IUPAC 2013
 _CACO3 = 100.087 / 2  # g of calcium carbonate an equivalent
 _BASIS = r"CaCO3|CaO|NO3|NO2|NH4|NH3|SO4|PO4|HCO3|SiO2|Si|N|P|S|C|B"
@@ -130,8 +154,16 @@ def _symbol(t: str) -> str:
 
 def _basis(text: str) -> tuple[str, str]:
     "Unit and what its mass is expressed as: 'mg/L as CaCO3', 'mg CaCO3/L', 'mg/L N', 'mgN/L', 'mg-N/L'."
-    t = re.sub(r"\bas\s*SO4-S\b|\bSO4-S\b", "as S", re.sub(r"\b(NO3|NO2|NH4|NH3)-N\b", "as N", re.sub(r"\bPO4-P\b", "as P", text)))
-    m = re.search(rf"\s*\b(?:as|als|in)\s+({_BASIS})\s*$", t) or re.search(rf"(?<=g)[-\s]?({_BASIS})(?=/)", t) or re.search(rf"(?<=[Ll])[-\s]({_BASIS})$", t)
+    t = re.sub(
+        r"\bas\s*SO4-S\b|\bSO4-S\b",
+        "as S",
+        re.sub(r"\b(NO3|NO2|NH4|NH3)-N\b", "as N", re.sub(r"\bPO4-P\b", "as P", text)),
+    )
+    m = (
+        re.search(rf"\s*\b(?:as|als|in)\s+({_BASIS})\s*$", t)
+        or re.search(rf"(?<=g)[-\s]?({_BASIS})(?=/)", t)
+        or re.search(rf"(?<=[Ll])[-\s]({_BASIS})$", t)
+    )
     return (t[: m.start()] + t[m.end() :], m[1]) if m else (text, "")
 
 
@@ -168,7 +200,9 @@ def parse_unit(
         if dims == want or (want is None and dims in _AMOUNT):
             return found[-1]
     if not found:
-        raise InputError(f"{text!r} is not a unit that is known here; write for instance {EXAMPLE.get(quantity, 'mg/L, LMH or bar')}")
+        raise InputError(
+            f"{text!r} is not a unit that is known here; write for instance {EXAMPLE.get(quantity, 'mg/L, LMH or bar')}"
+        )
     return _suits(found[0], quantity)
 
 
@@ -212,7 +246,9 @@ def _per_mole(unit: Unit, ion: Ion) -> float:
         return grams / _ELEMENT[unit.basis]
     if unit.basis == "NH3" and formula == "NH4":
         return grams / 17.031
-    raise InputError(f"{unit.text!r}: {ion.name} cannot be expressed as {unit.basis}; write it as {formula}, such as 'mg/L'")
+    raise InputError(
+        f"{unit.text!r}: {ion.name} cannot be expressed as {unit.basis}; write it as {formula}, such as 'mg/L'"
+    )
 
 
 def to_mol_m3(
@@ -223,7 +259,10 @@ def to_mol_m3(
     try:
         return _per_mole(parse_unit(unit, "c_feed"), ion)
     except InputError as e:
-        raise InputError(f"{unit!r} is not a unit of concentration for {ion.name}; use mol/m3, mM, mol/L, uM, mg/L, g/L or meq/L ({e})") from None
+        raise InputError(
+            f"{unit!r} is not a unit of concentration for {ion.name}; use mol/m3, mM, mol/L, uM, mg/L, g/L or meq/L "
+            f"({e})"
+        ) from None
 
 
 def si_values(
