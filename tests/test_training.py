@@ -704,3 +704,18 @@ def test_other_options_code_tables_or_versions_are_not_resumed(begun, monkeypatc
     (folder / "run.json").write_text("{")
     with pytest.raises(InputError, match="run.json cannot be read"):
         train(BRIEF, folder, d, membranes=4)
+
+
+def test_a_bound_pulls_from_one_side(mixtures):
+    """A permeate at its detection limit is a rejection of at least so much: more is no error, in the loss and in the choice of a membrane."""
+    from ion_ode.training.teach import _within
+
+    some = mixtures[mixtures.composition == "D"].copy()
+    some["censored"] = some.ion == "SO4-2"
+    m = measured_curves(some)
+    assert ((m.bound == 1).sum(), (m.bound == -1).sum()) == (some.censored.sum(), 0)
+    passage, limit = torch.tensor([0.1, 0.3]), torch.tensor([0.2, 0.2])
+    for side, want in ((1.0, [0.1, 0.2]), (-1.0, [0.2, 0.3]), (0.0, [0.2, 0.2])):
+        assert_allclose(_within(passage, limit, torch.full((2,), side)), want)
+    low = some.assign(rejection=some.rejection.where(~some.censored, 0.1))
+    assert (try_membranes(low, 4)[1] < try_membranes(low.assign(censored=False), 4)[1]).all()

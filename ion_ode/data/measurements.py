@@ -106,6 +106,11 @@ class Measurements:
         "Values by mask, index or query; states without a value go."
         return _select(self, keep)
 
+    @property
+    def bound(self) -> np.ndarray:
+        "(value,) 1 where the rejection is at least, -1 where it is at most what stands there, 0 where it is a value."
+        return (self.censored == ">").astype(float) - (self.censored == "<").astype(float)
+
     def film_or(self, thickness) -> np.ndarray:
         "Film in front of every state [m]: its own, else `thickness`; none before an intrinsic value."
         return np.where(

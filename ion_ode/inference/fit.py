@@ -145,7 +145,7 @@ class _Model:
             raise InputError("no measured rejection belongs to an ion of its feed")
         self.state, self.ion, self.target, self.root_w = (torch.from_numpy(v[at]) for v in (m.state, m.ion, m.rejection, np.sqrt(m.weight)))
         self.sigma = torch.from_numpy(np.where(np.isfinite(m.sd), np.hypot(m.sd, REPEAT), noise)[at])
-        self.bound = torch.tensor([{"": 0.0, ">": 1.0, "<": -1.0}[b] for b in m.censored[at]], dtype=torch.float64)
+        self.bound = torch.from_numpy(m.bound[at])
         biggest = max(get_ion(i).r_stokes for i in m.ions)
         if "r_pore" in self.free:
             k = self.free.index("r_pore")

@@ -65,7 +65,7 @@ class Experiment:
             matrix[k, start : start + len(row), j] = torch.from_numpy(row)
         self.matrix = matrix[:, :, keep].flatten(1)
         self.rejection = torch.tensor(m.rejection)
-        self.bound = torch.tensor([{"": 0.0, ">": 1.0, "<": -1.0}[b] for b in m.censored], dtype=torch.float64)
+        self.bound = torch.from_numpy(m.bound)
         curve = torch.from_numpy(pd.factorize(pd.MultiIndex.from_arrays([m.sample[m.state], m.ion]))[0])
         correlation = alike * (curve[:, None] == curve).double() + (1 - alike) * torch.eye(len(m), dtype=torch.float64)
         sure = torch.tensor(m.weight).sqrt() / (_FLOOR + 1 - self.rejection if relative else 1)

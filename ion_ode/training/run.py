@@ -76,7 +76,8 @@ def train(
     bar.close()
     asked = measured_curves(measurements, ions=config.network.ions, film_thickness=config.film_thickness, known=False)
     fitted = to_rows(asked, predict_measured(config, ensemble, asked, parameters, tol=1e-3)).mean(0)
-    errors = np.abs(np.minimum(fitted, 1.0) - measurements.rejection.to_numpy())
+    miss, bound = np.minimum(fitted, 1.0) - measurements.rejection.to_numpy(), to_rows(asked, asked.bound[None])[0]
+    errors = np.where(bound * miss > 0, 0.0, np.abs(miss))  # a bound that holds is no error
     card = {
         "name": "trained by train()",
         "trained_on": f"{len(measurements)} rows of {', '.join(sorted(set(measurements.composition)))}",

@@ -44,6 +44,7 @@ class Measured:
     composition: tuple[str, ...]  # (curve,) group of each curve
     paired: Tensor  # (curve, flux, ion) bool: one salt-level value stands on two ions
     film_thickness: float  # [m]
+    bound: Tensor  # (curve, flux, ion) 1 where the rejection is at least, -1 where it is at most what stands there, else 0
 
     def without(
         self,
@@ -58,7 +59,7 @@ class Measured:
     ) -> "Measured":
         "Some of the curves."
         labels = tuple(c for c, k in zip(self.composition, keep, strict=True) if k)
-        pick = {f: getattr(self, f)[keep] for f in ("row", "c_bulk", "observed", "paired")}
+        pick = {f: getattr(self, f)[keep] for f in ("row", "c_bulk", "observed", "paired", "bound")}
         return replace(self, curves=self.curves.subset(keep), composition=labels, **pick)
 
 # %% ../../nbs/04_training.ipynb #d08cc5c1
@@ -89,9 +90,9 @@ def measured_curves(
     paired = torch.tensor(m.salt_level)[row.clamp(min=0)] & (row >= 0)
     valid, sd = grid(m.weight)[at] * real, grid(measurement_sd(df, sd_floor))[at]
     curves = CurveSet(m.ions, wall[first], torch.tensor(m.flux)[at], perm[at] * real, valid=valid, sd=sd, meta={"rows": len(df)})
-    observed = torch.from_numpy(~intrinsic)[first]
-    composition = tuple(m.composition[first])
-    return Measured(curves, row, torch.tensor(m.c_feed)[first], observed, composition, paired, film_thickness)
+    observed, composition = torch.from_numpy(~intrinsic)[first], tuple(m.composition[first])
+    bound = grid(m.bound)[at] * real
+    return Measured(curves, row, torch.tensor(m.c_feed)[first], observed, composition, paired, film_thickness, bound)
 
 # %% ../../nbs/04_training.ipynb #9a311853
 class Adapted(Ensemble):
@@ -157,13 +158,19 @@ def _valued(kind: str, h: Tensor, ratio: Tensor) -> Tensor:
     return h * ratio if kind == "R" else torch.log((h * ratio).clamp(min=0) + PASSAGE_FLOOR)
 
 
+def _within(value: Tensor, target: Tensor, bound: Tensor) -> Tensor:
+    "Targets of a loss on what passes: a rejection that is at least R lets at most so much through, and less is no error."
+    return torch.where(bound > 0, torch.minimum(target, value), torch.where(bound < 0, torch.maximum(target, value), target))
+
+
 def _loss(kind: str, z: Tensor, forward: Callable) -> Callable:
     "Loss of every member (Eq. 4.2) plus its soft penalty."
 
     def loss(ensemble, b):
         h = forward(ensemble, b)
         value = _valued(kind, h, b["ratio"][..., None, :])
-        total = masked_mse(value, b["target"], b["weight"])
+        target = b["target"] if "bound" not in b else _within(value, b["target"], b["bound"])
+        total = masked_mse(value, target, b["weight"])
         soft = ensemble.buffers.get("constraint.weight")
         if soft is not None and (soft != 0).any():
             seen = (b["weight"].sum(-1) > 0).to(h.dtype)
@@ -312,6 +319,8 @@ def finetune(
             out = {"c_feed": s.c_feed[curve], "flux": s.flux[curve, at][..., None], "ratio": ratio[curve]}
             out |= {"target": to_value(c_perm[rows, curve, at], ratio[curve], scale[curve, 0])[:, :, None], "weight": unit[curve, at][:, :, None]}
             member = None if told is None else told[rows, curve]
+        if (measured.bound != 0).any():
+            out["bound"] = measured.bound.expand(n, *measured.bound.shape) if whole else measured.bound[curve, at][:, :, None]
         if replay:
             out["replay"] = replay(step)
         return out | {"membrane": member}
@@ -416,10 +425,14 @@ def try_membranes(
     family: str = "dspmde",  # "dspmde" or "dspmde+"
     film_thickness: float = FILM_THICKNESS,  # Assumed film of observed values [m]
 ) -> tuple[Tensor, Tensor]:  # Parameters (membrane, parameter); weighted squared error (membrane, composition), compositions sorted by name
-    "Draw membranes from the family and measure each on every composition."
+    "Draw membranes from the family and measure each on every composition; a bound that holds is no error."
+    from ion_ode.data.points import measurement_points
+
     parameters = Design(seed=seed + 1, n_flux=1, family=family).points(n)[1]
     predicted = predict_membranes(df, parameters, film_thickness, family)
-    error = np.clip(predicted - df.rejection.to_numpy(), -5, 5) ** 2 * df.weight.to_numpy()
+    off = np.clip(predicted - df.rejection.to_numpy(), -5, 5)
+    bound = measurement_points(df).bound
+    error = np.where((bound != 0) & (bound * off > 0), 0.0, off) ** 2 * df.weight.to_numpy()
     groups = sorted(set(df.composition))
     return parameters, torch.from_numpy(np.stack([error[:, (df.composition == g).to_numpy()].sum(1) for g in groups], 1))
 
