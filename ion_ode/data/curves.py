@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fastcore.basics import patch
 import numpy as np
 import torch
 from safetensors import safe_open
@@ -73,56 +74,6 @@ class CurveSet:
         "$R_i = 1 - c_{p,i}/c_{f,i}$"
         return 1 - self.c_perm / torch.where(self.mask, self.c_feed, torch.nan)[:, None]
 
-    def subset(self, index) -> "CurveSet":
-        "Samples chosen by slice, integer or boolean index."
-        take = lambda x: None if x is None else x[index]
-        return replace(self, **{f: take(getattr(self, f)) for f in _FIELDS})
-
-    def to(self, *args, **kw) -> "CurveSet":
-        "Another dtype or device, as `Tensor.to`."
-        return replace(
-            self, **{f: (None if getattr(self, f) is None else getattr(self, f).to(*args, **kw)) for f in _FIELDS}
-        )
-
-    def to_frame(self) -> "pd.DataFrame":
-        "Tidy: sample, flux_m_s, ion, c_feed_mol_m3, c_perm_mol_m3, rejection, weight; absent ions left out."
-        import pandas as pd
-
-        b, t, i = torch.nonzero(self.valid > 0, as_tuple=True)
-        pick = lambda x: x.double().numpy()
-        return pd.DataFrame(
-            {
-                "sample": b.numpy(),
-                "flux_m_s": pick(self.flux[b, t]),
-                "ion": np.array(self.ions, dtype=object)[i.numpy()],
-                "c_feed_mol_m3": pick(self.c_feed[b, i]),
-                "c_perm_mol_m3": pick(self.c_perm[b, t, i]),
-                "rejection": pick(self.rejection[b, t, i]),
-                "weight": pick(self.valid[b, t, i]),
-            }
-        )
-
-    def to_bytes(self) -> bytes:
-        "Safetensors with one JSON string of metadata; the same set gives the same bytes."
-        tensors = {f: getattr(self, f).contiguous() for f in _FIELDS if getattr(self, f) is not None}
-        head = json.dumps({"format": "ion_ode curves 1", "ions": self.ions, "meta": self.meta}, sort_keys=True)
-        return save_tensors(tensors, metadata={"ion_ode": head})
-
-    def save(self, path: str | Path) -> Path:
-        "Write PATH (safetensors) and PATH.json beside it: sizes, hash and metadata for a reader without torch."
-        path, data = Path(path), self.to_bytes()
-        atomic_write(path, data)
-        card = {
-            "format": "ion_ode curves 1",
-            "samples": len(self),
-            "fluxes": self.flux.shape[1],
-            "ions": list(self.ions),
-            "sha256": hashlib.sha256(data).hexdigest(),
-            "meta": self.meta,
-        }
-        atomic_write(path.with_name(path.name + ".json"), json.dumps(card, indent=1, sort_keys=True) + "\n")
-        return path
-
     @classmethod
     def load(cls, path: str | Path) -> "CurveSet":
         "Read a set written by `save`; a damaged file or a file of another kind is refused."
@@ -145,6 +96,66 @@ class CurveSet:
                     f"{path.name} differs from the hash in {card.name}; the file was changed or cut short, make it again"
                 )
         return cls(ions=tuple(head["ions"]), meta=head["meta"], **tensors)
+
+# %% ../../nbs/01d_curves.ipynb #daaa945a
+@patch
+def subset(self: CurveSet, index) -> "CurveSet":
+    "Samples chosen by slice, integer or boolean index."
+    take = lambda x: None if x is None else x[index]
+    return replace(self, **{f: take(getattr(self, f)) for f in _FIELDS})
+
+
+@patch
+def to(self: CurveSet, *args, **kw) -> "CurveSet":
+    "Another dtype or device, as `Tensor.to`."
+    return replace(
+        self, **{f: (None if getattr(self, f) is None else getattr(self, f).to(*args, **kw)) for f in _FIELDS}
+    )
+
+
+@patch
+def to_frame(self: CurveSet) -> "pd.DataFrame":
+    "Tidy: sample, flux_m_s, ion, c_feed_mol_m3, c_perm_mol_m3, rejection, weight; absent ions left out."
+    import pandas as pd
+
+    b, t, i = torch.nonzero(self.valid > 0, as_tuple=True)
+    pick = lambda x: x.double().numpy()
+    return pd.DataFrame(
+        {
+            "sample": b.numpy(),
+            "flux_m_s": pick(self.flux[b, t]),
+            "ion": np.array(self.ions, dtype=object)[i.numpy()],
+            "c_feed_mol_m3": pick(self.c_feed[b, i]),
+            "c_perm_mol_m3": pick(self.c_perm[b, t, i]),
+            "rejection": pick(self.rejection[b, t, i]),
+            "weight": pick(self.valid[b, t, i]),
+        }
+    )
+
+# %% ../../nbs/01d_curves.ipynb #7dfabf78
+@patch
+def to_bytes(self: CurveSet) -> bytes:
+    "Safetensors with one JSON string of metadata; the same set gives the same bytes."
+    tensors = {f: getattr(self, f).contiguous() for f in _FIELDS if getattr(self, f) is not None}
+    head = json.dumps({"format": "ion_ode curves 1", "ions": self.ions, "meta": self.meta}, sort_keys=True)
+    return save_tensors(tensors, metadata={"ion_ode": head})
+
+
+@patch
+def save(self: CurveSet, path: str | Path) -> Path:
+    "Write PATH (safetensors) and PATH.json beside it: sizes, hash and metadata for a reader without torch."
+    path, data = Path(path), self.to_bytes()
+    atomic_write(path, data)
+    card = {
+        "format": "ion_ode curves 1",
+        "samples": len(self),
+        "fluxes": self.flux.shape[1],
+        "ions": list(self.ions),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "meta": self.meta,
+    }
+    atomic_write(path.with_name(path.name + ".json"), json.dumps(card, indent=1, sort_keys=True) + "\n")
+    return path
 
 # %% ../../nbs/01d_curves.ipynb #bff4e337
 def _concat(parts: list[CurveSet]) -> CurveSet:

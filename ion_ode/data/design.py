@@ -13,6 +13,7 @@ import warnings
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
+from fastcore.basics import patch
 import numpy as np
 import torch
 
@@ -186,41 +187,45 @@ class Design:
         if self.n_flux < 1 or self.chunk < 1:
             raise InputError(f"n_flux is {self.n_flux} and chunk {self.chunk}; both must be at least 1")
 
-    def points(self, n: int, start: int = 0):
-        "Feeds, membrane parameters and fluxes of points start to start + n."
-        d, p = len(self.ions), len(parameter_names(self.family, self.ions))
-        u = _sobol(n, 3 + 2 * d + p, self.seed, start)
-        feed = _feeds(
-            u[:, 1 : 3 + 2 * d], self.ions, self.equivalents, self.decades, self.n_ions, self.water, self.spread
-        )
-        par = _parameters(u[:, 3 + 2 * d :], self.family, self.ions, self.prior)
-        jmax = self.flux_max[0] * (self.flux_max[1] / self.flux_max[0]) ** u[:, 0]
-        return torch.from_numpy(feed), torch.from_numpy(par), flux_grid(torch.from_numpy(jmax), self.n_flux)
+# %% ../../nbs/01e_design.ipynb #ddbcc4b6
+@patch
+def points(self: Design, n: int, start: int = 0):
+    "Feeds, membrane parameters and fluxes of points start to start + n."
+    d, p = len(self.ions), len(parameter_names(self.family, self.ions))
+    u = _sobol(n, 3 + 2 * d + p, self.seed, start)
+    feed = _feeds(
+        u[:, 1 : 3 + 2 * d], self.ions, self.equivalents, self.decades, self.n_ions, self.water, self.spread
+    )
+    par = _parameters(u[:, 3 + 2 * d :], self.family, self.ions, self.prior)
+    jmax = self.flux_max[0] * (self.flux_max[1] / self.flux_max[0]) ** u[:, 0]
+    return torch.from_numpy(feed), torch.from_numpy(par), flux_grid(torch.from_numpy(jmax), self.n_flux)
 
-    def solve(self, n: int, start: int = 0) -> tuple[CurveSet, int]:
-        "Certified curves among points start to start + n, and how many were tried."
-        parts = []
-        names = parameter_names(self.family, self.ions)
-        for s in range(start, start + n, self.chunk):
-            feed, par, flux = self.points(min(self.chunk, start + n - s), s)
-            membrane = membrane_from_parameters(par, names, self.ions)
-            sol = simulate(
-                feed,
-                flux,
-                membrane,
-                ions=self.ions,
-                temperature=self.temperature,
-                activity=self.activity,
-                hindrance=self.hindrance,
-                rtol=self.rtol,
-                throw=False,
-            )
-            ok = torch.from_numpy(sol.ok.all(1))
-            features = membrane_features(membrane, self.ions)
-            parts.append([x[ok] for x in (feed, flux, sol.c_perm, features.expand(len(feed), -1), par)])
-        feed, flux, perm, features, par = (torch.cat(x) for x in zip(*parts, strict=True))
-        meta = {"design": asdict(self), "parameters": list(names)}
-        return CurveSet(self.ions, feed, flux, perm, membrane=features, parameters=par, meta=meta), n
+
+@patch
+def solve(self: Design, n: int, start: int = 0) -> tuple[CurveSet, int]:
+    "Certified curves among points start to start + n, and how many were tried."
+    parts = []
+    names = parameter_names(self.family, self.ions)
+    for s in range(start, start + n, self.chunk):
+        feed, par, flux = self.points(min(self.chunk, start + n - s), s)
+        membrane = membrane_from_parameters(par, names, self.ions)
+        sol = simulate(
+            feed,
+            flux,
+            membrane,
+            ions=self.ions,
+            temperature=self.temperature,
+            activity=self.activity,
+            hindrance=self.hindrance,
+            rtol=self.rtol,
+            throw=False,
+        )
+        ok = torch.from_numpy(sol.ok.all(1))
+        features = membrane_features(membrane, self.ions)
+        parts.append([x[ok] for x in (feed, flux, sol.c_perm, features.expand(len(feed), -1), par)])
+    feed, flux, perm, features, par = (torch.cat(x) for x in zip(*parts, strict=True))
+    meta = {"design": asdict(self), "parameters": list(names)}
+    return CurveSet(self.ions, feed, flux, perm, membrane=features, parameters=par, meta=meta), n
 
 # %% ../../nbs/01e_design.ipynb #ae6237f6
 def simulate_curves(

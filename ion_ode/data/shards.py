@@ -13,6 +13,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from fastcore.basics import patch
 import torch
 from safetensors import safe_open
 
@@ -182,42 +183,48 @@ class ShardedCurves:
         "What the columns of `CurveSet.parameters` are."
         return tuple(self.manifest["parameters"])
 
-    def shard(
-        self,
-        index: int,  # 0 to number of shards - 1
-        verify: bool = False,  # Compare with the hash in the manifest
-    ) -> CurveSet:
-        "One shard."
-        entry = self.manifest["shards"][index]
-        path = self.folder / entry["file"]
-        if not path.exists():
-            raise InputError(
-                f"{entry['file']} is missing in {self.folder}; run simulate_shards again with the same settings"
-            )
-        if verify and hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
-            raise InputError(
-                f"{entry['file']} differs from its hash in manifest.json; delete it and run simulate_shards again"
-            )
-        return CurveSet.load(path)
-
-    def verify(self) -> int:
-        "Check every shard against its hash; returns how many."
-        return sum(self.shard(k, verify=True) is not None for k in range(len(self.manifest["shards"])))
-
-    def batches(
-        self,
-        size: int,  # Curves a batch; a short last batch of each shard is dropped
-        seed: int | None = None,  # Shuffle shards, and curves within a shard; None: as stored
-    ):  # Iterator of CurveSet
-        "Stream through the set once, with one shard in memory."
-        g = None if seed is None else torch.Generator().manual_seed(seed)
-        order = (
-            range(len(self.manifest["shards"]))
-            if g is None
-            else torch.randperm(len(self.manifest["shards"]), generator=g).tolist()
+# %% ../../nbs/01f_shards.ipynb #cdcff6eb
+@patch
+def shard(
+    self: ShardedCurves,
+    index: int,  # 0 to number of shards - 1
+    verify: bool = False,  # Compare with the hash in the manifest
+) -> CurveSet:
+    "One shard."
+    entry = self.manifest["shards"][index]
+    path = self.folder / entry["file"]
+    if not path.exists():
+        raise InputError(
+            f"{entry['file']} is missing in {self.folder}; run simulate_shards again with the same settings"
         )
-        for k in order:
-            c = self.shard(k)
-            index = torch.arange(len(c)) if g is None else torch.randperm(len(c), generator=g)
-            for i in range(0, len(c) - size + 1, size):
-                yield c.subset(index[i : i + size])
+    if verify and hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+        raise InputError(
+            f"{entry['file']} differs from its hash in manifest.json; delete it and run simulate_shards again"
+        )
+    return CurveSet.load(path)
+
+
+@patch
+def verify(self: ShardedCurves) -> int:
+    "Check every shard against its hash; returns how many."
+    return sum(self.shard(k, verify=True) is not None for k in range(len(self.manifest["shards"])))
+
+# %% ../../nbs/01f_shards.ipynb #a0421114
+@patch
+def batches(
+    self: ShardedCurves,
+    size: int,  # Curves a batch; a short last batch of each shard is dropped
+    seed: int | None = None,  # Shuffle shards, and curves within a shard; None: as stored
+):  # Iterator of CurveSet
+    "Stream through the set once, with one shard in memory."
+    g = None if seed is None else torch.Generator().manual_seed(seed)
+    order = (
+        range(len(self.manifest["shards"]))
+        if g is None
+        else torch.randperm(len(self.manifest["shards"]), generator=g).tolist()
+    )
+    for k in order:
+        c = self.shard(k)
+        index = torch.arange(len(c)) if g is None else torch.randperm(len(c), generator=g)
+        for i in range(0, len(c) - size + 1, size):
+            yield c.subset(index[i : i + size])

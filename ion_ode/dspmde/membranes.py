@@ -12,6 +12,7 @@ __all__ = ['NF270', 'in_unit', 'Freundlich', 'ChargeBinding', 'charge_of_feed', 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
+from fastcore.basics import patch
 import torch
 from torch import Tensor
 
@@ -130,25 +131,29 @@ class Membrane:
         parts += [f"ln K of {i} {in_unit(v, '')}" for i, v in (self.ln_partition or {}).items()]
         return "Membrane with " + ", ".join(parts)
 
-    def with_(self, **changes) -> "Membrane":
-        "A copy with some fields changed."
-        return replace(self, **changes)
+# %% ../../nbs/00j_membranes.ipynb #b3f5b8b5
+@patch
+def with_(self: Membrane, **changes) -> "Membrane":
+    "A copy with some fields changed."
+    return replace(self, **changes)
 
-    def tensors(self) -> dict:
-        "Every number of the membrane by a flat name, such as r_pore, charge_density.base, ln_partition.NO3-."
-        out = {}
-        for f in fields(self):
-            v = getattr(self, f.name)
-            if isinstance(v, ChargeBinding):
-                out |= {f"{f.name}.shift.{k}": s for k, s in v.shifts.items()}
-                v = v.base
-            if isinstance(v, Freundlich):
-                out |= {f"{f.name}.a": v.a, f"{f.name}.b": v.b}
-            elif isinstance(v, dict):
-                out |= {f"{f.name}.{k}": s for k, s in v.items()}
-            elif v is not None:
-                out[f.name] = v
-        return out
+
+@patch
+def tensors(self: Membrane) -> dict:
+    "Every number of the membrane by a flat name, such as r_pore, charge_density.base, ln_partition.NO3-."
+    out = {}
+    for f in fields(self):
+        v = getattr(self, f.name)
+        if isinstance(v, ChargeBinding):
+            out |= {f"{f.name}.shift.{k}": s for k, s in v.shifts.items()}
+            v = v.base
+        if isinstance(v, Freundlich):
+            out |= {f"{f.name}.a": v.a, f"{f.name}.b": v.b}
+        elif isinstance(v, dict):
+            out |= {f"{f.name}.{k}": s for k, s in v.items()}
+        elif v is not None:
+            out[f.name] = v
+    return out
 
 # %% ../../nbs/00j_membranes.ipynb #10280339
 _COLUMNS = ("name", "r_pore_nm", "thickness_um", "charge_density_mol_m3", "eps_pore", "permeability_LMH_bar", "source", "doi", "note")

@@ -198,7 +198,6 @@ def fit(
     bar=None,  # A tqdm bar to move by one per step
 ) -> "pd.DataFrame":  # step, member, loss, lr, grad_norm
     "Optimise all members; resumes from `folder` if it holds a checkpoint of the same key."
-    import pandas as pd
 
     if bool(plan.patience) != (validation is not None):
         given = "missing" if validation is None else "given"

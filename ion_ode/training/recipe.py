@@ -11,6 +11,7 @@ __all__ = ['LOSSES', 'ARCHITECTURES', 'TrainConfig', 'describe_members', 'descri
 # %% ../../nbs/04d_recipe.ipynb #2a13cb5a
 from dataclasses import asdict, dataclass, fields
 
+from fastcore.basics import patch
 import torch
 from torch import Tensor
 
@@ -103,19 +104,20 @@ class TrainConfig:
         moves = f"adapters of rank {self.adapters}" if self.adapters else f"the first {self.frozen_layers} layers frozen" if self.frozen_layers and self.pretrained else "all layers moving"
         return f"{self.members} x {network}, {told}; {first}; fine-tuned with {moves} (loss on {self.loss}, {self.finetuning})"
 
-
-    def to_dict(self) -> dict:
-        "As plain values, for JSON."
-        return {f.name: getattr(self, f.name) for f in fields(self)} | {
-            "network": self.network.to_dict(),
-            "pretraining": asdict(self.pretraining),
-            "finetuning": asdict(self.finetuning),
-        }
-
     @classmethod
     def from_dict(cls, d: dict) -> "TrainConfig":
         "From plain values; an entry this version does not know is an error."
         return cls(**known_fields(cls, d, "the training configuration"))
+
+# %% ../../nbs/04d_recipe.ipynb #653dc4ac
+@patch
+def to_dict(self: TrainConfig) -> dict:
+    "As plain values, for JSON."
+    return {f.name: getattr(self, f.name) for f in fields(self)} | {
+        "network": self.network.to_dict(),
+        "pretraining": asdict(self.pretraining),
+        "finetuning": asdict(self.finetuning),
+    }
 
 # %% ../../nbs/04d_recipe.ipynb #ae9aa498
 ARCHITECTURES = {"odenet": ODENet, "pore_odenet": PoreODENet, "fully_connected": FullyConnected, "cnn": CNN1d, "unet": UNet1d}

@@ -10,6 +10,7 @@ __all__ = ['Rival', 'FullyConnected', 'CNN1d', 'UNet1d', 'match_width', 'spiegle
 # %% ../../nbs/04g_rivals.ipynb #678f2e2e
 from dataclasses import replace
 
+from fastcore.basics import patch
 import numpy as np
 import pandas as pd
 import torch
@@ -238,111 +239,123 @@ class SDEM:
 
     top = 200.0  # Pe at which P is cut off softly: rejections above 1 - 1/200 are not told apart, and cost much
 
-    def _problem(self, df: pd.DataFrame):
-        "States of a frame, and where each row sits among them."
-        from ion_ode.data.points import measurement_points
+# %% ../../nbs/04g_rivals.ipynb #627cd9d0
+@patch
+def _problem(self: SDEM, df: pd.DataFrame):
+    "States of a frame, and where each row sits among them."
+    from ion_ode.data.points import measurement_points
 
-        m = measurement_points(df)
-        return m, torch.tensor(m.state), torch.tensor(m.ion)
+    m = measurement_points(df)
+    return m, torch.tensor(m.state), torch.tensor(m.ion)
 
-    def _transport(self, m: Measurements, theta: Tensor) -> Transport:
-        "Coefficients of the pore solver that make it SDEM, given parameters (ln P of the fitted ions, shifts)."
-        ions, c_feed, flux = ion_arrays(SLOTS), torch.tensor(m.c_feed), torch.tensor(m.flux)
-        z, present = ions.z[:, None], (c_feed > 0).T
-        ln_P = theta[self._column]
-        if self.shift:
-            e = c_feed * ions.z.abs()
-            x = 2 * e[:, self._movers] / e.sum(1, keepdim=True)
-            ln_P = ln_P[:, None] - z * (x @ theta[-2:])
-        else:
-            ln_P = ln_P[:, None].expand(-1, len(flux))
-        zero = torch.zeros_like(ln_P)
-        film = None
-        if self.film is not None:
-            through = torch.tensor(m.kind != "intrinsic", dtype=torch.float64)
-            film = flux * self.film * through / ions.D_bulk[:, None]
-        safe, peclet = torch.where(present, c_feed.T, 1.0), flux / torch.exp(ln_P)
-        return Transport(
-            z=z,
-            present=present,
-            ln_feed=safe.log(),
-            ln_entry=zero,
-            peclet=peclet / (1 + (peclet / self.top) ** 4) ** 0.25,
-            K_conv=zero,
-            charge=torch.zeros_like(flux),
-            film_peclet=film,
-        )
 
-    def _solve(self, p, theta: Tensor, guess=None, jacobian=False):
-        "Rejection of every state and ion, and its derivatives by theta."
-        q = self._transport(p, theta)
-        found = certify(q, guess, 1e-2)
-        bad = (found.code > REFINED).nonzero()
-        if len(bad):
-            k = int(bad[0, 0])
-            raise ConvergenceError(f"SDEM found no permeate for state {m.run[k]}", (k,), "failed")
-        rejection = 1 - torch.where(q.present, torch.exp(found.u[: q.n_ions] - q.ln_feed), 1.0)
-        if not jacobian:
-            return rejection, None, found.u
-        n, n_film = int(found.n.max()), int(found.n_film.max())
-        _, J, _ = shoot(found.u, q, n, n_film, jacobian=True)
-        residual = lambda t: shoot(found.u, self._transport(p, t), n, n_film)[0]
-        move = 1e-5 * torch.eye(len(theta), dtype=theta.dtype)
-        change = torch.stack([(residual(theta + e) - residual(theta - e)) / 2e-5 for e in move], -1)
-        du = -torch.linalg.solve(J, change.transpose(0, 1))  # (state, unknown, parameter)
-        slope = -(1 - rejection).T[..., None] * du[:, : q.n_ions]
-        return rejection, slope, found.u
+@patch
+def _transport(self: SDEM, m: Measurements, theta: Tensor) -> Transport:
+    "Coefficients of the pore solver that make it SDEM, given parameters (ln P of the fitted ions, shifts)."
+    ions, c_feed, flux = ion_arrays(SLOTS), torch.tensor(m.c_feed), torch.tensor(m.flux)
+    z, present = ions.z[:, None], (c_feed > 0).T
+    ln_P = theta[self._column]
+    if self.shift:
+        e = c_feed * ions.z.abs()
+        x = 2 * e[:, self._movers] / e.sum(1, keepdim=True)
+        ln_P = ln_P[:, None] - z * (x @ theta[-2:])
+    else:
+        ln_P = ln_P[:, None].expand(-1, len(flux))
+    zero = torch.zeros_like(ln_P)
+    film = None
+    if self.film is not None:
+        through = torch.tensor(m.kind != "intrinsic", dtype=torch.float64)
+        film = flux * self.film * through / ions.D_bulk[:, None]
+    safe, peclet = torch.where(present, c_feed.T, 1.0), flux / torch.exp(ln_P)
+    return Transport(
+        z=z,
+        present=present,
+        ln_feed=safe.log(),
+        ln_entry=zero,
+        peclet=peclet / (1 + (peclet / self.top) ** 4) ** 0.25,
+        K_conv=zero,
+        charge=torch.zeros_like(flux),
+        film_peclet=film,
+    )
 
-    def fit(
-        self,
-        train: pd.DataFrame,  # Measurement rows, as load_nf270 returns them
-    ) -> "SDEM":
-        "Weighted least squares with a weak prior, started at a permeance of 3 µm/s for all ions."
-        from scipy.optimize import least_squares
+# %% ../../nbs/04g_rivals.ipynb #830016f7
+@patch
+def _solve(self: SDEM, p, theta: Tensor, guess=None, jacobian=False):
+    "Rejection of every state and ion, and its derivatives by theta."
+    q = self._transport(p, theta)
+    found = certify(q, guess, 1e-2)
+    bad = (found.code > REFINED).nonzero()
+    if len(bad):
+        k = int(bad[0, 0])
+        raise ConvergenceError(f"SDEM found no permeate for state {m.run[k]}", (k,), "failed")
+    rejection = 1 - torch.where(q.present, torch.exp(found.u[: q.n_ions] - q.ln_feed), 1.0)
+    if not jacobian:
+        return rejection, None, found.u
+    n, n_film = int(found.n.max()), int(found.n_film.max())
+    _, J, _ = shoot(found.u, q, n, n_film, jacobian=True)
+    residual = lambda t: shoot(found.u, self._transport(p, t), n, n_film)[0]
+    move = 1e-5 * torch.eye(len(theta), dtype=theta.dtype)
+    change = torch.stack([(residual(theta + e) - residual(theta - e)) / 2e-5 for e in move], -1)
+    du = -torch.linalg.solve(J, change.transpose(0, 1))  # (state, unknown, parameter)
+    slope = -(1 - rejection).T[..., None] * du[:, : q.n_ions]
+    return rejection, slope, found.u
 
-        p, state, slot = self._problem(train)
-        self.fitted = sorted(train.ion.unique())
-        present = [i for i, here in zip(SLOTS, (p.c_feed > 0).any(0), strict=True) if here]
-        self.fitted = [i for i in SLOTS if i in set(self.fitted) | set(present)]
-        stand_in = [i if i in self.fitted else _stand_in(i, self.fitted) for i in SLOTS]
-        self._column = torch.tensor([self.fitted.index(i) for i in stand_in])
-        self._movers = [SLOTS.index("Mg+2"), SLOTS.index("SO4-2")]
-        w = torch.tensor(np.sqrt(train.weight.to_numpy(float, copy=True)))
-        R = torch.tensor(train.rejection.to_numpy(float, copy=True))
-        start = np.r_[np.full(len(self.fitted), np.log(3e-6)), np.zeros(2 if self.shift else 0)]
-        noise = 0.1  # spread of a rejection about the model, which sets what "weak" means
-        kept = {}
+# %% ../../nbs/04g_rivals.ipynb #ac209d81
+@patch
+def fit(
+    self: SDEM,
+    train: pd.DataFrame,  # Measurement rows, as load_nf270 returns them
+) -> "SDEM":
+    "Weighted least squares with a weak prior, started at a permeance of 3 µm/s for all ions."
+    from scipy.optimize import least_squares
 
-        def solve(x):
-            if "x" not in kept or not np.array_equal(x, kept["x"]):
-                rejection, slope, u = self._solve(p, torch.tensor(x), kept.get("u"), jacobian=True)
-                kept.update(x=x.copy(), R=rejection, slope=slope, u=u)
-            return kept
+    p, state, slot = self._problem(train)
+    self.fitted = sorted(train.ion.unique())
+    present = [i for i, here in zip(SLOTS, (p.c_feed > 0).any(0), strict=True) if here]
+    self.fitted = [i for i in SLOTS if i in set(self.fitted) | set(present)]
+    stand_in = [i if i in self.fitted else _stand_in(i, self.fitted) for i in SLOTS]
+    self._column = torch.tensor([self.fitted.index(i) for i in stand_in])
+    self._movers = [SLOTS.index("Mg+2"), SLOTS.index("SO4-2")]
+    w = torch.tensor(np.sqrt(train.weight.to_numpy(float, copy=True)))
+    R = torch.tensor(train.rejection.to_numpy(float, copy=True))
+    start = np.r_[np.full(len(self.fitted), np.log(3e-6)), np.zeros(2 if self.shift else 0)]
+    noise = 0.1  # spread of a rejection about the model, which sets what "weak" means
+    kept = {}
 
-        def loss(x):
-            miss = (w * (solve(x)["R"][slot, state] - R)).numpy() / noise
-            return np.r_[miss, (x - start) / self.prior_sd]
+    def solve(x):
+        if "x" not in kept or not np.array_equal(x, kept["x"]):
+            rejection, slope, u = self._solve(p, torch.tensor(x), kept.get("u"), jacobian=True)
+            kept.update(x=x.copy(), R=rejection, slope=slope, u=u)
+        return kept
 
-        def jacobian(x):
-            slope = w[:, None] * solve(x)["slope"][state, slot] / noise
-            return np.r_[slope.numpy(), np.eye(len(x)) / self.prior_sd]
+    def loss(x):
+        miss = (w * (solve(x)["R"][slot, state] - R)).numpy() / noise
+        return np.r_[miss, (x - start) / self.prior_sd]
 
-        limit = np.r_[np.full(len(self.fitted), 5.0), np.full(2 if self.shift else 0, 3.0)]
-        best = least_squares(loss, start, jac=jacobian, bounds=(start - limit, start + limit), max_nfev=25, xtol=1e-4, ftol=1e-4)
-        self.theta, self.cost = torch.tensor(best.x), best.cost
-        return self
+    def jacobian(x):
+        slope = w[:, None] * solve(x)["slope"][state, slot] / noise
+        return np.r_[slope.numpy(), np.eye(len(x)) / self.prior_sd]
 
-    def permeances(self) -> pd.Series:  # [m/s]
-        "Permeances of the fitted ions, at no shift."
-        return pd.Series(torch.exp(self.theta[: len(self.fitted)]).numpy(), self.fitted, name="permeance_m_s")
+    limit = np.r_[np.full(len(self.fitted), 5.0), np.full(2 if self.shift else 0, 3.0)]
+    best = least_squares(loss, start, jac=jacobian, bounds=(start - limit, start + limit), max_nfev=25, xtol=1e-4, ftol=1e-4)
+    self.theta, self.cost = torch.tensor(best.x), best.cost
+    return self
 
-    def predict(
-        self,
-        test: pd.DataFrame,  # Measurement rows; rejections are not read
-    ) -> np.ndarray:  # (row,) rejection as it would be measured
-        "Rejection of every row, from the whole feed behind it."
-        p, state, slot = self._problem(test.assign(rejection=0.0))
-        return self._solve(p, self.theta)[0][slot, state].numpy()
+# %% ../../nbs/04g_rivals.ipynb #1596e460
+@patch
+def permeances(self: SDEM) -> pd.Series:  # [m/s]
+    "Permeances of the fitted ions, at no shift."
+    return pd.Series(torch.exp(self.theta[: len(self.fitted)]).numpy(), self.fitted, name="permeance_m_s")
+
+
+@patch
+def predict(
+    self: SDEM,
+    test: pd.DataFrame,  # Measurement rows; rejections are not read
+) -> np.ndarray:  # (row,) rejection as it would be measured
+    "Rejection of every row, from the whole feed behind it."
+    p, state, slot = self._problem(test.assign(rejection=0.0))
+    return self._solve(p, self.theta)[0][slot, state].numpy()
 
 # %% ../../nbs/04g_rivals.ipynb #15291c31
 class ResidualGP:
