@@ -95,7 +95,7 @@ def test_extras_are_what_the_errors_name(ini):
     import re
 
     extras = {k.removesuffix("_requirements"): ini[k] for k in ini if k.endswith("_requirements")}
-    brings = {"pyarrow": "pyarrow", "pint": "pint", "openpyxl": "openpyxl", "dask": "dask", "distributed": "dask", "rdkit": "rdkit",
+    brings = {"pyarrow": "pyarrow", "openpyxl": "openpyxl", "dask": "dask", "distributed": "dask", "rdkit": "rdkit",
               "sklearn": "scikit-learn", "tensorboard": "tensorboard"}  # fmt: skip
     calls = [
         (f.name, m[1].split(".")[0], m[2])

@@ -158,14 +158,14 @@ def _quantity(text: str) -> tuple[str | None, str | None]:
 
 
 def _ion(text: str) -> str | None:
-    try:
-        return ion_name(text)
-    except UnknownIon:
-        bare = re.sub(r"\[([-+]?\d*[-+]?)\]|\(([-+]\d?|\d[-+])\)$", r"\1\2", text)  # Ca[+2], Na(+), Mg(2+)
+    "Canonical name of an ion as written, with its charge in brackets too: Ca[+2], NO3[-1], Na(+), Mg(2+)."
+    bare = re.sub(r"\[([-+]?\d*[-+]?)\]|\(([-+]\d?|\d[-+])\)$", r"\1\2", text)
+    for name in (text, bare, re.sub(r"([-+])1$", r"\1", bare)):
         try:
-            return ion_name(bare) if bare != text else None
+            return ion_name(name)
         except UnknownIon:
-            return None
+            continue
+    return None
 
 
 def _split_unit(text: str) -> tuple[str, str | None]:
