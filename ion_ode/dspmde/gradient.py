@@ -29,15 +29,14 @@ def _ways(q: Transport):
     return {"through": (pore, layer)}
 
 
-def _multipliers(q: Transport, found: Certified, index: Tensor, seed: Tensor) -> Tensor:
-    "The solution of $J^T\\lambda = -$ seed at the meshes of the solutions `index`, which are equal."
+def _jacobians(q: Transport, found: Certified, index: Tensor) -> Tensor:
+    "Jacobians (batch, unknown, unknown) of the solutions `index`, which share their meshes."
     p, u, n, n_film = q.take(index), found.u[:, index], int(found.n[index[0]]), int(found.n_film[index[0]])
     if not on_kernel(u):
-        J = shoot(u, p, n, n_film, jacobian=True)[1]
-        return -torch.linalg.solve(J.mT, seed.T[..., None])[..., 0].T
-    from ion_ode.dspmde.kernel import multipliers_of, packed
+        return shoot(u, p, n, n_film, jacobian=True)[1]
+    from ion_ode.dspmde.kernel import packed, shots_of
 
-    return torch.from_numpy(multipliers_of(*packed(p), u.numpy(), n, n_film, seed.numpy()))
+    return torch.from_numpy(shots_of(*packed(p), u.numpy(), n, n_film, True))
 
 # %% ../../nbs/00i_gradient.ipynb #e883b1fc
 class _Pullback(torch.autograd.Function):
@@ -63,7 +62,7 @@ class _Pullback(torch.autograd.Function):
                 if extra:
                     direct = torch.autograd.grad(outputs, v, cotangents, retain_graph=True, allow_unused=True)[0]
                     seed = seed if direct is None else seed + direct
-                lam = _multipliers(q, found, i, seed)
+                lam = -torch.linalg.solve(_jacobians(q, found, i).mT, seed.T[..., None])[..., 0].T
                 parts = iter(torch.autograd.grad([r, *outputs], wanted, [lam, *cotangents], allow_unused=True))
                 for g, nd in zip(grads, need, strict=True):
                     part = next(parts) if nd else None
@@ -112,17 +111,12 @@ def permeate_jacobian(
     wrt: list,  # Leaves (batch,), one value a problem
 ) -> Tensor:  # Derivatives of ln c_p (ion, parameter, batch)
     "Exact derivatives of the permeate by per-problem parameters: one linear solve a problem, shared by all of them."
-    zero = torch.zeros(q.size, dtype=found.u.dtype, device=found.u.device)
-    rows = torch.zeros(q.n_ions, len(wrt), q.size, dtype=zero.dtype, device=zero.device)
+    rows = torch.zeros(q.n_ions, len(wrt), q.size, dtype=found.u.dtype, device=found.u.device)
     bare = {k: None if t is None else t.detach() for k, t in zip(Transport.FIELDS, q.tensors(), strict=True)}
     for index, n, n_film in _by_mesh(found.n, found.n_film):
         with torch.enable_grad():
             r = shoot(found.u[:, index].detach(), q.take(index), n, n_film, **_ways(q))[0]
-        for i in range(q.n_ions):
-            seed = torch.zeros_like(r)
-            seed[i] = 1.0
-            lam = _multipliers(replace(q, **bare), found, index, seed)
-            grads = torch.autograd.grad(r, wrt, lam, retain_graph=True, allow_unused=True)
-            for k, g in enumerate(grads):
-                rows[i, k] += zero if g is None else g
+        lam = -torch.linalg.inv(_jacobians(replace(q, **bare), found, index))[:, : q.n_ions].permute(1, 2, 0)
+        back = lambda v, r=r: torch.autograd.grad(r, wrt, v, retain_graph=True, allow_unused=True, materialize_grads=True)
+        rows += torch.stack(torch.func.vmap(back)(lam.contiguous()), 1)
     return rows

@@ -12,17 +12,16 @@ from numba.types import float64
 
 from .kernel_back import explicit_back, exponential_back, midpoint_back
 from .kernel_march import explicit, exponential, midpoint
-from .kernel_newton import CODE, FAILED, MESH, MESH_FILM, STEPS, STIFF, curves, multipliers
+from .kernel_newton import CODE, FAILED, MESH, MESH_FILM, STEPS, STIFF, curves
 from .kernel_shot import (
     DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED, NERNST_PLANCK_FILM, NO_FILM, NODES,
     P_PERM, PECLET, PLACE, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, shoot,
 )  # fmt: skip
 
 CURVES = types.void(SHOOT, LAYER, LAYER, _f1, _f3, _f2, _i1, _i2, float64, _f2, _f2, _i2, _f2)
-MULTIPLIERS = types.void(SHOOT, LAYER, LAYER, _f1, _f3, _f2, _i1, _i1, _f2, _i2, _f2, _f2)
 BACK = types.void(_f2, _f2, _f2, _f1, types.int64, _f2, _f2, _f2)
 _FUNCTIONS = {
-    "shoot": (shoot, SHOOT.signature), "curves": (curves, CURVES), "multipliers": (multipliers, MULTIPLIERS),
+    "shoot": (shoot, SHOOT.signature), "curves": (curves, CURVES),
     "explicit": (explicit, LAYER.signature), "midpoint": (midpoint, LAYER.signature), "exponential": (exponential, LAYER.signature),
     "explicit back": (explicit_back, BACK), "midpoint back": (midpoint_back, BACK), "exponential back": (exponential_back, BACK),
 }  # fmt: skip
@@ -146,6 +145,26 @@ def solve_all(
     return found
 
 
+class _Back(torch.autograd.Function):
+    "Cotangents of a march; several at once lie side by side."
+
+    @staticmethod
+    def forward(c, rate, source, z, grad, n, way):
+        back, to_rate, to_source = np.array(grad.numpy(), order="C"), np.zeros(c.shape), np.zeros(c.shape)
+        compiled(way + " back")(np.array(c.numpy(), order="C"), *_arrays(rate, source, z), n, back, to_rate, to_source)
+        return tuple(torch.from_numpy(t) for t in (back, to_rate, to_source))
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        pass
+
+    @staticmethod
+    def vmap(info, in_dims, c, rate, source, z, grad, n, way):
+        many = grad.movedim(in_dims[4], 1).flatten(1)
+        out = _Back.apply(*(t.repeat(1, info.batch_size) for t in (c, rate, source)), z, many, n, way)
+        return tuple(t.unflatten(1, (info.batch_size, -1)) for t in out), (1, 1, 1)
+
+
 class March(torch.autograd.Function):
     "A march through a layer by the kernel, with its cotangents."
 
@@ -158,14 +177,8 @@ class March(torch.autograd.Function):
         return torch.from_numpy(out)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad):
-        c, rate, source, z = ctx.saved_tensors
-        back, to_rate, to_source = np.array(grad.numpy(), order="C"), np.zeros(c.shape), np.zeros(c.shape)
-        compiled(ctx.way + " back")(
-            np.array(c.numpy(), order="C"), *_arrays(rate, source, z), ctx.n, back, to_rate, to_source
-        )
-        return *(torch.from_numpy(t) for t in (back, to_rate, to_source)), None, None, None
+        return *_Back.apply(*ctx.saved_tensors, grad, ctx.n, ctx.way), None, None, None
 
 
 def _arrays(rate, source, z):
@@ -184,21 +197,11 @@ def layer(c, rate, source, z, n: int, tangent=None, push=None, midpoint: bool = 
     ), None
 
 
-def multipliers_of(z, q, own, form, u, n: int, n_film: int, seed):
-    "The solution of J^T lambda = -seed at the given meshes."
-    form, size, lam = np.array([*form, 0]), u.shape[1], np.empty(u.shape)
-    count = np.empty((4, size), np.int64)
-    count[MESH], count[MESH_FILM] = n, n_film
-    u, seed = np.ascontiguousarray(u), np.ascontiguousarray(seed)
-    compiled("multipliers")(compiled("shoot"), *marches(q, form), z, q, own, form, np.arange(size), u, count, seed, lam)
-    return lam
-
-
 def shots_of(z, q, own, form, u, n: int, n_film: int, jacobian: bool):
     "Residuals (unknown, problem) of guesses at the given meshes, or their Jacobians (problem, unknown, unknown)."
     form, parts = np.array([*form, 0]), []
-    for k in range(0, u.shape[1], 32):
-        at = slice(k, k + 32)
+    for k in range(0, u.shape[1], 128):
+        at = slice(k, k + 128)
         state = np.full((2, u[:, at].shape[1]), np.nan)
         call = (z, np.ascontiguousarray(q[..., at]), np.ascontiguousarray(own[:, at]), form, np.array(u[:, at], order="C"), state)
         r, J, _ = compiled("shoot")(*marches(q, form), *call, n, n_film, jacobian)

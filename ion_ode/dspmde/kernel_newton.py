@@ -368,29 +368,3 @@ def curves(shoot, explicit, implicit, z, q, own, form, order, rtol, u, c_wall, c
                     remember(b, l, past, x, have)
                 else:
                     b.count[KEPT, l] = 0
-
-
-@fast
-def multipliers(shoot, explicit, implicit, z, q, own, form, order, u, count, seed, lam):
-    "Solve J^T lam = -seed for solved problems, at the meshes they were certified on."
-    rows, d, m = len(q), len(z), len(u)
-    for block in range(0, len(order), LANES):
-        W = min(LANES, len(order) - block)
-        b = Block(shoot, explicit, implicit, z, np.empty((rows, d, W)), np.empty((2, W)), form, np.zeros((m, W)), np.zeros((m, W)), np.zeros((1, m, W)),
-                  np.zeros((m, m, W)), np.zeros((8, W), np.int64), np.full((8, W), np.nan), np.empty((d, W)))  # fmt: skip
-        for l in range(W):
-            g = order[block + l]
-            for i in range(d):
-                for k in range(rows):
-                    b.q[k, i, l] = q[k, i, g]
-            for i in range(m):
-                b.u[i, l] = u[i, g]
-            b.own[0, l], b.own[1, l] = own[0, g], own[1, g]
-            b.count[MESH, l], b.count[MESH_FILM, l] = 2 * count[MESH, g], 2 * count[MESH_FILM, g]
-        shoot_lanes(b, np.arange(W), b.u, b.inverse)
-        for l in range(W):
-            for i in range(m):
-                s = 0.0
-                for j in range(m):
-                    s -= b.inverse[j, i, l] * seed[j, order[block + l]]
-                lam[i, order[block + l]] = s
