@@ -223,7 +223,7 @@ def certify_eager(
         before[pending] = torch.where(fine, top, torch.inf)
         good = pending[fine]
         u[:, good] += step[:, fine]
-        error[good] = top[fine] / 8
+        error[good] = top[fine] / 2
         done = error[pending] <= rtol
         code[pending[done & fine]] = CONVERGED if level == 0 else REFINED
         far = pending[~fine]

@@ -14,16 +14,17 @@ from .kernel_back import explicit_back, exponential_back, midpoint_back
 from .kernel_march import explicit, exponential, midpoint
 from .kernel_newton import CODE, FAILED, MESH, MESH_FILM, STEPS, STIFF, curves
 from .kernel_shot import (
-    DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED, NERNST_PLANCK_FILM, NO_FILM, NODES,
-    P_PERM, PECLET, PLACE, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, shoot,
+    DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED, NERNST_PLANCK_FILM, NO_FILM,
+    NODES, P_PERM, PECLET, PLACE, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, shoot,
 )  # fmt: skip
 
 CURVES = types.void(SHOOT, LAYER, LAYER, _f1, _f3, _f2, _i1, _i2, float64, _f2, _f2, _i2, _f2)
 BACK = types.void(_f2, _f2, _f2, _f1, types.int64, _f2, _f2, _f2)
 _FUNCTIONS = {
     "shoot": (shoot, SHOOT.signature), "curves": (curves, CURVES),
-    "explicit": (explicit, LAYER.signature), "midpoint": (midpoint, LAYER.signature), "exponential": (exponential, LAYER.signature),
-    "explicit back": (explicit_back, BACK), "midpoint back": (midpoint_back, BACK), "exponential back": (exponential_back, BACK),
+    "explicit": (explicit, LAYER.signature), "explicit back": (explicit_back, BACK),
+    "midpoint": (midpoint, LAYER.signature), "midpoint back": (midpoint_back, BACK),
+    "exponential": (exponential, LAYER.signature), "exponential back": (exponential_back, BACK),
 }  # fmt: skip
 
 
@@ -56,12 +57,13 @@ def compiled(name: str):
 
 
 def packed(q) -> tuple:
-    "Coefficients of a `Transport` as the kernel reads them: charges, (row, ion, problem), (row, problem), what all share."
+    "Coefficients of a `Transport` as the kernel reads them: charges, by ion, by problem, and what all share."
     array = lambda t: t.detach().numpy()
-    rows = [np.where(array(q.present), array(q.ln_feed), -np.inf), *(array(t) for t in (q.ln_entry, q.peclet, q.K_conv))]
-    rows += [array(t) for t in (q.film_peclet, q.film_ratio, q.film_diffusion) if t is not None]
+    film_rows = [t for t in (q.film_peclet, q.film_ratio, q.film_diffusion) if t is not None]
+    rows = [np.where(array(q.present), array(q.ln_feed), -np.inf)]
+    rows += [array(t) for t in (q.ln_entry, q.peclet, q.K_conv, *film_rows)]
     davies = np.zeros(q.size) if q.davies is None else array(q.davies)
-    film = NO_FILM if q.film_ratio is None and q.film_peclet is None else NERNST_PLANCK_FILM if q.film_ratio is None else LINEAR_FILM
+    film = (NO_FILM, NERNST_PLANCK_FILM, LINEAR_FILM)[len(film_rows)]
     law = IDEAL if q.davies is None else DAVIES if q.davies_pore else DAVIES_SOLUTION
     return array(q.z)[:, 0].copy(), np.array(rows), np.array([array(q.charge), davies]), (law, film, q.nodes or 0)
 
@@ -203,7 +205,7 @@ def shots_of(z, q, own, form, u, n: int, n_film: int, jacobian: bool):
     for k in range(0, u.shape[1], 128):
         at = slice(k, k + 128)
         state = np.full((2, u[:, at].shape[1]), np.nan)
-        call = (z, np.ascontiguousarray(q[..., at]), np.ascontiguousarray(own[:, at]), form, np.array(u[:, at], order="C"), state)
-        r, J, _ = compiled("shoot")(*marches(q, form), *call, n, n_film, jacobian)
+        q_at, own_at, u_at = (np.array(t[..., at], order="C") for t in (q, own, u))
+        r, J, _ = compiled("shoot")(*marches(q, form), z, q_at, own_at, form, u_at, state, n, n_film, jacobian)
         parts.append(J.transpose(2, 0, 1) if jacobian else r)
     return np.concatenate(parts, 0 if jacobian else 1)
