@@ -71,9 +71,8 @@ def first_guess(q: Transport) -> Tensor:
 
 def _by_mesh(n: Tensor, n_film: Tensor):
     "Groups of problems that share both meshes."
-    key = n * (4 * _N_MAX) + n_film
-    for k in key.unique().tolist():
-        yield (key == k).nonzero()[:, 0], int(k) // (4 * _N_MAX), int(k) % (4 * _N_MAX)
+    for a, b in torch.stack([n, n_film], 1).unique(dim=0).tolist():
+        yield ((n == a) & (n_film == b)).nonzero()[:, 0], int(a), int(b)
 
 
 def _newton(q: Transport, u: Tensor, n: Tensor, n_film: Tensor, tol: float = 1e-9, max_steps: int = 40):
