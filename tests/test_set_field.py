@@ -2,11 +2,13 @@
 
 import math
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
+from torch.func import stack_module_state
 
 from ion_ode.attention_odenet.constraints import charge_residual
 from ion_ode.attention_odenet.set_field import (
@@ -15,9 +17,11 @@ from ion_ode.attention_odenet.set_field import (
     SetField,
     SetODENet,
     Told,
+    export_set_onnx,
     limit_rate,
     tell_ions,
 )
+from ion_ode.attention_odenet.stack import StackedForward
 from ion_ode.core import InputError
 from ion_ode.water.ions import IONS
 
@@ -167,3 +171,31 @@ def test_rates_are_limited(y):
     g = limit_rate(y)
     g.backward()
     assert -3 <= g <= 1 and 0 <= y.grad <= 1
+
+
+def test_stacks_take_shared_and_own_told():
+    models, c, flux = [network(seed=k).float() for k in range(2)], feeds(4).float(), fluxes(4).float()
+    params, buffers = stack_module_state(models)
+    stack, told = StackedForward(models[0]), Told(*(x.float() for x in TOLD))
+    each = torch.stack([m(c, flux, told) for m in models])
+    assert_allclose(stack(params, buffers, c, flux, told).detach(), each.detach(), rtol=1e-4, atol=1e-6)
+    own = Told(*(x.expand(2, 4, *x.shape).contiguous() for x in told))
+    many = stack(params, buffers, c.expand(2, 4, 9), flux.expand(2, 4, 5), own)
+    assert_allclose(many.detach(), each.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_onnx_takes_any_number_of_ions(tmp_path, monkeypatch):
+    # a checked shape is a fixed one to torch.export
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    model = network(gain=2.0).float()
+    model.n_steps = 1  # the graph holds every step
+    every = lambda told, n: Told(*(x.float().expand(n, *x.shape).contiguous() for x in told))
+    export_set_onnx(model, every(TOLD, 3), tmp_path / "set.onnx")
+    session = onnxruntime.InferenceSession(str(tmp_path / "set.onnx"))
+    few = Told(TOLD.z[[0, 3, 5, 6]], TOLD.ion[[0, 3, 5, 6]], TOLD.context)
+    c, flux, told = feeds(5)[:, [0, 3, 5, 6]].float(), fluxes(5, 7).float(), every(few, 5)
+    given = dict(zip(("c_feed", "flux", *Told._fields), (x.numpy() for x in (c, flux, *told)), strict=True))
+    given = {i.name: given[i.name] for i in session.get_inputs()}
+    assert_allclose(session.run(None, given)[0], model(c, flux, told).detach(), rtol=1e-3, atol=1e-5)

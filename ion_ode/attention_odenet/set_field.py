@@ -6,9 +6,9 @@ Docs: https://ion-ode.github.io/ion_ode/set_field.html.md"""
 
 # %% auto #0
 __all__ = ['SET_CONSTRAINTS', 'SetConfig', 'Told', 'tell_ions', 'SetStatic', 'ion_first', 'read_feed_set', 'limit_rate',
-           'SetField', 'SetODENet']
+           'SetField', 'SetODENet', 'export_set_onnx']
 
-# %% ../../nbs/02f_set_field.ipynb #7292a95d
+# %% ../../nbs/02f_set_field.ipynb #7b7a6e9c
 import math
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from .constraints import make_constraint
 from .field import ion_features, mix
 from .ode import batch_last
 from .odenet import ODENet
-from ..core import InputError, known_fields
+from ..core import InputError, known_fields, need
 from ..water.ions import ion_arrays
 
 # %% ../../nbs/02f_set_field.ipynb #39949156
@@ -57,13 +57,14 @@ class SetConfig:
         "From plain values; an entry this version does not know is an error."
         return cls(**known_fields(cls, d, "the configuration"))
 
-# %% ../../nbs/02f_set_field.ipynb #edb79e2a
+# %% ../../nbs/02f_set_field.ipynb #bc061cfd
 class Told(NamedTuple):
     "What a field is told besides amounts; every axis before `ion` may be left out where it is the same for all."
 
     z: Tensor  # Valences, (*batch, ion)
     ion: Tensor  # What describes each ion, order one, (*batch, ion, feature)
     context: Tensor  # What describes the rest, order one, (*batch, feature)
+    common = ("context",)  # Fields without an axis of ions
 
 
 def tell_ions(
@@ -267,3 +268,32 @@ class SetODENet(ODENet):
         z = told.z.to(h.dtype)
         own = (c_feed / (c_feed * z.abs()).sum(-1, keepdim=True)).to(h.dtype).unsqueeze(-2)
         return torch.where(own > 0, h / torch.where(own > 0, own, 1.0), torch.nan)
+
+# %% ../../nbs/02f_set_field.ipynb #cccdf148
+class _Flat(nn.Module):
+    "A network that is told by separate tensors."
+
+    def __init__(self, model: nn.Module, kind: type):
+        super().__init__()
+        self.model, self.kind = model, kind
+
+    def forward(self, c_feed, flux, *told):
+        return self.model(c_feed, flux, self.kind(*told))
+
+
+def export_set_onnx(
+    model: nn.Module,  # SetODENet
+    told: tuple,  # An example of what it is told, for two or more feeds and ions, every field with its batch axis
+    path,  # File to write
+):
+    "Write the fixed-step predictor as ONNX: inputs c_feed, flux and the fields of told; output h."
+    need("onnxscript", "export")
+    given = {k: v.to(model.z.dtype) for k, v in zip(told._fields, told, strict=True) if v is not None}
+    batch, point = torch.export.Dim("batch", min=2), torch.export.Dim("point", min=2)
+    ion, one = torch.export.Dim("ion", min=2, max=64), torch.ones_like(given["z"])
+    axes = tuple({0: batch} if k in told.common else {0: batch, 1: ion} for k in given)
+    free = {"c_feed": {0: batch, 1: ion}, "flux": {0: batch, 1: point}, "told": axes}
+    example = one, 1e-5 * one[:, :1].repeat(1, 3), *given.values()
+    program = torch.export.export(_Flat(model, type(told)), example, dynamic_shapes=free)
+    names = ["c_feed", "flux", *given]
+    torch.onnx.export(program, dynamo=True, optimize=False, verbose=False, input_names=names).save(str(path))

@@ -163,7 +163,7 @@ def pore_film_rate(
     x = x0 + sum(p * rate for p, rate in zip(by, eliminate(rows, right), strict=True))
     return x.clamp(_SLOWEST, _FASTEST) * pore.here, F / D
 
-# %% ../../nbs/02h_set_pore.ipynb #25b36d24
+# %% ../../nbs/02h_set_pore.ipynb #17a468b4
 class PoreTold(NamedTuple):
     "What a pore and a film make of each ion."
 
@@ -173,6 +173,7 @@ class PoreTold(NamedTuple):
     K_conv: Tensor  # Hindrance of convection, (*batch, ion)
     charge: Tensor  # Fixed charge $c_X$ that the feed meets [mol/m³], (*batch)
     film: Tensor | None = None  # Péclet number of the film at FLUX_TOLD, (*batch, ion); None: no film anywhere
+    common = ("charge",)  # Fields without an axis of ions
 
 
 class SetPoreField(nn.Module):

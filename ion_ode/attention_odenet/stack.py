@@ -179,7 +179,7 @@ class StackedForward:
         buffers: dict[str, Tensor],  # The same
         c_feed: Tensor,  # (batch, ion) for all members, or (member, batch, ion)
         flux: Tensor,  # (batch, flux) or (member, batch, flux)
-        membrane: Tensor | None = None,  # (batch, feature) or (member, batch, feature)
+        membrane: Tensor | tuple | None = None,  # (batch, feature), (member, batch, feature), or what a set is told
         *,
         mask: Tensor | None = None,  # (batch, ion) or (member, batch, ion)
         n_steps: int | None = None,  # Steps, the models' own by default
@@ -189,8 +189,9 @@ class StackedForward:
         return self.solve(params, buffers, c_feed, flux, membrane, mask=mask, n_steps=n_steps, weights=weights, error=False).h
 
 # %% ../../nbs/02c_stack.ipynb #89384d01
-def _member_axis(x: Tensor | None, shared: int = 2):
+def _member_axis(x: Tensor | tuple | None, shared: int = 2):
     "Axis of the members in an argument; None where all members share it, which then has no more than these axes."
+    x = x[0] if isinstance(x, tuple) else x  # what a network of a set is told: by its valences, (batch, ion)
     return 0 if x is not None and x.dim() > shared else None
 
 # %% ../../nbs/02c_stack.ipynb #4c5c9535
