@@ -97,11 +97,11 @@ def _complain(message, status: int) -> int:
 
 def _explain(e: Exception) -> int:
     "Errors that the library means for people; anything else is a bug and keeps its traceback."
-    from ion_ode.core import ConvergenceError, InputError
+    from ion_ode.core import ConvergenceError, InputError, WorkersLost
 
     if isinstance(e, InputError):
         return _complain(e, 2)
-    if isinstance(e, ConvergenceError) or (isinstance(e, ImportError) and "pip install" in str(e)):
+    if isinstance(e, ConvergenceError | WorkersLost) or (isinstance(e, ImportError) and "pip install" in str(e)):
         return _complain(e, 1)
     raise e
 

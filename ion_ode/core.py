@@ -6,7 +6,7 @@ Docs: https://ion-ode.github.io/ion_ode/support/core.html.md"""
 
 # %% auto #0
 __all__ = ['N_A', 'E_CHARGE', 'K_B', 'FARADAY', 'R_GAS', 'EPS_0', 'T_REF', 'nm', 'um', 'mM', 'LMH', 'bar', 'InputError',
-           'ConvergenceError', 'known_fields', 'need', 'progress', 'compile_or_eager']
+           'ConvergenceError', 'WorkersLost', 'known_fields', 'need', 'progress', 'compile_or_eager']
 
 # %% ../nbs/support/core.ipynb #e88d3728
 import importlib
@@ -50,6 +50,10 @@ class ConvergenceError(RuntimeError):
     ):
         super().__init__(message)
         self.index, self.cause = index, cause
+
+
+class WorkersLost(RuntimeError):
+    "Processes that were computing are gone; the message says what is kept."
 
 
 def known_fields(

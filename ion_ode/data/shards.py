@@ -8,37 +8,135 @@ Docs: https://ion-ode.github.io/ion_ode/shards.html.md"""
 __all__ = ['simulate_shards', 'ShardedCurves']
 
 # %% ../../nbs/01f_shards.ipynb #7dc8f2e1
-import hashlib
 import json
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from fastcore.basics import patch
 import torch
-from safetensors import safe_open
+from fastcore.basics import patch
 
-from ..core import InputError, need, progress
+from ..closure import changed, fingerprint
+from ..core import InputError, progress
 from .curves import CurveSet
 from .design import Design
+from .workers import results
 from ..dspmde.prior import parameter_names
 from ..store import atomic_write, digest, provenance
 
 # %% ../../nbs/01f_shards.ipynb #7e63287f
-_FORMAT = "ion_ode shards 1"
-_CONNECT = "30s"  # How long a scheduler may take to answer
+_FORMAT = "ion_ode shards 2"
+_MADE = "made.jsonl"  # Hashes of the shards of an unfinished set
 
 
-def _make_shard(design: dict, index: int, size: int, count: int, dtype: str) -> tuple[int, bytes, int]:
-    "Shard `index`: its bytes and how many curves it holds. Runs on any worker."
+def _make_shard(design: dict, index: int, size: int, count: int, dtype: str) -> tuple[int, bytes, int, dict]:
+    "Shard `index`: its bytes, how many curves it holds, what made it. Runs on any worker."
     torch.set_num_threads(1)
     d = Design(**design)
     curves, _ = d.solve(count, index * size)
     keep = replace(curves, meta={"design": digest(design), "shard": index})
-    return index, keep.to(getattr(torch, dtype)).to_bytes(), len(curves)
+    return index, keep.to(getattr(torch, dtype)).to_bytes(), len(curves), fingerprint(_make_shard)
 
 
 def _shard_name(index: int) -> str:
     return f"shard-{index:05d}.safetensors"
+
+# %% ../../nbs/01f_shards.ipynb #73abd75f
+def _read_manifest(folder: Path) -> dict | None:
+    "What a folder says of its set, None where it says nothing; a finished manifest that was changed is refused."
+    path = folder / "manifest.json"
+    if not path.exists():
+        return None
+    try:
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
+        rest = {k: v for k, v in found.items() if k != "sha256"}
+    except (ValueError, AttributeError, RecursionError) as e:
+        raise InputError(f"{path} cannot be read; restore it, or choose an empty folder") from e
+    sealed = found.get("format") != "ion_ode shards 1" and found.get("complete") is not False
+    if sealed and (found.get("sha256") != digest(rest) or text != _as_text(found)):
+        raise InputError(f"{path} was changed after it was written; restore it, or choose an empty folder")
+    return found
+
+
+def _as_text(manifest: dict) -> str:
+    return json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+
+
+def _begin(folder: Path, plan: dict, made_of: dict) -> dict:
+    "The manifest of a folder that this run may write to; a new one where there is none."
+    old = _read_manifest(folder)
+    if old is None and folder.exists() and any(p.suffix == ".safetensors" for p in folder.iterdir()):
+        raise InputError(f"{folder} holds safetensors files but no manifest.json; choose an empty folder")
+    if old is None:
+        old = {**plan, "key": digest(plan), "made_of": made_of, "complete": False}
+        atomic_write(folder / "manifest.json", _as_text(old))
+    if old.get("key") != digest(plan):
+        differ = [k for k in plan if old.get(k) != plan[k]] or ["format"]
+        raise InputError(f"{folder} holds another set ({', '.join(differ)} differ); choose an empty folder or the same settings")
+    if other := changed(old.get("made_of") or {}, made_of):
+        raise InputError(f"{folder} was begun with other {' and '.join(other)}; choose an empty folder, or the versions it was begun with")
+    return old
+
+# %% ../../nbs/01f_shards.ipynb #1df28df1
+def _known(folder: Path, manifest: dict) -> dict[int, dict]:
+    "Shards whose hash was noted: from the finished manifest, or line by line; the last line may have been cut."
+    if manifest.get("complete"):
+        return {k: {n: s[n] for n in ("curves", "sha256")} for k, s in enumerate(manifest["shards"])}
+    known = {}
+    path = folder / _MADE
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+        try:
+            entry = json.loads(line)
+            known[entry["index"]] = {"curves": entry["curves"], "sha256": entry["sha256"]}
+        except (ValueError, KeyError, TypeError):
+            continue
+    return known
+
+
+def _intact(folder: Path, index: int, known: dict[int, dict]) -> bool:
+    "Whether a shard is there, with the bytes that were made."
+    try:
+        return digest((folder / _shard_name(index)).read_bytes()) == known[index]["sha256"]
+    except (OSError, KeyError):
+        return False
+
+
+def _note(folder: Path, index: int, curves: int, data: bytes) -> dict:
+    "Write the hash of a shard before the shard itself."
+    entry = {"curves": curves, "sha256": digest(data)}
+    with (folder / _MADE).open("a", encoding="utf-8") as f:
+        f.write(json.dumps({"index": index, **entry}) + "\n")
+        f.flush()
+        os.fsync(f.fileno())
+    return entry
+
+# %% ../../nbs/01f_shards.ipynb #fa3f779e
+def _keep(folder: Path, manifest: dict, known: dict, index: int, data: bytes, curves: int, made_of: dict) -> None:
+    "Store a shard that was just made, unless other code made it or it is not what a finished set holds there."
+    if other := changed(manifest["made_of"], made_of):
+        raise InputError(f"a worker computes with other {' and '.join(other)}; give all workers the version of this process")
+    if manifest["complete"] and digest(data) != known[index]["sha256"]:
+        raise InputError(f"{_shard_name(index)} is damaged and comes out differently here, as on another processor; choose an empty folder")
+    if not manifest["complete"]:
+        known[index] = _note(folder, index, curves, data)
+    atomic_write(folder / _shard_name(index), data)
+
+
+def _finish(folder: Path, manifest: dict, design: Design, made: list[dict]) -> dict:
+    "Write the finished manifest."
+    done = {
+        **manifest,
+        "complete": True,
+        "curves": sum(m["curves"] for m in made),
+        "parameters": list(parameter_names(design.family, design.ions)),
+        "shards": [{"file": _shard_name(k), **m} for k, m in enumerate(made)],
+        "versions": provenance()["versions"],
+    }
+    done["sha256"] = digest(done)
+    atomic_write(folder / "manifest.json", _as_text(done))
+    (folder / _MADE).unlink(missing_ok=True)
+    return done
 
 # %% ../../nbs/01f_shards.ipynb #fa3f779d
 def simulate_shards(
@@ -62,100 +160,16 @@ def simulate_shards(
         raise InputError("give either the address of a scheduler or a number of local workers, not both")
     settings = json.loads(json.dumps(asdict(design)))
     plan = {"format": _FORMAT, "design": settings, "points": n, "shard": shard, "dtype": dtype}
-    key = digest(plan)
-    manifest = folder / "manifest.json"
-    if manifest.exists():
-        old = json.loads(manifest.read_text())
-        if old.get("key") != key:
-            changed = [k for k in plan if old.get(k) != plan[k]] or ["format"]
-            raise InputError(
-                f"{folder} holds another set ({', '.join(changed)} differ); choose an empty folder or the same settings"
-            )
-    elif folder.exists() and any(p.suffix == ".safetensors" for p in folder.iterdir()):
-        raise InputError(f"{folder} holds safetensors files but no manifest.json; choose an empty folder")
-    else:
-        atomic_write(manifest, json.dumps({**plan, "key": key, "complete": False}, indent=1, sort_keys=True) + "\n")
-
-    total = -(-n // shard)
-    made = {}
-    for k in range(total):
-        kept = _intact(folder / _shard_name(k), digest(settings), k)
-        if kept is not None:
-            made[k] = kept
-    jobs = [(settings, k, shard, min(shard, n - k * shard), dtype) for k in range(total) if k not in made]
-    bar = progress(desc="simulating shards", total=total, initial=len(made))
-    for k, data, kept in _run(jobs, scheduler, workers, retries):
-        atomic_write(folder / _shard_name(k), data)
-        made[k] = kept
+    manifest = _begin(folder, plan, fingerprint(_make_shard))
+    known, total = _known(folder, manifest), -(-n // shard)
+    whole = [k for k in range(total) if _intact(folder, k, known)]
+    jobs = [(settings, k, shard, min(shard, n - k * shard), dtype) for k in range(total) if k not in whole]
+    bar = progress(desc="simulating shards", total=total, initial=len(whole))
+    for made in results(_make_shard, jobs, scheduler=scheduler, workers=workers, retries=retries):
+        _keep(folder, manifest, known, *made)
         bar.update(1)
     bar.close()
-    shards = [
-        {
-            "file": _shard_name(k),
-            "curves": made[k],
-            "sha256": hashlib.sha256((folder / _shard_name(k)).read_bytes()).hexdigest(),
-        }
-        for k in range(total)
-    ]
-    done = {
-        **plan,
-        "key": key,
-        "complete": True,
-        "curves": sum(made.values()),
-        "parameters": list(parameter_names(design.family, design.ions)),
-        "shards": shards,
-        "versions": provenance()["versions"],
-    }
-    atomic_write(manifest, json.dumps(done, indent=1, sort_keys=True) + "\n")
-    return done
-
-# %% ../../nbs/01f_shards.ipynb #73abd75f
-def _intact(path: Path, design: str, index: int) -> int | None:
-    "Number of curves in a finished shard of this design; None if it has to be made."
-    try:
-        with safe_open(path, "pt") as f:
-            meta = json.loads(f.metadata()["ion_ode"])["meta"]
-            n = f.get_slice("flux").get_shape()[0]
-        return n if meta == {"design": design, "shard": index} else None
-    except Exception:
-        return None
-
-# %% ../../nbs/01f_shards.ipynb #1df28df1
-def _run(jobs, scheduler, workers, retries):
-    "Shards as they get ready: here, or on a Dask cluster."
-    if not jobs:
-        return
-    if not scheduler and not workers:
-        yield from (_make_shard(*j) for j in jobs)
-        return
-    distributed = need("dask.distributed", "cluster")
-    cluster = None
-    if workers:
-        env = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        cluster = distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, env=env
-        )
-    try:
-        client = distributed.Client(cluster or scheduler, timeout=_CONNECT)
-    except (OSError, TimeoutError, ValueError) as e:
-        raise InputError(
-            f"no Dask scheduler answers at {scheduler} ({type(e).__name__}); start one with 'dask scheduler' and pass its tcp:// address"
-        ) from e
-    try:
-        todo = iter(jobs)
-        submit = lambda j: client.submit(_make_shard, *j, pure=False, retries=retries)
-        ahead = max(4, 4 * len(client.scheduler_info()["workers"]))
-        ready = distributed.as_completed([submit(j) for _, j in zip(range(ahead), todo)])
-        for future in ready:
-            yield future.result()
-            future.release()
-            for j in todo:
-                ready.add(submit(j))
-                break
-    finally:
-        client.close()
-        if cluster is not None:
-            cluster.close()
+    return manifest if manifest["complete"] else _finish(folder, manifest, design, [known[k] for k in range(total)])
 
 # %% ../../nbs/01f_shards.ipynb #3f944dc8
 class ShardedCurves:
@@ -166,10 +180,9 @@ class ShardedCurves:
         folder: str | Path,  # Written by `simulate_shards`
     ):
         self.folder = Path(folder)
-        path = self.folder / "manifest.json"
-        if not path.exists():
+        self.manifest = _read_manifest(self.folder)
+        if self.manifest is None:
             raise InputError(f"{self.folder} has no manifest.json; make the set with simulate_shards")
-        self.manifest = json.loads(path.read_text())
         if not self.manifest.get("complete"):
             raise InputError(
                 f"the set in {self.folder} is not complete; run simulate_shards again with the same settings"
@@ -188,18 +201,18 @@ class ShardedCurves:
 def shard(
     self: ShardedCurves,
     index: int,  # 0 to number of shards - 1
-    verify: bool = False,  # Compare with the hash in the manifest
+    verify: bool = True,  # Compare with the hash in the manifest
 ) -> CurveSet:
     "One shard."
     entry = self.manifest["shards"][index]
-    path = self.folder / entry["file"]
-    if not path.exists():
+    path = self.folder / _shard_name(index % len(self.manifest["shards"]))
+    if entry["file"] != path.name or not path.exists():
         raise InputError(
             f"{entry['file']} is missing in {self.folder}; run simulate_shards again with the same settings"
         )
-    if verify and hashlib.sha256(path.read_bytes()).hexdigest() != entry["sha256"]:
+    if verify and digest(path.read_bytes()) != entry["sha256"]:
         raise InputError(
-            f"{entry['file']} differs from its hash in manifest.json; delete it and run simulate_shards again"
+            f"{entry['file']} differs from its hash in manifest.json; run simulate_shards again with the same settings"
         )
     return CurveSet.load(path)
 
