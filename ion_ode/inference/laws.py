@@ -1,0 +1,144 @@
+"""What an NF270 may be and how its coupons differ: laws, priors and their weights
+
+Written down before any held-out row was scored; nothing here is chosen by a score. A membrane is a vector of standard normal
+numbers, one a name of `GLOBALS`; a coupon of it is a few more. Several laws of the fixed charge are averaged, not picked: one
+of the normal numbers chooses the law, with the weights of `LAWS`, and the measurements reweight them.
+
+The fixed charge of a feed of Q equivalents, in which ion i carries the share s_i of the equivalents of its sign, is
+X = base (Q/15)^b + sum_i shift_i s_i^p (Q/15)^c, times the coupon's own factor. A power of the concentration is the Freundlich
+law of Bowen and Mukhtar (1996, 10.1016/0376-7388(95)00302-9)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import ndtr, ndtri
+
+__all__ = ["GLOBALS", "LAWS", "NEIGHBOURS", "PH_RANGE", "REFERENCE_EQUIVALENTS", "Prior", "charge_exponents", "charge_of", "law_of", "offset_of", "parameters"]
+
+REFERENCE_EQUIVALENTS = 15.0  # Q at which the charges of a law are given [mol/m³]
+PH_RANGE = (6.2, 8.2)  # Rows outside are left out by name: the charge of the polyamide follows the pH there
+
+LAWS = {  # name: prior weight; b is the exponent of the base, c of the shifts, p of the shares
+    "constant": 0.1,  # b = c = 0, p = 1
+    "base grows": 0.3,  # c = 0, p = 1
+    "all grows": 0.3,  # c = b, p = 1
+    "saturating": 0.3,  # c = b, p free
+}
+
+NEIGHBOURS = {  # ion: (whose excess partitioning it shares, prior sd of the difference)
+    "K+": ("Na+", 0.3),
+    "Li+": ("Na+", 0.3),
+    "NH4+": ("Na+", 0.3),
+    "Cs+": ("Na+", 0.6),
+    "Ca+2": ("Mg+2", 0.3),
+    "Br-": ("Cl-", 0.3),
+    "HCO3-": ("Cl-", 0.6),
+    "F-": ("Cl-", 0.8),
+    "I-": ("NO3-", 0.6),
+    "ClO4-": ("NO3-", 0.8),
+}
+_OWN = ("Na+", "Mg+2", "Cl-", "SO4-2", "NO3-")  # Ions with an excess partitioning of their own
+_SHIFTS = ("Mg+2", "SO4-2", "Ca+2")  # Ions that shift the charge
+
+GLOBALS = (
+    "r_pore", "thickness", "eps_pore", "charge", "law", "exponent", "power",
+    *(f"shift {i}" for i in _SHIFTS), *(f"ln {i}" for i in _OWN), *(f"near {i}" for i in NEIGHBOURS),
+    "coupon charge", "coupon thickness", "noise", "discrepancy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Prior:
+    "What the normal numbers of `GLOBALS` and of a coupon stand for."
+
+    r_pore: tuple[float, float] = (0.40e-9, 0.60e-9)  # Uniform [m]
+    thickness: tuple[float, float] = (0.3e-6, 4e-6)  # Log-uniform, thickness over porosity [m]
+    eps_pore: tuple[float, float, float, float] = (45.0, 8.0, 20.0, 75.0)  # Mean, sd, cut below and above [-]
+    charge: tuple[float, float] = (5.0, 1.5)  # s and t of s sinh(t n) [mol/m³]
+    exponent: tuple[float, float] = (0.5, 0.5)  # Mean and sd of b
+    power: tuple[float, float] = (-0.5, 0.5)  # Mean and sd of ln p
+    offset_sd: float = 1.0  # Of an own excess partitioning
+    calcium: float = 0.5  # Sd of ln of calcium's shift over magnesium's
+    coupon_charge: tuple[float, float] = (0.5, 0.5)  # Median and sd of the logarithm of the scale of ln charge
+    coupon_thickness: tuple[float, float] = (0.3, 0.5)  # The same of ln thickness
+    noise: tuple[float, float] = (0.08, 0.5)  # The same of the error of ln(1.05 - R)
+    discrepancy: tuple[float, float] = (0.15, 0.5)  # The same of an error shared by one ion in one feed
+    film: tuple[float, float] = (25e-6, 0.5)  # Median and sd of ln film thickness, observed values [m]
+    film_unstated: tuple[float, float] = (20e-6, 0.7)  # Where the source does not say observed or intrinsic [m]
+    permeability: tuple[float, float] = (14.2, 0.17)  # Median and sd of ln A, values with a pressure only [L/(m² h bar)]
+    within: float = 0.5  # Share of a coupon's variance of ln charge that its laboratory's other coupons do not share
+
+
+def law_of(u: np.ndarray) -> np.ndarray:  # Index into LAWS
+    "The law that a quantile chooses."
+    return np.searchsorted(np.cumsum(list(LAWS.values()))[:-1], u, side="right")
+
+
+def charge_exponents(
+    law: np.ndarray,  # Index into LAWS
+    exponent: np.ndarray,  # b, as if it were free
+    power: np.ndarray,  # p, as if it were free
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # b, c, p under the law
+    "What a law makes of its exponents."
+    b = np.where(law == 0, 0.0, exponent)
+    c = np.where(law >= 2, exponent, 0.0)
+    return b, c, np.where(law == 3, power, 1.0)
+
+
+def parameters(
+    x: np.ndarray,  # (membrane, GLOBALS) standard normal numbers
+    prior: Prior = Prior(),
+) -> pd.DataFrame:  # One row a membrane, SI
+    "Membranes in SI at the prior quantiles of normal numbers."
+    n = dict(zip(GLOBALS, np.asarray(x, float).T, strict=True))
+    mean, sd, low, high = prior.eps_pore
+    a, b = ndtr((low - mean) / sd), ndtr((high - mean) / sd)
+    median = lambda pair, v: pair[0] * np.exp(pair[1] * v)
+    charge = lambda v: prior.charge[0] * np.sinh(prior.charge[1] * v)
+    power = np.exp(prior.power[0] + prior.power[1] * n["power"])
+    law = law_of(ndtr(n["law"]))
+    out = {
+        "r_pore": prior.r_pore[0] + ndtr(n["r_pore"]) * (prior.r_pore[1] - prior.r_pore[0]),
+        "thickness": prior.thickness[0] * (prior.thickness[1] / prior.thickness[0]) ** ndtr(n["thickness"]),
+        "eps_pore": mean + sd * ndtri(a + ndtr(n["eps_pore"]) * (b - a)),
+        "law": law,
+        "charge": charge(n["charge"]),
+    }
+    out["b"], out["c"], out["p"] = charge_exponents(law, prior.exponent[0] + prior.exponent[1] * n["exponent"], power)
+    out |= {f"shift {i}": charge(n[f"shift {i}"]) for i in ("Mg+2", "SO4-2")}
+    out["shift Ca+2"] = out["shift Mg+2"] * np.exp(prior.calcium * n["shift Ca+2"])
+    out |= {f"ln {i}": prior.offset_sd * n[f"ln {i}"] for i in _OWN}
+    out |= {f"ln {i}": out[f"ln {of}"] + sd * n[f"near {i}"] for i, (of, sd) in NEIGHBOURS.items()}
+    for name in ("coupon charge", "coupon thickness", "noise", "discrepancy"):
+        out[name] = median(getattr(prior, name.replace(" ", "_")), n[name])
+    return pd.DataFrame(out)
+
+
+def charge_of(
+    membranes: dict,  # Columns of `parameters`, each (n,)
+    c_feed: np.ndarray,  # Feeds (n, ion) [mol/m³]
+    z: np.ndarray,  # Charges (ion,)
+    ions: tuple[str, ...],  # Names of the columns of c_feed
+) -> np.ndarray:  # X without the coupon's factor (n,) [mol/m³]
+    "Fixed charge that a feed meets."
+    own = np.abs(z) * c_feed
+    total = 0.5 * own.sum(1)
+    ratio = total / REFERENCE_EQUIVALENTS
+    x = membranes["charge"] * ratio ** membranes["b"]
+    for i in _SHIFTS:
+        if i in ions:
+            share = own[:, ions.index(i)] / total
+            x = x + membranes[f"shift {i}"] * share ** membranes["p"] * ratio ** membranes["c"]
+    return x
+
+
+def offset_of(
+    membranes: dict,  # Columns of `parameters`
+    ion: str,  # Canonical name
+    z: int,  # Its charge
+) -> np.ndarray:  # Excess ln of the partition coefficient
+    "Excess partitioning of an ion: its own, its neighbour's, or for an ion never measured that of the nearest of its charge."
+    if f"ln {ion}" in membranes:
+        return membranes[f"ln {ion}"]
+    return membranes[f"ln {('Na+' if z == 1 else 'Mg+2') if z > 0 else ('Cl-' if z == -1 else 'SO4-2')}"]

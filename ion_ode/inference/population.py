@@ -1,0 +1,187 @@
+"""A population of membranes carried from the prior to the posterior, with coupons beside them
+
+Sequential Monte Carlo (Del Moral, Doucet and Jasra 2006, 10.1111/j.1467-9868.2006.00553.x): the likelihood is raised to a power
+that grows from 0 to 1 as fast as the effective number of membranes allows; between the steps every membrane moves by
+differential evolution (ter Braak and Vrugt 2008, 10.1007/s11222-008-9104-9) and its coupons by random walks of their own,
+accepted laboratory by laboratory, because given the membrane they do not know of each other."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.special import logsumexp
+
+from ion_ode.core import InputError, progress
+from ion_ode.inference.laws import GLOBALS, Prior, parameters
+from ion_ode.inference.states import LOCALS, States, forward, log_likelihood
+
+__all__ = ["Population", "sample_population"]
+
+_LAW = GLOBALS.index("law")
+
+
+@dataclass
+class Population:
+    "Membranes of equal weight with the effects of every coupon."
+
+    x: np.ndarray  # (n, GLOBALS) standard normal numbers
+    lab: np.ndarray  # (n, laboratory, LOCALS)
+    coupon: np.ndarray  # (n, coupon)
+    log_like: np.ndarray  # (n, curve)
+    log_evidence: float
+    prior: Prior = field(default_factory=Prior)
+    history: list = field(default_factory=list)  # One dict a step
+
+    def __repr__(self):
+        return f"Population({len(self.x)} membranes, log evidence {self.log_evidence:.1f}, {len(self.history)} steps)"
+
+    @property
+    def log_target(self) -> np.ndarray:  # (n,)
+        "Log of prior times likelihood, without the constant."
+        return self.log_like.sum(1) - 0.5 * ((self.x**2).sum(1) + (self.lab**2).sum((1, 2)) + (self.coupon**2).sum(1))
+
+    @property
+    def n_distinct(self) -> float:
+        "Effective number of membranes that are not copies of each other."
+        _, count = np.unique(self.x, axis=0, return_counts=True)
+        return float(count.sum() ** 2 / (count**2).sum())
+
+
+class _Walk:
+    "The state of a run: numbers, solutions, likelihood; moves that keep them together."
+
+    def __init__(self, states: States, solve, n: int, prior: Prior, rng):
+        self.s, self.solve, self.prior, self.rng = states, solve, prior, rng
+        self.x = rng.standard_normal((n, len(GLOBALS)))
+        self.lab = rng.standard_normal((n, len(states.laboratories), len(LOCALS)))
+        self.coupon = rng.standard_normal((n, len(states.coupons)))
+        self.guess, self.like = None, None
+        self.like, self.guess, self.R, self.J = self.look(self.x, self.lab, self.coupon)
+        self.spent = 1.0
+
+    def look(self, x, lab, coupon, guess=None):
+        R, J, found = forward(self.s, x, lab, coupon, self.solve, guess, None, self.prior)
+        return self.of(x, R, J), found, R, J
+
+    def of(self, x, R, J):
+        par = parameters(x, self.prior)
+        return log_likelihood(self.s, R, J, par["noise"].to_numpy(), par["discrepancy"].to_numpy())
+
+    def take(self, i):
+        for k in ("x", "lab", "coupon", "like", "guess", "R", "J"):
+            setattr(self, k, getattr(self, k)[i])
+
+    def accept(self, i, x, lab, coupon, like, found, R, J):
+        self.x[i], self.lab[i], self.coupon[i], self.like[i] = x[i], lab[i], coupon[i], like[i]
+        self.guess[i], self.R[i], self.J[i] = found[i], R[i], J[i]
+
+    def move_globals(self, beta, scale):
+        "Differential evolution of a random part of the numbers; the coupons of the same membranes move along."
+        n, d = self.x.shape
+        a, b = self.partners()
+        part = self.rng.random((n, d)) < self.rng.choice([0.15, 0.4, 1.0], (n, 1))
+        part[np.arange(n), self.rng.integers(0, d, n)] = True
+        along = self.rng.random(n) < 0.5
+        gamma = scale * 2.38 / np.sqrt(2 * (part.sum(1) + along * 8.0))[:, None]
+        gamma[self.rng.random(n) < 0.1] = 1.0
+        x = self.x + part * (gamma * (self.x[a] - self.x[b]) + 0.02 * self.rng.standard_normal((n, d)))
+        lab = self.lab + (along[:, None] * gamma)[..., None] * (self.lab[a] - self.lab[b])
+        coupon = self.coupon + along[:, None] * gamma * (self.coupon[a] - self.coupon[b])
+        like, found, R, J = self.look(x, lab, coupon, self.guess)
+        size = lambda x, lab, coupon: (x**2).sum(1) + (lab**2).sum((1, 2)) + (coupon**2).sum(1)
+        ratio = beta * (like.sum(1) - self.like.sum(1)) - 0.5 * (size(x, lab, coupon) - size(self.x, self.lab, self.coupon))
+        yes = np.log(self.rng.random(n)) < ratio
+        self.accept(yes, x, lab, coupon, like, found, R, J)
+        return yes.mean()
+
+    def move_silent(self, beta, scale):
+        "Errors' sizes move alone: they need no solution."
+        n = len(self.x)
+        for name in ("noise", "discrepancy"):
+            x = self.x.copy()
+            k = GLOBALS.index(name)
+            x[:, k] += 0.7 * self.rng.standard_normal(n)
+            like = self.of(x, self.R, self.J)
+            yes = np.log(self.rng.random(n)) < beta * (like.sum(1) - self.like.sum(1)) - 0.5 * (x[:, k] ** 2 - self.x[:, k] ** 2)
+            self.x[yes], self.like[yes] = x[yes], like[yes]
+
+    def partners(self):
+        n = len(self.x)
+        a = (np.arange(n) + self.rng.integers(1, n, n)) % n
+        b = (np.arange(n) + self.rng.integers(1, n, n)) % n
+        return a, b
+
+    def move_coupons(self, beta, scale):
+        "Random walks of every laboratory and its coupons, accepted laboratory by laboratory."
+        s, n = self.s, len(self.x)
+        a, b = self.partners()
+        labs = len(s.laboratories)
+        kind = self.rng.random((n, labs, 1)) < 0.5
+        step = np.where(kind, 0.8 * (self.lab[a] - self.lab[b]), 0.5 * self.rng.standard_normal(self.lab.shape))
+        lab = self.lab + scale * step * (self.rng.random(self.lab.shape) < 0.7)
+        coupon = self.coupon + scale * 0.4 * (self.coupon[a] - self.coupon[b]) * (self.rng.random(self.coupon.shape) < 0.7)
+        like, found, R, J = self.look(self.x, lab, coupon, self.guess)
+        by = lambda v: np.stack([v[:, s.curve_laboratory == k].sum(1) for k in range(labs)], 1)
+        size = lambda lab, coupon: (lab**2).sum(2) + np.stack([(coupon[:, s.home == k] ** 2).sum(1) for k in range(labs)], 1)
+        ratio = beta * (by(like) - by(self.like)) - 0.5 * (size(lab, coupon) - size(self.lab, self.coupon))
+        yes = np.log(self.rng.random((n, labs))) < ratio
+        curve, problem, own = yes[:, s.curve_laboratory], yes[:, s.laboratory], yes[:, s.home]
+        self.lab = np.where(yes[..., None], lab, self.lab)
+        self.coupon = np.where(own, coupon, self.coupon)
+        self.like = np.where(curve, like, self.like)
+        for name, new in (("guess", found), ("R", R), ("J", J)):
+            old = getattr(self, name)
+            setattr(self, name, np.where(problem.reshape(*problem.shape, *[1] * (old.ndim - 2)), new, old))
+        return yes.mean()
+
+
+def _next_power(total, beta, goal):
+    "Largest power that leaves `goal` of the membranes effective."
+    ess = lambda b: np.exp(2 * logsumexp((b - beta) * total) - logsumexp(2 * (b - beta) * total)) / len(total)
+    if ess(1.0) >= goal:
+        return 1.0
+    low, high = beta, 1.0
+    for _ in range(50):
+        mid = 0.5 * (low + high)
+        low, high = (mid, high) if ess(mid) >= goal else (low, mid)
+    return low
+
+
+def sample_population(
+    states: States,  # What was measured
+    solve,  # The pore model: solve(ions, problem, guess) -> passage, solution
+    n: int = 256,  # Membranes
+    *,
+    goal: float = 0.6,  # Share of membranes effective after a step of the power
+    moves: int = 3,  # Moves after a step
+    last: int = 12,  # Moves at power one
+    seed: int = 0,
+    prior: Prior = Prior(),
+    show: bool = False,
+) -> Population:
+    "Membranes from the posterior of a table of measurements."
+    if n < 32:
+        raise InputError(f"n is {n}; a population needs at least 32 membranes to move")
+    rng = np.random.default_rng(seed)
+    w = _Walk(states, solve, n, prior, rng)
+    beta, evidence, history, scale = 0.0, 0.0, [], 1.0
+    bar = progress(desc="power of the likelihood", total=100) if show else None
+    while beta < 1.0:
+        total = w.like.sum(1)
+        total = np.where(np.isfinite(total), total, -1e30)
+        new = _next_power(total, beta, goal)
+        log_w = (new - beta) * total
+        evidence += logsumexp(log_w) - np.log(n)
+        weight = np.exp(log_w - logsumexp(log_w))
+        w.take(np.searchsorted(np.cumsum(weight), (np.arange(n) + rng.random()) / n).clip(max=n - 1))
+        beta = new
+        for _ in range(last if beta == 1.0 else moves):
+            share = w.move_globals(beta, scale)
+            scale = float(np.clip(scale * np.exp(0.5 * (share - 0.22)), 0.2, 1.5))
+            local = w.move_coupons(beta, 1.0)
+            w.move_silent(beta, 1.0)
+        history.append({"power": beta, "accepted": float(share), "accepted_coupons": float(local), "scale": scale, "log_like": float(w.like.sum(1).mean())})
+        if bar is not None:
+            bar.update(int(100 * beta) - bar.n)
+    if bar is not None:
+        bar.close()
+    return Population(w.x, w.lab, w.coupon, w.like, float(evidence), prior, history)

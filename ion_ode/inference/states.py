@@ -1,0 +1,218 @@
+"""From rows of measurements to problems of the pore model, and the likelihood of what was measured
+
+The error of a rejection is that of y = ln(1.05 - R): relative to the passage where little passes, even where much does, and
+without a limit at R = 1. One ion in one feed shares an error (discrepancy) over its fluxes; both fade as the flux vanishes."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.interpolate import BarycentricInterpolator
+from scipy.special import gammaln, log_ndtr
+
+from ion_ode.core import LMH, InputError, bar
+from ion_ode.inference.laws import Prior, charge_of, offset_of, parameters
+from ion_ode.inference.rows import answer_feeds, osmotic_at_bulk
+from ion_ode.ions import get_ion
+
+__all__ = ["FLUX_FADE", "LOCALS", "States", "forward", "log_likelihood", "y_of", "of_y"]
+
+LOCALS = ("charge", "thickness", "film", "permeability")  # Normal numbers of a laboratory; its coupons add one of charge
+FLUX_FADE = 1e-6  # Flux at which errors have half their size [m/s]: R is 0 at rest, whatever the model
+_NU = 5.0  # Degrees of freedom of the errors of a curve
+_CHARGE = 5000.0  # Fixed charge beyond which nothing changes [mol/m³]
+_NODES = 4  # Fluxes at which a longer curve is solved
+
+
+def y_of(r):
+    "The scale on which errors are alike."
+    return np.log(1.05 - np.minimum(r, 1.0))
+
+
+def of_y(y):
+    "Rejection of a value on that scale."
+    return np.minimum(1.05 - np.exp(y), 1.0)
+
+
+@dataclass(frozen=True)
+class States:
+    "Problems (p) behind rows (r) of measurements, in curves, coupons and laboratories."
+
+    ions: tuple[str, ...]
+    z: np.ndarray  # (ion,)
+    c_feed: np.ndarray  # (p, ion) [mol/m³]
+    flux: np.ndarray  # (p,) [m/s]; where a pressure is known, that at the prior's median permeability
+    temperature: np.ndarray  # (p,) [K]
+    kind: np.ndarray  # (p,) 0 intrinsic, 1 observed, 2 unstated
+    by_pressure: np.ndarray  # (p,) bool: the flux is not known
+    laboratory: np.ndarray  # (p,) index
+    coupon: np.ndarray  # (p,) index
+    laboratories: tuple[str, ...]
+    coupons: tuple[str, ...]
+    home: np.ndarray  # (coupon,) laboratory of each
+    row_problem: np.ndarray  # (r, node) problems whose mixture is the row
+    row_weight: np.ndarray  # (r, node)
+    row_ion: np.ndarray  # (r,) column of c_feed
+    rejection: np.ndarray  # (r,)
+    sd: np.ndarray  # (r,) error the source states, on the scale of y
+    limit: np.ndarray  # (r,) bool: R is at least the value
+    selected: np.ndarray  # (r,) bool: negative values of the source were left out
+    curve: np.ndarray  # (r,) index, ascending
+    curve_coupon: np.ndarray  # (curve,)
+    curve_laboratory: np.ndarray  # (curve,)
+    row_id: np.ndarray  # (r,)
+
+    def __repr__(self):
+        return f"States({len(self.rejection)} values, {len(self.flux)} problems, {len(self.coupons)} coupons of {len(self.laboratories)} laboratories)"
+
+    @classmethod
+    def of(
+        cls,
+        d: pd.DataFrame,  # Of `answer_rows`
+        prior: Prior = Prior(),
+        feeds: pd.DataFrame | None = None,  # Whole feeds; None: the package's
+        ions: tuple[str, ...] | None = None,  # Slots; None: those of the feeds
+    ) -> "States":
+        "Rows in the form the posterior needs."
+        feeds = answer_feeds() if feeds is None else feeds
+        feeds = feeds[feeds.solution_id.isin(d.solution_id)]
+        order = ("Na+", "K+", "Li+", "NH4+", "Mg+2", "Ca+2", "Cl-", "SO4-2", "NO3-", "HCO3-", "Br-")
+        ions = tuple(i for i in order if i in set(feeds.ion)) + tuple(sorted(set(feeds.ion) - set(order))) if ions is None else ions
+        z = np.array([get_ion(i).z for i in ions], float)
+        d = d.assign(curve_of=d.laboratory + "|" + d.coupon + "|" + d.solution_id + "|" + d.ion).sort_values(["curve_of", "flux_m_s", "pressure_Pa"], kind="stable")
+        wide = feeds.pivot_table(index="solution_id", columns="ion", values="c_feed_mol_m3").reindex(columns=list(ions)).fillna(0.0)
+        wide = pd.DataFrame(_neutral(wide.to_numpy(copy=True), z), index=wide.index)
+        d = d.assign(J=_flux(d, wide, ions, prior))
+        problems, at, weight = [], [], []
+        place = {}
+        for _, g in d.groupby(["laboratory", "coupon", "solution_id", "kind", "temperature_K", d.flux_m_s.isna()], sort=False):
+            own = np.unique(g.J.round(12))
+            nodes, matrix = _nodes(own)
+            start = len(problems)
+            problems += [(g.iloc[0], J) for J in nodes]
+            for label, J in zip(g.index, g.J.round(12), strict=True):
+                place[label] = start, matrix[np.searchsorted(own, J)]
+        width = max(len(w) for _, w in place.values())
+        for label in d.index:
+            start, w = place[label]
+            at.append([start + k if k < len(w) else start for k in range(width)])
+            weight.append([w[k] if k < len(w) else 0.0 for k in range(width)])
+        laboratories, coupons = tuple(dict.fromkeys(d.laboratory)), tuple(dict.fromkeys(d.coupon))
+        home = d.drop_duplicates("coupon").set_index("coupon").laboratory
+        curve, first = np.unique(d.curve_of.to_numpy(), return_index=True)
+        heads = d.iloc[first]
+        take = lambda f: np.array([f(row) for row, _ in problems])
+        return cls(
+            ions, z, wide.loc[[row.solution_id for row, _ in problems]].to_numpy(), np.array([J for _, J in problems]), take(lambda r: r.temperature_K),
+            take(lambda r: ("intrinsic", "observed", "unstated").index(r.kind)), take(lambda r: bool(np.isnan(r.flux_m_s))),
+            take(lambda r: laboratories.index(r.laboratory)), take(lambda r: coupons.index(r.coupon)), laboratories, coupons,
+            np.array([laboratories.index(home[c]) for c in coupons]), np.array(at), np.array(weight), np.array([ions.index(i) for i in d.ion]),
+            d.rejection.to_numpy(float), (d.rejection_sd.fillna(0.0) / (1.05 - d.rejection)).clip(upper=0.5).to_numpy(float),
+            (d.censored & (d.rejection > 0.5)).to_numpy(bool), d.source_id.eq("jeong2023").to_numpy(bool), np.searchsorted(curve, d.curve_of),
+            np.array([coupons.index(c) for c in heads.coupon]), np.array([laboratories.index(c) for c in heads.laboratory]), d.index.to_numpy(),
+        )  # fmt: skip
+
+
+def _neutral(c, z):
+    "The largest anion takes what the listed charges lack."
+    excess = c @ z
+    for k in np.flatnonzero(np.abs(excess) > 1e-12):
+        if abs(excess[k]) > 0.07 * (c[k] @ np.abs(z)):
+            raise InputError(f"feed {k} is off by {excess[k] / (c[k] @ np.abs(z)):+.1%} in charge; an ion is missing from its list")
+        i = int(np.argmax(np.where(z < 0, c[k], 0)))
+        c[k, i] -= excess[k] / z[i]
+    return c
+
+
+def _flux(d, wide, ions, prior):
+    "Flux of each row; from its pressure at the median permeability where none was given."
+    out = d.flux_m_s.to_numpy(float, copy=True)
+    gone = d[d.flux_m_s.isna()]
+    known = gone.groupby("state_id").apply(lambda g: dict(zip(g.ion, g.rejection, strict=True)), include_groups=False) if len(gone) else {}
+    for k in np.flatnonzero(np.isnan(out)):
+        row = d.iloc[k]
+        feed = {i: c for i, c in zip(ions, wide.loc[row.solution_id], strict=True) if c > 0}
+        pi = osmotic_at_bulk(feed, known[row.state_id], row.temperature_K)
+        net = row.pressure_Pa - pi
+        if net <= 0:
+            raise InputError(f"{row.name}: the osmotic difference of {pi / bar:.2f} bar exceeds the pressure of {row.pressure_Pa / bar:.2f} bar")
+        out[k] = prior.permeability[0] * LMH / bar * net
+    return out
+
+
+def _nodes(flux):
+    "Chebyshev fluxes of a curve and the polynomial from them to the measured ones."
+    if len(flux) <= _NODES:
+        return flux, np.eye(len(flux))
+    low, high = np.log(flux[0]), np.log(flux[-1])
+    at = low + (high - low) * (1 - np.cos(np.pi * np.arange(_NODES) / (_NODES - 1))) / 2
+    return np.exp(at), BarycentricInterpolator(at, np.eye(_NODES))(np.log(flux))
+
+
+def forward(
+    states: States,
+    x: np.ndarray,  # (n, GLOBALS)
+    lab: np.ndarray,  # (n, laboratory, LOCALS)
+    coupon: np.ndarray,  # (n, coupon)
+    solve,  # solve(problem dict, guess) -> ln passage (n p, ion), solution
+    guess=None,  # Solutions near by, as `solve` returned them
+    which: np.ndarray | None = None,  # Only these problems
+    prior: Prior = Prior(),
+):  # (n, p) problems' rejections (n, p, ion), flux (n, p), solution
+    "Rejections of every problem by every membrane with its coupons' effects."
+    which = np.arange(len(states.flux)) if which is None else which
+    n, p = len(x), len(which)
+    par = parameters(x, prior)
+    wide = {k: np.repeat(v.to_numpy(), p) for k, v in par.items()}
+    at_lab, at_coupon = states.laboratory[which], states.coupon[which]
+    pick = lambda k: lab[:, at_lab, k].ravel()
+    own = np.sqrt(1 - prior.within) * pick(0) + np.sqrt(prior.within) * coupon[:, at_coupon].ravel()
+    c_feed = np.tile(states.c_feed[which], (n, 1))
+    kind = np.tile(states.kind[which], n)
+    median = np.where(kind == 2, prior.film_unstated[0], prior.film[0]) * np.exp(np.where(kind == 2, prior.film_unstated[1], prior.film[1]) * pick(2))
+    flux = np.tile(states.flux[which], n) * np.exp(np.where(np.tile(states.by_pressure[which], n), prior.permeability[1] * pick(3), 0.0))
+    problem = {
+        "c_feed": c_feed,
+        "flux": flux,
+        "r_pore": wide["r_pore"],
+        "thickness": wide["thickness"] * np.exp(wide["coupon thickness"] * pick(1)),
+        "eps_pore": wide["eps_pore"],
+        "charge": np.clip(charge_of(wide, c_feed, states.z, states.ions) * np.exp(wide["coupon charge"] * own), -_CHARGE, _CHARGE),
+        "offset": np.stack([offset_of(wide, i, int(z)) for i, z in zip(states.ions, states.z, strict=True)], 1),
+        "film": np.where(kind == 0, 0.0, median),
+        "temperature": np.tile(states.temperature[which], n),
+    }
+    passage, found = solve(states.ions, problem, guess)
+    return 1 - passage.reshape(n, p, -1), flux.reshape(n, p), found.reshape(n, p, -1)
+
+
+def log_likelihood(
+    states: States,
+    rejection: np.ndarray,  # (n, p, ion), nan where no solution
+    flux: np.ndarray,  # (n, p)
+    noise: np.ndarray,  # (n,) sigma of y
+    discrepancy: np.ndarray,  # (n,)
+) -> np.ndarray:  # (n, curve)
+    "Log density of every curve: Student's distribution of its errors, with selection and limits."
+    n = len(rejection)
+    model = np.einsum("nrk,rk->nr", rejection[:, states.row_problem, states.row_ion[:, None]], states.row_weight)
+    J = np.einsum("nrk,rk->nr", flux[:, states.row_problem], np.abs(states.row_weight)) / np.abs(states.row_weight).sum(1)
+    fade = J / (J + FLUX_FADE)
+    with np.errstate(invalid="ignore"):
+        mu = np.log(1.05 - np.minimum(model, 1.0))
+    e = y_of(states.rejection) - mu
+    own = (noise[:, None] * fade) ** 2 + states.sd**2
+    shared = (discrepancy[:, None] * fade) ** 2
+    inside = (~states.limit).astype(float)
+    total = lambda v: np.add.reduceat(v * inside, np.searchsorted(states.curve, np.arange(len(states.curve_coupon))), axis=1)
+    size, a, b, c = total(np.ones((n, 1))), total(e * e / own), total(e * np.sqrt(shared) / own), total(shared / own)
+    q = a - b * b / (1 + c)
+    log_det = total(np.log(own)) + np.log1p(c)
+    out = gammaln((_NU + size) / 2) - gammaln(_NU / 2) - size / 2 * math.log(_NU * math.pi) - log_det / 2 - (_NU + size) / 2 * np.log1p(q / _NU)
+    sigma = np.sqrt(own + shared)
+    tail = np.zeros_like(e)
+    tail[:, states.selected] = -log_ndtr((math.log(1.05) - mu) / sigma)[:, states.selected]
+    tail[:, states.limit] = (log_ndtr((y_of(np.minimum(states.rejection, 0.985)) - mu) / sigma))[:, states.limit]
+    whole = lambda v: np.add.reduceat(v, np.searchsorted(states.curve, np.arange(len(states.curve_coupon))), axis=1)
+    return np.nan_to_num(out + whole(tail), nan=-np.inf)
