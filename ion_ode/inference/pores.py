@@ -1,27 +1,74 @@
-"""The pore model as the posterior asks for it: arrays in, passages out, from solutions near by"""
+"""The pore model as a posterior asks for it: arrays in, passages out, absent ions left away"""
 
 import numpy as np
 import torch
 
-from ion_ode.dspmde import REFINED, Film, certify, transport_problem
+from ion_ode.dspmde import Film, simulate
+from ion_ode.ions import ion_arrays
 from ion_ode.membranes import Membrane
 
-__all__ = ["solve_torch"]
+__all__ = ["passages", "solve"]
 
 
-def solve_torch(
-    ions: tuple[str, ...],
-    problem: dict,  # c_feed (n, ion), offset (n, ion), and r_pore, thickness, eps_pore, charge, film, flux, temperature (n,)
-    guess: np.ndarray | None = None,  # (sample, problem, unknown)
-    rtol: float = 1e-3,
-):  # Passage (n, ion), nan where there is no certified solution; solutions (sample, problem, unknown)
-    "Permeate over feed of every problem, by the reference solver."
-    t = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in problem.items()}
-    lnp = {i: t["offset"][:, k] for k, i in enumerate(ions)}
-    membrane = Membrane(t["r_pore"], t["thickness"], t["charge"], t["eps_pore"], ln_partition=lnp)
+def _batch(ions, c_feed, flux, p, offset, film, temperature, rtol):
+    "Passage and wall concentration of feeds that hold all of `ions`."
+    a = ion_arrays(ions, float(temperature))
+    try:
+        from batch import solve_batch
+    except ImportError:
+        return _reference(ions, c_feed, flux, p, offset, film, temperature, rtol)
+    r = solve_batch(
+        c_feed, flux, z=a.z.numpy(), D=a.D_bulk.numpy(), r_stokes=a.r_stokes.numpy(), r_pore=p["r_pore"], thickness=p["thickness"], charge=p["charge"],
+        eps_pore=p["eps_pore"], ln_partition=offset, film_thickness=film, temperature=float(temperature), rtol=rtol,
+    )  # fmt: skip
+    return r["c_perm"] / c_feed[:, None], r["c_wall"]
+
+
+def _reference(ions, c_feed, flux, p, offset, film, temperature, rtol):
+    t = lambda v: torch.from_numpy(np.ascontiguousarray(v, dtype=float))
+    membrane = Membrane(t(p["r_pore"]), t(p["thickness"]), t(p["charge"]), t(p["eps_pore"]), ln_partition={i: t(offset[:, k]) for k, i in enumerate(ions)})
     with torch.no_grad():
-        q = transport_problem(ions, t["c_feed"], t["flux"][:, None], membrane, Film(thickness=t["film"]), temperature=t["temperature"])[0]
-        found = certify(q, None if guess is None else torch.from_numpy(guess.reshape(-1, guess.shape[-1]).T.copy()), rtol)
-    c = torch.where(q.present, (found.u[: q.n_ions] - q.ln_feed).exp(), 1.0)
-    c[:, found.code > REFINED] = torch.nan
-    return c.T.numpy(), found.u.T.numpy()
+        s = simulate(t(c_feed), t(flux), membrane, ions=ions, film=None if film is None else Film(thickness=t(film)), temperature=float(temperature), rtol=rtol, throw=False)
+    return (s.c_perm / s.c_feed[:, None]).numpy(), s.c_wall.numpy()
+
+
+def passages(
+    ions: tuple[str, ...],  # Columns of c_feed
+    c_feed: np.ndarray,  # (n, ion) [mol/m³], zeros are absent ions
+    flux: np.ndarray,  # (n, flux) [m/s]
+    membrane: dict,  # r_pore, thickness, charge, eps_pore (n,)
+    offset: np.ndarray,  # (n, ion) excess ln of the partition coefficient
+    film: np.ndarray,  # (n,) [m]; 0 for none
+    temperature: np.ndarray,  # (n,) [K]
+    rtol: float = 1e-4,
+) -> tuple[np.ndarray, np.ndarray]:  # (n, flux, ion): permeate over feed, 1 where absent and nan without a solution; concentration at the membrane
+    "Solve many problems, those with the same ions together."
+    present = c_feed > 0
+    key = pd_codes(np.column_stack([present, film > 0, np.round(temperature, 6)]))
+    through, wall = np.ones((*flux.shape, len(ions))), np.zeros((*flux.shape, len(ions)))
+    for k in range(key.max() + 1):
+        i = np.flatnonzero(key == k)
+        cols = np.flatnonzero(present[i[0]])
+        part = {n: membrane[n][i] for n in ("r_pore", "thickness", "charge", "eps_pore")}
+        thick = film[i] if film[i[0]] > 0 else None
+        names = tuple(ions[c] for c in cols)
+        got, at_wall = _batch(names, np.ascontiguousarray(c_feed[np.ix_(i, cols)]), flux[i], part, offset[np.ix_(i, cols)], thick, temperature[i[0]], rtol)
+        through[np.ix_(i, range(flux.shape[1]), cols)] = got
+        wall[np.ix_(i, range(flux.shape[1]), cols)] = at_wall
+    return through, wall
+
+
+def pd_codes(rows: np.ndarray) -> np.ndarray:
+    "Number of each row's kind."
+    return np.unique(rows, axis=0, return_inverse=True)[1].ravel()
+
+
+def solve(
+    ions: tuple[str, ...],
+    problem: dict,  # c_feed, offset (n, ion); r_pore, thickness, eps_pore, charge, film, flux, temperature (n,)
+    guess=None,  # Not used: every problem is solved from rest
+    rtol: float = 1e-3,
+):  # Passage (n, ion); an empty array a problem where solutions near by would stand
+    "Passages of a table of problems, one flux each."
+    through, _ = passages(ions, problem["c_feed"], problem["flux"][:, None], problem, problem["offset"], problem["film"], problem["temperature"], rtol)
+    return through[:, 0], np.empty((len(through), 0))

@@ -176,11 +176,11 @@ def forward(
         "c_feed": c_feed,
         "flux": flux,
         "r_pore": wide["r_pore"],
-        "thickness": wide["thickness"] * np.exp(wide["coupon thickness"] * pick(1)),
+        "thickness": np.clip(wide["thickness"] * np.exp(wide["coupon thickness"] * pick(1)), 1e-8, 1e-4),
         "eps_pore": wide["eps_pore"],
         "charge": np.clip(charge_of(wide, c_feed, states.z, states.ions) * np.exp(wide["coupon charge"] * own), -_CHARGE, _CHARGE),
         "offset": np.stack([offset_of(wide, i, int(z)) for i, z in zip(states.ions, states.z, strict=True)], 1),
-        "film": np.where(kind == 0, 0.0, median),
+        "film": np.where(kind == 0, 0.0, np.clip(median, 1e-7, 2e-4)),
         "temperature": np.tile(states.temperature[which], n),
     }
     passage, found = solve(states.ions, problem, guess)
