@@ -176,7 +176,7 @@ def sample_population(
         beta = new
         for _ in range(last if beta == 1.0 else moves):
             share = w.move_globals(beta, scale)
-            scale = float(np.clip(scale * np.exp(0.5 * (share - 0.22)), 0.2, 1.5))
+            scale = float(np.clip(scale * np.exp(0.5 * (share - 0.22)), 0.08, 1.5))
             local = w.move_coupons(beta, 1.0)
             w.move_silent(beta, 1.0)
         history.append({"power": beta, "accepted": float(share), "accepted_coupons": float(local), "scale": scale, "log_like": float(w.like.sum(1).mean())})

@@ -1,7 +1,8 @@
 """From rows of measurements to problems of the pore model, and the likelihood of what was measured
 
 The error of a rejection is that of y = ln(1.05 - R): relative to the passage where little passes, even where much does, and
-without a limit at R = 1. One ion in one feed shares an error (discrepancy) over its fluxes; both fade as the flux vanishes."""
+without a limit at R = 1. One ion in one feed shares an error (discrepancy) over its fluxes; both fade as the flux vanishes, that
+of the model as the rejection itself does."""
 
 import math
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from ion_ode.inference.laws import Prior, charge_of, offset_of, parameters
 from ion_ode.inference.rows import answer_feeds, osmotic_at_bulk
 from ion_ode.ions import get_ion
 
-__all__ = ["FLUX_FADE", "LOCALS", "States", "forward", "log_likelihood", "y_of", "of_y"]
+__all__ = ["FLUX_FADE", "LOCALS", "States", "faded", "forward", "log_likelihood", "y_of", "of_y"]
 
 LOCALS = ("charge", "thickness", "film", "permeability")  # Normal numbers of a laboratory; its coupons add one of charge
-FLUX_FADE = 1e-6  # Flux at which errors have half their size [m/s]: R is 0 at rest, whatever the model
+FLUX_FADE = (1e-6, 8e-6)  # Fluxes over which the error of a measurement and that of the model grow [m/s]: R is 0 at rest
 _NU = 5.0  # Degrees of freedom of the errors of a curve
 _CHARGE = 5000.0  # Fixed charge beyond which nothing changes [mol/m³]
 _NODES = 4  # Fluxes at which a longer curve is solved
@@ -33,6 +34,11 @@ def y_of(r):
 def of_y(y):
     "Rejection of a value on that scale."
     return np.minimum(1.05 - np.exp(y), 1.0)
+
+
+def faded(flux):
+    "Share of the error of a measurement, and of that of the model, at a flux: none at rest, where nothing is rejected."
+    return flux / (flux + FLUX_FADE[0]), 1 - np.exp(-flux / FLUX_FADE[1])
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ class States:
     curve_coupon: np.ndarray  # (curve,)
     curve_laboratory: np.ndarray  # (curve,)
     row_id: np.ndarray  # (r,)
+    film: np.ndarray | None = None  # (p,) [m] where it is known, nan elsewhere
 
     def __repr__(self):
         return f"States({len(self.rejection)} values, {len(self.flux)} problems, {len(self.coupons)} coupons of {len(self.laboratories)} laboratories)"
@@ -111,6 +118,7 @@ class States:
             d.rejection.to_numpy(float), (d.rejection_sd.fillna(0.0) / (1.05 - d.rejection)).clip(upper=0.5).to_numpy(float),
             (d.censored & (d.rejection > 0.5)).to_numpy(bool), d.source_id.eq("jeong2023").to_numpy(bool), np.searchsorted(curve, d.curve_of),
             np.array([coupons.index(c) for c in heads.coupon]), np.array([laboratories.index(c) for c in heads.laboratory]), d.index.to_numpy(),
+            take(lambda r: r.film_m) if "film_m" in d else None,
         )  # fmt: skip
 
 
@@ -171,6 +179,9 @@ def forward(
     c_feed = np.tile(states.c_feed[which], (n, 1))
     kind = np.tile(states.kind[which], n)
     median = np.where(kind == 2, prior.film_unstated[0], prior.film[0]) * np.exp(np.where(kind == 2, prior.film_unstated[1], prior.film[1]) * pick(2))
+    if states.film is not None:
+        known = np.tile(states.film[which], n)
+        median = np.where(np.isfinite(known), known, median)
     flux = np.tile(states.flux[which], n) * np.exp(np.where(np.tile(states.by_pressure[which], n), prior.permeability[1] * pick(3), 0.0))
     problem = {
         "c_feed": c_feed,
@@ -198,12 +209,12 @@ def log_likelihood(
     n = len(rejection)
     model = np.einsum("nrk,rk->nr", rejection[:, states.row_problem, states.row_ion[:, None]], states.row_weight)
     J = np.einsum("nrk,rk->nr", flux[:, states.row_problem], np.abs(states.row_weight)) / np.abs(states.row_weight).sum(1)
-    fade = J / (J + FLUX_FADE)
+    fade, fade_model = faded(J)
     with np.errstate(invalid="ignore"):
         mu = np.log(1.05 - np.minimum(model, 1.0))
     e = y_of(states.rejection) - mu
     own = (noise[:, None] * fade) ** 2 + states.sd**2
-    shared = (discrepancy[:, None] * fade) ** 2
+    shared = (discrepancy[:, None] * fade_model) ** 2
     inside = (~states.limit).astype(float)
     total = lambda v: np.add.reduceat(v * inside, np.searchsorted(states.curve, np.arange(len(states.curve_coupon))), axis=1)
     size, a, b, c = total(np.ones((n, 1))), total(e * e / own), total(e * np.sqrt(shared) / own), total(shared / own)

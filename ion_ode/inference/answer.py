@@ -1,0 +1,298 @@
+"""The best NF270 that open measurements allow, with an error one can use
+
+A sample of membranes, each with the effects of a coupon nobody has measured yet; `predict` asks them all by the pore model and
+adds the error of a measurement. `calibrate` makes the sample that of the user's own coupon."""
+
+import json
+import math
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from scipy.special import ndtri
+from scipy.stats import qmc
+from scipy.stats import t as student
+
+from ion_ode.core import LMH, T_REF, InputError, asset, atomic_write, bar
+from ion_ode.dspmde import read_feed, read_flux
+from ion_ode.feeds import Rejections, flux_of
+from ion_ode.inference.laws import GLOBALS, PH_RANGE, Prior, charge_of, offset_of, parameters
+from ion_ode.inference.pores import passages
+from ion_ode.inference.states import _CHARGE, faded, of_y, y_of
+from ion_ode.ions import get_ion, ion_name
+
+__all__ = ["COUPON", "Answer", "load_answer"]
+
+COUPON = ("charge of its laboratory", "thickness", "film", "permeability", "charge of its own")  # Normal numbers of a coupon
+_R_GAS = 8.31446
+_LEVELS = 5  # Quantiles of the error of a measurement a membrane takes
+
+
+@dataclass(frozen=True)
+class Answer:
+    "A sample of membranes with coupons; asked for a feed it answers with an interval."
+
+    x: np.ndarray  # (membrane, GLOBALS) standard normal numbers
+    coupon: np.ndarray  # (membrane, COUPON)
+    prior: Prior = field(default_factory=Prior)
+    stretch: float = 1.0  # Factor on the width of intervals on the scale of ln(1.05 - R)
+    card: dict = field(default_factory=dict)  # name, what it was learned from, ranges, provenance
+
+    def __post_init__(self):
+        if self.x.ndim != 2 or self.x.shape[1] != len(GLOBALS) or self.coupon.shape != (len(self.x), len(COUPON)):
+            raise InputError(f"a sample of membranes needs {len(GLOBALS)} and {len(COUPON)} numbers each; {self.x.shape} and {self.coupon.shape} arrived")
+
+    def __len__(self):
+        return len(self.x)
+
+    def __repr__(self):
+        p = self.parameters
+        said = lambda v, unit, f=1.0: f"{v.quantile(0.05) / f:.3g} to {v.quantile(0.95) / f:.3g} {unit}"
+        return (
+            f"{self.card.get('name', 'a membrane')}: {len(self)} membranes, learned from {self.card.get('values', 'no')} values; 90 % have "
+            f"pores of {said(p.r_pore, 'nm', 1e-9)}, thickness over porosity {said(p.thickness, 'µm', 1e-6)}, "
+            f"charge {said(p.charge, 'mol/m³')} at 15 eq/m³, growing with the power {said(p.b, '')}{self.card.get('calibrated', '')}"
+        ).replace("  ", " ")
+
+    @property
+    def parameters(self):
+        "The membranes in SI, one row each."
+        return parameters(self.x, self.prior)
+
+    def thinned(self, n: int) -> "Answer":
+        "Every k-th membrane, for speed."
+        i = np.unique(np.linspace(0, len(self) - 1, n).round().astype(int))
+        return replace(self, x=self.x[i], coupon=self.coupon[i])
+
+    def _problem(self, ions, c_feed, kind, film, temperature):
+        "Membranes (slow) by feeds (fast) as one table; film thickness of each."
+        n, s = len(self), len(c_feed)
+        p = {k: np.repeat(v.to_numpy(), s) for k, v in self.parameters.items()}
+        own = lambda k: np.repeat(self.coupon[:, k], s)
+        pr = self.prior
+        wide = np.tile(c_feed, (n, 1))
+        z = np.array([get_ion(i).z for i in ions], float)
+        both = np.sqrt(1 - pr.within) * own(0) + np.sqrt(pr.within) * own(4)
+        membrane = {
+            "r_pore": p["r_pore"],
+            "thickness": np.clip(p["thickness"] * np.exp(p["coupon thickness"] * own(1)), 1e-8, 1e-4),
+            "charge": np.clip(charge_of(p, wide, z, ions) * np.exp(p["coupon charge"] * both), -_CHARGE, _CHARGE),
+            "eps_pore": p["eps_pore"],
+        }
+        offset = np.stack([offset_of(p, i, int(v)) for i, v in zip(ions, z, strict=True)], 1)
+        if film is not None:
+            thick = np.full(n * s, float(film))
+        else:
+            thick = np.clip(pr.film[0] * np.exp(pr.film[1] * own(2)), 1e-7, 2e-4) if kind == "observed" else np.zeros(n * s)
+        return wide, membrane, offset, thick, np.full(n * s, float(temperature))
+
+    def permeability(self) -> np.ndarray:  # (membrane,) [m/(s Pa)]
+        "Water permeability of every membrane."
+        return self.prior.permeability[0] * np.exp(self.prior.permeability[1] * self.coupon[:, 3]) * LMH / bar
+
+    def _flux_at(self, pressure, ions, problem, n):
+        "Flux of every membrane at a pressure (sample, state): the one at which the pore model needs that pressure."
+        wide, membrane, offset, thick, T = problem
+        P = np.tile(pressure, (n, 1))
+        A = np.repeat(self.permeability(), len(pressure))[:, None]
+        high = A * P
+        at = high[:, :, None] * np.array([0.02, 0.15, 0.4, 0.65, 0.85, 1.0])
+        flat = at.reshape(len(at), -1)
+        through, wall = passages(ions, wide, flat, membrane, offset, thick, T, 1e-3)
+        perm = np.where(wide[:, None] > 0, through * wide[:, None], 0.0)
+        osmotic = (_R_GAS * T[:, None] * (wall - perm).sum(2)).reshape(at.shape)
+        need = at / A[..., None] + osmotic
+        out = np.full(P.shape, np.nan)
+        for k, j in np.ndindex(*P.shape):
+            ok = np.isfinite(need[k, j])
+            if ok.sum() > 1 and need[k, j][ok][0] < P[k, j]:
+                rising = np.maximum.accumulate(need[k, j][ok])
+                out[k, j] = np.interp(P[k, j], rising, at[k, j][ok])
+        return out
+
+    def draws(
+        self,
+        feed,  # As for `simulate`
+        flux=None,  # Water flux [m/s]: number, (flux,) or (sample, flux)
+        *,
+        pressure=None,  # Or: pressure difference [Pa]
+        kind: str = "observed",  # "observed": against the bulk feed, behind a film; "intrinsic": against the concentration at the membrane
+        film: float | None = None,  # Film thickness [m]; None: as laboratories have it, each membrane its own
+        temperature: float = T_REF,  # [K]
+        balance: str | None = None,  # Ion that closes the charge balance of the feed
+        ions=None,  # Names of the columns of an array
+        rtol: float = 1e-4,
+    ):  # ions, c_feed (sample, ion), flux (membrane, sample, flux) [m/s], rejection (membrane, sample, flux, ion), nan where absent
+        "What every membrane says; each one's permeate is neutral."
+        if kind not in ("observed", "intrinsic"):
+            raise InputError(f"kind is {kind!r}, expected 'observed' (against the bulk feed) or 'intrinsic' (against the concentration at the membrane)")
+        if film is not None and not 0 <= film < 1e-2:
+            raise InputError(f"film is {film}, expected a thickness in metres such as 25e-6, or None")
+        names, c = read_feed(feed, ions, balance)
+        c = c.detach().numpy()
+        if (flux is None) == (pressure is None) and not (flux is None and _has_flux(feed)):
+            raise InputError("give flux [m/s] or pressure [Pa], one of them, for instance flux=20 * LMH or pressure=5 * bar")
+        asked = pressure if pressure is not None else flux_of(feed, flux)
+        asked = read_flux(asked, len(c)).numpy() if pressure is None else _grid(asked, len(c))
+        batch = max(len(c), len(asked))
+        c, asked = np.broadcast_to(c, (batch, c.shape[1])), np.broadcast_to(asked, (batch, asked.shape[1]))
+        for i in names:
+            ion_name(i)
+        problem = self._problem(names, c, kind, film, temperature)
+        n = len(self)
+        J = np.tile(asked, (n, 1)) if pressure is None else self._flux_at(asked, names, problem, n)
+        safe = np.where(np.isfinite(J), J, 1e-9)
+        wide, membrane, offset, thick, T = problem
+        through, _ = passages(names, wide, safe, membrane, offset, thick, T, rtol)
+        R = np.where((wide > 0)[:, None] & np.isfinite(J)[..., None], 1 - through, np.nan)
+        return names, c, J.reshape(n, batch, -1), R.reshape(n, batch, -1, len(names))
+
+    def predict(
+        self,
+        feed,  # As for `simulate`
+        flux=None,  # Water flux [m/s]: number, (flux,) or (sample, flux); None: the column "flux [LMH]" of a DataFrame
+        *,
+        pressure=None,  # Or: pressure difference [Pa]
+        kind: str = "observed",  # or "intrinsic"
+        film: float | None = None,  # Film thickness [m]; None: as laboratories have it
+        temperature: float = T_REF,  # [K]
+        pH: float | None = None,  # Of the feed; a note where the law does not know it
+        level: float = 0.9,  # Share of measurements the interval should hold
+        balance: str | None = None,
+        ions=None,
+        members: int | None = None,  # Fewer membranes for speed; None: all, fewer for more than 2,000 states
+    ) -> Rejections:  # sample, flux_m_s, ion, c_feed, c_perm, rejection, lower, upper
+        "Rejection of every ion: mean and interval of a measurement on a coupon like the model's."
+        if not 0 < level < 1:
+            raise InputError(f"level is {level}, expected a share between 0 and 1, such as 0.9")
+        asked = dict(kind=kind, film=film, temperature=temperature, balance=balance, ions=ions, pressure=pressure)
+        few = self
+        if members is not None:
+            few = self.thinned(members)
+        names, c, J, R = few.draws(feed, flux, **asked)
+        if not np.isfinite(J).any(0).all():
+            b, t = np.argwhere(~np.isfinite(J).any(0))[0]
+            raise InputError(f"no water passes in sample {b}, state {t}: the osmotic pressure exceeds the pressure; raise the pressure")
+        mean = _nanmean(R)
+        low, high = few._interval(R, J, level)
+        b, t, i = np.nonzero(np.isfinite(mean))
+        table = Rejections(
+            {
+                "sample": b,
+                "flux_m_s": _nanmean(J)[b, t],
+                "ion": np.array(names, dtype=object)[i],
+                "c_feed": c[b, i],
+                "c_perm": c[b, i] * (1 - mean[b, t, i]),
+                "rejection": mean[b, t, i],
+                "lower": low[b, t, i],
+                "upper": high[b, t, i],
+            }
+        )
+        if pressure is not None:
+            table["flux_lower"], table["flux_upper"] = (np.nanquantile(J, q, axis=0)[b, t] for q in ((1 - level) / 2, (1 + level) / 2))
+        table.attrs["notes"] = self.notes(names, c, _nanmean(J), pH, kind, temperature)
+        return table
+
+    def _interval(self, R, J, level):
+        "Quantiles of membranes and the error of one measurement, stretched about the median."
+        n = len(R)
+        p = self.parameters
+        of_value, of_model = (f[..., None] for f in faded(np.where(np.isfinite(J), J, 0.0)))
+        wide = lambda v: v.to_numpy()[:, None, None, None]
+        sd = np.sqrt((wide(p.noise) * of_value) ** 2 + (wide(p.discrepancy) * of_model) ** 2)
+        y = y_of(R)
+        u = (np.arange(n) * 0.6180339887498949) % 1.0  # evenly spread, whatever the order of the membranes
+        all_y = np.concatenate([y + sd * student.ppf((k + u) / _LEVELS, 5)[:, None, None, None] for k in range(_LEVELS)])
+        with np.errstate(invalid="ignore"):
+            low, mid, high = np.nanquantile(all_y, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=0)
+        return of_y(mid + self.stretch * (high - mid)), of_y(mid + self.stretch * (low - mid))
+
+    def notes(self, names, c, J, pH, kind, temperature) -> list[str]:
+        "What a reader should know about a question: what it speaks of, and where it leaves what was measured."
+        r, said = self.card.get("ranges", {}), []
+        said.append(f"{kind} rejections at pH {PH_RANGE[0]} to {PH_RANGE[1]}" + (", against the bulk feed" if kind == "observed" else ""))
+        if pH is not None and not PH_RANGE[0] <= pH <= PH_RANGE[1]:
+            said.append(f"pH {pH:g} is outside {PH_RANGE[0]} to {PH_RANGE[1]}: the charge of the membrane differs there, and these numbers do not know it")
+        unseen = [i for i in names if i not in r.get("ions_mol_m3", {}) and (c[:, names.index(i)] > 0).any()]
+        if unseen and "ions_mol_m3" in r:
+            said.append(f"{', '.join(unseen)}: not among the measurements, taken from charge, radius and diffusivity alone")
+        z = np.array([abs(get_ion(i).z) for i in names])
+        total = 0.5 * (c * z).sum(1)
+        for what, low, high, ends, unit, f in (
+            ("salt", total.min(), total.max(), r.get("equivalents_mol_m3"), "eq/m³", 1.0),
+            ("flux", np.nanmin(J), np.nanmax(J), r.get("flux_m_s"), "L/m²/h", LMH),
+        ):
+            if ends and (low < 0.5 * ends[0] or high > 1.5 * ends[1]):
+                said.append(f"{what} of {low / f:.3g} to {high / f:.3g} {unit} leaves the measured {ends[0] / f:.3g} to {ends[1] / f:.3g}")
+        if not 288 <= temperature <= 303:
+            said.append(f"{temperature - 273.15:.0f} °C: measured at 20 to 25 °C only")
+        return said
+
+    def calibrate(
+        self,
+        measurements,  # Own values: a file, a frame or `Measurements`; one coupon, or several named in the column coupon
+        seed: int = 0,
+        **reading,  # Of `load_measurements`: units, columns, balance, kind
+    ) -> "Answer":  # The same model for the coupon that was measured; .card["taught"] says what the values taught
+        "Make the model that of your own coupon with 1 to 50 of your own values."
+        from ion_ode.inference.calibrate import calibrate
+
+        return calibrate(self, measurements, seed=seed, **reading)
+
+    def save(self, path: str | Path) -> Path:
+        "Write the model as one JSON file."
+        record = {
+            "format": "ion_ode membranes 1", "prior": asdict(self.prior), "stretch": self.stretch, "card": self.card,
+            "globals": list(GLOBALS), "coupon_numbers": list(COUPON),
+            "x": [[round(float(v), 4) for v in row] for row in self.x], "coupon": [[round(float(v), 4) for v in row] for row in self.coupon],
+        }  # fmt: skip
+        return atomic_write(Path(path), json.dumps(record) + "\n")
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Answer":
+        "Read a model written by `save`; another file is refused."
+        try:
+            record = json.loads(Path(path).read_text())
+        except (json.JSONDecodeError, UnicodeDecodeError) as e:
+            raise InputError(f"{Path(path).name} is not a sample of membranes; write it with Answer.save") from e
+        if record.get("format") != "ion_ode membranes 1" or record["globals"] != list(GLOBALS):
+            raise InputError(f"{Path(path).name} is not a sample of membranes of this version (format {record.get('format')!r})")
+        prior = Prior(**{k: tuple(v) if isinstance(v, list) else v for k, v in record["prior"].items()})
+        return cls(np.array(record["x"]), np.array(record["coupon"]), prior, record["stretch"], record["card"])
+
+
+def new_coupons(n: int, seed: int = 0) -> np.ndarray:  # (n, COUPON)
+    "Coupons nobody has measured, spread evenly over their prior."
+    u = qmc.Sobol(len(COUPON), seed=np.random.default_rng(seed)).random(1 << max(1, math.ceil(math.log2(n))))[:n]
+    return ndtri(np.clip(u, 1e-6, 1 - 1e-6))
+
+
+def load_answer(
+    name: str | Path = "nf270",  # "nf270", "nf", or a file written by `Answer.save`
+) -> Answer:
+    "A shipped sample of membranes."
+    path = Path(name)
+    if path.suffix != ".json":
+        path = asset(f"answers/{name}.json")
+    return Answer.load(path)
+
+
+def _has_flux(feed):
+    return hasattr(feed, "columns") and any("flux" in str(c).lower() or "j_v" in str(c).lower() for c in feed.columns)
+
+
+def _grid(pressure, n):
+    "Pressures as (sample, state)."
+    p = np.asarray(pressure, float)
+    if not (np.isfinite(p).all() and (p > 0).all() and p.max() < 2e7):
+        raise InputError(f"pressure is {pressure}, expected pascals above 0, such as 5 * bar")
+    if p.ndim < 2:
+        return np.broadcast_to(p.reshape(1, -1), (n, p.size))
+    return p
+
+
+def _nanmean(v):
+    "Mean over membranes; nan where none has a value."
+    ok = np.isfinite(v)
+    with np.errstate(invalid="ignore"):
+        return np.where(ok, v, 0.0).sum(0) / np.where(ok.any(0), ok.sum(0), np.nan)

@@ -1,0 +1,188 @@
+"""A user's own values pin the coupon, and with enough of them the membrane"""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from scipy.special import logsumexp
+from scipy.stats import t as student
+
+from ion_ode.core import InputError
+from ion_ode.inference.answer import COUPON
+from ion_ode.inference.laws import GLOBALS, parameters
+from ion_ode.inference.pores import solve
+from ion_ode.inference.population import _next_power
+from ion_ode.inference.states import States, faded, forward, log_likelihood, of_y, y_of
+
+__all__ = ["calibrate", "own_states"]
+
+_N = 512  # Membranes carried
+_SMOOTH = 0.25  # Width of the kernel about a membrane, in standard deviations of the sample (Liu and West 2001)
+
+
+def own_states(
+    measurements,  # `Measurements`, a frame or a file
+    prior,
+    **reading,  # Of `load_measurements`
+) -> tuple[States, pd.DataFrame]:
+    "Somebody's values in the form of the likelihood."
+    d = _frame(measurements, reading)
+    feeds = d.drop_duplicates(["solution_id", "ion"])
+    feeds = d.attrs.get("feeds", feeds)[["solution_id", "ion", "c_feed_mol_m3"]]
+    if len(d) > 200:
+        raise InputError(f"{len(d)} values arrived; a coupon is calibrated with 1 to 200, of which the best are few in different feeds")
+    return States.of(d, prior, feeds), d
+
+
+def _frame(measurements, reading) -> pd.DataFrame:
+    "One row a value with all that the likelihood asks for; whole feeds in .attrs."
+    from ion_ode.measurements import Measurements
+
+    m = measurements
+    if not isinstance(m, Measurements):
+        if not isinstance(m, pd.DataFrame):
+            from ion_ode.tables import load_measurements
+
+            m = load_measurements(m, **reading)
+        else:
+            from ion_ode.feeds import measured_in_si
+
+            m = measured_in_si(m)
+        if not isinstance(m, Measurements):
+            m = Measurements.from_frame(m)
+    return _values(m)
+
+
+def _values(m) -> pd.DataFrame:
+    sample = np.array([f"feed {k}" for k in np.unique(m.c_feed.round(9), axis=0, return_inverse=True)[1].ravel()])
+    s, keep = m.state, np.ones(len(m.rejection), bool)
+    z_neg = np.array([i.rstrip("0123456789").endswith("-") for i in m.ions])
+    for k in np.flatnonzero(m.salt_level):  # one value of a salt stands on both its ions
+        partner = (m.state == m.state[k]) & m.salt_level & (m.rejection == m.rejection[k])
+        keep[k] = not (z_neg[m.ion[k]] and (partner & ~z_neg[m.ion]).any())
+    coupon = np.where(m.coupon == "", "own", m.coupon).astype(object)
+    d = pd.DataFrame({
+        "solution_id": sample[s], "state_id": s.astype(str), "ion": np.array(m.ions, object)[m.ion], "c_feed_mol_m3": m.c_feed[s, m.ion],
+        "flux_m_s": m.flux[s], "pressure_Pa": m.pressure[s], "temperature_K": m.temperature[s], "pH": m.pH[s], "kind": m.kind[s], "film_m": m.film[s],
+        "rejection": m.rejection, "rejection_sd": m.sd, "censored": m.censored == ">", "salt_level": m.salt_level, "coupon": coupon[s],
+        "laboratory": "own", "source_id": "own",
+    })[keep]  # fmt: skip
+    d.index = pd.Index([f"value {k + 1}" for k in range(len(d))], name="row_id")
+    lost = d[d.flux_m_s.isna() & d.pressure_Pa.isna()]
+    if len(lost):
+        raise InputError(f"{lost.index[0]} has neither flux nor pressure; give one of them, such as a column 'flux [LMH]' or 'pressure [bar]'")
+    rows = [(sample[k], i, m.c_feed[k, j]) for k in range(len(m.flux)) for j, i in enumerate(m.ions) if m.c_feed[k, j] > 0]
+    d.attrs["feeds"] = pd.DataFrame(rows, columns=["solution_id", "ion", "c_feed_mol_m3"]).drop_duplicates(["solution_id", "ion"])
+    return d
+
+
+class _Own:
+    "A population of (membrane, coupon) pairs for one laboratory."
+
+    def __init__(self, model, states, rng):
+        self.m, self.s, self.rng = model, states, rng
+        n = _N
+        i = ((np.arange(n) + rng.random()) * len(model) / n).astype(int)
+        self.x = model.x[i].copy()
+        self.lab = rng.standard_normal((n, 1, 4))
+        self.own = rng.standard_normal((n, len(states.coupons)))
+        self.R, self.J, self.like = self.look(self.x, self.lab, self.own)
+        self.center = model.x.mean(0)
+        self.root = np.linalg.cholesky(np.cov(model.x.T) + 1e-9 * np.eye(model.x.shape[1]))
+
+    def look(self, x, lab, own):
+        R, J, _ = forward(self.s, x, lab, own, solve, None, None, self.m.prior)
+        p = parameters(x, self.m.prior)
+        return R, J, log_likelihood(self.s, R, J, p["noise"].to_numpy(), p["discrepancy"].to_numpy()).sum(1)
+
+    def near(self, n):
+        "Membranes like those of the model: its kernel-smoothed sample."
+        a = np.sqrt(1 - _SMOOTH**2)
+        pick = self.m.x[self.rng.integers(0, len(self.m), n)]
+        return a * pick + (1 - a) * self.center + _SMOOTH * self.rng.standard_normal((n, self.root.shape[0])) @ self.root.T
+
+    def move(self, beta, jump):
+        n = len(self.x)
+        x, lab, own = self.x, self.lab, self.own
+        if jump:
+            x = self.near(n)
+        else:
+            a, b = self.rng.permutation(n), self.rng.permutation(n)
+            by = self.rng.choice([0.3, 0.7, 1.0], (n, 1))
+            lab = lab + by[..., None] * (lab[a] - lab[b]) * (self.rng.random(lab.shape) < 0.7) + 0.05 * self.rng.standard_normal(lab.shape)
+            own = own + by * (own[a] - own[b]) + 0.05 * self.rng.standard_normal(own.shape)
+        R, J, like = self.look(x, lab, own)
+        size = lambda lab, own: (lab**2).sum((1, 2)) + (own**2).sum(1)
+        ratio = beta * (like - self.like) - 0.5 * (size(lab, own) - size(self.lab, self.own))
+        yes = np.log(self.rng.random(n)) < ratio
+        for name, new in (("x", x), ("lab", lab), ("own", own), ("R", R), ("J", J), ("like", like)):
+            old = getattr(self, name).copy()
+            old[yes] = new[yes]
+            setattr(self, name, old)
+        return yes.mean()
+
+    def take(self, i):
+        for k in ("x", "lab", "own", "R", "J", "like"):
+            setattr(self, k, getattr(self, k)[i])
+
+
+def calibrate(model, measurements, *, seed: int = 0, **reading):
+    "The model for the coupon that was measured, by tempered resampling and moves; what the values taught is in its card."
+    if model.card.get("calibrated"):
+        raise InputError("this model is calibrated already; start from the shipped one and give all your values at once")
+    states, d = own_states(measurements, model.prior, **reading)
+    rng = np.random.default_rng(seed)
+    w = _Own(model, states, rng)
+    before = _said(model, w.x, w.lab, w.own)
+    outside = _outside(w, d)
+    beta = 0.0
+    while beta < 1.0:
+        like = np.where(np.isfinite(w.like), w.like, -1e30)
+        new = _next_power(like, beta, 0.5)
+        log_w = (new - beta) * like
+        weight = np.exp(log_w - logsumexp(log_w))
+        w.take(np.searchsorted(np.cumsum(weight), (np.arange(_N) + rng.random()) / _N).clip(max=_N - 1))
+        beta = new
+        for k in range(12 if beta == 1.0 else 6):
+            w.move(beta, jump=k % 3 == 2)
+    distinct = len(np.unique(w.x[:, 0].round(9)))
+    after = _said(model, w.x, w.lab, w.own)
+    keep = np.linspace(0, _N - 1, min(len(model), _N)).round().astype(int)
+    own = w.own[:, 0] if len(states.coupons) == 1 else rng.standard_normal(_N)
+    coupon = np.column_stack([w.lab[:, 0], own])[keep]
+    taught = [f"{len(d)} values of {len(states.coupons)} coupon(s) in {len(set(d.solution_id))} feed(s)"]
+    taught += [f"{k}: {before[k]} before, {after[k]} now" for k in before]
+    taught += outside
+    if distinct < 30:
+        taught.append(f"the values agree with {distinct} membranes of the sample only: your membrane is at the edge of what the model knows; trust its interval less")
+    card = model.card | {"calibrated": f"; calibrated with {len(d)} values", "taught": taught, "distinct": distinct}
+    return replace(model, x=w.x[keep], coupon=coupon, card=card)
+
+
+def _said(model, x, lab, own) -> dict:
+    "90 % of what the coupon does."
+    p, pr = parameters(x, model.prior), model.prior
+    both = np.sqrt(1 - pr.within) * lab[:, 0, 0] + np.sqrt(pr.within) * own[:, 0]
+    span = lambda v, unit: "{:.2g} to {:.2g} {}".format(*np.quantile(v, [0.05, 0.95]), unit)
+    return {
+        "charge of the coupon over the membrane's": span(np.exp(p["coupon charge"] * both), "times"),
+        "thickness": span(1e6 * p["thickness"] * np.exp(p["coupon thickness"] * lab[:, 0, 1]), "µm"),
+        "film": span(1e6 * pr.film[0] * np.exp(pr.film[1] * lab[:, 0, 2]), "µm"),
+    }
+
+
+def _outside(w, d) -> list[str]:
+    "Values that the model did not expect, each with a sentence."
+    p = parameters(w.x, w.m.prior)
+    s = w.s
+    mu = y_of(np.einsum("nrk,rk->nr", w.R[:, s.row_problem, s.row_ion[:, None]], s.row_weight))
+    J = np.einsum("nrk,rk->nr", w.J[:, s.row_problem], np.abs(s.row_weight)) / np.abs(s.row_weight).sum(1)
+    of_value, of_model = faded(J)
+    sd = np.hypot(p["noise"].to_numpy()[:, None] * of_value, p["discrepancy"].to_numpy()[:, None] * of_model)
+    y = mu + sd * student.ppf(w.rng.random(mu.shape), 5)
+    low, high = np.nanquantile(y, [0.005, 0.995], axis=0)
+    out = []
+    for k in np.flatnonzero((y_of(s.rejection) < low) | (y_of(s.rejection) > high)):
+        row = d.loc[s.row_id[k]]
+        out.append(f"{s.row_id[k]}, {row.ion} {row.rejection:.3g}, lies outside the {of_y(high[k]):.2g} to {of_y(low[k]):.2g} expected of 99 in 100: check it, or the membrane is another")
+    return out
