@@ -5,8 +5,9 @@ numbers, one a name of `GLOBALS`; a coupon of it is a few more. Several laws of 
 of the normal numbers chooses the law, with the weights of `LAWS`, and the measurements reweight them.
 
 The fixed charge of a feed of Q equivalents, in which ion i carries the share s_i of the equivalents of its sign, is
-X = base (Q/15)^b + sum_i shift_i s_i^p (Q/15)^c, times the coupon's own factor. A power of the concentration is the Freundlich
-law of Bowen and Mukhtar (1996, 10.1016/0376-7388(95)00302-9)."""
+X = base (Q/15)^b + sum_i shift_i f(s_i) (Q/15)^c with f(s) = s (1 + k)/(s + k), times the coupon's own factor. A power of the
+concentration is the Freundlich law of Bowen and Mukhtar (1996, 10.1016/0376-7388(95)00302-9); f is Langmuir's isotherm in shares,
+straight at small ones, so that a trace that vanishes leaves no mark."""
 
 from dataclasses import dataclass
 
@@ -16,14 +17,15 @@ from scipy.special import ndtr, ndtri
 
 __all__ = ["GLOBALS", "LAWS", "NEIGHBOURS", "PH_RANGE", "REFERENCE_EQUIVALENTS", "Prior", "charge_exponents", "charge_of", "law_of", "offset_of", "parameters"]
 
+_STRAIGHT = 1e9  # k of a law without saturation
 REFERENCE_EQUIVALENTS = 15.0  # Q at which the charges of a law are given [mol/m³]
 PH_RANGE = (6.2, 8.2)  # Rows outside are left out by name: the charge of the polyamide follows the pH there
 
-LAWS = {  # name: prior weight; b is the exponent of the base, c of the shifts, p of the shares
-    "constant": 0.1,  # b = c = 0, p = 1
-    "base grows": 0.3,  # c = 0, p = 1
-    "all grows": 0.3,  # c = b, p = 1
-    "saturating": 0.3,  # c = b, p free
+LAWS = {  # name: prior weight; b is the exponent of the base, c of the shifts, f straight unless said
+    "constant": 0.1,  # b = c = 0
+    "base grows": 0.3,  # c = 0
+    "all grows": 0.3,  # c = b
+    "saturating": 0.3,  # c = b, f of Langmuir
 }
 
 NEIGHBOURS = {  # ion: (whose excess partitioning it shares, prior sd of the difference)
@@ -42,7 +44,7 @@ _OWN = ("Na+", "Mg+2", "Cl-", "SO4-2", "NO3-")  # Ions with an excess partitioni
 _SHIFTS = ("Mg+2", "SO4-2", "Ca+2")  # Ions that shift the charge
 
 GLOBALS = (
-    "r_pore", "thickness", "eps_pore", "charge", "law", "exponent", "power",
+    "r_pore", "thickness", "eps_pore", "charge", "law", "exponent", "saturation",
     *(f"shift {i}" for i in _SHIFTS), *(f"ln {i}" for i in _OWN), *(f"near {i}" for i in NEIGHBOURS),
     "coupon charge", "coupon thickness", "noise", "discrepancy",
 )  # fmt: skip
@@ -57,7 +59,7 @@ class Prior:
     eps_pore: tuple[float, float, float, float] = (45.0, 8.0, 20.0, 75.0)  # Mean, sd, cut below and above [-]
     charge: tuple[float, float] = (5.0, 1.5)  # s and t of s sinh(t n) [mol/m³]
     exponent: tuple[float, float] = (0.5, 0.5)  # Mean and sd of b
-    power: tuple[float, float] = (-0.5, 0.5)  # Mean and sd of ln p
+    saturation: tuple[float, float, float] = (0.05, 0.4, 1.0)  # Floor of k, median and sd of ln of the rest
     offset_sd: float = 1.0  # Of an own excess partitioning
     calcium: float = 0.5  # Sd of ln of calcium's shift over magnesium's
     coupon_charge: tuple[float, float] = (0.5, 0.5)  # Median and sd of the logarithm of the scale of ln charge
@@ -78,12 +80,12 @@ def law_of(u: np.ndarray) -> np.ndarray:  # Index into LAWS
 def charge_exponents(
     law: np.ndarray,  # Index into LAWS
     exponent: np.ndarray,  # b, as if it were free
-    power: np.ndarray,  # p, as if it were free
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # b, c, p under the law
+    saturation: np.ndarray,  # k, as if it were free
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # b, c, k under the law
     "What a law makes of its exponents."
     b = np.where(law == 0, 0.0, exponent)
     c = np.where(law >= 2, exponent, 0.0)
-    return b, c, np.where(law == 3, power, 1.0)
+    return b, c, np.where(law == 3, saturation, _STRAIGHT)
 
 
 def parameters(
@@ -96,7 +98,7 @@ def parameters(
     a, b = ndtr((low - mean) / sd), ndtr((high - mean) / sd)
     median = lambda pair, v: pair[0] * np.exp(pair[1] * v)
     charge = lambda v: prior.charge[0] * np.sinh(prior.charge[1] * v)
-    power = np.exp(prior.power[0] + prior.power[1] * n["power"])
+    saturation = prior.saturation[0] + prior.saturation[1] * np.exp(prior.saturation[2] * n["saturation"])
     law = law_of(ndtr(n["law"]))
     out = {
         "r_pore": prior.r_pore[0] + ndtr(n["r_pore"]) * (prior.r_pore[1] - prior.r_pore[0]),
@@ -105,7 +107,7 @@ def parameters(
         "law": law,
         "charge": charge(n["charge"]),
     }
-    out["b"], out["c"], out["p"] = charge_exponents(law, prior.exponent[0] + prior.exponent[1] * n["exponent"], power)
+    out["b"], out["c"], out["k"] = charge_exponents(law, prior.exponent[0] + prior.exponent[1] * n["exponent"], saturation)
     out |= {f"shift {i}": charge(n[f"shift {i}"]) for i in ("Mg+2", "SO4-2")}
     out["shift Ca+2"] = out["shift Mg+2"] * np.exp(prior.calcium * n["shift Ca+2"])
     out |= {f"ln {i}": prior.offset_sd * n[f"ln {i}"] for i in _OWN}
@@ -129,7 +131,8 @@ def charge_of(
     for i in _SHIFTS:
         if i in ions:
             share = own[:, ions.index(i)] / total
-            x = x + membranes[f"shift {i}"] * share ** membranes["p"] * ratio ** membranes["c"]
+            bound = share * (1 + membranes["k"]) / (share + membranes["k"])
+            x = x + membranes[f"shift {i}"] * bound * ratio ** membranes["c"]
     return x
 
 
