@@ -16,12 +16,13 @@ from scipy.stats import t as student
 from ion_ode.core import LMH, T_REF, InputError, asset, atomic_write, bar
 from ion_ode.dspmde import read_feed, read_flux
 from ion_ode.feeds import Rejections, flux_of
-from ion_ode.inference.laws import GLOBALS, PH_RANGE, Prior, charge_of, offset_of, parameters
+from ion_ode.inference.laws import GLOBALS, PH_RANGE, Prior, charge_of, discrepancy_of, offset_of, parameters, share_of_sign
 from ion_ode.inference.pores import passages
+from ion_ode.inference.rows import answer_feeds
 from ion_ode.inference.states import _CHARGE, faded, of_y, y_of
 from ion_ode.ions import get_ion, ion_name
 
-__all__ = ["COUPON", "Answer", "load_answer"]
+__all__ = ["COUPON", "Answer", "answer_of", "load_answer", "new_coupons"]
 
 COUPON = ("charge of its laboratory", "thickness", "film", "permeability", "charge of its own")  # Normal numbers of a coupon
 _R_GAS = 8.31446
@@ -174,7 +175,7 @@ class Answer:
             b, t = np.argwhere(~np.isfinite(J).any(0))[0]
             raise InputError(f"no water passes in sample {b}, state {t}: the osmotic pressure exceeds the pressure; raise the pressure")
         mean = _nanmean(R)
-        low, high = few._interval(R, J, level)
+        low, high = few._interval(R, J, share_of_sign(c, np.array([get_ion(i).z for i in names], float)), level)
         b, t, i = np.nonzero(np.isfinite(mean))
         table = Rejections(
             {
@@ -193,13 +194,13 @@ class Answer:
         table.attrs["notes"] = self.notes(names, c, _nanmean(J), pH, kind, temperature)
         return table
 
-    def _interval(self, R, J, level):
+    def _interval(self, R, J, share, level):
         "Quantiles of membranes and the error of one measurement, stretched about the median."
         n = len(R)
         p = self.parameters
         of_value, of_model = (f[..., None] for f in faded(np.where(np.isfinite(J), J, 0.0)))
-        wide = lambda v: v.to_numpy()[:, None, None, None]
-        sd = np.sqrt((wide(p.noise) * of_value) ** 2 + (wide(p.discrepancy) * of_model) ** 2)
+        model = discrepancy_of(p, share)[:, :, None]
+        sd = np.sqrt((p.noise.to_numpy()[:, None, None, None] * of_value) ** 2 + (model * of_model) ** 2)
         y = y_of(R)
         u = (np.arange(n) * 0.6180339887498949) % 1.0  # evenly spread, whatever the order of the membranes
         all_y = np.concatenate([y + sd * student.ppf((k + u) / _LEVELS, 5)[:, None, None, None] for k in range(_LEVELS)])
@@ -296,3 +297,32 @@ def _nanmean(v):
     ok = np.isfinite(v)
     with np.errstate(invalid="ignore"):
         return np.where(ok, v, 0.0).sum(0) / np.where(ok.any(0), ok.sum(0), np.nan)
+
+
+def answer_of(
+    population,  # Of `sample_population`
+    rows,  # Of `answer_rows`: what it learned from
+    name: str,
+    states=None,  # Behind the population; needed for `coupon`
+    coupon: str | None = None,  # A coupon it has seen, such as "fdly2021"; None: one nobody has
+    stretch: float = 1.0,
+    seed: int = 0,
+    **facts,  # For the card
+) -> Answer:
+    "A sample of membranes with coupons of their own, ready to be asked."
+    feeds = answer_feeds()
+    feeds = feeds[feeds.solution_id.isin(rows.solution_id)]
+    total = feeds.assign(q=0.5 * feeds.ion.map(lambda i: abs(get_ion(i).z)) * feeds.c_feed_mol_m3).groupby("solution_id").q.sum()
+    ends = lambda v: [float(f"{v.min():.4g}"), float(f"{v.max():.4g}")]
+    ranges = {
+        "flux_m_s": ends(rows.flux_m_s.dropna()),
+        "equivalents_mol_m3": ends(total),
+        "ions_mol_m3": {i: ends(g.c_feed_mol_m3) for i, g in rows.groupby("ion")},
+    }
+    sources = {s: int(n) for s, n in rows.groupby("source_id").size().items()}
+    card = {"name": name, "values": len(rows), "sources": sources, "ranges": ranges, "log_evidence": round(population.log_evidence, 2), **facts}
+    numbers = new_coupons(len(population.x), seed)
+    if coupon is not None:
+        k = states.coupons.index(coupon)
+        numbers = np.column_stack([population.lab[:, states.home[k]], population.coupon[:, k]])
+    return Answer(population.x, numbers, population.prior, stretch, card)

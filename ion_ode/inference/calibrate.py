@@ -8,8 +8,7 @@ from scipy.special import logsumexp
 from scipy.stats import t as student
 
 from ion_ode.core import InputError
-from ion_ode.inference.answer import COUPON
-from ion_ode.inference.laws import GLOBALS, parameters
+from ion_ode.inference.laws import discrepancy_of, parameters
 from ion_ode.inference.pores import solve
 from ion_ode.inference.population import _next_power
 from ion_ode.inference.states import States, faded, forward, log_likelihood, of_y, y_of
@@ -93,7 +92,7 @@ class _Own:
     def look(self, x, lab, own):
         R, J, _ = forward(self.s, x, lab, own, solve, None, None, self.m.prior)
         p = parameters(x, self.m.prior)
-        return R, J, log_likelihood(self.s, R, J, p["noise"].to_numpy(), p["discrepancy"].to_numpy()).sum(1)
+        return R, J, log_likelihood(self.s, R, J, p).sum(1)
 
     def near(self, n):
         "Membranes like those of the model: its kernel-smoothed sample."
@@ -178,7 +177,7 @@ def _outside(w, d) -> list[str]:
     mu = y_of(np.einsum("nrk,rk->nr", w.R[:, s.row_problem, s.row_ion[:, None]], s.row_weight))
     J = np.einsum("nrk,rk->nr", w.J[:, s.row_problem], np.abs(s.row_weight)) / np.abs(s.row_weight).sum(1)
     of_value, of_model = faded(J)
-    sd = np.hypot(p["noise"].to_numpy()[:, None] * of_value, p["discrepancy"].to_numpy()[:, None] * of_model)
+    sd = np.hypot(p["noise"].to_numpy()[:, None] * of_value, discrepancy_of(p, s.row_share) * of_model)
     y = mu + sd * student.ppf(w.rng.random(mu.shape), 5)
     low, high = np.nanquantile(y, [0.005, 0.995], axis=0)
     out = []

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-__all__ = ["GLOBALS", "LAWS", "NEIGHBOURS", "PH_RANGE", "REFERENCE_EQUIVALENTS", "Prior", "charge_exponents", "charge_of", "law_of", "offset_of", "parameters"]
+__all__ = ["GLOBALS", "LAWS", "NEIGHBOURS", "PH_RANGE", "REFERENCE_EQUIVALENTS", "Prior", "charge_exponents", "charge_of", "discrepancy_of", "law_of", "offset_of", "parameters", "share_of_sign"]
 
 _STRAIGHT = 1e9  # k of a law without saturation
 REFERENCE_EQUIVALENTS = 15.0  # Q at which the charges of a law are given [mol/m³]
@@ -46,7 +46,7 @@ _SHIFTS = ("Mg+2", "SO4-2", "Ca+2")  # Ions that shift the charge
 GLOBALS = (
     "r_pore", "thickness", "eps_pore", "charge", "law", "exponent", "saturation",
     *(f"shift {i}" for i in _SHIFTS), *(f"ln {i}" for i in _OWN), *(f"near {i}" for i in NEIGHBOURS),
-    "coupon charge", "coupon thickness", "noise", "discrepancy",
+    "coupon charge", "coupon thickness", "noise", "discrepancy trace", "discrepancy major",
 )  # fmt: skip
 
 
@@ -59,13 +59,14 @@ class Prior:
     eps_pore: tuple[float, float, float, float] = (45.0, 8.0, 20.0, 75.0)  # Mean, sd, cut below and above [-]
     charge: tuple[float, float] = (5.0, 1.5)  # s and t of s sinh(t n) [mol/m³]
     exponent: tuple[float, float] = (0.5, 0.5)  # Mean and sd of b
-    saturation: tuple[float, float, float] = (0.05, 0.4, 1.0)  # Floor of k, median and sd of ln of the rest
+    saturation: tuple[float, float, float] = (0.04, 0.25, 1.0)  # Floor of k, median and sd of ln of the rest
     offset_sd: float = 1.0  # Of an own excess partitioning
     calcium: float = 0.5  # Sd of ln of calcium's shift over magnesium's
     coupon_charge: tuple[float, float] = (0.5, 0.5)  # Median and sd of the logarithm of the scale of ln charge
     coupon_thickness: tuple[float, float] = (0.3, 0.5)  # The same of ln thickness
     noise: tuple[float, float] = (0.08, 0.5)  # The same of the error of ln(1.05 - R)
-    discrepancy: tuple[float, float] = (0.15, 0.5)  # The same of an error shared by one ion in one feed
+    discrepancy_trace: tuple[float, float] = (0.25, 0.5)  # The same of the model's error for an ion of no share, in one feed
+    discrepancy_major: tuple[float, float] = (0.08, 0.5)  # The same for the only ion of its sign
     film: tuple[float, float] = (25e-6, 0.5)  # Median and sd of ln film thickness, observed values [m]
     film_unstated: tuple[float, float] = (20e-6, 0.7)  # Where the source does not say observed or intrinsic [m]
     permeability: tuple[float, float] = (14.2, 0.17)  # Median and sd of ln A, values with a pressure only [L/(m² h bar)]
@@ -112,9 +113,25 @@ def parameters(
     out["shift Ca+2"] = out["shift Mg+2"] * np.exp(prior.calcium * n["shift Ca+2"])
     out |= {f"ln {i}": prior.offset_sd * n[f"ln {i}"] for i in _OWN}
     out |= {f"ln {i}": out[f"ln {of}"] + sd * n[f"near {i}"] for i, (of, sd) in NEIGHBOURS.items()}
-    for name in ("coupon charge", "coupon thickness", "noise", "discrepancy"):
+    for name in ("coupon charge", "coupon thickness", "noise", "discrepancy trace", "discrepancy major"):
         out[name] = median(getattr(prior, name.replace(" ", "_")), n[name])
     return pd.DataFrame(out)
+
+
+def share_of_sign(
+    c_feed: np.ndarray,  # (n, ion) [mol/m³]
+    z: np.ndarray,  # (ion,)
+) -> np.ndarray:  # (n, ion)
+    "Share of the equivalents of its own sign that an ion carries."
+    own = np.abs(z) * c_feed
+    same = (np.sign(z)[:, None] == np.sign(z)[None]).astype(float)
+    return own / np.maximum(own @ same, 1e-300)
+
+
+def discrepancy_of(membranes: dict, share: np.ndarray) -> np.ndarray:  # (membrane, ...)
+    "Error of the model for an ion of a share: between that of a trace and that of a major ion, evenly in logarithms."
+    wide = lambda v: np.asarray(v).reshape(-1, *[1] * share.ndim)
+    return wide(membranes["discrepancy trace"]) ** (1 - share) * wide(membranes["discrepancy major"]) ** share
 
 
 def charge_of(

@@ -3,12 +3,13 @@
 Sequential Monte Carlo (Del Moral, Doucet and Jasra 2006, 10.1111/j.1467-9868.2006.00553.x): the likelihood is raised to a power
 that grows from 0 to 1 as fast as the effective number of membranes allows; between the steps every membrane moves by
 differential evolution (ter Braak and Vrugt 2008, 10.1007/s11222-008-9104-9) and its coupons by random walks of their own,
-accepted laboratory by laboratory, because given the membrane they do not know of each other."""
+accepted laboratory by laboratory, because given the membrane they do not know of each other. Moves along which no rejection
+changes (a stronger membrane with weaker coupons) cost nothing and are made often (Yu and Meng 2011, 10.1198/jcgs.2011.203main)."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.special import logsumexp
+from scipy.special import logsumexp, ndtr, ndtri
 
 from ion_ode.core import InputError, progress
 from ion_ode.inference.laws import GLOBALS, Prior, parameters
@@ -63,8 +64,7 @@ class _Walk:
         return self.of(x, R, J), found, R, J
 
     def of(self, x, R, J):
-        par = parameters(x, self.prior)
-        return log_likelihood(self.s, R, J, par["noise"].to_numpy(), par["discrepancy"].to_numpy())
+        return log_likelihood(self.s, R, J, parameters(x, self.prior))
 
     def take(self, i):
         for k in ("x", "lab", "coupon", "like", "guess", "R", "J"):
@@ -75,17 +75,18 @@ class _Walk:
         self.guess[i], self.R[i], self.J[i] = found[i], R[i], J[i]
 
     def move_globals(self, beta, scale):
-        "Differential evolution of a random part of the numbers; the coupons of the same membranes move along."
+        "Differential evolution of a random part of the numbers; some laboratories' coupons move along."
         n, d = self.x.shape
         a, b = self.partners()
         part = self.rng.random((n, d)) < self.rng.choice([0.15, 0.4, 1.0], (n, 1))
         part[np.arange(n), self.rng.integers(0, d, n)] = True
-        along = self.rng.random(n) < 0.5
-        gamma = scale * 2.38 / np.sqrt(2 * (part.sum(1) + along * 8.0))[:, None]
+        along = self.rng.random((n, len(self.s.laboratories))) < self.rng.choice([0.0, 0.07, 0.5], (n, 1))
+        own = along[:, self.s.home]
+        gamma = scale * 2.38 / np.sqrt(2 * (part.sum(1) + 3 * along.sum(1)))[:, None]
         gamma[self.rng.random(n) < 0.1] = 1.0
         x = self.x + part * (gamma * (self.x[a] - self.x[b]) + 0.02 * self.rng.standard_normal((n, d)))
-        lab = self.lab + (along[:, None] * gamma)[..., None] * (self.lab[a] - self.lab[b])
-        coupon = self.coupon + along[:, None] * gamma * (self.coupon[a] - self.coupon[b])
+        lab = self.lab + (along * gamma)[..., None] * (self.lab[a] - self.lab[b])
+        coupon = self.coupon + own * gamma * (self.coupon[a] - self.coupon[b])
         like, found, R, J = self.look(x, lab, coupon, self.guess)
         size = lambda x, lab, coupon: (x**2).sum(1) + (lab**2).sum((1, 2)) + (coupon**2).sum(1)
         ratio = beta * (like.sum(1) - self.like.sum(1)) - 0.5 * (size(x, lab, coupon) - size(self.x, self.lab, self.coupon))
@@ -96,13 +97,55 @@ class _Walk:
     def move_silent(self, beta, scale):
         "Errors' sizes move alone: they need no solution."
         n = len(self.x)
-        for name in ("noise", "discrepancy"):
+        for name in ("noise", "discrepancy trace", "discrepancy major"):
             x = self.x.copy()
             k = GLOBALS.index(name)
             x[:, k] += 0.7 * self.rng.standard_normal(n)
             like = self.of(x, self.R, self.J)
             yes = np.log(self.rng.random(n)) < beta * (like.sum(1) - self.like.sum(1)) - 0.5 * (x[:, k] ** 2 - self.x[:, k] ** 2)
             self.x[yes], self.like[yes] = x[yes], like[yes]
+
+    def move_free(self):
+        "Moves that leave every rejection as it is: the membrane takes over what all coupons share, or their scale."
+        n, pr, rng = len(self.x), self.prior, self.rng
+        at, x = GLOBALS.index, self.x
+        scale = lambda name: getattr(pr, name)[0] * np.exp(getattr(pr, name)[1] * x[:, at(name.replace("_", " "))])
+        # all charges by a factor, the laboratories' by its inverse
+        log_s = 0.3 * rng.standard_normal(n) / np.sqrt(len(self.s.laboratories)) * rng.choice([0.3, 1.0, 3.0], n)
+        new, lab = x.copy(), self.lab.copy()
+        jacobian = np.zeros(n)
+        for name in ("charge", "shift Mg+2", "shift SO4-2"):
+            k, t = at(name), pr.charge[1]
+            new[:, k] = np.arcsinh(np.exp(log_s) * np.sinh(t * x[:, k])) / t
+            jacobian += log_s + np.log(np.cosh(t * x[:, k])) - np.log(np.cosh(t * new[:, k]))
+        lab[:, :, 0] -= (log_s / (scale("coupon_charge") * np.sqrt(1 - pr.within)))[:, None]
+        self._free(new, lab, self.coupon, jacobian)
+        # thickness likewise
+        x = self.x
+        log_s = 0.2 * rng.standard_normal(n) / np.sqrt(len(self.s.laboratories)) * rng.choice([0.3, 1.0, 3.0], n)
+        new, lab, k = x.copy(), self.lab.copy(), at("thickness")
+        u = ndtr(x[:, k]) + log_s / np.log(pr.thickness[1] / pr.thickness[0])
+        inside = (u > 1e-9) & (u < 1 - 1e-9)
+        new[:, k] = np.where(inside, ndtri(np.clip(u, 1e-9, 1 - 1e-9)), x[:, k])
+        lab[:, :, 1] -= (np.where(inside, log_s, 0.0) / scale("coupon_thickness"))[:, None]
+        self._free(new, lab, self.coupon, 0.5 * (new[:, k] ** 2 - x[:, k] ** 2))
+        # the scales of the coupons, their effects kept
+        for name, column in (("coupon_charge", 0), ("coupon_thickness", 1)):
+            step = 0.5 * rng.standard_normal(n)
+            new, lab, coupon = self.x.copy(), self.lab.copy(), self.coupon.copy()
+            new[:, at(name.replace("_", " "))] += step
+            shrink = -getattr(pr, name)[1] * step
+            lab[:, :, column] *= np.exp(shrink)[:, None]
+            count = lab.shape[1]
+            if column == 0:
+                coupon *= np.exp(shrink)[:, None]
+                count += coupon.shape[1]
+            self._free(new, lab, coupon, count * shrink)
+
+    def _free(self, x, lab, coupon, jacobian):
+        size = lambda x, lab, coupon: (x**2).sum(1) + (lab**2).sum((1, 2)) + (coupon**2).sum(1)
+        yes = np.log(self.rng.random(len(x))) < jacobian - 0.5 * (size(x, lab, coupon) - size(self.x, self.lab, self.coupon))
+        self.x[yes], self.lab[yes], self.coupon[yes] = x[yes], lab[yes], coupon[yes]
 
     def partners(self):
         n = len(self.x)
@@ -179,6 +222,8 @@ def sample_population(
             scale = float(np.clip(scale * np.exp(0.5 * (share - 0.22)), 0.08, 1.5))
             local = w.move_coupons(beta, 1.0)
             w.move_silent(beta, 1.0)
+            for _ in range(5):
+                w.move_free()
         history.append({"power": beta, "accepted": float(share), "accepted_coupons": float(local), "scale": scale, "log_like": float(w.like.sum(1).mean())})
         if bar is not None:
             bar.update(int(100 * beta) - bar.n)

@@ -13,7 +13,7 @@ from scipy.interpolate import BarycentricInterpolator
 from scipy.special import gammaln, log_ndtr
 
 from ion_ode.core import LMH, InputError, bar
-from ion_ode.inference.laws import Prior, charge_of, offset_of, parameters
+from ion_ode.inference.laws import Prior, charge_of, discrepancy_of, offset_of, parameters, share_of_sign
 from ion_ode.inference.rows import answer_feeds, osmotic_at_bulk
 from ion_ode.ions import get_ion
 
@@ -60,6 +60,7 @@ class States:
     row_problem: np.ndarray  # (r, node) problems whose mixture is the row
     row_weight: np.ndarray  # (r, node)
     row_ion: np.ndarray  # (r,) column of c_feed
+    row_share: np.ndarray  # (r,) share of the equivalents of its sign
     rejection: np.ndarray  # (r,)
     sd: np.ndarray  # (r,) error the source states, on the scale of y
     limit: np.ndarray  # (r,) bool: R is at least the value
@@ -109,12 +110,14 @@ class States:
         home = d.drop_duplicates("coupon").set_index("coupon").laboratory
         curve, first = np.unique(d.curve_of.to_numpy(), return_index=True)
         heads = d.iloc[first]
+        column = np.array([ions.index(i) for i in d.ion])
+        share = share_of_sign(wide.loc[d.solution_id].to_numpy(), z)
         take = lambda f: np.array([f(row) for row, _ in problems])
         return cls(
             ions, z, wide.loc[[row.solution_id for row, _ in problems]].to_numpy(), np.array([J for _, J in problems]), take(lambda r: r.temperature_K),
             take(lambda r: ("intrinsic", "observed", "unstated").index(r.kind)), take(lambda r: bool(np.isnan(r.flux_m_s))),
             take(lambda r: laboratories.index(r.laboratory)), take(lambda r: coupons.index(r.coupon)), laboratories, coupons,
-            np.array([laboratories.index(home[c]) for c in coupons]), np.array(at), np.array(weight), np.array([ions.index(i) for i in d.ion]),
+            np.array([laboratories.index(home[c]) for c in coupons]), np.array(at), np.array(weight), column, share[np.arange(len(d)), column],
             d.rejection.to_numpy(float), (d.rejection_sd.fillna(0.0) / (1.05 - d.rejection)).clip(upper=0.5).to_numpy(float),
             (d.censored & (d.rejection > 0.5)).to_numpy(bool), d.source_id.eq("jeong2023").to_numpy(bool), np.searchsorted(curve, d.curve_of),
             np.array([coupons.index(c) for c in heads.coupon]), np.array([laboratories.index(c) for c in heads.laboratory]), d.index.to_numpy(),
@@ -202,8 +205,7 @@ def log_likelihood(
     states: States,
     rejection: np.ndarray,  # (n, p, ion), nan where no solution
     flux: np.ndarray,  # (n, p)
-    noise: np.ndarray,  # (n,) sigma of y
-    discrepancy: np.ndarray,  # (n,)
+    membranes,  # Columns of `parameters`, (n,) each
 ) -> np.ndarray:  # (n, curve)
     "Log density of every curve: Student's distribution of its errors, with selection and limits."
     n = len(rejection)
@@ -213,8 +215,8 @@ def log_likelihood(
     with np.errstate(invalid="ignore"):
         mu = np.log(1.05 - np.minimum(model, 1.0))
     e = y_of(states.rejection) - mu
-    own = (noise[:, None] * fade) ** 2 + states.sd**2
-    shared = (discrepancy[:, None] * fade_model) ** 2
+    own = (np.asarray(membranes["noise"])[:, None] * fade) ** 2 + states.sd**2
+    shared = (discrepancy_of(membranes, states.row_share) * fade_model) ** 2
     inside = (~states.limit).astype(float)
     total = lambda v: np.add.reduceat(v * inside, np.searchsorted(states.curve, np.arange(len(states.curve_coupon))), axis=1)
     size, a, b, c = total(np.ones((n, 1))), total(e * e / own), total(e * np.sqrt(shared) / own), total(shared / own)
