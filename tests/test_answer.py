@@ -10,7 +10,7 @@ from ion_ode.inference import laws, rows
 from ion_ode.inference.answer import Answer, load_answer
 from ion_ode.inference.score import predicted, scores
 from ion_ode.inference.states import States, faded, of_y, y_of
-from ion_ode.ions import get_ion
+from ion_ode.water.ions import get_ion
 
 NACL = {"Na+": 20.0, "Cl-": 20.0}
 SEA = {"Na+": 470.0, "Mg+2": 53.0, "Ca+2": 10.0, "K+": 10.0, "Cl-": 550.0, "SO4-2": 28.0}

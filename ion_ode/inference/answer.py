@@ -13,14 +13,16 @@ from scipy.special import ndtri
 from scipy.stats import qmc
 from scipy.stats import t as student
 
-from ion_ode.core import LMH, T_REF, InputError, asset, atomic_write, bar
-from ion_ode.dspmde import read_feed, read_flux
-from ion_ode.feeds import Rejections, flux_of
+from ion_ode.core import LMH, T_REF, InputError, bar
+from ion_ode.store import asset, atomic_write
+from ion_ode.dspmde.feed import read_feed, read_flux
+from ion_ode.rejections import Rejections
+from ion_ode.water.feeds import flux_of
 from ion_ode.inference.laws import GLOBALS, PH_RANGE, Prior, charge_of, discrepancy_of, offset_of, parameters, share_of_sign
 from ion_ode.inference.pores import passages
 from ion_ode.inference.rows import answer_feeds
 from ion_ode.inference.states import _CHARGE, faded, of_y, y_of
-from ion_ode.ions import get_ion, ion_name
+from ion_ode.water.ions import get_ion, ion_name
 
 __all__ = ["COUPON", "Answer", "answer_of", "load_answer", "new_coupons"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ion_ode.core import atomic_write, provenance
+from ion_ode.store import atomic_write, provenance
 from ion_ode.inference.answer import Answer, answer_of, new_coupons
 from ion_ode.inference.laws import GLOBALS, LAWS, Prior, parameters
 from ion_ode.inference.pores import solve

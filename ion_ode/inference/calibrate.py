@@ -35,16 +35,16 @@ def own_states(
 
 def _frame(measurements, reading) -> pd.DataFrame:
     "One row a value with all that the likelihood asks for; whole feeds in .attrs."
-    from ion_ode.measurements import Measurements
+    from ion_ode.data.measurements import Measurements
 
     m = measurements
     if not isinstance(m, Measurements):
         if not isinstance(m, pd.DataFrame):
-            from ion_ode.tables import load_measurements
+            from ion_ode.data.reader import load_measurements
 
             m = load_measurements(m, **reading)
         else:
-            from ion_ode.feeds import measured_in_si
+            from ion_ode.water.feeds import measured_in_si
 
             m = measured_in_si(m)
         if not isinstance(m, Measurements):

@@ -1,7 +1,7 @@
 """A population of membranes carried from the prior to the posterior, with coupons beside them
 
 Sequential Monte Carlo (Del Moral, Doucet and Jasra 2006, 10.1111/j.1467-9868.2006.00553.x): the likelihood is raised to a power
-that grows from 0 to 1 as fast as the effective number of membranes allows; between the steps every membrane moves by
+that grows to 1 as fast as the effective number of membranes allows, from the tops of the posterior, spread as at a small power; between the steps every membrane moves by
 differential evolution (ter Braak and Vrugt 2008, 10.1007/s11222-008-9104-9) and its coupons by random walks of their own,
 accepted laboratory by laboratory, because given the membrane they do not know of each other. Moves along which no rejection
 changes (a stronger membrane with weaker coupons) cost nothing and are made often (Yu and Meng 2011, 10.1198/jcgs.2011.203main)."""
@@ -13,6 +13,7 @@ from scipy.special import logsumexp, ndtr, ndtri
 
 from ion_ode.core import InputError, progress
 from ion_ode.inference.laws import GLOBALS, Prior, parameters
+from ion_ode.inference.modes import find_tops
 from ion_ode.inference.states import LOCALS, States, forward, log_likelihood
 
 __all__ = ["Population", "sample_population"]
@@ -28,7 +29,7 @@ class Population:
     lab: np.ndarray  # (n, laboratory, LOCALS)
     coupon: np.ndarray  # (n, coupon)
     log_like: np.ndarray  # (n, curve)
-    log_evidence: float
+    log_evidence: float  # Of the powers that were climbed
     prior: Prior = field(default_factory=Prior)
     history: list = field(default_factory=list)  # One dict a step
 
@@ -50,14 +51,12 @@ class Population:
 class _Walk:
     "The state of a run: numbers, solutions, likelihood; moves that keep them together."
 
-    def __init__(self, states: States, solve, n: int, prior: Prior, rng):
+    def __init__(self, states: States, solve, n: int, prior: Prior, rng, start=None):
         self.s, self.solve, self.prior, self.rng = states, solve, prior, rng
-        self.x = rng.standard_normal((n, len(GLOBALS)))
-        self.lab = rng.standard_normal((n, len(states.laboratories), len(LOCALS)))
-        self.coupon = rng.standard_normal((n, len(states.coupons)))
+        shapes = (n, len(GLOBALS)), (n, len(states.laboratories), len(LOCALS)), (n, len(states.coupons))
+        self.x, self.lab, self.coupon = (rng.standard_normal(s) for s in shapes) if start is None else start
         self.guess, self.like = None, None
         self.like, self.guess, self.R, self.J = self.look(self.x, self.lab, self.coupon)
-        self.spent = 1.0
 
     def look(self, x, lab, coupon, guess=None):
         R, J, found = forward(self.s, x, lab, coupon, self.solve, guess, None, self.prior)
@@ -195,8 +194,10 @@ def sample_population(
     n: int = 256,  # Membranes
     *,
     goal: float = 0.6,  # Share of membranes effective after a step of the power
-    moves: int = 3,  # Moves after a step
-    last: int = 12,  # Moves at power one
+    moves: int = 4,  # Moves after a step
+    last: int = 20,  # Moves at power one
+    starts: int = 30,  # Searches for tops, about which the population begins; 0: begin from the prior
+    first: float = 0.2,  # Power of the likelihood at which it begins about the tops
     seed: int = 0,
     prior: Prior = Prior(),
     show: bool = False,
@@ -205,8 +206,25 @@ def sample_population(
     if n < 32:
         raise InputError(f"n is {n}; a population needs at least 32 membranes to move")
     rng = np.random.default_rng(seed)
-    w = _Walk(states, solve, n, prior, rng)
-    beta, evidence, history, scale = 0.0, 0.0, [], 1.0
+    start, beta = None, 0.0
+    if starts:
+        start, beta = find_tops(states, lambda *a: solve(*a, rtol=1e-5), starts, seed=seed, prior=prior).spread(n, first, rng), first
+    w = _Walk(states, solve, n, prior, rng, start)
+    evidence, history, scale = 0.0, [], 1.0
+
+    def move(times):
+        nonlocal scale
+        for _ in range(times):
+            share = w.move_globals(beta, scale)
+            scale = float(np.clip(scale * np.exp(0.5 * (share - 0.22)), 0.08, 1.5))
+            local = w.move_coupons(beta, 1.0)
+            w.move_silent(beta, 1.0)
+            for _ in range(5):
+                w.move_free()
+        history.append({"power": beta, "accepted": float(share), "accepted_coupons": float(local), "scale": scale, "log_like": float(w.like.sum(1).mean())})
+
+    if starts:
+        move(3 * moves)
     bar = progress(desc="power of the likelihood", total=100) if show else None
     while beta < 1.0:
         total = w.like.sum(1)
@@ -217,14 +235,7 @@ def sample_population(
         weight = np.exp(log_w - logsumexp(log_w))
         w.take(np.searchsorted(np.cumsum(weight), (np.arange(n) + rng.random()) / n).clip(max=n - 1))
         beta = new
-        for _ in range(last if beta == 1.0 else moves):
-            share = w.move_globals(beta, scale)
-            scale = float(np.clip(scale * np.exp(0.5 * (share - 0.22)), 0.08, 1.5))
-            local = w.move_coupons(beta, 1.0)
-            w.move_silent(beta, 1.0)
-            for _ in range(5):
-                w.move_free()
-        history.append({"power": beta, "accepted": float(share), "accepted_coupons": float(local), "scale": scale, "log_like": float(w.like.sum(1).mean())})
+        move(last if beta == 1.0 else moves)
         if bar is not None:
             bar.update(int(100 * beta) - bar.n)
     if bar is not None:

@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
-from ion_ode.dspmde import Film, simulate
-from ion_ode.ions import ion_arrays
-from ion_ode.membranes import Membrane
+from ion_ode.dspmde.film import Film
+from ion_ode.dspmde.membranes import Membrane
+from ion_ode.dspmde.solve import simulate
+from ion_ode.water.ions import ion_arrays
 
 __all__ = ["passages", "solve"]
 

@@ -5,9 +5,10 @@ Every row knows its laboratory and its coupon. Rows are left out by name, with t
 import numpy as np
 import pandas as pd
 
-from ion_ode.core import T_REF, InputError, asset
+from ion_ode.core import T_REF, InputError
+from ion_ode.store import asset
 from ion_ode.inference.laws import NEIGHBOURS, PH_RANGE
-from ion_ode.ions import get_ion
+from ion_ode.water.ions import get_ion
 
 __all__ = ["COMPOSITIONS", "SOURCES", "answer_feeds", "answer_rows", "hold_out", "left_out", "split_table"]
 

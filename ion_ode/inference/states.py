@@ -15,7 +15,7 @@ from scipy.special import gammaln, log_ndtr
 from ion_ode.core import LMH, InputError, bar
 from ion_ode.inference.laws import Prior, charge_of, discrepancy_of, offset_of, parameters, share_of_sign
 from ion_ode.inference.rows import answer_feeds, osmotic_at_bulk
-from ion_ode.ions import get_ion
+from ion_ode.water.ions import get_ion
 
 __all__ = ["FLUX_FADE", "LOCALS", "States", "faded", "forward", "log_likelihood", "y_of", "of_y"]
 
