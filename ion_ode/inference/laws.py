@@ -64,9 +64,9 @@ class Prior:
     calcium: float = 0.5  # Sd of ln of calcium's shift over magnesium's
     coupon_charge: tuple[float, float] = (0.5, 0.5)  # Median and sd of the logarithm of the scale of ln charge
     coupon_thickness: tuple[float, float] = (0.3, 0.5)  # The same of ln thickness
-    noise: tuple[float, float] = (0.08, 0.5)  # The same of the error of ln(1.05 - R)
-    discrepancy_trace: tuple[float, float] = (0.25, 0.5)  # The same of the model's error for an ion of no share, in one feed
-    discrepancy_major: tuple[float, float] = (0.08, 0.5)  # The same for the only ion of its sign
+    noise: tuple[float, float] = (0.08, 0.3)  # The same of the error of ln(1.05 - R)
+    discrepancy_trace: tuple[float, float] = (0.12, 0.25)  # The same of the model's error for an ion of no share, in one feed
+    discrepancy_major: tuple[float, float] = (0.08, 0.25)  # The same for the only ion of its sign
     film: tuple[float, float] = (25e-6, 0.5)  # Median and sd of ln film thickness, observed values [m]
     film_unstated: tuple[float, float] = (20e-6, 0.7)  # Where the source does not say observed or intrinsic [m]
     permeability: tuple[float, float] = (14.2, 0.17)  # Median and sd of ln A, values with a pressure only [L/(m² h bar)]

@@ -197,6 +197,7 @@ def sample_population(
     moves: int = 4,  # Moves after a step
     last: int = 20,  # Moves at power one
     starts: int = 30,  # Searches for tops, about which the population begins; 0: begin from the prior
+    tops=None,  # Of `find_tops`, where they were searched before
     first: float = 0.2,  # Power of the likelihood at which it begins about the tops
     seed: int = 0,
     prior: Prior = Prior(),
@@ -207,8 +208,10 @@ def sample_population(
         raise InputError(f"n is {n}; a population needs at least 32 membranes to move")
     rng = np.random.default_rng(seed)
     start, beta = None, 0.0
-    if starts:
-        start, beta = find_tops(states, lambda *a: solve(*a, rtol=1e-5), starts, seed=seed, prior=prior).spread(n, first, rng), first
+    if starts and tops is None:
+        tops = find_tops(states, lambda *a: solve(*a, rtol=1e-5), starts, seed=seed, prior=prior)
+    if tops is not None:
+        start, beta = tops.spread(n, first, rng), first
     w = _Walk(states, solve, n, prior, rng, start)
     evidence, history, scale = 0.0, [], 1.0
 
@@ -223,7 +226,7 @@ def sample_population(
                 w.move_free()
         history.append({"power": beta, "accepted": float(share), "accepted_coupons": float(local), "scale": scale, "log_like": float(w.like.sum(1).mean())})
 
-    if starts:
+    if tops is not None:
         move(3 * moves)
     bar = progress(desc="power of the likelihood", total=100) if show else None
     while beta < 1.0:

@@ -228,4 +228,4 @@ def log_likelihood(
     tail[:, states.selected] = -log_ndtr((math.log(1.05) - mu) / sigma)[:, states.selected]
     tail[:, states.limit] = (log_ndtr((y_of(np.minimum(states.rejection, 0.985)) - mu) / sigma))[:, states.limit]
     whole = lambda v: np.add.reduceat(v, np.searchsorted(states.curve, np.arange(len(states.curve_coupon))), axis=1)
-    return np.nan_to_num(out + whole(tail), nan=-np.inf)
+    return np.nan_to_num(out + whole(tail), nan=-1e9, neginf=-1e9)
