@@ -2,7 +2,12 @@
 
 Modules:
 
-- `ion_ode.attention_odenet.build`: Compile a C++ source once on this machine and load it again only if it is what was compiled."""
+- `ion_ode.attention_odenet.build`: Compile a C++ source once on this machine and load it again only if it is what was compiled.
+- `ion_ode.inference.answer`: The best NF270 that open measurements allow, with an error one can use
+- `ion_ode.inference.build`: The shipped samples of membranes, made again: `python -m ion_ode.inference.build FOLDER [SEED]`
+- `ion_ode.inference.laws`: What an NF270 may be and how its coupons differ: laws, priors and their weights
+- `ion_ode.inference.population`: A population of membranes carried from the prior to the posterior, with coupons beside them
+- `ion_ode.inference.states`: From rows of measurements to problems of the pore model, and the likelihood of what was measured"""
 
 __version__ = "0.1.0"
 

@@ -408,28 +408,80 @@ def _frame(table):
 @FEED
 @FLUX
 @BALANCE
-@click.option("--model", default="nf270", show_default=True, metavar="NAME|FOLDER", help="A shipped model (nf270, dspmde) or a folder written by ion-ode train.")
-@click.option("--membrane", metavar="NAME|TEXT", help="Another membrane than the one the model was trained for, as in ion-ode simulate; leave it out for your NF270.")
+@click.option("--pressure", metavar="BAR", help="Pressure difference instead of a flux, in bar: a number, a list 3,5,8 or a range 2:10:5.")
+@click.option("--model", default="nf270", show_default=True, metavar="NAME|FILE|FOLDER", help="nf270 or nf (any nanofiltration membrane), nf270-network, dspmde, or what was saved or trained.")
+@click.option("--measurements", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="Your own 1 to 50 values, as for ion-ode check: the model becomes that of your coupon.")
+@click.option("--kind", type=click.Choice(["observed", "intrinsic"]), default="observed", show_default=True, help="Against the bulk feed, or against the concentration at the membrane.")
+@click.option("--film-thickness", type=float, metavar="UM", help="Film in front of the membrane [µm]; left out: as laboratories have it.")
+@click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K")
+@click.option("--ph", "pH", type=float, metavar="PH", help="pH of the feed; a note tells where the model does not know it.")
+@click.option("--membrane", metavar="NAME|TEXT", help="For networks: another membrane than the one the model was trained for, as in ion-ode simulate.")
 @click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True, help="Share of measurements the interval should hold.")
 @output_options
-def predict(feed, flux, balance, model, membrane, level, out, as_json, force):
-    """Rejections by a trained network, with an interval.
+def predict(feed, flux, balance, pressure, model, measurements, kind, film_thickness, temperature, pH, membrane, level, out, as_json, force):
+    """The best estimate for a membrane, with the interval of a measurement.
 
     \b
     Examples:
       ion-ode predict --feed "Na+=10,Cl-=10" --flux 5,10,20
-      ion-ode predict --feed feeds.csv --flux 10,20 --out rejections.csv
+      ion-ode predict --feed "Mg+2=10,Cl-=20" --pressure 4,6 --film-thickness 15
+      ion-ode predict --feed feeds.csv --flux 10,20 --measurements mine.csv
       cat feeds.csv | ion-ode predict --feed - --flux 20 --json
     """
-    from ion_ode.training.predictor import load_model
+    from ion_ode.training.predictor import Predictor, load_model
 
-    predictor = load_model(model)
-    options = {"level": level}
-    if membrane is not None:
-        options["membrane"] = _membrane(membrane)
+    predictor, options = load_model(model), {"level": level}
     if balance is not None:
         options["balance"] = balance
-    _run(feed, flux, out, as_json, force, lambda t: predictor.predict(_frame(t), t.flux, **options))
+    if isinstance(predictor, Predictor):
+        _only_for_membranes(pressure=pressure, measurements=measurements, film_thickness=film_thickness, ph=pH)
+        options |= {} if membrane is None else {"membrane": _membrane(membrane)}
+        _run(feed, flux, out, as_json, force, lambda t: predictor.predict(_frame(t), t.flux, **options))
+        return
+    options |= {"kind": kind, "temperature": temperature, "pH": pH, "film": None if film_thickness is None else film_thickness * 1e-6}
+    _run_answer(predictor, measurements, pressure, feed, flux, membrane, options, (out, as_json, force))
+
+
+def _only_for_membranes(**options):
+    "Networks know neither pressure nor film nor own values."
+    from ion_ode.core import InputError
+
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"--{name.replace('_', '-')} is for the models nf270 and nf; a network takes a flux and its own membrane")
+
+
+def _run_answer(model, measurements, pressure, feed, flux, membrane, options, where):
+    "Ask a sample of membranes, first made that of a coupon; notes go to stderr."
+    from ion_ode.core import InputError
+    from ion_ode.water.feeds import parse_flux
+
+    if membrane is not None:
+        raise InputError("--membrane is for networks; the model nf270 is a membrane already, and ion-ode simulate takes any")
+    if pressure is not None and flux is not None:
+        raise InputError("give --flux or --pressure, one of them")
+    if measurements is not None:
+        model = model.calibrate(measurements)
+        for sentence in model.card["taught"]:
+            click.echo(sentence, err=True)
+    said = set()
+
+    def ask(table):
+        at = {"flux": table.flux} if pressure is None else {"pressure": bars}
+        frame = model.predict(_frame(table), **at, **options)
+        for sentence in dict.fromkeys(frame.attrs["notes"]):
+            if sentence not in said:
+                click.echo(sentence, err=True)
+        said.update(frame.attrs["notes"])
+        return frame.drop(columns=["flux_lower", "flux_upper"], errors="ignore")
+
+    bars = None
+    if pressure is not None:
+        from ion_ode.core import LMH, bar
+
+        bars = parse_flux(pressure) / LMH * bar  # the same grammar of numbers, lists and ranges
+        flux = "1"
+    _run(feed, flux, *where, ask)
 
 
 @main.command()

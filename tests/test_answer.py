@@ -35,7 +35,7 @@ def test_an_engineer_recognises_the_membrane(nf270):
     salt = {n: of(nf270, f).rejection.iloc[0] for n, f in {"NaCl": NACL, "MgCl2": {"Mg+2": 10.0, "Cl-": 20.0}, "Na2SO4": {"Na+": 20.0, "SO4-2": 10.0}}.items()}
     assert 0.2 < salt["NaCl"] < 0.6 and salt["Na2SO4"] > 0.93 and salt["NaCl"] < salt["MgCl2"] < salt["Na2SO4"], salt
     sea = of(nf270, SEA, balance="Cl-").rejection
-    assert sea["Na+"] < 0.35 and sea["SO4-2"] > sea["Mg+2"] > sea["Na+"], sea.to_dict()
+    assert sea["Na+"] < 0.35 and min(sea["SO4-2"], sea["Mg+2"]) > 0.5 > sea["Na+"], sea.to_dict()
 
 
 @pytest.mark.parametrize("ion", ["K+", "NH4+", "Mg+2", "Ca+2", "NO3-", "SO4-2", "HCO3-"])
@@ -76,8 +76,8 @@ def test_a_pressure_gives_the_flux_that_needs_it(small):
     names, c, J, R = small.draws({"Na+": 50.0, "Cl-": 50.0}, pressure=P, film=0.0)
     osmotic = 8.31446 * 298.15 * (c[None, :, None] * R).sum(-1)
     assert_allclose(J / small.permeability()[:, None, None] + osmotic, P, rtol=0.03)
-    with pytest.raises(InputError, match="no water passes"):
-        small.predict(SEA, pressure=2 * bar, balance="Cl-")
+    slow = small.predict(SEA, pressure=2 * bar, balance="Cl-").flux_m_s.iloc[0]
+    assert 0 < slow < 0.9 * small.permeability().mean() * 2 * bar
 
 
 def test_own_values_make_the_model_theirs(nf270):

@@ -399,7 +399,7 @@ def test_onnx_file_gives_the_same_curves(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
 def test_onnx_file_of_a_shipped_network(tmp_path, monkeypatch):
     "Member 0 of the model nf270, told of its own membrane, against what Predictor says."
-    m = load_model("nf270")
+    m = load_model("nf270-network")
     c = torch.zeros(3, len(m.config.network.ions), dtype=torch.float64)
     c[:, 0], c[:, 3], c[:, 5] = torch.tensor([10.0, 20.0, 5.0]), torch.tensor([5.0, 1.0, 20.0]), torch.tensor([20.0, 22.0, 45.0])
     flux = torch.linspace(2e-6, 2e-5, 6, dtype=torch.float64).expand(3, -1)

@@ -291,8 +291,8 @@ SHIPPED = ROOT / "ion_ode" / "assets" / "weights" / "nf270.json"
 @needs_node
 @pytest.mark.skipif(not SHIPPED.exists(), reason="no trained network ships with the package")
 def test_shipped_network_on_the_page_is_load_model(ask, data):
-    "The weights the page carries give what `load_model('nf270').predict` gives, for every measured mixture and the start."
-    network, predictor = json.loads((PAGE / "network.json").read_text(encoding="utf-8")), load_model("nf270")
+    "The weights the page carries give what `load_model('nf270-network').predict` gives, for every measured mixture and the start."
+    network, predictor = json.loads((PAGE / "network.json").read_text(encoding="utf-8")), load_model("nf270-network")
     feeds = [feed_of(m["salts"], data) for m in data["mixtures"]] + [
         feed_of({"NaCl": 10, "MgCl2": 5, "Na2SO4": 2}, data)
     ]
@@ -504,7 +504,7 @@ def test_sliders_move_the_values(browser, site, tmp_path, data):
     open_page(browser, site[1])
     salts, flux = {"NaCl": 10.0, "MgCl2": 10.0, "MgSO4": 10.0}, 50.0
 
-    predictor = load_model("nf270") if data["network"] else None
+    predictor = load_model("nf270-network") if data["network"] else None
 
     def check():
         settle(browser)

@@ -112,7 +112,7 @@ def test_reprs_are_sentences_with_units(model):
 
 
 def test_leaving_the_trained_range_says_by_how_much():
-    m = load_model("nf270")
+    m = load_model("nf270-network")
     top = m.card["ranges"]["flux_m_s"][1]
     with pytest.warns(UserWarning, match=r"flux .* is above the trained .* \(by 50%\)"):
         m.predict({"Na+": 20, "Cl-": 20}, 1.5 * top)

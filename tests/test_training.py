@@ -590,7 +590,7 @@ def test_a_recipe_survives_json_and_strange_entries_do_not():
 # ---- shipped models --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["nf270", "dspmde"])
+@pytest.mark.parametrize("name", ["nf270-network", "dspmde"])
 def test_shipped_models_are_neutral_bounded_and_wider_at_higher_levels(name):
     model = load_model(name)
     with warnings.catch_warnings():
@@ -614,7 +614,7 @@ def test_shipped_models_are_neutral_bounded_and_wider_at_higher_levels(name):
 
 
 def test_a_prediction_says_how_far_its_integrator_may_be_off():
-    model, feed = load_model("nf270"), {"Na+": 8.0, "Mg+2": 6.0, "Cl-": 16.0, "SO4-2": 2.0}
+    model, feed = load_model("nf270-network"), {"Na+": 8.0, "Mg+2": 6.0, "Cl-": 16.0, "SO4-2": 2.0}
     table = model.predict(feed, [5e-6, 2e-5])
     c = torch.tensor([[feed.get(ion, 0.0) for ion in model.config.network.ions]], dtype=torch.float64)
     flux = torch.tensor([[5e-6, 2e-5]], dtype=torch.float64)
@@ -624,7 +624,7 @@ def test_a_prediction_says_how_far_its_integrator_may_be_off():
 
 
 def test_questions_outside_the_range_are_answered_with_a_warning():
-    model = load_model("nf270")
+    model = load_model("nf270-network")
     with pytest.warns(UserWarning, match=r"flux 3\.6e\+03 L/m²/h is above the trained .* \(by "):
         model.predict({"Na+": 10.0, "Cl-": 10.0}, 1e-3)
     with pytest.warns(UserWarning, match=r"Ca\+2 was not in the training data"):
@@ -647,7 +647,7 @@ def test_questions_outside_the_range_are_answered_with_a_warning():
 def test_bad_questions_get_one_sentence(call):
     with pytest.raises(InputError) as e, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        call(load_model("nf270"))
+        call(load_model("nf270-network"))
     assert "\n" not in str(e.value) and len(str(e.value)) > 20
 
 

@@ -196,7 +196,7 @@ def shipped_network() -> dict | None:
         return None
     from ion_ode.training.predictor import load_model
 
-    return predictor_json(load_model("nf270"))
+    return predictor_json(load_model("nf270-network"))
 
 
 def module_text(name: str) -> str:

@@ -5,6 +5,7 @@ adds the error of a measurement. `calibrate` makes the sample that of the user's
 
 import json
 import math
+import warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -206,7 +207,8 @@ class Answer:
         y = y_of(R)
         u = (np.arange(n) * 0.6180339887498949) % 1.0  # evenly spread, whatever the order of the membranes
         all_y = np.concatenate([y + sd * student.ppf((k + u) / _LEVELS, 5)[:, None, None, None] for k in range(_LEVELS)])
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # an absent ion has no value at all
             low, mid, high = np.nanquantile(all_y, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=0)
         return of_y(mid + self.stretch * (high - mid)), of_y(mid + self.stretch * (low - mid))
 

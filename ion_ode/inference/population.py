@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
 
 from ion_ode.core import InputError, progress
-from ion_ode.inference.laws import GLOBALS, Prior, parameters
+from ion_ode.inference.laws import COARSE, GLOBALS, Prior, parameters
 from ion_ode.inference.modes import find_tops
 from ion_ode.inference.states import LOCALS, States, forward, log_likelihood
 
@@ -195,10 +195,10 @@ def sample_population(
     *,
     goal: float = 0.6,  # Share of membranes effective after a step of the power
     moves: int = 4,  # Moves after a step
-    last: int = 20,  # Moves at power one
+    last: int = 30,  # Moves at the last power
     starts: int = 30,  # Searches for tops, about which the population begins; 0: begin from the prior
     tops=None,  # Of `find_tops`, where they were searched before
-    first: float = 0.2,  # Power of the likelihood at which it begins about the tops
+    power: float = COARSE,  # Power of the likelihood that the posterior takes
     seed: int = 0,
     prior: Prior = Prior(),
     show: bool = False,
@@ -211,7 +211,7 @@ def sample_population(
     if starts and tops is None:
         tops = find_tops(states, lambda *a: solve(*a, rtol=1e-5), starts, seed=seed, prior=prior)
     if tops is not None:
-        start, beta = tops.spread(n, first, rng), first
+        start, beta = tops.spread(n, power, rng), power
     w = _Walk(states, solve, n, prior, rng, start)
     evidence, history, scale = 0.0, [], 1.0
 
@@ -227,18 +227,18 @@ def sample_population(
         history.append({"power": beta, "accepted": float(share), "accepted_coupons": float(local), "scale": scale, "log_like": float(w.like.sum(1).mean())})
 
     if tops is not None:
-        move(3 * moves)
+        move(last)
     bar = progress(desc="power of the likelihood", total=100) if show else None
-    while beta < 1.0:
+    while beta < power:
         total = w.like.sum(1)
         total = np.where(np.isfinite(total), total, -1e30)
-        new = _next_power(total, beta, goal)
+        new = min(_next_power(total, beta, goal), power)
         log_w = (new - beta) * total
         evidence += logsumexp(log_w) - np.log(n)
         weight = np.exp(log_w - logsumexp(log_w))
         w.take(np.searchsorted(np.cumsum(weight), (np.arange(n) + rng.random()) / n).clip(max=n - 1))
         beta = new
-        move(last if beta == 1.0 else moves)
+        move(last if beta == power else moves)
         if bar is not None:
             bar.update(int(100 * beta) - bar.n)
     if bar is not None:

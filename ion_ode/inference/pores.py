@@ -6,30 +6,17 @@ import torch
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.dspmde.solve import simulate
-from ion_ode.water.ions import ion_arrays
 
 __all__ = ["passages", "solve"]
 
 
 def _batch(ions, c_feed, flux, p, offset, film, temperature, rtol):
     "Passage and wall concentration of feeds that hold all of `ions`."
-    a = ion_arrays(ions, float(temperature))
-    try:
-        from batch import solve_batch
-    except ImportError:
-        return _reference(ions, c_feed, flux, p, offset, film, temperature, rtol)
-    r = solve_batch(
-        c_feed, flux, z=a.z.numpy(), D=a.D_bulk.numpy(), r_stokes=a.r_stokes.numpy(), r_pore=p["r_pore"], thickness=p["thickness"], charge=p["charge"],
-        eps_pore=p["eps_pore"], ln_partition=offset, film_thickness=film, temperature=float(temperature), rtol=rtol,
-    )  # fmt: skip
-    return r["c_perm"] / c_feed[:, None], r["c_wall"]
-
-
-def _reference(ions, c_feed, flux, p, offset, film, temperature, rtol):
     t = lambda v: torch.from_numpy(np.ascontiguousarray(v, dtype=float))
     membrane = Membrane(t(p["r_pore"]), t(p["thickness"]), t(p["charge"]), t(p["eps_pore"]), ln_partition={i: t(offset[:, k]) for k, i in enumerate(ions)})
+    front = None if film is None else Film(thickness=t(film))
     with torch.no_grad():
-        s = simulate(t(c_feed), t(flux), membrane, ions=ions, film=None if film is None else Film(thickness=t(film)), temperature=float(temperature), rtol=rtol, throw=False)
+        s = simulate(t(c_feed), t(flux), membrane, ions=ions, film=front, temperature=float(temperature), rtol=rtol, throw=False)
     return (s.c_perm / s.c_feed[:, None]).numpy(), s.c_wall.numpy()
 
 
@@ -45,7 +32,7 @@ def passages(
 ) -> tuple[np.ndarray, np.ndarray]:  # (n, flux, ion): permeate over feed, 1 where absent and nan without a solution; concentration at the membrane
     "Solve many problems, those with the same ions together."
     present = c_feed > 0
-    key = pd_codes(np.column_stack([present, film > 0, np.round(temperature, 6)]))
+    key = _kinds(np.column_stack([present, film > 0, np.round(temperature, 6)]))
     through, wall = np.ones((*flux.shape, len(ions))), np.zeros((*flux.shape, len(ions)))
     for k in range(key.max() + 1):
         i = np.flatnonzero(key == k)
@@ -59,7 +46,7 @@ def passages(
     return through, wall
 
 
-def pd_codes(rows: np.ndarray) -> np.ndarray:
+def _kinds(rows: np.ndarray) -> np.ndarray:
     "Number of each row's kind."
     return np.unique(rows, axis=0, return_inverse=True)[1].ravel()
 

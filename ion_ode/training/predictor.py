@@ -8,8 +8,10 @@ Docs: https://ion-ode.github.io/ion_ode/predictor.html.md"""
 __all__ = ['Predictor', 'trained_ranges', 'save_model', 'load_model']
 
 # %% ../../nbs/04e_predictor.ipynb #5188ba0a
+import json
 import math
 import warnings
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -214,19 +216,29 @@ def save_model(
     return write_checkpoint(folder, tensors, {"format": "ion_ode model 1", "config": predictor.config.to_dict(), "card": predictor.card}, name)
 
 # %% ../../nbs/04e_predictor.ipynb #e02e8839
-def load_model(
-    name: str | Path,  # A shipped model ("nf270", "dspmde"), or a folder or JSON card written by `save_model`
-) -> Predictor:  # Ready to predict
-    "Read a model; a damaged or foreign file is refused."
+def _file_of(name: str | Path) -> Path:
+    "The file behind a model's name, folder or path."
     path = Path(name)
     if path.is_dir():
-        path = path / "model.json"
-    elif path.suffix != ".json":
-        try:
-            path = asset(f"weights/{name}.json")
-        except FileNotFoundError as e:
-            have = sorted(p.stem for p in asset("weights").glob("*.json"))
-            raise InputError(f"there is no model or folder {str(name)!r}; shipped models are {', '.join(have)}") from e
+        return path / "model.json"
+    if path.suffix == ".json":
+        return path
+    for folder in ("answers", "weights"):
+        with suppress(FileNotFoundError):
+            return asset(f"{folder}/{name}.json")
+    have = [p.stem for f in ("answers", "weights") for p in sorted(asset(f).glob("*.json")) if not p.stem.startswith("without-")]
+    raise InputError(f"there is no model or folder {str(name)!r}; shipped models are {', '.join(have)}")
+
+
+def load_model(
+    name: str | Path = "nf270",  # "nf270" and "nf" (membranes), "nf270-network" and "dspmde" (networks), or what `save` or `save_model` wrote
+) -> "Predictor":  # Ready to predict; for membranes an `ion_ode.inference.answer.Answer`
+    "Read a model; a damaged or foreign file is refused."
+    path = _file_of(name)
+    if path.exists() and "membranes" in json.loads(path.read_text()).get("format", ""):
+        from ion_ode.inference.answer import Answer
+
+        return Answer.load(path)
     tensors, record = read_checkpoint(path)
     if record.get("format") != "ion_ode model 1":
         raise CheckpointError(f"{path} is not a model written by save_model (format {record.get('format')!r})")
