@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from ion_ode.data.measurements import Measurements
 from ion_ode.inference.answer import Answer
 from ion_ode.inference.rows import answer_feeds
 
-__all__ = ["predicted", "scores"]
+__all__ = ["own_values", "predicted", "scores"]
 
 
 def predicted(
@@ -30,6 +31,27 @@ def predicted(
     if out.predicted.isna().any():
         raise ValueError(f"no answer for {out.index[out.predicted.isna()][0]}")
     return out
+
+
+def own_values(
+    answer: Answer,  # One that has not seen these rows
+    d: pd.DataFrame,  # Rows of one source
+    most: int = 2,  # Own states, taken from the middle, then from the ends
+) -> pd.DataFrame:  # Rows that are never own, predicted with 0 to `most` own states of their coupon; column own
+    "What own values are worth: the other rows of the same coupon, before and after `calibrate`."
+    feeds, parts = answer_feeds(), []
+    for _, g in d.groupby("coupon", sort=False):
+        states = list(g.sort_values(["c_feed_mol_m3", "flux_m_s"]).state_id.unique())
+        order = [len(states) // 2, 0, len(states) - 1, 1]
+        own = [states[k] for k in dict.fromkeys(order[:most]) if k < len(states)]
+        rest = g[~g.state_id.isin(own)]
+        if rest.empty:
+            continue
+        for k in range(len(own) + 1):
+            mine = g[g.state_id.isin(own[:k])]
+            model = answer.calibrate(Measurements.from_frame(mine.reset_index(), feeds=feeds)) if k else answer
+            parts.append(predicted(model, rest).assign(own=k))
+    return pd.concat(parts)
 
 
 def scores(
