@@ -1,4 +1,4 @@
-"""The shipped answer for NF270: what an engineer asks, what may not happen, what own values teach, what held-out rows say."""
+"""The answer for NF270: what an engineer asks, what may not happen, what own values teach, what held-out rows say."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,10 @@ def of(model, feed, flux=20 * LMH, **kw):
 
 def test_an_engineer_recognises_the_membrane(nf270):
     "Order of the salts of NF270 at 20 LMH: chlorides of sodium least, sulfates most; sea water's sodium passes."
-    salt = {n: of(nf270, f).rejection.iloc[0] for n, f in {"NaCl": NACL, "MgCl2": {"Mg+2": 10.0, "Cl-": 20.0}, "Na2SO4": {"Na+": 20.0, "SO4-2": 10.0}}.items()}
+    salt = {
+        n: of(nf270, f).rejection.iloc[0]
+        for n, f in {"NaCl": NACL, "MgCl2": {"Mg+2": 10.0, "Cl-": 20.0}, "Na2SO4": {"Na+": 20.0, "SO4-2": 10.0}}.items()
+    }
     assert 0.2 < salt["NaCl"] < 0.6 and salt["Na2SO4"] > 0.93 and salt["NaCl"] < salt["MgCl2"] < salt["Na2SO4"], salt
     sea = of(nf270, SEA, balance="Cl-").rejection
     assert sea["Na+"] < 0.35 and min(sea["SO4-2"], sea["Mg+2"]) > 0.5 > sea["Na+"], sea.to_dict()
@@ -44,7 +47,13 @@ def test_a_trace_that_vanishes_leaves_no_mark(small, ion):
     for c in (1e-9, 1e-6, 1e-3):
         partner = "Cl-" if z > 0 else "Na+"
         feed = NACL | {ion: c, partner: NACL[partner] + abs(z) * c}
-        assert_allclose(of(small, feed).rejection[["Na+", "Cl-"]], base[["Na+", "Cl-"]], atol=1e-3, rtol=0, err_msg=f"{c} mol/m³ {ion}")
+        assert_allclose(
+            of(small, feed).rejection[["Na+", "Cl-"]],
+            base[["Na+", "Cl-"]],
+            atol=1e-3,
+            rtol=0,
+            err_msg=f"{c} mol/m³ {ion}",
+        )
 
 
 def test_a_zero_is_an_absent_ion(small):
@@ -81,7 +90,7 @@ def test_a_pressure_gives_the_flux_that_needs_it(small):
 
 
 def test_own_values_make_the_model_theirs(nf270):
-    "Values made by one of the model's own membranes, with another coupon: the model moves there and its interval narrows."
+    "Values of one of the model's own membranes with another coupon: the model moves there and its interval narrows."
     flux, truth = np.array([15.0, 30.0, 60.0]) * LMH, nf270.thinned(7)
     one = Answer(truth.x[3:4], np.array([[1.5, 0.5, 0.0, 0.0, 1.0]]), nf270.prior)
     measured = one.predict(NACL, flux)
@@ -97,7 +106,9 @@ def test_own_values_make_the_model_theirs(nf270):
 
 
 def test_a_value_the_model_did_not_expect_is_named(nf270):
-    frame = pd.DataFrame({"ion": ["Na+", "SO4-2"], "flux_m_s": 20 * LMH, "c_feed_mol_m3": [20.0, 10.0], "rejection": [0.2, 0.2]})
+    frame = pd.DataFrame(
+        {"ion": ["Na+", "SO4-2"], "flux_m_s": 20 * LMH, "c_feed_mol_m3": [20.0, 10.0], "rejection": [0.2, 0.2]}
+    )
     assert any("lies outside" in s for s in nf270.calibrate(frame).card["taught"])
 
 
@@ -142,7 +153,9 @@ def test_held_out_rows_score_as_the_table_says():
         model = load_answer(f"without-{name}")
         assert model.card["values"] == len(train) and not set(train.index) & set(test.index)
         got = scores(predicted(model, test))
-        assert_allclose([got[k] for k in ("mse", "coverage", "width")], table.loc[name, ["mse", "coverage", "width"]], atol=0.01)
+        assert_allclose(
+            [got[k] for k in ("mse", "coverage", "width")], table.loc[name, ["mse", "coverage", "width"]], atol=0.01
+        )
 
 
 def test_both_splits_hold_whole_groups_out():

@@ -9,6 +9,7 @@ __all__ = ['NF270', 'in_unit', 'Freundlich', 'ChargeBinding', 'charge_of_feed', 
            'membrane_table', 'feature_names', 'membrane_features']
 
 # %% ../../nbs/00j_membranes.ipynb #4655ce4b
+import math
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -50,13 +51,21 @@ class ChargeBinding:
 
     base: "float | Tensor | Freundlich"  # Charge without binding ions [mol/m³]
     shifts: dict  # {ion: shift at equivalent fraction one [mol/m³]}
+    growth: float | Tensor = 0.0  # Exponent $c$ of the shifts in the equivalents over 15 mol/m³ [-]
+    saturation: float | Tensor = math.inf  # $\kappa$ of Langmuir's isotherm in shares; inf: straight [-]
 
     def __post_init__(self):
         object.__setattr__(self, "shifts", {ion_name(k): v for k, v in dict(self.shifts).items()})
 
     def __repr__(self):
         shifts = [f"{in_unit(v, 'mol/m³')} in pure {k}" for k, v in self.shifts.items()]
-        return ", shifted by ".join([in_unit(self.base, "mol/m³"), *shifts])
+        return ", shifted by ".join([in_unit(self.base, "mol/m³"), *shifts]) + self._how()
+
+    def _how(self):
+        "How the shifts follow the feed, where not straight."
+        plain = lambda v, value: isinstance(v, float) and v == value
+        grows = "" if plain(self.growth, 0.0) else f", growing with the power {in_unit(self.growth, '')}"
+        return grows + ("" if plain(self.saturation, math.inf) else f", half bound at a share of {in_unit(self.saturation, '')}")
 
 # %% ../../nbs/00j_membranes.ipynb #e7b77f65
 def charge_of_feed(
@@ -75,7 +84,9 @@ def charge_of_feed(
         for ion, shift in law.shifts.items():
             if ion in names:
                 i = names.index(ion)
-                charge = charge + like(shift) * z[i].abs() * c_feed[..., i] / equivalents
+                share, k = z[i].abs() * c_feed[..., i] / equivalents, like(law.saturation)
+                bound = torch.where(torch.isinf(k), share, share * (1 + k) / (share + k))
+                charge = charge + like(shift) * bound * (equivalents / 15) ** like(law.growth)
         return charge
     return like(law).expand(c_feed.shape[:-1])
 
@@ -111,6 +122,9 @@ class Membrane:
                 parts = {"charge_density.a": law.a, "charge_density.b": law.b}
             elif isinstance(law, ChargeBinding):
                 parts = {f"charge_density shift of {k}": v for k, v in law.shifts.items()}
+                parts["charge_density.growth"] = law.growth
+                if not isinstance(law.saturation, float) or not math.isinf(law.saturation):
+                    _check("charge_density.saturation", law.saturation, 0.0, "a share above 0, or inf: straight")
             for name, value in parts.items():
                 _check(name, value, -1e6, "a finite signed number in mol per m³ of pore", 1e6)
         if self.ln_partition is not None:
@@ -233,6 +247,9 @@ def membrane_features(
     names = [ion_name(i) for i in ions]
     law, shifts = membrane.charge_density, {}
     if isinstance(law, ChargeBinding):
+        straight = torch.isinf(torch.as_tensor(law.saturation)).all() and not (torch.as_tensor(law.growth) != 0).any()
+        if not straight:
+            raise InputError("features know no growth or saturation of charge shifts; give a ChargeBinding without them")
         law, shifts = law.base, law.shifts
     base, exponent = (law.a, law.b) if isinstance(law, Freundlich) else (law, 0.0)
     lnp = membrane.ln_partition or {}

@@ -1,7 +1,7 @@
 """The best NF270 that open measurements allow, with an error one can use
 
-A sample of membranes, each with the effects of a coupon nobody has measured yet; `predict` asks them all by the pore model and
-adds the error of a measurement. `calibrate` makes the sample that of the user's own coupon."""
+A sample of membranes, each with the effects of a coupon nobody has measured yet; `predict` asks them all by the pore
+model and adds the error of a measurement. `calibrate` makes the sample that of the user's own coupon."""
 
 import json
 import math
@@ -17,9 +17,20 @@ from scipy.stats import t as student
 from ion_ode.core import LMH, T_REF, InputError, bar
 from ion_ode.store import asset, atomic_write
 from ion_ode.dspmde.feed import read_feed, read_flux
+from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
 from ion_ode.rejections import Rejections
 from ion_ode.water.feeds import flux_of
-from ion_ode.inference.laws import GLOBALS, PH_RANGE, Prior, charge_of, discrepancy_of, offset_of, parameters, share_of_sign
+from ion_ode.inference.laws import (
+    GLOBALS,
+    PH_RANGE,
+    REFERENCE_EQUIVALENTS,
+    Prior,
+    charge_of,
+    discrepancy_of,
+    offset_of,
+    parameters,
+    share_of_sign,
+)
 from ion_ode.inference.pores import passages
 from ion_ode.inference.rows import answer_feeds
 from ion_ode.inference.states import _CHARGE, faded, of_y, y_of
@@ -27,7 +38,13 @@ from ion_ode.water.ions import get_ion, ion_name
 
 __all__ = ["COUPON", "Answer", "answer_of", "load_answer", "new_coupons"]
 
-COUPON = ("charge of its laboratory", "thickness", "film", "permeability", "charge of its own")  # Normal numbers of a coupon
+COUPON = (
+    "charge of its laboratory",
+    "thickness",
+    "film",
+    "permeability",
+    "charge of its own",
+)  # Normal numbers of a coupon
 _R_GAS = 8.31446
 _LEVELS = 5  # Quantiles of the error of a measurement a membrane takes
 
@@ -44,7 +61,10 @@ class Answer:
 
     def __post_init__(self):
         if self.x.ndim != 2 or self.x.shape[1] != len(GLOBALS) or self.coupon.shape != (len(self.x), len(COUPON)):
-            raise InputError(f"a sample of membranes needs {len(GLOBALS)} and {len(COUPON)} numbers each; {self.x.shape} and {self.coupon.shape} arrived")
+            raise InputError(
+                f"a sample of membranes needs {len(GLOBALS)} and {len(COUPON)} numbers each; "
+                f"{self.x.shape} and {self.coupon.shape} arrived"
+            )
 
     def __len__(self):
         return len(self.x)
@@ -53,15 +73,30 @@ class Answer:
         p = self.parameters
         said = lambda v, unit, f=1.0: f"{v.quantile(0.05) / f:.3g} to {v.quantile(0.95) / f:.3g} {unit}"
         return (
-            f"{self.card.get('name', 'a membrane')}: {len(self)} membranes, learned from {self.card.get('values', 'no')} values; 90 % have "
+            f"{self.card.get('name', 'a membrane')}: {len(self)} membranes, learned from "
+            f"{self.card.get('values', 'no')} values; 90 % have "
             f"pores of {said(p.r_pore, 'nm', 1e-9)}, thickness over porosity {said(p.thickness, 'µm', 1e-6)}, "
-            f"charge {said(p.charge, 'mol/m³')} at 15 eq/m³, growing with the power {said(p.b, '')}{self.card.get('calibrated', '')}"
+            f"charge {said(p.charge, 'mol/m³')} at 15 eq/m³, growing with the power "
+            f"{said(p.b, '')}{self.card.get('calibrated', '')}"
         ).replace("  ", " ")
 
     @property
     def parameters(self):
         "The membranes in SI, one row each."
         return parameters(self.x, self.prior)
+
+    @property
+    def likeliest(self) -> Membrane:
+        "The membrane of highest posterior density, for `simulate` and `fit_membrane`; a coupon of its own it has not."
+        if "likeliest" not in self.card:
+            raise InputError("this sample carries no likeliest membrane; take load_model('nf270').likeliest")
+        p = self.card["likeliest"]
+        base = Freundlich(p["charge"] / REFERENCE_EQUIVALENTS ** p["b"], p["b"])
+        shifts = {k.removeprefix("shift "): v for k, v in p.items() if k.startswith("shift ")}
+        charge = ChargeBinding(base, shifts, growth=p["c"], saturation=p["k"])
+        offsets = {k.removeprefix("ln "): v for k, v in p.items() if k.startswith("ln ")}
+        A = self.prior.permeability[0] * LMH / bar
+        return Membrane(p["r_pore"], p["thickness"], charge, p["eps_pore"], A, offsets)
 
     def thinned(self, n: int) -> "Answer":
         "Every k-th membrane, for speed."
@@ -87,7 +122,9 @@ class Answer:
         if film is not None:
             thick = np.full(n * s, float(film))
         else:
-            thick = np.clip(pr.film[0] * np.exp(pr.film[1] * own(2)), 1e-7, 2e-4) if kind == "observed" else np.zeros(n * s)
+            thick = (
+                np.clip(pr.film[0] * np.exp(pr.film[1] * own(2)), 1e-7, 2e-4) if kind == "observed" else np.zeros(n * s)
+            )
         return wide, membrane, offset, thick, np.full(n * s, float(temperature))
 
     def permeability(self) -> np.ndarray:  # (membrane,) [m/(s Pa)]
@@ -120,22 +157,27 @@ class Answer:
         flux=None,  # Water flux [m/s]: number, (flux,) or (sample, flux)
         *,
         pressure=None,  # Or: pressure difference [Pa]
-        kind: str = "observed",  # "observed": against the bulk feed, behind a film; "intrinsic": against the concentration at the membrane
+        kind: str = "observed",  # "observed": against the bulk feed, behind a film; "intrinsic": without one
         film: float | None = None,  # Film thickness [m]; None: as laboratories have it, each membrane its own
         temperature: float = T_REF,  # [K]
         balance: str | None = None,  # Ion that closes the charge balance of the feed
         ions=None,  # Names of the columns of an array
         rtol: float = 1e-4,
-    ):  # ions, c_feed (sample, ion), flux (membrane, sample, flux) [m/s], rejection (membrane, sample, flux, ion), nan where absent
+    ):  # ions, c_feed (sample, ion), flux (membrane, sample, flux), rejection (.., ion), nan where absent
         "What every membrane says; each one's permeate is neutral."
         if kind not in ("observed", "intrinsic"):
-            raise InputError(f"kind is {kind!r}, expected 'observed' (against the bulk feed) or 'intrinsic' (against the concentration at the membrane)")
+            raise InputError(
+                f"kind is {kind!r}, expected 'observed' (against the bulk feed) or 'intrinsic' "
+                f"(against the concentration at the membrane)"
+            )
         if film is not None and not 0 <= film < 1e-2:
             raise InputError(f"film is {film}, expected a thickness in metres such as 25e-6, or None")
         names, c = read_feed(feed, ions, balance)
         c = c.detach().numpy()
         if (flux is None) == (pressure is None) and not (flux is None and _has_flux(feed)):
-            raise InputError("give flux [m/s] or pressure [Pa], one of them, for instance flux=20 * LMH or pressure=5 * bar")
+            raise InputError(
+                "give flux [m/s] or pressure [Pa], one of them, for instance flux=20 * LMH or pressure=5 * bar"
+            )
         asked = pressure if pressure is not None else flux_of(feed, flux)
         asked = read_flux(asked, len(c)).numpy() if pressure is None else _grid(asked, len(c))
         batch = max(len(c), len(asked))
@@ -176,7 +218,10 @@ class Answer:
         names, c, J, R = few.draws(feed, flux, **asked)
         if not np.isfinite(J).any(0).all():
             b, t = np.argwhere(~np.isfinite(J).any(0))[0]
-            raise InputError(f"no water passes in sample {b}, state {t}: the osmotic pressure exceeds the pressure; raise the pressure")
+            raise InputError(
+                f"no water passes in sample {b}, state {t}: the osmotic pressure exceeds the "
+                f"pressure; raise the pressure"
+            )
         mean = _nanmean(R)
         low, high = few._interval(R, J, share_of_sign(c, np.array([get_ion(i).z for i in names], float)), level)
         b, t, i = np.nonzero(np.isfinite(mean))
@@ -193,7 +238,9 @@ class Answer:
             }
         )
         if pressure is not None:
-            table["flux_lower"], table["flux_upper"] = (np.nanquantile(J, q, axis=0)[b, t] for q in ((1 - level) / 2, (1 + level) / 2))
+            table["flux_lower"], table["flux_upper"] = (
+                np.nanquantile(J, q, axis=0)[b, t] for q in ((1 - level) / 2, (1 + level) / 2)
+            )
         table.attrs["notes"] = self.notes(names, c, _nanmean(J), pH, kind, temperature)
         return table
 
@@ -206,7 +253,9 @@ class Answer:
         sd = np.sqrt((p.noise.to_numpy()[:, None, None, None] * of_value) ** 2 + (model * of_model) ** 2)
         y = y_of(R)
         u = (np.arange(n) * 0.6180339887498949) % 1.0  # evenly spread, whatever the order of the membranes
-        all_y = np.concatenate([y + sd * student.ppf((k + u) / _LEVELS, 5)[:, None, None, None] for k in range(_LEVELS)])
+        all_y = np.concatenate(
+            [y + sd * student.ppf((k + u) / _LEVELS, 5)[:, None, None, None] for k in range(_LEVELS)]
+        )
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # an absent ion has no value at all
             low, mid, high = np.nanquantile(all_y, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=0)
@@ -215,12 +264,20 @@ class Answer:
     def notes(self, names, c, J, pH, kind, temperature) -> list[str]:
         "What a reader should know about a question: what it speaks of, and where it leaves what was measured."
         r, said = self.card.get("ranges", {}), []
-        said.append(f"{kind} rejections at pH {PH_RANGE[0]} to {PH_RANGE[1]}" + (", against the bulk feed" if kind == "observed" else ""))
+        said.append(
+            f"{kind} rejections at pH {PH_RANGE[0]} to {PH_RANGE[1]}"
+            + (", against the bulk feed" if kind == "observed" else "")
+        )
         if pH is not None and not PH_RANGE[0] <= pH <= PH_RANGE[1]:
-            said.append(f"pH {pH:g} is outside {PH_RANGE[0]} to {PH_RANGE[1]}: the charge of the membrane differs there, and these numbers do not know it")
+            said.append(
+                f"pH {pH:g} is outside {PH_RANGE[0]} to {PH_RANGE[1]}: the charge of the membrane "
+                f"differs there, and these numbers do not know it"
+            )
         unseen = [i for i in names if i not in r.get("ions_mol_m3", {}) and (c[:, names.index(i)] > 0).any()]
         if unseen and "ions_mol_m3" in r:
-            said.append(f"{', '.join(unseen)}: not among the measurements, taken from charge, radius and diffusivity alone")
+            said.append(
+                f"{', '.join(unseen)}: not among the measurements, taken from charge, radius and diffusivity alone"
+            )
         z = np.array([abs(get_ion(i).z) for i in names])
         total = 0.5 * (c * z).sum(1)
         for what, low, high, ends, unit, f in (
@@ -228,14 +285,17 @@ class Answer:
             ("flux", np.nanmin(J), np.nanmax(J), r.get("flux_m_s"), "L/m²/h", LMH),
         ):
             if ends and (low < 0.5 * ends[0] or high > 1.5 * ends[1]):
-                said.append(f"{what} of {low / f:.3g} to {high / f:.3g} {unit} leaves the measured {ends[0] / f:.3g} to {ends[1] / f:.3g}")
+                said.append(
+                    f"{what} of {low / f:.3g} to {high / f:.3g} {unit} leaves the measured "
+                    f"{ends[0] / f:.3g} to {ends[1] / f:.3g}"
+                )
         if not 288 <= temperature <= 303:
             said.append(f"{temperature - 273.15:.0f} °C: measured at 20 to 25 °C only")
         return said
 
     def calibrate(
         self,
-        measurements,  # Own values: a file, a frame or `Measurements`; one coupon, or several named in the column coupon
+        measurements,  # Own values: a file, a frame or `Measurements`; one coupon, or several by name
         seed: int = 0,
         **reading,  # Of `load_measurements`: units, columns, balance, kind
     ) -> "Answer":  # The same model for the coupon that was measured; .card["taught"] says what the values taught
@@ -247,10 +307,15 @@ class Answer:
     def save(self, path: str | Path) -> Path:
         "Write the model as one JSON file."
         record = {
-            "format": "ion_ode membranes 1", "prior": asdict(self.prior), "stretch": self.stretch, "card": self.card,
-            "globals": list(GLOBALS), "coupon_numbers": list(COUPON),
-            "x": [[round(float(v), 4) for v in row] for row in self.x], "coupon": [[round(float(v), 4) for v in row] for row in self.coupon],
-        }  # fmt: skip
+            "format": "ion_ode membranes 1",
+            "prior": asdict(self.prior),
+            "stretch": self.stretch,
+            "card": self.card,
+            "globals": list(GLOBALS),
+            "coupon_numbers": list(COUPON),
+            "x": [[round(float(v), 4) for v in row] for row in self.x],
+            "coupon": [[round(float(v), 4) for v in row] for row in self.coupon],
+        }
         return atomic_write(Path(path), json.dumps(record) + "\n")
 
     @classmethod
@@ -261,7 +326,9 @@ class Answer:
         except (json.JSONDecodeError, UnicodeDecodeError) as e:
             raise InputError(f"{Path(path).name} is not a sample of membranes; write it with Answer.save") from e
         if record.get("format") != "ion_ode membranes 1" or record["globals"] != list(GLOBALS):
-            raise InputError(f"{Path(path).name} is not a sample of membranes of this version (format {record.get('format')!r})")
+            raise InputError(
+                f"{Path(path).name} is not a sample of membranes of this version (format {record.get('format')!r})"
+            )
         prior = Prior(**{k: tuple(v) if isinstance(v, list) else v for k, v in record["prior"].items()})
         return cls(np.array(record["x"]), np.array(record["coupon"]), prior, record["stretch"], record["card"])
 
@@ -316,7 +383,11 @@ def answer_of(
     "A sample of membranes with coupons of their own, ready to be asked."
     feeds = answer_feeds()
     feeds = feeds[feeds.solution_id.isin(rows.solution_id)]
-    total = feeds.assign(q=0.5 * feeds.ion.map(lambda i: abs(get_ion(i).z)) * feeds.c_feed_mol_m3).groupby("solution_id").q.sum()
+    total = (
+        feeds.assign(q=0.5 * feeds.ion.map(lambda i: abs(get_ion(i).z)) * feeds.c_feed_mol_m3)
+        .groupby("solution_id")
+        .q.sum()
+    )
     ends = lambda v: [float(f"{v.min():.4g}"), float(f"{v.max():.4g}")]
     ranges = {
         "flux_m_s": ends(rows.flux_m_s.dropna()),
@@ -324,7 +395,14 @@ def answer_of(
         "ions_mol_m3": {i: ends(g.c_feed_mol_m3) for i, g in rows.groupby("ion")},
     }
     sources = {s: int(n) for s, n in rows.groupby("source_id").size().items()}
-    card = {"name": name, "values": len(rows), "sources": sources, "ranges": ranges, "log_evidence": round(population.log_evidence, 2), **facts}
+    card = {
+        "name": name,
+        "values": len(rows),
+        "sources": sources,
+        "ranges": ranges,
+        "log_evidence": round(population.log_evidence, 2),
+        **facts,
+    }
     numbers = new_coupons(len(population.x), seed)
     if coupon is not None:
         k = states.coupons.index(coupon)

@@ -1,7 +1,8 @@
 """The shipped samples of membranes, made again: `python -m ion_ode.inference.build FOLDER [SEED]`
 
-nf270.json learns from every row; without-NAME.json are the same with one composition or one source held out, thinned, for the
-scores; nf.json is what any nanofiltration membrane may be, from NF270, NF90, DK and NFX; scores.csv is what the held-out rows say."""
+nf270.json learns from every row; without-NAME.json are the same with one composition or one source held out, thinned,
+for the scores; nf.json is what any nanofiltration membrane may be, from NF270, NF90, DK and NFX; scores.csv is what
+the held-out rows say."""
 
 import sys
 from pathlib import Path
@@ -20,7 +21,9 @@ from ion_ode.inference.states import States
 
 __all__ = ["ANY_MEMBRANE", "FOLD_SIZE", "any_membrane", "build", "fold_answers", "learn", "likeliest"]
 
-ANY_MEMBRANE = Prior(r_pore=(0.36e-9, 0.75e-9), thickness=(0.2e-6, 20e-6), permeability=(6.0, 0.6))  # Wider than NF270, in water permeability too
+ANY_MEMBRANE = Prior(
+    r_pore=(0.36e-9, 0.75e-9), thickness=(0.2e-6, 20e-6), permeability=(6.0, 0.6)
+)  # Wider than NF270, in water permeability too
 FOLD_SIZE = 160  # Membranes kept of a fold
 _MEMBRANES = 384
 
@@ -42,7 +45,7 @@ def fold_answers(
     states: States,
     rows: pd.DataFrame,  # It learned from
 ) -> Answer:
-    "The sample that scores a fold: for the rotating disk's own coupon where other feeds of that coupon were learned from."
+    "The sample that scores a fold."
     coupon = "fdly2021" if name in "ABCD" else None
     return answer_of(population, rows, f"NF270 without {name}", states=states, coupon=coupon).thinned(FOLD_SIZE)
 
@@ -61,7 +64,9 @@ def _in_terms_of(x: np.ndarray, old: Prior, new: Prior) -> np.ndarray:
     r = old.r_pore[0] + ndtr(x[:, at("r_pore")]) * (old.r_pore[1] - old.r_pore[0])
     t = np.log(old.thickness[0]) + ndtr(x[:, at("thickness")]) * np.log(old.thickness[1] / old.thickness[0])
     out[:, at("r_pore")] = ndtri(np.clip((r - new.r_pore[0]) / (new.r_pore[1] - new.r_pore[0]), 1e-4, 1 - 1e-4))
-    out[:, at("thickness")] = ndtri(np.clip((t - np.log(new.thickness[0])) / np.log(new.thickness[1] / new.thickness[0]), 1e-4, 1 - 1e-4))
+    out[:, at("thickness")] = ndtri(
+        np.clip((t - np.log(new.thickness[0])) / np.log(new.thickness[1] / new.thickness[0]), 1e-4, 1 - 1e-4)
+    )
     return out
 
 
@@ -71,7 +76,9 @@ def any_membrane(
     seed: int = 0,
 ) -> Answer:
     "What a nanofiltration membrane may be: as many membranes as were measured, and the spread between and within them."
-    parts = {k: p.x if p.prior == ANY_MEMBRANE else _in_terms_of(p.x, p.prior, ANY_MEMBRANE) for k, p in populations.items()}
+    parts = {
+        k: p.x if p.prior == ANY_MEMBRANE else _in_terms_of(p.x, p.prior, ANY_MEMBRANE) for k, p in populations.items()
+    }
     means = np.stack([x.mean(0) for x in parts.values()])
     k = len(means)
     within = np.mean([np.cov(x.T) for x in parts.values()], 0)
@@ -98,7 +105,10 @@ def build(folder: str | Path, seed: int = 0, names: tuple[str, ...] = (*COMPOSIT
         p = predicted(answer, test).assign(fold=name)
         held.append(p)
         table.append({"held out": name, **scores(p)})
-    laws = {k: float(v) for k, v in zip(LAWS, np.bincount(parameters(whole.x).law, minlength=len(LAWS)) / len(whole.x), strict=True)}
+    laws = {
+        k: float(v)
+        for k, v in zip(LAWS, np.bincount(parameters(whole.x).law, minlength=len(LAWS)) / len(whole.x), strict=True)
+    }
     facts = {"laws": laws, "likeliest": likeliest(whole), "provenance": provenance(seed=seed)}
     answer_of(whole, rows, "NF270", **facts).save(folder / "nf270.json")
     others = {m: learn(answer_rows(m), seed, ANY_MEMBRANE, 192)[0] for m in ("NF90", "DK", "NFX")}

@@ -29,7 +29,10 @@ def own_states(
     feeds = d.drop_duplicates(["solution_id", "ion"])
     feeds = d.attrs.get("feeds", feeds)[["solution_id", "ion", "c_feed_mol_m3"]]
     if len(d) > 200:
-        raise InputError(f"{len(d)} values arrived; a coupon is calibrated with 1 to 200, of which the best are few in different feeds")
+        raise InputError(
+            f"{len(d)} values arrived; a coupon is calibrated with 1 to 200, of which the best are "
+            f"few in different feeds"
+        )
     return States.of(d, prior, feeds), d
 
 
@@ -60,18 +63,40 @@ def _values(m) -> pd.DataFrame:
         partner = (m.state == m.state[k]) & m.salt_level & (m.rejection == m.rejection[k])
         keep[k] = not (z_neg[m.ion[k]] and (partner & ~z_neg[m.ion]).any())
     coupon = np.where(m.coupon == "", "own", m.coupon).astype(object)
-    d = pd.DataFrame({
-        "solution_id": sample[s], "state_id": s.astype(str), "ion": np.array(m.ions, object)[m.ion], "c_feed_mol_m3": m.c_feed[s, m.ion],
-        "flux_m_s": m.flux[s], "pressure_Pa": m.pressure[s], "temperature_K": m.temperature[s], "pH": m.pH[s], "kind": m.kind[s], "film_m": m.film[s],
-        "rejection": m.rejection, "rejection_sd": m.sd, "censored": m.censored == ">", "salt_level": m.salt_level, "coupon": coupon[s],
-        "laboratory": "own", "source_id": "own",
-    })[keep]  # fmt: skip
+    d = pd.DataFrame(
+        {
+            "solution_id": sample[s],
+            "state_id": s.astype(str),
+            "ion": np.array(m.ions, object)[m.ion],
+            "c_feed_mol_m3": m.c_feed[s, m.ion],
+            "flux_m_s": m.flux[s],
+            "pressure_Pa": m.pressure[s],
+            "temperature_K": m.temperature[s],
+            "pH": m.pH[s],
+            "kind": m.kind[s],
+            "film_m": m.film[s],
+            "rejection": m.rejection,
+            "rejection_sd": m.sd,
+            "censored": m.censored == ">",
+            "salt_level": m.salt_level,
+            "coupon": coupon[s],
+            "laboratory": "own",
+            "source_id": "own",
+        }
+    )[keep]
     d.index = pd.Index([f"value {k + 1}" for k in range(len(d))], name="row_id")
     lost = d[d.flux_m_s.isna() & d.pressure_Pa.isna()]
     if len(lost):
-        raise InputError(f"{lost.index[0]} has neither flux nor pressure; give one of them, such as a column 'flux [LMH]' or 'pressure [bar]'")
-    rows = [(sample[k], i, m.c_feed[k, j]) for k in range(len(m.flux)) for j, i in enumerate(m.ions) if m.c_feed[k, j] > 0]
-    d.attrs["feeds"] = pd.DataFrame(rows, columns=["solution_id", "ion", "c_feed_mol_m3"]).drop_duplicates(["solution_id", "ion"])
+        raise InputError(
+            f"{lost.index[0]} has neither flux nor pressure; give one of them, such as a column 'flux "
+            f"[LMH]' or 'pressure [bar]'"
+        )
+    rows = [
+        (sample[k], i, m.c_feed[k, j]) for k in range(len(m.flux)) for j, i in enumerate(m.ions) if m.c_feed[k, j] > 0
+    ]
+    d.attrs["feeds"] = pd.DataFrame(rows, columns=["solution_id", "ion", "c_feed_mol_m3"]).drop_duplicates(
+        ["solution_id", "ion"]
+    )
     return d
 
 
@@ -98,7 +123,9 @@ class _Own:
         "Membranes like those of the model: its kernel-smoothed sample."
         a = np.sqrt(1 - _SMOOTH**2)
         pick = self.m.x[self.rng.integers(0, len(self.m), n)]
-        return a * pick + (1 - a) * self.center + _SMOOTH * self.rng.standard_normal((n, self.root.shape[0])) @ self.root.T
+        return (
+            a * pick + (1 - a) * self.center + _SMOOTH * self.rng.standard_normal((n, self.root.shape[0])) @ self.root.T
+        )
 
     def move(self, beta, jump):
         n = len(self.x)
@@ -108,7 +135,11 @@ class _Own:
         else:
             a, b = self.rng.permutation(n), self.rng.permutation(n)
             by = self.rng.choice([0.3, 0.7, 1.0], (n, 1))
-            lab = lab + by[..., None] * (lab[a] - lab[b]) * (self.rng.random(lab.shape) < 0.7) + 0.05 * self.rng.standard_normal(lab.shape)
+            lab = (
+                lab
+                + by[..., None] * (lab[a] - lab[b]) * (self.rng.random(lab.shape) < 0.7)
+                + 0.05 * self.rng.standard_normal(lab.shape)
+            )
             own = own + by * (own[a] - own[b]) + 0.05 * self.rng.standard_normal(own.shape)
         R, J, like = self.look(x, lab, own)
         size = lambda lab, own: (lab**2).sum((1, 2)) + (own**2).sum(1)
@@ -126,9 +157,11 @@ class _Own:
 
 
 def calibrate(model, measurements, *, seed: int = 0, **reading):
-    "The model for the coupon that was measured, by tempered resampling and moves; what the values taught is in its card."
+    "The model for the coupon that was measured; what the values taught is in its card."
     if model.card.get("calibrated"):
-        raise InputError("this model is calibrated already; start from the shipped one and give all your values at once")
+        raise InputError(
+            "this model is calibrated already; start from the shipped one and give all your values at once"
+        )
     states, d = own_states(measurements, model.prior, **reading)
     rng = np.random.default_rng(seed)
     w = _Own(model, states, rng)
@@ -153,7 +186,10 @@ def calibrate(model, measurements, *, seed: int = 0, **reading):
     taught += [f"{k}: {before[k]} before, {after[k]} now" for k in before]
     taught += outside
     if distinct < 30:
-        taught.append(f"the values agree with {distinct} membranes of the sample only: your membrane is at the edge of what the model knows; trust its interval less")
+        taught.append(
+            f"the values agree with {distinct} membranes of the sample only: your membrane is at the "
+            f"edge of what the model knows; trust its interval less"
+        )
     card = model.card | {"calibrated": f"; calibrated with {len(d)} values", "taught": taught, "distinct": distinct}
     return replace(model, x=w.x[keep], coupon=coupon, card=card)
 
@@ -183,5 +219,8 @@ def _outside(w, d) -> list[str]:
     out = []
     for k in np.flatnonzero((y_of(s.rejection) < low) | (y_of(s.rejection) > high)):
         row = d.loc[s.row_id[k]]
-        out.append(f"{s.row_id[k]}, {row.ion} {row.rejection:.3g}, lies outside the {of_y(high[k]):.2g} to {of_y(low[k]):.2g} expected of 99 in 100: check it, or the membrane is another")
+        out.append(
+            f"{s.row_id[k]}, {row.ion} {row.rejection:.3g}, lies outside the {of_y(high[k]):.2g} to "
+            f"{of_y(low[k]):.2g} expected of 99 in 100: check it, or the membrane is another"
+        )
     return out

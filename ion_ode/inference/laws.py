@@ -1,13 +1,13 @@
 """What an NF270 may be and how its coupons differ: laws, priors and their weights
 
-Written down before any held-out row was scored; nothing here is chosen by a score. A membrane is a vector of standard normal
-numbers, one a name of `GLOBALS`; a coupon of it is a few more. Several laws of the fixed charge are averaged, not picked: one
-of the normal numbers chooses the law, with the weights of `LAWS`, and the measurements reweight them.
+Written down before any held-out row was scored; nothing here is chosen by a score. A membrane is a vector of standard
+normal numbers, one a name of `GLOBALS`; a coupon of it is a few more. Several laws of the fixed charge are averaged,
+not picked: one of the normal numbers chooses the law, with the weights of `LAWS`, and the measurements reweight them.
 
-The fixed charge of a feed of Q equivalents, in which ion i carries the share s_i of the equivalents of its sign, is
-X = base (Q/15)^b + sum_i shift_i f(s_i) (Q/15)^c with f(s) = s (1 + k)/(s + k), times the coupon's own factor. A power of the
-concentration is the Freundlich law of Bowen and Mukhtar (1996, 10.1016/0376-7388(95)00302-9); f is Langmuir's isotherm in shares,
-straight at small ones, so that a trace that vanishes leaves no mark."""
+The fixed charge of a feed of Q equivalents, in which ion i carries the share s_i of the equivalents of its sign, is X
+= base (Q/15)^b + sum_i shift_i f(s_i) (Q/15)^c with f(s) = s (1 + k)/(s + k), times the coupon's own factor. A power
+of the concentration is the Freundlich law of Bowen and Mukhtar (1996, 10.1016/0376-7388(95)00302-9); f is Langmuir's
+isotherm in shares, straight at small ones, so that a trace that vanishes leaves no mark."""
 
 from dataclasses import dataclass
 
@@ -15,14 +15,30 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtr, ndtri
 
-__all__ = ["COARSE", "GLOBALS", "LAWS", "NEIGHBOURS", "PH_RANGE", "REFERENCE_EQUIVALENTS", "Prior", "charge_exponents", "charge_of", "discrepancy_of", "law_of", "offset_of", "parameters", "share_of_sign"]
+__all__ = [
+    "COARSE",
+    "GLOBALS",
+    "LAWS",
+    "NEIGHBOURS",
+    "PH_RANGE",
+    "REFERENCE_EQUIVALENTS",
+    "Prior",
+    "charge_exponents",
+    "charge_of",
+    "discrepancy_of",
+    "law_of",
+    "offset_of",
+    "parameters",
+    "share_of_sign",
+]
 
 _STRAIGHT = 1e9  # k of a law without saturation
 REFERENCE_EQUIVALENTS = 15.0  # Q at which the charges of a law are given [mol/m³]
 PH_RANGE = (6.2, 8.2)  # Rows outside are left out by name: the charge of the polyamide follows the pH there
 
-COARSE = 0.25  # Power of the likelihood (Miller and Dunson 2019, 10.1080/01621459.2018.1469995): the model's errors are shared by what one
-# coupon measured, so information is counted in coupons (37) and not in curves (132)
+# Power of the likelihood (Miller and Dunson 2019, 10.1080/01621459.2018.1469995): the model's errors are shared by what
+# one coupon measured, so information is counted in coupons (37) and not in curves (132)
+COARSE = 0.25
 
 LAWS = {  # name: prior weight; b is the exponent of the base, c of the shifts, f straight unless said
     "constant": 0.1,  # b = c = 0
@@ -47,10 +63,22 @@ _OWN = ("Na+", "Mg+2", "Cl-", "SO4-2", "NO3-")  # Ions with an excess partitioni
 _SHIFTS = ("Mg+2", "SO4-2", "Ca+2")  # Ions that shift the charge
 
 GLOBALS = (
-    "r_pore", "thickness", "eps_pore", "charge", "law", "exponent", "saturation",
-    *(f"shift {i}" for i in _SHIFTS), *(f"ln {i}" for i in _OWN), *(f"near {i}" for i in NEIGHBOURS),
-    "coupon charge", "coupon thickness", "noise", "discrepancy trace", "discrepancy major",
-)  # fmt: skip
+    "r_pore",
+    "thickness",
+    "eps_pore",
+    "charge",
+    "law",
+    "exponent",
+    "saturation",
+    *(f"shift {i}" for i in _SHIFTS),
+    *(f"ln {i}" for i in _OWN),
+    *(f"near {i}" for i in NEIGHBOURS),
+    "coupon charge",
+    "coupon thickness",
+    "noise",
+    "discrepancy trace",
+    "discrepancy major",
+)
 
 
 @dataclass(frozen=True)
@@ -68,11 +96,17 @@ class Prior:
     coupon_charge: tuple[float, float] = (0.5, 0.5)  # Median and sd of the logarithm of the scale of ln charge
     coupon_thickness: tuple[float, float] = (0.3, 0.5)  # The same of ln thickness
     noise: tuple[float, float] = (0.08, 0.3)  # The same of the error of ln(1.05 - R)
-    discrepancy_trace: tuple[float, float] = (0.12, 0.25)  # The same of the model's error for an ion of no share, in one feed
+    discrepancy_trace: tuple[float, float] = (
+        0.12,
+        0.25,
+    )  # The same of the model's error for an ion of no share, in one feed
     discrepancy_major: tuple[float, float] = (0.08, 0.25)  # The same for the only ion of its sign
     film: tuple[float, float] = (25e-6, 0.5)  # Median and sd of ln film thickness, observed values [m]
     film_unstated: tuple[float, float] = (20e-6, 0.7)  # Where the source does not say observed or intrinsic [m]
-    permeability: tuple[float, float] = (14.2, 0.17)  # Median and sd of ln A, values with a pressure only [L/(m² h bar)]
+    permeability: tuple[float, float] = (
+        14.2,
+        0.17,
+    )  # Median and sd of ln A, values with a pressure only [L/(m² h bar)]
     within: float = 0.5  # Share of a coupon's variance of ln charge that its laboratory's other coupons do not share
 
 
@@ -111,7 +145,9 @@ def parameters(
         "law": law,
         "charge": charge(n["charge"]),
     }
-    out["b"], out["c"], out["k"] = charge_exponents(law, prior.exponent[0] + prior.exponent[1] * n["exponent"], saturation)
+    out["b"], out["c"], out["k"] = charge_exponents(
+        law, prior.exponent[0] + prior.exponent[1] * n["exponent"], saturation
+    )
     out |= {f"shift {i}": charge(n[f"shift {i}"]) for i in ("Mg+2", "SO4-2")}
     out["shift Ca+2"] = out["shift Mg+2"] * np.exp(prior.calcium * n["shift Ca+2"])
     out |= {f"ln {i}": prior.offset_sd * n[f"ln {i}"] for i in _OWN}
@@ -161,7 +197,7 @@ def offset_of(
     ion: str,  # Canonical name
     z: int,  # Its charge
 ) -> np.ndarray:  # Excess ln of the partition coefficient
-    "Excess partitioning of an ion: its own, its neighbour's, or for an ion never measured that of the nearest of its charge."
+    "Excess partitioning of an ion: its own, its neighbour's, or if never measured that of its charge."
     if f"ln {ion}" in membranes:
         return membranes[f"ln {ion}"]
     return membranes[f"ln {('Na+' if z == 1 else 'Mg+2') if z > 0 else ('Cl-' if z == -1 else 'SO4-2')}"]

@@ -11,7 +11,14 @@ from ion_ode.inference.states import _NU, States, faded, forward, y_of
 __all__ = ["find_tops", "Tops"]
 
 _STEP = 0.02  # Of the differences that stand for derivatives, in standard deviations of the prior
-_HELD = ("law", "coupon charge", "coupon thickness", "noise", "discrepancy trace", "discrepancy major")  # Not searched: a top in them is none
+_HELD = (
+    "law",
+    "coupon charge",
+    "coupon thickness",
+    "noise",
+    "discrepancy trace",
+    "discrepancy major",
+)  # Not searched: a top in them is none
 
 
 class Tops:
@@ -25,9 +32,8 @@ class Tops:
         g, labs = len(GLOBALS), len(self.states.laboratories)
         return theta[:, :g], theta[:, g : g + 4 * labs].reshape(len(theta), labs, 4), theta[:, g + 4 * labs :]
 
-
     def spread(self, n: int, power: float, rng):
-        "n vectors about the tops as the posterior at a power of the likelihood would have them (Laplace); more than 40 below the best are left out."
+        "n vectors about the tops, by Laplace's method at a power of the likelihood; tops 40 below the best go."
         prior = -0.5 * (self.theta**2).sum(1)
         kept = np.flatnonzero(self.height > self.height[0] - 40)
         eye = np.eye(self.theta.shape[1])
@@ -35,7 +41,9 @@ class Tops:
         log_w = power * (self.height - prior)[kept] + prior[kept] - 0.5 * np.linalg.slogdet(H)[1]
         share = np.exp(log_w - log_w.max())
         root = np.linalg.cholesky(np.linalg.inv(H))
-        pick = np.searchsorted(np.cumsum(share / share.sum()), (np.arange(n) + rng.random()) / n).clip(max=len(kept) - 1)
+        pick = np.searchsorted(np.cumsum(share / share.sum()), (np.arange(n) + rng.random()) / n).clip(
+            max=len(kept) - 1
+        )
         theta = self.theta[kept][pick] + np.einsum("nkl,nl->nk", root[pick], rng.standard_normal((n, eye.shape[0])))
         for name in _HELD:
             k = GLOBALS.index(name)
@@ -109,7 +117,9 @@ def find_tops(
     for _ in range(steps):
         i = np.flatnonzero(fresh)
         if len(i):
-            H[i], gradient[i] = _derivatives(states, theta[i], y[i], e[i], weight[i], P, free, row_lab, row_coupon, tops.split, solve, prior)
+            H[i], gradient[i] = _derivatives(
+                states, theta[i], y[i], e[i], weight[i], P, free, row_lab, row_coupon, tops.split, solve, prior
+            )
         damped = H + damping[:, None, None] * np.eye(size)
         move = np.linalg.solve(damped, gradient[..., None])[..., 0]
         move[:, held] = 0.0
@@ -117,7 +127,13 @@ def find_tops(
         y_new, _ = _look(states, trial, tops.split, solve, prior)
         found, w_new, e_new = value(y_new, trial)
         fresh = found > best
-        theta[fresh], best[fresh], y[fresh], weight[fresh], e[fresh] = trial[fresh], found[fresh], y_new[fresh], w_new[fresh], e_new[fresh]
+        theta[fresh], best[fresh], y[fresh], weight[fresh], e[fresh] = (
+            trial[fresh],
+            found[fresh],
+            y_new[fresh],
+            w_new[fresh],
+            e_new[fresh],
+        )
         damping = np.clip(np.where(fresh, damping / 4, damping * 5), 1e-3, 1e4)
     order = best.argsort()[::-1]
     tops.theta, tops.height, tops.precision, tops.law = theta[order], best[order], H[order], law[order]

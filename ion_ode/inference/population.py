@@ -1,10 +1,11 @@
 """A population of membranes carried from the prior to the posterior, with coupons beside them
 
-Sequential Monte Carlo (Del Moral, Doucet and Jasra 2006, 10.1111/j.1467-9868.2006.00553.x): the likelihood is raised to a power
-that grows to 1 as fast as the effective number of membranes allows, from the tops of the posterior, spread as at a small power; between the steps every membrane moves by
-differential evolution (ter Braak and Vrugt 2008, 10.1007/s11222-008-9104-9) and its coupons by random walks of their own,
-accepted laboratory by laboratory, because given the membrane they do not know of each other. Moves along which no rejection
-changes (a stronger membrane with weaker coupons) cost nothing and are made often (Yu and Meng 2011, 10.1198/jcgs.2011.203main)."""
+Sequential Monte Carlo (Del Moral, Doucet and Jasra 2006, 10.1111/j.1467-9868.2006.00553.x): the likelihood is raised
+to a power that grows to 1 as fast as the effective number of membranes allows, from the tops of the posterior, spread
+as at a small power; between the steps every membrane moves by differential evolution (ter Braak and Vrugt 2008,
+10.1007/s11222-008-9104-9) and its coupons by random walks of their own, accepted laboratory by laboratory, because
+given the membrane they do not know of each other. Moves along which no rejection changes (a stronger membrane with
+weaker coupons) cost nothing and are made often (Yu and Meng 2011, 10.1198/jcgs.2011.203main)."""
 
 from dataclasses import dataclass, field
 
@@ -88,7 +89,9 @@ class _Walk:
         coupon = self.coupon + own * gamma * (self.coupon[a] - self.coupon[b])
         like, found, R, J = self.look(x, lab, coupon, self.guess)
         size = lambda x, lab, coupon: (x**2).sum(1) + (lab**2).sum((1, 2)) + (coupon**2).sum(1)
-        ratio = beta * (like.sum(1) - self.like.sum(1)) - 0.5 * (size(x, lab, coupon) - size(self.x, self.lab, self.coupon))
+        ratio = beta * (like.sum(1) - self.like.sum(1)) - 0.5 * (
+            size(x, lab, coupon) - size(self.x, self.lab, self.coupon)
+        )
         yes = np.log(self.rng.random(n)) < ratio
         self.accept(yes, x, lab, coupon, like, found, R, J)
         return yes.mean()
@@ -101,7 +104,9 @@ class _Walk:
             k = GLOBALS.index(name)
             x[:, k] += 0.7 * self.rng.standard_normal(n)
             like = self.of(x, self.R, self.J)
-            yes = np.log(self.rng.random(n)) < beta * (like.sum(1) - self.like.sum(1)) - 0.5 * (x[:, k] ** 2 - self.x[:, k] ** 2)
+            yes = np.log(self.rng.random(n)) < beta * (like.sum(1) - self.like.sum(1)) - 0.5 * (
+                x[:, k] ** 2 - self.x[:, k] ** 2
+            )
             self.x[yes], self.like[yes] = x[yes], like[yes]
 
     def move_free(self):
@@ -143,7 +148,9 @@ class _Walk:
 
     def _free(self, x, lab, coupon, jacobian):
         size = lambda x, lab, coupon: (x**2).sum(1) + (lab**2).sum((1, 2)) + (coupon**2).sum(1)
-        yes = np.log(self.rng.random(len(x))) < jacobian - 0.5 * (size(x, lab, coupon) - size(self.x, self.lab, self.coupon))
+        yes = np.log(self.rng.random(len(x))) < jacobian - 0.5 * (
+            size(x, lab, coupon) - size(self.x, self.lab, self.coupon)
+        )
         self.x[yes], self.lab[yes], self.coupon[yes] = x[yes], lab[yes], coupon[yes]
 
     def partners(self):
@@ -160,10 +167,14 @@ class _Walk:
         kind = self.rng.random((n, labs, 1)) < 0.5
         step = np.where(kind, 0.8 * (self.lab[a] - self.lab[b]), 0.5 * self.rng.standard_normal(self.lab.shape))
         lab = self.lab + scale * step * (self.rng.random(self.lab.shape) < 0.7)
-        coupon = self.coupon + scale * 0.4 * (self.coupon[a] - self.coupon[b]) * (self.rng.random(self.coupon.shape) < 0.7)
+        coupon = self.coupon + scale * 0.4 * (self.coupon[a] - self.coupon[b]) * (
+            self.rng.random(self.coupon.shape) < 0.7
+        )
         like, found, R, J = self.look(self.x, lab, coupon, self.guess)
         by = lambda v: np.stack([v[:, s.curve_laboratory == k].sum(1) for k in range(labs)], 1)
-        size = lambda lab, coupon: (lab**2).sum(2) + np.stack([(coupon[:, s.home == k] ** 2).sum(1) for k in range(labs)], 1)
+        size = lambda lab, coupon: (
+            (lab**2).sum(2) + np.stack([(coupon[:, s.home == k] ** 2).sum(1) for k in range(labs)], 1)
+        )
         ratio = beta * (by(like) - by(self.like)) - 0.5 * (size(lab, coupon) - size(self.lab, self.coupon))
         yes = np.log(self.rng.random((n, labs))) < ratio
         curve, problem, own = yes[:, s.curve_laboratory], yes[:, s.laboratory], yes[:, s.home]
@@ -224,7 +235,15 @@ def sample_population(
             w.move_silent(beta, 1.0)
             for _ in range(5):
                 w.move_free()
-        history.append({"power": beta, "accepted": float(share), "accepted_coupons": float(local), "scale": scale, "log_like": float(w.like.sum(1).mean())})
+        history.append(
+            {
+                "power": beta,
+                "accepted": float(share),
+                "accepted_coupons": float(local),
+                "scale": scale,
+                "log_like": float(w.like.sum(1).mean()),
+            }
+        )
 
     if tops is not None:
         move(last)

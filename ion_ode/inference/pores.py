@@ -13,10 +13,18 @@ __all__ = ["passages", "solve"]
 def _batch(ions, c_feed, flux, p, offset, film, temperature, rtol):
     "Passage and wall concentration of feeds that hold all of `ions`."
     t = lambda v: torch.from_numpy(np.ascontiguousarray(v, dtype=float))
-    membrane = Membrane(t(p["r_pore"]), t(p["thickness"]), t(p["charge"]), t(p["eps_pore"]), ln_partition={i: t(offset[:, k]) for k, i in enumerate(ions)})
+    membrane = Membrane(
+        t(p["r_pore"]),
+        t(p["thickness"]),
+        t(p["charge"]),
+        t(p["eps_pore"]),
+        ln_partition={i: t(offset[:, k]) for k, i in enumerate(ions)},
+    )
     front = None if film is None else Film(thickness=t(film))
     with torch.no_grad():
-        s = simulate(t(c_feed), t(flux), membrane, ions=ions, film=front, temperature=float(temperature), rtol=rtol, throw=False)
+        s = simulate(
+            t(c_feed), t(flux), membrane, ions=ions, film=front, temperature=float(temperature), rtol=rtol, throw=False
+        )
     return (s.c_perm / s.c_feed[:, None]).numpy(), s.c_wall.numpy()
 
 
@@ -29,7 +37,9 @@ def passages(
     film: np.ndarray,  # (n,) [m]; 0 for none
     temperature: np.ndarray,  # (n,) [K]
     rtol: float = 1e-4,
-) -> tuple[np.ndarray, np.ndarray]:  # (n, flux, ion): permeate over feed, 1 where absent and nan without a solution; concentration at the membrane
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # (n, flux, ion): permeate over feed, 1 where absent and nan without a solution; concentration at the membrane
     "Solve many problems, those with the same ions together."
     present = c_feed > 0
     key = _kinds(np.column_stack([present, film > 0, np.round(temperature, 6)]))
@@ -40,7 +50,16 @@ def passages(
         part = {n: membrane[n][i] for n in ("r_pore", "thickness", "charge", "eps_pore")}
         thick = film[i] if film[i[0]] > 0 else None
         names = tuple(ions[c] for c in cols)
-        got, at_wall = _batch(names, np.ascontiguousarray(c_feed[np.ix_(i, cols)]), flux[i], part, offset[np.ix_(i, cols)], thick, temperature[i[0]], rtol)
+        got, at_wall = _batch(
+            names,
+            np.ascontiguousarray(c_feed[np.ix_(i, cols)]),
+            flux[i],
+            part,
+            offset[np.ix_(i, cols)],
+            thick,
+            temperature[i[0]],
+            rtol,
+        )
         through[np.ix_(i, range(flux.shape[1]), cols)] = got
         wall[np.ix_(i, range(flux.shape[1]), cols)] = at_wall
     return through, wall
@@ -58,5 +77,14 @@ def solve(
     rtol: float = 1e-3,
 ):  # Passage (n, ion); an empty array a problem where solutions near by would stand
     "Passages of a table of problems, one flux each."
-    through, _ = passages(ions, problem["c_feed"], problem["flux"][:, None], problem, problem["offset"], problem["film"], problem["temperature"], rtol)
+    through, _ = passages(
+        ions,
+        problem["c_feed"],
+        problem["flux"][:, None],
+        problem,
+        problem["offset"],
+        problem["film"],
+        problem["temperature"],
+        rtol,
+    )
     return through[:, 0], np.empty((len(through), 0))

@@ -12,7 +12,13 @@ from ion_ode.water.ions import get_ion
 
 __all__ = ["COMPOSITIONS", "SOURCES", "answer_feeds", "answer_rows", "hold_out", "left_out", "split_table"]
 
-COMPOSITIONS = ("A", "B", "C", "D", "E")  # Held out one by one: A NaCl, B MgCl2, C Na2SO4, D MgSO4, each with traces; E LiCl + MgCl2
+COMPOSITIONS = (
+    "A",
+    "B",
+    "C",
+    "D",
+    "E",
+)  # Held out one by one: A NaCl, B MgCl2, C Na2SO4, D MgSO4, each with traces; E LiCl + MgCl2
 SOURCES = ("fdly2021", "foo2023", "wang2023", "ritt2020", "liu2025", "jeong2023")  # Held out one by one
 _KNOWN = {"Na+", "Mg+2", "Cl-", "SO4-2", "NO3-", *NEIGHBOURS} - {"F-", "I-", "ClO4-", "Cs+"}
 _VIALS = 3  # Vials an experiment of liu2025, evenly over its run: they share a coupon and drift together
@@ -32,7 +38,10 @@ def _all_rows() -> pd.DataFrame:
 
 def answer_feeds() -> pd.DataFrame:  # solution_id, ion, c_feed_mol_m3
     "The whole feed behind every solution."
-    parts = [pd.read_csv(asset(f))[["solution_id", "ion", "c_feed_mol_m3"]] for f in ("nf_solutions.csv", "nf_more_solutions.csv")]
+    parts = [
+        pd.read_csv(asset(f))[["solution_id", "ion", "c_feed_mol_m3"]]
+        for f in ("nf_solutions.csv", "nf_more_solutions.csv")
+    ]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -67,7 +76,14 @@ def left_out(
     "The rows an answer does not learn from, by name."
     d = _all_rows()
     d = d[d.membrane == membrane]
-    return d.assign(reason=_reason(d)).query("reason != ''").groupby(["source_id", "reason"]).size().rename("rows").reset_index()
+    return (
+        d.assign(reason=_reason(d))
+        .query("reason != ''")
+        .groupby(["source_id", "reason"])
+        .size()
+        .rename("rows")
+        .reset_index()
+    )
 
 
 def answer_rows(
@@ -108,7 +124,7 @@ def osmotic_at_bulk(
     rejection: dict,  # {ion: measured R}; ions not measured are taken to follow the others
     temperature: float,  # [K]
 ) -> float:  # [Pa]
-    "Osmotic difference between feed and measured permeate, ideal; what is not measured follows electroneutrality as a whole."
+    "Osmotic difference between feed and measured permeate, ideal; what was not measured follows by neutrality."
     z = {i: get_ion(i).z for i in feed}
     perm = {i: feed[i] * (1 - rejection[i]) for i in rejection if i in feed}
     rest = [i for i in feed if i not in perm]

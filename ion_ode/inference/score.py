@@ -1,4 +1,4 @@
-"""What the shipped functions are worth on rows that were held out: every number here comes from `Answer.predict` and `calibrate`"""
+"""What `Answer.predict` and `calibrate`, as they ship, are worth on rows that were held out"""
 
 import numpy as np
 import pandas as pd
@@ -18,15 +18,33 @@ def predicted(
     "Every row as `predict` answers it, at its flux or pressure, temperature and kind."
     feeds = answer_feeds().set_index("solution_id")
     parts = []
-    for (solution, kind, T, by_pressure), g in d.groupby(["solution_id", "kind", "temperature_K", d.flux_m_s.isna()], sort=False):
+    for (solution, kind, T, by_pressure), g in d.groupby(
+        ["solution_id", "kind", "temperature_K", d.flux_m_s.isna()], sort=False
+    ):
         f = feeds.loc[[solution]]
-        feed, closing = dict(zip(f.ion, f.c_feed_mol_m3, strict=True)), f[f.ion.str.endswith(("-", "-2"))].set_index("ion").c_feed_mol_m3.idxmax()
+        feed, closing = (
+            dict(zip(f.ion, f.c_feed_mol_m3, strict=True)),
+            f[f.ion.str.endswith(("-", "-2"))].set_index("ion").c_feed_mol_m3.idxmax(),
+        )
         at = np.unique(g.pressure_Pa if by_pressure else g.flux_m_s)
         ask = {"pressure": at} if by_pressure else {"flux": at}
-        p = answer.predict(feed, **ask, kind="intrinsic" if kind == "intrinsic" else "observed", temperature=T, balance=closing, level=level)
+        p = answer.predict(
+            feed,
+            **ask,
+            kind="intrinsic" if kind == "intrinsic" else "observed",
+            temperature=T,
+            balance=closing,
+            level=level,
+        )
         p["at"] = np.repeat(at, len(feed)) if len(p) == len(at) * len(feed) else np.nan
         key = g.assign(at=(g.pressure_Pa if by_pressure else g.flux_m_s)).reset_index()
-        parts.append(key.merge(p[["at", "ion", "rejection", "lower", "upper"]].rename(columns={"rejection": "predicted"}), on=["at", "ion"], how="left").set_index(key.columns[0]))
+        parts.append(
+            key.merge(
+                p[["at", "ion", "rejection", "lower", "upper"]].rename(columns={"rejection": "predicted"}),
+                on=["at", "ion"],
+                how="left",
+            ).set_index(key.columns[0])
+        )
     out = pd.concat(parts).reindex(d.index)
     if out.predicted.isna().any():
         raise ValueError(f"no answer for {out.index[out.predicted.isna()][0]}")
@@ -63,6 +81,11 @@ def scores(
     out = np.maximum(p.lower - p.rejection, 0) + np.maximum(p.rejection - p.upper, 0)
     w = p.upper - p.lower
     return {
-        "n": len(p), "mse": float((e**2).mean()), "rmse": float(np.sqrt((e**2).mean())), "bias": float(e.mean()),
-        "coverage": float((out == 0).mean()), "width": float(w.mean()), "winkler": float((w + 2 / (1 - level) * out).mean()),
-    }  # fmt: skip
+        "n": len(p),
+        "mse": float((e**2).mean()),
+        "rmse": float(np.sqrt((e**2).mean())),
+        "bias": float(e.mean()),
+        "coverage": float((out == 0).mean()),
+        "width": float(w.mean()),
+        "winkler": float((w + 2 / (1 - level) * out).mean()),
+    }

@@ -1,8 +1,8 @@
 """From rows of measurements to problems of the pore model, and the likelihood of what was measured
 
-The error of a rejection is that of y = ln(1.05 - R): relative to the passage where little passes, even where much does, and
-without a limit at R = 1. One ion in one feed shares an error (discrepancy) over its fluxes; both fade as the flux vanishes, that
-of the model as the rejection itself does."""
+The error of a rejection is that of y = ln(1.05 - R): relative to the passage where little passes, even where much
+does, and without a limit at R = 1. One ion in one feed shares an error (discrepancy) over its fluxes; both fade as
+the flux vanishes, that of the model as the rejection itself does."""
 
 import math
 from dataclasses import dataclass
@@ -19,8 +19,16 @@ from ion_ode.water.ions import get_ion
 
 __all__ = ["FLUX_FADE", "LOCALS", "States", "faded", "forward", "log_likelihood", "y_of", "of_y"]
 
-LOCALS = ("charge", "thickness", "film", "permeability")  # Normal numbers of a laboratory; its coupons add one of charge
-FLUX_FADE = (1e-6, 8e-6)  # Fluxes over which the error of a measurement and that of the model grow [m/s]: R is 0 at rest
+LOCALS = (
+    "charge",
+    "thickness",
+    "film",
+    "permeability",
+)  # Normal numbers of a laboratory; its coupons add one of charge
+FLUX_FADE = (
+    1e-6,
+    8e-6,
+)  # Fluxes over which the error of a measurement and that of the model grow [m/s]: R is 0 at rest
 _NU = 5.0  # Degrees of freedom of the errors of a curve
 _CHARGE = 5000.0  # Fixed charge beyond which nothing changes [mol/m³]
 _NODES = 4  # Fluxes at which a longer curve is solved
@@ -72,7 +80,8 @@ class States:
     film: np.ndarray | None = None  # (p,) [m] where it is known, nan elsewhere
 
     def __repr__(self):
-        return f"States({len(self.rejection)} values, {len(self.flux)} problems, {len(self.coupons)} coupons of {len(self.laboratories)} laboratories)"
+        what = f"{len(self.rejection)} values, {len(self.flux)} problems"
+        return f"States({what}, {len(self.coupons)} coupons of {len(self.laboratories)} laboratories)"
 
     @classmethod
     def of(
@@ -86,15 +95,27 @@ class States:
         feeds = answer_feeds() if feeds is None else feeds
         feeds = feeds[feeds.solution_id.isin(d.solution_id)]
         order = ("Na+", "K+", "Li+", "NH4+", "Mg+2", "Ca+2", "Cl-", "SO4-2", "NO3-", "HCO3-", "Br-")
-        ions = tuple(i for i in order if i in set(feeds.ion)) + tuple(sorted(set(feeds.ion) - set(order))) if ions is None else ions
+        ions = (
+            tuple(i for i in order if i in set(feeds.ion)) + tuple(sorted(set(feeds.ion) - set(order)))
+            if ions is None
+            else ions
+        )
         z = np.array([get_ion(i).z for i in ions], float)
-        d = d.assign(curve_of=d.laboratory + "|" + d.coupon + "|" + d.solution_id + "|" + d.ion).sort_values(["curve_of", "flux_m_s", "pressure_Pa"], kind="stable")
-        wide = feeds.pivot_table(index="solution_id", columns="ion", values="c_feed_mol_m3").reindex(columns=list(ions)).fillna(0.0)
+        d = d.assign(curve_of=d.laboratory + "|" + d.coupon + "|" + d.solution_id + "|" + d.ion).sort_values(
+            ["curve_of", "flux_m_s", "pressure_Pa"], kind="stable"
+        )
+        wide = (
+            feeds.pivot_table(index="solution_id", columns="ion", values="c_feed_mol_m3")
+            .reindex(columns=list(ions))
+            .fillna(0.0)
+        )
         wide = pd.DataFrame(_neutral(wide.to_numpy(copy=True), z), index=wide.index)
         d = d.assign(J=_flux(d, wide, ions, prior))
         problems, at, weight = [], [], []
         place = {}
-        for _, g in d.groupby(["laboratory", "coupon", "solution_id", "kind", "temperature_K", d.flux_m_s.isna()], sort=False):
+        for _, g in d.groupby(
+            ["laboratory", "coupon", "solution_id", "kind", "temperature_K", d.flux_m_s.isna()], sort=False
+        ):
             own = np.unique(g.J.round(12))
             nodes, matrix = _nodes(own)
             start = len(problems)
@@ -114,15 +135,32 @@ class States:
         share = share_of_sign(wide.loc[d.solution_id].to_numpy(), z)
         take = lambda f: np.array([f(row) for row, _ in problems])
         return cls(
-            ions, z, wide.loc[[row.solution_id for row, _ in problems]].to_numpy(), np.array([J for _, J in problems]), take(lambda r: r.temperature_K),
-            take(lambda r: ("intrinsic", "observed", "unstated").index(r.kind)), take(lambda r: bool(np.isnan(r.flux_m_s))),
-            take(lambda r: laboratories.index(r.laboratory)), take(lambda r: coupons.index(r.coupon)), laboratories, coupons,
-            np.array([laboratories.index(home[c]) for c in coupons]), np.array(at), np.array(weight), column, share[np.arange(len(d)), column],
-            d.rejection.to_numpy(float), (d.rejection_sd.fillna(0.0) / (1.05 - d.rejection)).clip(upper=0.5).to_numpy(float),
-            (d.censored & (d.rejection > 0.5)).to_numpy(bool), d.source_id.eq("jeong2023").to_numpy(bool), np.searchsorted(curve, d.curve_of),
-            np.array([coupons.index(c) for c in heads.coupon]), np.array([laboratories.index(c) for c in heads.laboratory]), d.index.to_numpy(),
+            ions,
+            z,
+            wide.loc[[row.solution_id for row, _ in problems]].to_numpy(),
+            np.array([J for _, J in problems]),
+            take(lambda r: r.temperature_K),
+            take(lambda r: ("intrinsic", "observed", "unstated").index(r.kind)),
+            take(lambda r: bool(np.isnan(r.flux_m_s))),
+            take(lambda r: laboratories.index(r.laboratory)),
+            take(lambda r: coupons.index(r.coupon)),
+            laboratories,
+            coupons,
+            np.array([laboratories.index(home[c]) for c in coupons]),
+            np.array(at),
+            np.array(weight),
+            column,
+            share[np.arange(len(d)), column],
+            d.rejection.to_numpy(float),
+            (d.rejection_sd.fillna(0.0) / (1.05 - d.rejection)).clip(upper=0.5).to_numpy(float),
+            (d.censored & (d.rejection > 0.5)).to_numpy(bool),
+            d.source_id.eq("jeong2023").to_numpy(bool),
+            np.searchsorted(curve, d.curve_of),
+            np.array([coupons.index(c) for c in heads.coupon]),
+            np.array([laboratories.index(c) for c in heads.laboratory]),
+            d.index.to_numpy(),
             take(lambda r: r.film_m) if "film_m" in d else None,
-        )  # fmt: skip
+        )
 
 
 def _neutral(c, z):
@@ -130,7 +168,9 @@ def _neutral(c, z):
     excess = c @ z
     for k in np.flatnonzero(np.abs(excess) > 1e-12):
         if abs(excess[k]) > 0.07 * (c[k] @ np.abs(z)):
-            raise InputError(f"feed {k} is off by {excess[k] / (c[k] @ np.abs(z)):+.1%} in charge; an ion is missing from its list")
+            raise InputError(
+                f"feed {k} is off by {excess[k] / (c[k] @ np.abs(z)):+.1%} in charge; an ion is missing from its list"
+            )
         i = int(np.argmax(np.where(z < 0, c[k], 0)))
         c[k, i] -= excess[k] / z[i]
     return c
@@ -140,14 +180,21 @@ def _flux(d, wide, ions, prior):
     "Flux of each row; from its pressure at the median permeability where none was given."
     out = d.flux_m_s.to_numpy(float, copy=True)
     gone = d[d.flux_m_s.isna()]
-    known = gone.groupby("state_id").apply(lambda g: dict(zip(g.ion, g.rejection, strict=True)), include_groups=False) if len(gone) else {}
+    known = (
+        gone.groupby("state_id").apply(lambda g: dict(zip(g.ion, g.rejection, strict=True)), include_groups=False)
+        if len(gone)
+        else {}
+    )
     for k in np.flatnonzero(np.isnan(out)):
         row = d.iloc[k]
         feed = {i: c for i, c in zip(ions, wide.loc[row.solution_id], strict=True) if c > 0}
         pi = osmotic_at_bulk(feed, known[row.state_id], row.temperature_K)
         net = row.pressure_Pa - pi
         if net <= 0:
-            raise InputError(f"{row.name}: the osmotic difference of {pi / bar:.2f} bar exceeds the pressure of {row.pressure_Pa / bar:.2f} bar")
+            raise InputError(
+                f"{row.name}: the osmotic difference of {pi / bar:.2f} bar exceeds the pressure of "
+                f"{row.pressure_Pa / bar:.2f} bar"
+            )
         out[k] = prior.permeability[0] * LMH / bar * net
     return out
 
@@ -181,18 +228,24 @@ def forward(
     own = np.sqrt(1 - prior.within) * pick(0) + np.sqrt(prior.within) * coupon[:, at_coupon].ravel()
     c_feed = np.tile(states.c_feed[which], (n, 1))
     kind = np.tile(states.kind[which], n)
-    median = np.where(kind == 2, prior.film_unstated[0], prior.film[0]) * np.exp(np.where(kind == 2, prior.film_unstated[1], prior.film[1]) * pick(2))
+    median = np.where(kind == 2, prior.film_unstated[0], prior.film[0]) * np.exp(
+        np.where(kind == 2, prior.film_unstated[1], prior.film[1]) * pick(2)
+    )
     if states.film is not None:
         known = np.tile(states.film[which], n)
         median = np.where(np.isfinite(known), known, median)
-    flux = np.tile(states.flux[which], n) * np.exp(np.where(np.tile(states.by_pressure[which], n), prior.permeability[1] * pick(3), 0.0))
+    flux = np.tile(states.flux[which], n) * np.exp(
+        np.where(np.tile(states.by_pressure[which], n), prior.permeability[1] * pick(3), 0.0)
+    )
     problem = {
         "c_feed": c_feed,
         "flux": flux,
         "r_pore": wide["r_pore"],
         "thickness": np.clip(wide["thickness"] * np.exp(wide["coupon thickness"] * pick(1)), 1e-8, 1e-4),
         "eps_pore": wide["eps_pore"],
-        "charge": np.clip(charge_of(wide, c_feed, states.z, states.ions) * np.exp(wide["coupon charge"] * own), -_CHARGE, _CHARGE),
+        "charge": np.clip(
+            charge_of(wide, c_feed, states.z, states.ions) * np.exp(wide["coupon charge"] * own), -_CHARGE, _CHARGE
+        ),
         "offset": np.stack([offset_of(wide, i, int(z)) for i, z in zip(states.ions, states.z, strict=True)], 1),
         "film": np.where(kind == 0, 0.0, np.clip(median, 1e-7, 2e-4)),
         "temperature": np.tile(states.temperature[which], n),
@@ -210,7 +263,9 @@ def log_likelihood(
     "Log density of every curve: Student's distribution of its errors, with selection and limits."
     n = len(rejection)
     model = np.einsum("nrk,rk->nr", rejection[:, states.row_problem, states.row_ion[:, None]], states.row_weight)
-    J = np.einsum("nrk,rk->nr", flux[:, states.row_problem], np.abs(states.row_weight)) / np.abs(states.row_weight).sum(1)
+    J = np.einsum("nrk,rk->nr", flux[:, states.row_problem], np.abs(states.row_weight)) / np.abs(states.row_weight).sum(
+        1
+    )
     fade, fade_model = faded(J)
     with np.errstate(invalid="ignore"):
         mu = np.log(1.05 - np.minimum(model, 1.0))
@@ -218,11 +273,19 @@ def log_likelihood(
     own = (np.asarray(membranes["noise"])[:, None] * fade) ** 2 + states.sd**2
     shared = (discrepancy_of(membranes, states.row_share) * fade_model) ** 2
     inside = (~states.limit).astype(float)
-    total = lambda v: np.add.reduceat(v * inside, np.searchsorted(states.curve, np.arange(len(states.curve_coupon))), axis=1)
+    total = lambda v: np.add.reduceat(
+        v * inside, np.searchsorted(states.curve, np.arange(len(states.curve_coupon))), axis=1
+    )
     size, a, b, c = total(np.ones((n, 1))), total(e * e / own), total(e * np.sqrt(shared) / own), total(shared / own)
     q = a - b * b / (1 + c)
     log_det = total(np.log(own)) + np.log1p(c)
-    out = gammaln((_NU + size) / 2) - gammaln(_NU / 2) - size / 2 * math.log(_NU * math.pi) - log_det / 2 - (_NU + size) / 2 * np.log1p(q / _NU)
+    out = (
+        gammaln((_NU + size) / 2)
+        - gammaln(_NU / 2)
+        - size / 2 * math.log(_NU * math.pi)
+        - log_det / 2
+        - (_NU + size) / 2 * np.log1p(q / _NU)
+    )
     sigma = np.sqrt(own + shared)
     tail = np.zeros_like(e)
     tail[:, states.selected] = -log_ndtr((math.log(1.05) - mu) / sigma)[:, states.selected]
