@@ -87,7 +87,7 @@ def aims(model, rows: pd.DataFrame, held: pd.DataFrame, table: pd.DataFrame, own
     for r in own[own.own == 1].itertuples():
         out += [(f"{r.source} after one own state: RMSE", "≤ .08", r.rmse), ("  width", "≤ .30", r.width)]
     out += [
-        ("width for SO4-2 beside Na+, 10 mol/m³ at 20 L/m²/h", "≤ .05", _width(model, {"Na+": 20.0, "SO4-2": 10.0})),
+        ("width for SO4-2 beside Na+ at 20 L/m²/h", "≤ .05", _width(model, {"Na+": 20.0, "SO4-2": 10.0})),
         ("width for SO4-2 beside Mg+2", "≤ .05", _width(model, {"Mg+2": 10.0, "SO4-2": 10.0})),
         ("width for NaCl, 20 mol/m³ at 20 L/m²/h", "≤ .25", _width(model, {"Na+": 20.0, "Cl-": 20.0})),
         ("a trace moves R by", "≤ .001", _trace(model)),

@@ -19,7 +19,7 @@ from ion_ode.inference.population import sample_population
 from ion_ode.inference.rows import COMPOSITIONS, SOURCES, answer_rows, hold_out
 from ion_ode.inference.aims import aims
 from ion_ode.inference.score import own_values, predicted, scores
-from ion_ode.inference.states import States
+from ion_ode.inference.states import States, y_of
 
 __all__ = ["any_membrane", "build", "fold_answer", "learn", "likeliest", "score_folds", "write"]
 
@@ -89,10 +89,12 @@ _STRETCHES = np.array([0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5])
 
 def covered(answer: Answer, test: pd.DataFrame) -> np.ndarray:  # (stretch,)
     "Share of held-out rows inside the 90 % interval, for every stretch of it."
-    inside = []
-    for s in _STRETCHES:
-        p = predicted(replace(answer, stretch=float(s)), test)
-        inside.append(float(((p.rejection >= p.lower) & (p.rejection <= p.upper)).mean()))
+    whole, half = (predicted(replace(answer, stretch=s), test) for s in (1.0, 0.5))
+    y, inside = y_of(test.rejection.to_numpy()), []
+    ends = [(y_of(whole[k].to_numpy()), y_of(half[k].to_numpy())) for k in ("upper", "lower")]
+    for s in _STRETCHES:  # straight on the scale of y
+        low, high = (2 * h - w + s * 2 * (w - h) for w, h in ends)
+        inside.append(float(((y >= low - 1e-9) & (y <= high + 1e-9)).mean()))
     return np.array(inside)
 
 

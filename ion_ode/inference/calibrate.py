@@ -59,9 +59,10 @@ def _values(m) -> pd.DataFrame:
     sample = np.array([f"feed {k}" for k in np.unique(m.c_feed.round(9), axis=0, return_inverse=True)[1].ravel()])
     s, keep = m.state, np.ones(len(m.rejection), bool)
     z_neg = np.array([i.rstrip("0123456789").endswith("-") for i in m.ions])
-    for k in np.flatnonzero(m.salt_level):  # one value of a salt stands on both its ions
-        partner = (m.state == m.state[k]) & m.salt_level & (m.rejection == m.rejection[k])
-        keep[k] = not (z_neg[m.ion[k]] and (partner & ~z_neg[m.ion]).any())
+    salt = m.salt_level | ((m.c_feed > 0).sum(1) == 2)[s]
+    for k in np.flatnonzero(salt & z_neg[m.ion]):  # one value of a salt stands on both its ions
+        partner = (m.state == m.state[k]) & salt & (np.abs(m.rejection - m.rejection[k]) < 1e-9)
+        keep[k] = not (partner & ~z_neg[m.ion]).any()
     coupon = np.where(m.coupon == "", "own", m.coupon).astype(object)
     d = pd.DataFrame(
         {
