@@ -160,6 +160,8 @@ def tensors(self: Membrane) -> dict:
         v = getattr(self, f.name)
         if isinstance(v, ChargeBinding):
             out |= {f"{f.name}.shift.{k}": s for k, s in v.shifts.items()}
+            more = (("growth", v.growth), ("saturation", v.saturation))
+            out |= {f"{f.name}.{k}": s for k, s in more if isinstance(s, Tensor)}
             v = v.base
         if isinstance(v, Freundlich):
             out |= {f"{f.name}.a": v.a, f"{f.name}.b": v.b}

@@ -36,9 +36,9 @@ from ion_ode.inference.rows import answer_feeds
 from ion_ode.inference.states import _CHARGE, faded, of_y, y_of
 from ion_ode.water.ions import get_ion, ion_name
 
-__all__ = ["COUPON", "Answer", "answer_of", "load_answer", "new_coupons"]
+__all__ = ["Answer", "answer_of", "load_answer", "new_coupons"]
 
-COUPON = (
+_COUPON = (
     "charge of its laboratory",
     "thickness",
     "film",
@@ -54,15 +54,15 @@ class Answer:
     "A sample of membranes with coupons; asked for a feed it answers with an interval."
 
     x: np.ndarray  # (membrane, GLOBALS) standard normal numbers
-    coupon: np.ndarray  # (membrane, COUPON)
+    coupon: np.ndarray  # (membrane, _COUPON)
     prior: Prior = field(default_factory=Prior)
     stretch: float = 1.0  # Factor on the width of intervals on the scale of ln(1.05 - R)
     card: dict = field(default_factory=dict)  # name, what it was learned from, ranges, provenance
 
     def __post_init__(self):
-        if self.x.ndim != 2 or self.x.shape[1] != len(GLOBALS) or self.coupon.shape != (len(self.x), len(COUPON)):
+        if self.x.ndim != 2 or self.x.shape[1] != len(GLOBALS) or self.coupon.shape != (len(self.x), len(_COUPON)):
             raise InputError(
-                f"a sample of membranes needs {len(GLOBALS)} and {len(COUPON)} numbers each; "
+                f"a sample of membranes needs {len(GLOBALS)} and {len(_COUPON)} numbers each; "
                 f"{self.x.shape} and {self.coupon.shape} arrived"
             )
 
@@ -312,7 +312,7 @@ class Answer:
             "stretch": self.stretch,
             "card": self.card,
             "globals": list(GLOBALS),
-            "coupon_numbers": list(COUPON),
+            "coupon_numbers": list(_COUPON),
             "x": [[round(float(v), 4) for v in row] for row in self.x],
             "coupon": [[round(float(v), 4) for v in row] for row in self.coupon],
         }
@@ -333,9 +333,9 @@ class Answer:
         return cls(np.array(record["x"]), np.array(record["coupon"]), prior, record["stretch"], record["card"])
 
 
-def new_coupons(n: int, seed: int = 0) -> np.ndarray:  # (n, COUPON)
+def new_coupons(n: int, seed: int = 0) -> np.ndarray:  # (n, _COUPON)
     "Coupons nobody has measured, spread evenly over their prior."
-    u = qmc.Sobol(len(COUPON), seed=np.random.default_rng(seed)).random(1 << max(1, math.ceil(math.log2(n))))[:n]
+    u = qmc.Sobol(len(_COUPON), seed=np.random.default_rng(seed)).random(1 << max(1, math.ceil(math.log2(n))))[:n]
     return ndtri(np.clip(u, 1e-6, 1 - 1e-6))
 
 

@@ -21,7 +21,7 @@ from ion_ode.inference.aims import aims
 from ion_ode.inference.score import own_values, predicted, scores
 from ion_ode.inference.states import States, y_of
 
-__all__ = ["any_membrane", "build", "fold_answer", "learn", "likeliest", "score_folds", "write"]
+__all__ = ["any_membrane", "build", "learn", "likeliest", "write"]
 
 _ANY = Prior(
     r_pore=(0.36e-9, 0.75e-9), thickness=(0.2e-6, 20e-6), permeability=(6.0, 0.6)
@@ -40,7 +40,7 @@ def learn(
     return sample_population(States.of(rows, prior), solve, n, seed=seed, prior=prior)
 
 
-def fold_answer(name: str, population, rows: pd.DataFrame) -> Answer:
+def _fold_answer(name: str, population, rows: pd.DataFrame) -> Answer:
     "The sample that scores a fold, on coupons nobody has measured."
     return answer_of(population, rows, f"NF270 without {name}").thinned(_FOLD_SIZE)
 
@@ -87,7 +87,7 @@ def any_membrane(
 _STRETCHES = np.array([0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3, 1.5])
 
 
-def covered(answer: Answer, test: pd.DataFrame) -> np.ndarray:  # (stretch,)
+def _covered(answer: Answer, test: pd.DataFrame) -> np.ndarray:  # (stretch,)
     "Share of held-out rows inside the 90 % interval, for every stretch of it."
     whole, half = (predicted(replace(answer, stretch=s), test) for s in (1.0, 0.5))
     y, inside = y_of(test.rejection.to_numpy()), []
@@ -98,26 +98,26 @@ def covered(answer: Answer, test: pd.DataFrame) -> np.ndarray:  # (stretch,)
     return np.array(inside)
 
 
-def stretch_for(shares: list[np.ndarray], level: float = 0.9) -> float:
+def _stretch_for(shares: list[np.ndarray], level: float = 0.9) -> float:
     "The stretch at which the mean over held-out groups covers as it should; every group counts alike."
     mean = np.maximum.accumulate(np.mean(shares, 0))
     return round(float(np.interp(level, mean, _STRETCHES)), 3)
 
 
-def score_folds(folds: dict) -> tuple[pd.DataFrame, pd.DataFrame, dict, float]:
+def _score_folds(folds: dict) -> tuple[pd.DataFrame, pd.DataFrame, dict, float]:
     "Held-out rows and their scores; each fold's stretch is chosen on the other folds, the shipped one on all."
-    share = {n: covered(a, test) for n, (a, test) in folds.items()}
+    share = {n: _covered(a, test) for n, (a, test) in folds.items()}
     held, table, models = [], [], {}
     for name, (answer, test) in folds.items():
-        s = stretch_for([v for n, v in share.items() if n != name])
+        s = _stretch_for([v for n, v in share.items() if n != name])
         models[name] = replace(answer, stretch=s)
         p = predicted(models[name], test).assign(fold=name)
         held.append(p)
         table.append({"held out": name, **scores(p), "stretch": s})
-    return pd.concat(held), pd.DataFrame(table), models, stretch_for(list(share.values()))
+    return pd.concat(held), pd.DataFrame(table), models, _stretch_for(list(share.values()))
 
 
-def worth_of_own(models: dict, folds: dict, names=("wang2023", "liu2025", "ritt2020")) -> pd.DataFrame:
+def _worth_of_own(models: dict, folds: dict, names=("wang2023", "liu2025", "ritt2020")) -> pd.DataFrame:
     "Scores of other rows of a coupon against the number of its own states that were told."
     out = []
     for name in (n for n in names if n in models):
@@ -128,7 +128,7 @@ def worth_of_own(models: dict, folds: dict, names=("wang2023", "liu2025", "ritt2
 
 def write(folder: Path, whole, rows: pd.DataFrame, folds: dict, others: dict, seed: int = 0) -> Path:
     "Score and write everything that ships."
-    held, table, models, stretch = score_folds(folds)
+    held, table, models, stretch = _score_folds(folds)
     for name, model in models.items():
         model.save(folder / f"without-{name}.json")
     count = np.bincount(parameters(whole.x).law, minlength=len(LAWS)) / len(whole.x)
@@ -139,7 +139,7 @@ def write(folder: Path, whole, rows: pd.DataFrame, folds: dict, others: dict, se
     text = lambda d: d.round(4).to_csv(index=False)
     atomic_write(folder / "scores.csv", text(table))
     atomic_write(folder / "held_out.csv", text(held.reset_index()[["row_id", "fold", "predicted", "lower", "upper"]]))
-    own = worth_of_own(models, folds)
+    own = _worth_of_own(models, folds)
     atomic_write(folder / "own_values.csv", text(own))
     atomic_write(folder / "aims.csv", aims(model, rows, held, table, own).to_csv(index=False))
     return folder
@@ -151,7 +151,7 @@ def build(folder: str | Path, seed: int = 0, names: tuple[str, ...] = (*COMPOSIT
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         train, test = hold_out(rows, name)
-        folds[name] = fold_answer(name, learn(train, seed), train), test
+        folds[name] = _fold_answer(name, learn(train, seed), train), test
     others = {m: learn(answer_rows(m), seed, _ANY, 192) for m in ("NF90", "DK", "NFX")}
     return write(folder, learn(rows, seed), rows, folds, others, seed)
 

@@ -8,18 +8,20 @@ from scipy.special import logsumexp
 from scipy.stats import t as student
 
 from ion_ode.core import InputError
+from ion_ode.data.measurements import Measurements
+from ion_ode.data.reader import load_measurements
 from ion_ode.inference.laws import discrepancy_of, parameters
 from ion_ode.inference.pores import solve
 from ion_ode.inference.population import _next_power
 from ion_ode.inference.states import States, faded, forward, log_likelihood, of_y, y_of
 
-__all__ = ["calibrate", "own_states"]
+__all__ = ["calibrate"]
 
 _N = 512  # Membranes carried
 _SMOOTH = 0.25  # Width of the kernel about a membrane, in standard deviations of the sample (Liu and West 2001)
 
 
-def own_states(
+def _own_states(
     measurements,  # `Measurements`, a frame or a file
     prior,
     **reading,  # Of `load_measurements`
@@ -38,20 +40,10 @@ def own_states(
 
 def _frame(measurements, reading) -> pd.DataFrame:
     "One row a value with all that the likelihood asks for; whole feeds in .attrs."
-    from ion_ode.data.measurements import Measurements
-
     m = measurements
     if not isinstance(m, Measurements):
-        if not isinstance(m, pd.DataFrame):
-            from ion_ode.data.reader import load_measurements
-
-            m = load_measurements(m, **reading)
-        else:
-            from ion_ode.water.feeds import measured_in_si
-
-            m = measured_in_si(m)
-        if not isinstance(m, Measurements):
-            m = Measurements.from_frame(m)
+        table = load_measurements(m, **reading)
+        m = Measurements.from_frame(table, feeds=table.attrs.get("feeds"))
     return _values(m)
 
 
@@ -163,7 +155,7 @@ def calibrate(model, measurements, *, seed: int = 0, **reading):
         raise InputError(
             "this model is calibrated already; start from the shipped one and give all your values at once"
         )
-    states, d = own_states(measurements, model.prior, **reading)
+    states, d = _own_states(measurements, model.prior, **reading)
     rng = np.random.default_rng(seed)
     w = _Own(model, states, rng)
     before = _said(model, w.x, w.lab, w.own)

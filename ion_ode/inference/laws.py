@@ -23,10 +23,8 @@ __all__ = [
     "PH_RANGE",
     "REFERENCE_EQUIVALENTS",
     "Prior",
-    "charge_exponents",
     "charge_of",
     "discrepancy_of",
-    "law_of",
     "offset_of",
     "parameters",
     "share_of_sign",
@@ -110,12 +108,12 @@ class Prior:
     within: float = 0.5  # Share of a coupon's variance of ln charge that its laboratory's other coupons do not share
 
 
-def law_of(u: np.ndarray) -> np.ndarray:  # Index into LAWS
+def _law_of(u: np.ndarray) -> np.ndarray:  # Index into LAWS
     "The law that a quantile chooses."
     return np.searchsorted(np.cumsum(list(LAWS.values()))[:-1], u, side="right")
 
 
-def charge_exponents(
+def _charge_exponents(
     law: np.ndarray,  # Index into LAWS
     exponent: np.ndarray,  # b, as if it were free
     saturation: np.ndarray,  # k, as if it were free
@@ -137,7 +135,7 @@ def parameters(
     median = lambda pair, v: pair[0] * np.exp(pair[1] * v)
     charge = lambda v: prior.charge[0] * np.sinh(prior.charge[1] * v)
     saturation = prior.saturation[0] + prior.saturation[1] * np.exp(prior.saturation[2] * n["saturation"])
-    law = law_of(ndtr(n["law"]))
+    law = _law_of(ndtr(n["law"]))
     out = {
         "r_pore": prior.r_pore[0] + ndtr(n["r_pore"]) * (prior.r_pore[1] - prior.r_pore[0]),
         "thickness": prior.thickness[0] * (prior.thickness[1] / prior.thickness[0]) ** ndtr(n["thickness"]),
@@ -145,7 +143,7 @@ def parameters(
         "law": law,
         "charge": charge(n["charge"]),
     }
-    out["b"], out["c"], out["k"] = charge_exponents(
+    out["b"], out["c"], out["k"] = _charge_exponents(
         law, prior.exponent[0] + prior.exponent[1] * n["exponent"], saturation
     )
     out |= {f"shift {i}": charge(n[f"shift {i}"]) for i in ("Mg+2", "SO4-2")}

@@ -17,7 +17,7 @@ from ion_ode.inference.laws import Prior, charge_of, discrepancy_of, offset_of, 
 from ion_ode.inference.rows import answer_feeds, osmotic_at_bulk
 from ion_ode.water.ions import get_ion
 
-__all__ = ["FLUX_FADE", "LOCALS", "States", "faded", "forward", "log_likelihood", "y_of", "of_y"]
+__all__ = ["LOCALS", "States", "faded", "forward", "log_likelihood", "y_of", "of_y"]
 
 LOCALS = (
     "charge",
@@ -25,7 +25,7 @@ LOCALS = (
     "film",
     "permeability",
 )  # Normal numbers of a laboratory; its coupons add one of charge
-FLUX_FADE = (
+_FLUX_FADE = (
     1e-6,
     8e-6,
 )  # Fluxes over which the error of a measurement and that of the model grow [m/s]: R is 0 at rest
@@ -46,7 +46,7 @@ def of_y(y):
 
 def faded(flux):
     "Share of the error of a measurement, and of that of the model, at a flux: none at rest, where nothing is rejected."
-    return flux / (flux + FLUX_FADE[0]), 1 - np.exp(-flux / FLUX_FADE[1])
+    return flux / (flux + _FLUX_FADE[0]), 1 - np.exp(-flux / _FLUX_FADE[1])
 
 
 @dataclass(frozen=True)
