@@ -13,6 +13,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
+from fastcore.basics import patch
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -120,7 +121,7 @@ def limit_rate(
     "Smooth limits of a rate (Eq. S.4)."
     return torch.where(y > 0, torch.tanh(y), 3 * torch.tanh(y / 3))
 
-
+# %% ../../nbs/02f_set_field.ipynb #3f309ff9
 class SetField(nn.Module):
     "Rate of every ion by weights that all ions share (Eqs. S.1 and S.3)."
 
@@ -136,51 +137,6 @@ class SetField(nn.Module):
         with torch.no_grad():  # start near "nothing is retained"
             self.linears[-1].weight.mul_(0.1)
             self.linears[-1].bias.zero_()
-
-    def prepare(self, c_feed: Tensor, told: Told, mask: Tensor | None = None) -> SetStatic:
-        "Scale the feed and make the part of the tokens that stays the same along the curve."
-        weight, bias = self.told.weight, self.told.bias
-        expected = c_feed.shape[-1], self.config.n_ion, self.config.n_context
-        if (*told.ion.shape[-2:], told.context.shape[-1]) != expected:
-            raise InputError(
-                f"told describes {told.ion.shape[-2]} ions by {told.ion.shape[-1]} numbers each and the rest by "
-                f"{told.context.shape[-1]}; expected {expected[0]} ions, {expected[1]} numbers and {expected[2]}"
-            )
-        static, feed = read_feed_set(c_feed, told, mask, weight.dtype)
-        ion = told.ion.to(weight.dtype).expand(*c_feed.shape, -1).movedim((-1, -2), (0, 1))
-        context = told.context.to(weight.dtype).expand(*c_feed.shape[:-1], -1).movedim(-1, 0)
-        own, common = weight.split((len(ion), weight.shape[-1] - len(ion)), -1)
-        tokens = mix(own, ion) + mix(common, torch.cat([feed, context]), bias.unsqueeze(-1)).unsqueeze(1)
-        return static._replace(tokens=torch.where(ion_first(static.mask), tokens, 0.0))
-
-    def drive(self, s: Tensor, flux_max: Tensor, static: SetStatic) -> tuple[Tensor, Tensor]:
-        "What the field takes from the position alone, (width, *s, *batch), and du/ds, (*s, *batch, 1)."
-        span = torch.log1p(flux_max / self.config.flux_ref)
-        u = span * s
-        features = torch.stack([u / 6, self.config.flux_ref / 5e-5 * torch.expm1(u)]).squeeze(-1)
-        return mix(self.flux.weight, features), span.expand_as(u)
-
-    def attend(self, t: Tensor, static: SetStatic) -> tuple[Tensor, Tensor]:
-        "Share-weighted attention (Eq. S.1), (width, ion, *batch), and its weights, (head, ion, ion, *batch)."
-        cfg = self.config
-        q, k = (mix(layer.weight, t).unflatten(0, (cfg.heads, cfg.d_k)) for layer in (self.query, self.key))
-        v = mix(self.value.weight, t).unflatten(0, (cfg.heads, -1))
-        logits = cfg.cap * torch.tanh((q.unsqueeze(3) * k.unsqueeze(2)).sum(1) / (cfg.cap * math.sqrt(cfg.d_k)))
-        e = static.share * torch.exp(logits)
-        a = e / e.sum(2, keepdim=True).clamp_min(torch.finfo(e.dtype).tiny)
-        return (a.unsqueeze(1) * v.unsqueeze(2)).sum(3).flatten(0, 1), a
-
-    def token(self, r: Tensor, drive: Tensor, static: SetStatic) -> Tensor:  # (width, ion, *batch)
-        "Tokens of a state, given as r = h / h_feed, (ion, *batch)."
-        state = torch.stack([2 * r / (1 + r.abs()), torch.asinh(50 * r) / 5])
-        return torch.tanh(mix(self.state.weight, state, static.tokens + drive.unsqueeze(1)))
-
-    def output(self, t: Tensor, static: SetStatic) -> Tensor:  # (ion, *batch)
-        "What the linear layers make of tokens and what they attend to."
-        x = torch.cat([t, self.attend(t, static)[0]])
-        for k, layer in enumerate(self.linears):
-            x = mix(layer.weight, torch.tanh(x) if k else x, layer.bias.unsqueeze(-1))
-        return x.squeeze(0)
 
     def forward(
         self,
@@ -198,11 +154,66 @@ class SetField(nn.Module):
         "Where an ODENet looks for `prepare`."
         return self
 
+# %% ../../nbs/02f_set_field.ipynb #6d2a22db
+@patch
+def prepare(self: SetField, c_feed: Tensor, told: Told, mask: Tensor | None = None) -> SetStatic:
+    "Scale the feed and make the part of the tokens that stays the same along the curve."
+    weight, bias = self.told.weight, self.told.bias
+    expected = c_feed.shape[-1], self.config.n_ion, self.config.n_context
+    if (*told.ion.shape[-2:], told.context.shape[-1]) != expected:
+        raise InputError(
+            f"told describes {told.ion.shape[-2]} ions by {told.ion.shape[-1]} numbers each and the rest by "
+            f"{told.context.shape[-1]}; expected {expected[0]} ions, {expected[1]} numbers and {expected[2]}"
+        )
+    static, feed = read_feed_set(c_feed, told, mask, weight.dtype)
+    ion = told.ion.to(weight.dtype).expand(*c_feed.shape, -1).movedim((-1, -2), (0, 1))
+    context = told.context.to(weight.dtype).expand(*c_feed.shape[:-1], -1).movedim(-1, 0)
+    own, common = weight.split((len(ion), weight.shape[-1] - len(ion)), -1)
+    tokens = mix(own, ion) + mix(common, torch.cat([feed, context]), bias.unsqueeze(-1)).unsqueeze(1)
+    return static._replace(tokens=torch.where(ion_first(static.mask), tokens, 0.0))
+
+
+@patch
+def drive(self: SetField, s: Tensor, flux_max: Tensor, static: SetStatic) -> tuple[Tensor, Tensor]:
+    "What the field takes from the position alone, (width, *s, *batch), and du/ds, (*s, *batch, 1)."
+    span = torch.log1p(flux_max / self.config.flux_ref)
+    u = span * s
+    features = torch.stack([u / 6, self.config.flux_ref / 5e-5 * torch.expm1(u)]).squeeze(-1)
+    return mix(self.flux.weight, features), span.expand_as(u)
+
+
+@patch
+def attend(self: SetField, t: Tensor, static: SetStatic) -> tuple[Tensor, Tensor]:
+    "Share-weighted attention (Eq. S.1), (width, ion, *batch), and its weights, (head, ion, ion, *batch)."
+    cfg = self.config
+    q, k = (mix(layer.weight, t).unflatten(0, (cfg.heads, cfg.d_k)) for layer in (self.query, self.key))
+    v = mix(self.value.weight, t).unflatten(0, (cfg.heads, -1))
+    logits = cfg.cap * torch.tanh((q.unsqueeze(3) * k.unsqueeze(2)).sum(1) / (cfg.cap * math.sqrt(cfg.d_k)))
+    e = static.share * torch.exp(logits)
+    a = e / e.sum(2, keepdim=True).clamp_min(torch.finfo(e.dtype).tiny)
+    return (a.unsqueeze(1) * v.unsqueeze(2)).sum(3).flatten(0, 1), a
+
+# %% ../../nbs/02f_set_field.ipynb #9f7f26c7
+@patch
+def token(self: SetField, r: Tensor, drive: Tensor, static: SetStatic) -> Tensor:  # (width, ion, *batch)
+    "Tokens of a state, given as r = h / h_feed, (ion, *batch)."
+    state = torch.stack([2 * r / (1 + r.abs()), torch.asinh(50 * r) / 5])
+    return torch.tanh(mix(self.state.weight, state, static.tokens + drive.unsqueeze(1)))
+
+
+@patch
+def output(self: SetField, t: Tensor, static: SetStatic) -> Tensor:  # (ion, *batch)
+    "What the linear layers make of tokens and what they attend to."
+    x = torch.cat([t, self.attend(t, static)[0]])
+    for k, layer in enumerate(self.linears):
+        x = mix(layer.weight, torch.tanh(x) if k else x, layer.bias.unsqueeze(-1))
+    return x.squeeze(0)
+
 # %% ../../nbs/02f_set_field.ipynb #f9a67467
 # Forms in which a vanishing ion vanishes
 SET_CONSTRAINTS = ("none", "soft", "weighted", "weighted_feed", "ion_pair", "equivalents")
 
-
+# %% ../../nbs/02f_set_field.ipynb #9921f035
 class SetODENet(ODENet):
     "Neural ODE in the water flux over a `SetField`: any number of ions, known by what they are told by."
 
@@ -227,28 +238,6 @@ class SetODENet(ODENet):
         "A weight, for its dtype and device; the valences come with the feed."
         return self.field.told.bias
 
-    def start(self, c_feed: Tensor, flux: Tensor, membrane=None, mask=None) -> tuple[SetStatic, Tensor, Tensor]:
-        "What a solve begins with: static parts, start of the integration, end of the flux range."
-        static = self.field.prepare(c_feed, membrane, mask)
-        y0 = batch_last(self.constraint.encode(static.h_feed, static.z, static.mask))
-        return static, y0, flux.to(y0.dtype).amax(-1, keepdim=True)
-
-    def move(self, drive: tuple[Tensor, Tensor], y: Tensor, static: SetStatic) -> Tensor:
-        "dy/ds along the curve, constraint included."
-        push, speed = drive
-        h = self.constraint.decode(y, static.z, static.mask)
-        f = self.field(h, push, static)
-        return self.constraint.rate(f, y, h, static.h_feed, static.z, static.mask) * speed
-
-    def finish(self, y: Tensor, static: SetStatic) -> Tensor:
-        "Concentrations along a curve, given what the integrator carried."
-        mask, z = static.mask.unsqueeze(-2), static.z.unsqueeze(-2)
-        return torch.where(mask, self.constraint.settle(self.constraint.decode(y, z, mask), z, mask), 0.0)
-
-    def k_warp(self, flux_max: Tensor) -> Tensor:
-        "Warp that makes equal steps equal in u."
-        return flux_max.clamp(min=1e-6 * self.config.flux_ref) / self.config.flux_ref
-
     def forward(
         self,
         c_feed: Float[Tensor, "*batch ion"],  # Feed concentration [mol/m³], 0 where absent
@@ -262,12 +251,44 @@ class SetODENet(ODENet):
         "Permeate along every curve by fixed steps: the path for training and prediction."
         return self.solve(c_feed, flux, membrane, mask=mask, n_steps=n_steps, weights=weights, error=False).h
 
-    def passage(self, c_feed: Tensor, flux: Tensor, told: tuple, **options) -> Tensor:
-        "h over h_feed, which is 1 - R, (*batch, flux, ion), nan where absent; options as of forward."
-        h = self(c_feed, flux, told, **options)
-        z = told.z.to(h.dtype)
-        own = (c_feed / (c_feed * z.abs()).sum(-1, keepdim=True)).to(h.dtype).unsqueeze(-2)
-        return torch.where(own > 0, h / torch.where(own > 0, own, 1.0), torch.nan)
+# %% ../../nbs/02f_set_field.ipynb #9ca6eb27
+@patch
+def start(self: SetODENet, c_feed: Tensor, flux: Tensor, membrane=None, mask=None) -> tuple[SetStatic, Tensor, Tensor]:
+    "What a solve begins with: static parts, start of the integration, end of the flux range."
+    static = self.field.prepare(c_feed, membrane, mask)
+    y0 = batch_last(self.constraint.encode(static.h_feed, static.z, static.mask))
+    return static, y0, flux.to(y0.dtype).amax(-1, keepdim=True)
+
+
+@patch
+def move(self: SetODENet, drive: tuple[Tensor, Tensor], y: Tensor, static: SetStatic) -> Tensor:
+    "dy/ds along the curve, constraint included."
+    push, speed = drive
+    h = self.constraint.decode(y, static.z, static.mask)
+    f = self.field(h, push, static)
+    return self.constraint.rate(f, y, h, static.h_feed, static.z, static.mask) * speed
+
+
+@patch
+def finish(self: SetODENet, y: Tensor, static: SetStatic) -> Tensor:
+    "Concentrations along a curve, given what the integrator carried."
+    mask, z = static.mask.unsqueeze(-2), static.z.unsqueeze(-2)
+    return torch.where(mask, self.constraint.settle(self.constraint.decode(y, z, mask), z, mask), 0.0)
+
+
+@patch
+def k_warp(self: SetODENet, flux_max: Tensor) -> Tensor:
+    "Warp that makes equal steps equal in u."
+    return flux_max.clamp(min=1e-6 * self.config.flux_ref) / self.config.flux_ref
+
+
+@patch
+def passage(self: SetODENet, c_feed: Tensor, flux: Tensor, told: tuple, **options) -> Tensor:
+    "h over h_feed, which is 1 - R, (*batch, flux, ion), nan where absent; options as of forward."
+    h = self(c_feed, flux, told, **options)
+    z = told.z.to(h.dtype)
+    own = (c_feed / (c_feed * z.abs()).sum(-1, keepdim=True)).to(h.dtype).unsqueeze(-2)
+    return torch.where(own > 0, h / torch.where(own > 0, own, 1.0), torch.nan)
 
 # %% ../../nbs/02f_set_field.ipynb #cccdf148
 class _Flat(nn.Module):

@@ -175,7 +175,7 @@ class PoreTold(NamedTuple):
     film: Tensor | None = None  # Péclet number of the film at FLUX_TOLD, (*batch, ion); None: no film anywhere
     common = ("charge",)  # Fields without an axis of ions
 
-
+# %% ../../nbs/02h_set_pore.ipynb #bf60ecbe
 class SetPoreField(nn.Module):
     "Rate of every ion by Eq. Q.2: nothing to train."
 
@@ -214,7 +214,7 @@ class SetPoreField(nn.Module):
 
     encoder = property(lambda self: self)
 
-
+# %% ../../nbs/02h_set_pore.ipynb #cbbb9ed2
 class SetPoreODENet(SetODENet):
     "The pore model in constant fields, for any ions, along the flux."
 
