@@ -1,4 +1,4 @@
-"""The command line: ion-ode simulate | predict | fit | train | check | generate | screen | campaign | reproduce | benchmark
+"""The command line: ion-ode simulate | predict | module | fit | train | check | generate | screen | campaign | reproduce | benchmark
 
 Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
 
@@ -16,6 +16,7 @@ from pathlib import Path
 import click
 
 from ion_ode import __version__
+from ion_ode.module.command import register
 
 __all__ = ["main"]
 
@@ -31,7 +32,7 @@ class OneSentence(click.Group):
 
     def list_commands(self, ctx):
         "In the order of a person's questions, not of the alphabet."
-        order = ["simulate", "predict", "fit", "train", "check", "generate", "screen", "campaign", "reproduce", "benchmark"]
+        order = "simulate predict module fit train check generate screen campaign reproduce benchmark".split()
         return sorted(self.commands, key=lambda n: order.index(n) if n in order else len(order))
 
     def invoke(self, ctx):
@@ -114,6 +115,7 @@ def main():
     \b
     ion-ode simulate   the pore model DSPM-DE: any feed, any membrane
     ion-ode predict    the trained networks, with an interval
+    ion-ode module     a plant of spiral-wound elements
 
     Each command has its own --help with an example. Feeds are in mol/m³ (= mM) unless a unit is written, fluxes
     in L m⁻² h⁻¹.
@@ -136,6 +138,13 @@ FLUX = click.option(
     "table has a column 'flux [L m-2 h-1]'.",
 )
 BALANCE = click.option("--balance", metavar="ION", help="Let this ion close the charge balance of each feed.")
+MEMBRANE = click.option(
+    "--membrane",
+    default="nf270",
+    show_default=True,
+    metavar="NAME|TEXT",
+    help="nf270, or 'r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40' (nm, µm, mol/m³, -).",
+)
 UNIT = click.option("--unit", "units", multiple=True, metavar="NAME=UNIT", help="Unit of a column whose header has none, as in --unit flux=LMH. Repeatable.")
 DECIMAL = click.option("--decimal", type=click.Choice([",", "."]), help="Decimal sign; left out, what the numbers show (0,95 has a comma).")
 FORCE = click.option("--force", is_flag=True, help="Replace the file named by --out if it exists.")
@@ -356,13 +365,7 @@ def _run(feed, flux, out, as_json, force, compute):
 @FEED
 @FLUX
 @BALANCE
-@click.option(
-    "--membrane",
-    default="nf270",
-    show_default=True,
-    metavar="NAME|TEXT",
-    help="nf270, or 'r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40' (nm, µm, mol/m³, -).",
-)
+@MEMBRANE
 @click.option("--film-thickness", type=float, metavar="UM", help="Stagnant (Nernst-Planck) film before the membrane [µm].")
 @click.option("--activity", type=click.Choice(["ideal", "davies", "davies_solution"]), default="ideal", show_default=True)
 @click.option("--hindrance", type=click.Choice(["dechadilok_deen", "bowen_mohammad"]), default="dechadilok_deen", show_default=True)
@@ -908,3 +911,6 @@ def _ratios(what: str, found: dict) -> list[dict]:
         row = {"what": f"training step of a network, {best['solver']}", "unit": "ms", "ours": best["ms"], "peer": r["solver"]}
         out.append(row | {"theirs": r["ms"], "ratio": r["ms"] / best["ms"], "errors": [best["error"], r["error"]]})
     return out
+
+
+register(main, _membrane, Sink, (output_options, BALANCE, MEMBRANE))

@@ -100,7 +100,7 @@ def slopes(
     lines = [linearise(v) for v in search.vessels]
     change, _, _ = propose(p, search)
     outlets = [out + np.einsum("bij,bj->bi", S, dx) for (out, S, _), dx in zip(lines, change[0], strict=True)]
-    search.shift(change, np.ones(p.batch))
+    search.go(search.state(), change, np.ones(p.batch))
     table = summary(report(Solved(p, search, outlets, np.ones(p.batch, bool), s.residual, s.grid_error))).drop(
         columns="status"
     )

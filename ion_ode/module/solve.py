@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from ..core import R_GAS
+from .element import get_element
 from .law import Law, map_membrane
-from .plant import Plant, Stage, plant_equations
+from .plant import Plant, Stage, plant_equations, streams
 from ion_ode.module.vessel import (
     Vessel,
     differentiate,
@@ -81,7 +82,9 @@ class Setting:
 def _first_flux(p: Setting) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     "Guesses of flux, rejections, feed flow and pressure (batch,)."
     op, law, duct, zero = p.operation, p.law(0), p.duct(0), np.arange(p.batch)
-    area, r = _wide(p.plant.area, p.batch), law.resistance(zero)
+    stages, r = p.plant.stages, law.resistance(zero)
+    areas = [get_element(t.element).area * np.asarray(t.elements) * np.asarray(t.vessels) for t in stages]
+    area = (streams(p.plant, p.batch)[2] * np.stack([_wide(x, p.batch) for x in areas], 1)).sum(1)  # that makes product
     known = op.get("permeate_flow", op.get("recovery", np.nan) * op.get("feed_flow", np.nan))
     flux = np.where(np.isfinite(known), known / area, 0.5 * op.get("pressure", np.nan) / r)
     for _ in range(3):
@@ -130,13 +133,20 @@ class Search:
     n_steps: int = 0
     reason: dict[int, str] = field(default_factory=dict)  # What stands against a sample
 
-    def shift(self, change, share: np.ndarray):
-        "Move by a share (batch,) of a change."
+    def state(self) -> list:
+        "Everything that moves."
+        return [self.flow, self.pressure, *((v.inlet, v.y, v.ln_flux) for v in self.vessels)]
+
+    def go(self, state: list, change, share: np.ndarray):
+        "From a state along a share (batch,) of a change; no flow loses more than four fifths."
         inlets, insides, flow, pressure = change
-        for v, dx, (dy, dl) in zip(self.vessels, inlets, insides, strict=True):
-            v.inlet = v.inlet + share[:, None] * dx
-            v.y, v.ln_flux = v.y + share[:, None, None] * dy, v.ln_flux + share[:, None] * dl
-        self.flow, self.pressure = self.flow + share * flow, self.pressure + share * pressure
+        kept = lambda old, new: np.where(old > 0, np.maximum(new, 0.2 * old), new)
+        self.flow, self.pressure = state[0] + share * flow, state[1] + share * pressure
+        for v, (x, y, ln), dx, (dy, dl) in zip(self.vessels, state[2:], inlets, insides, strict=True):
+            v.inlet, v.ln_flux = kept(x, x + share[:, None] * dx), ln + share[:, None] * dl
+            v.y = np.concatenate(
+                [kept(y, y + share[:, None, None] * dy)[..., :-1], (y + share[:, None, None] * dy)[..., -1:]], 2
+            )
 
 # %% ../../nbs/07f_solve.ipynb #701af8a0
 def propose(p: Setting, search: Search):
@@ -158,13 +168,13 @@ def propose(p: Setting, search: Search):
     insides = [inner_change(v, line[2], dx) for v, line, dx in zip(search.vessels, lines, d_in, strict=True)]
     size, share = np.zeros(p.batch), np.ones(p.batch)
     for v, dx, (dy, dl) in zip(search.vessels, d_in, insides, strict=True):
-        relative = np.concatenate(
-            [(dy / np.where(v.y == 0, np.inf, v.y)).reshape(p.batch, -1), dx / np.where(v.inlet == 0, np.inf, v.inlet)],
-            1,
-        )
-        steep = np.abs(dl).max(1)
-        size = np.maximum(size, np.maximum(np.abs(relative).max(1), steep))
-        share = np.minimum(share, np.minimum(0.8 / np.maximum(0.8, -relative.min(1)), 1 / np.maximum(1.0, steep)))
+        parts = [
+            (dy / np.where(v.y == 0, np.inf, v.y)).reshape(p.batch, -1),
+            dx / np.where(v.inlet == 0, np.inf, v.inlet),
+        ]
+        steep, water = np.abs(dl).max(1), np.minimum((dy[..., -2] / v.y[..., -2]).min(1), dx[:, -2] / v.inlet[:, -2])
+        size = np.maximum.reduce([size, steep, *(np.abs(t).max(1) for t in parts)])
+        share = np.minimum(share, np.minimum(0.8 / np.maximum(0.8, -water), 1 / np.maximum(1.0, steep)))
     flow, pressure = x[:, -2] - search.flow, x[:, -1] - search.pressure
     for change, now in ((flow, search.flow), (pressure, search.pressure)):
         share = np.minimum(share, 0.8 / np.maximum(0.8, -change / now))
@@ -206,15 +216,15 @@ def iterate(
     dead: np.ndarray | None = None,  # Samples that are not looked for (batch,)
 ) -> np.ndarray:  # Whether a sample has converged (batch,)
     "Newton's method from where the search stands."
-    change, share, dead = None, None, np.zeros(p.batch, bool) if dead is None else dead.copy()
+    change, share, state, dead = None, None, None, np.zeros(p.batch, bool) if dead is None else dead.copy()
     with np.errstate(all="ignore"):
         for step in range(max_steps):
             for _ in range(6):  # where the law has no answer, go back most of the way
                 good = np.logical_and.reduce([evaluate(v) for v in search.vessels]) | dead
                 if good.all() or change is None:
                     break
-                search.shift(change, np.where(good, 0.0, -0.75 * share))
                 share = np.where(good, share, 0.25 * share)
+                search.go(state, change, share)
             if not good.all():
                 _give_up(p, search, ~good)
                 dead |= ~good
@@ -230,7 +240,8 @@ def iterate(
             dead |= lost
             share = np.where(dead, 0.0, share)
             change = tuple(_blank(c, dead) for c in change)
-            search.shift(change, share)
+            state = search.state()
+            search.go(state, change, share)
             search.n_steps += 1
             if (search.size[~dead] < tol).all():
                 break

@@ -1,0 +1,160 @@
+"""ion-ode module: what a plant of spiral-wound elements makes of a water
+
+Docs: https://ion-ode.github.io/ion_ode/guides/my_plant.html.md"""
+
+from pathlib import Path
+
+import click
+
+__all__ = ["register"]
+
+# The command line hands in what its commands share. Nothing heavy is imported up here.
+
+OPTIONS = (
+    click.option(
+        "--feed", required=True, metavar="TEXT|WATER|FILE",
+        help="'Na+=10,Cl-=10' (mol/m³; units may be written), a water by name ('brackish well', seawater, 'seawater brine', "
+        "'cooling water'), or a table with a column an ion and a row a feed.",
+    ),
+    click.option("--element", default="NF270-400/34i", show_default=True, metavar="NAME", help="NF270-400/34i or NF270-4040."),
+    click.option("--elements", type=click.IntRange(1, 100), default=6, show_default=True, help="Elements in a vessel."),
+    click.option("--vessels", default="1", show_default=True, metavar="N,N,...", help="Vessels of each stage."),
+    click.option("--boost", metavar="BAR,...", help="Pressure added in front of the second and further stages [bar]."),
+    click.option("--recirculate", type=click.FloatRange(0, 0.99), default=0.0, show_default=True, help="Share of the last concentrate that returns to its stage."),
+    click.option("--bypass", type=click.FloatRange(0, 0.99), default=0.0, show_default=True, help="Share of the raw water blended into the product."),
+    click.option("--feed-flow", type=float, metavar="M3/H", help="Two of these four say how the plant is run."),
+    click.option("--recovery", type=float, metavar="%", help="Product over feed [%]."),
+    click.option("--pressure", type=float, metavar="BAR", help="Of the feed pump [bar, gauge]."),
+    click.option("--permeate-flow", type=float, metavar="M3/H", help="Product."),
+    click.option("--draws", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="Membranes of one kind in the columns of membranes.csv, such as draws of a fit: intervals instead of one answer."),
+    click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True, help="Coverage of the intervals."),
+    click.option("--mixing", type=click.Choice(["schock_miquel", "koutsou", "guillen_hoek"]), default="schock_miquel", show_default=True, help="How the feed spacer stirs."),
+    click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K"),
+    click.option("--profile", metavar="FILE.csv", help="Also write the way along the channel of the first feed."),
+    click.option("--figure", metavar="FILE.png", help="Also draw it."),
+)  # fmt: skip
+
+
+def register(main, membrane_of, sink, shared):
+    "Add the command to a click group; `membrane_of` reads a membrane, `sink` takes tables, `shared` are options."
+
+    def module(feed, membrane, out, as_json, force, **options):
+        """What a plant of spiral-wound elements makes of a water.
+
+        Product, concentrate, hardness, energy and what the element's maker allows; two of --feed-flow, --recovery,
+        --pressure and --permeate-flow say how it is run.
+
+        \b
+        Examples:
+          ion-ode module --feed "brackish well" --feed-flow 8 --recovery 50
+          ion-ode module --feed "Na+=10,Mg+2=5,Cl-=20" --vessels 2,1 --boost 1 --feed-flow 24 --recovery 75
+          ion-ode module --feed seawater --element NF270-4040 --feed-flow 2 --pressure 20 --figure along.png
+        """
+        for name in ("profile", "figure"):
+            _free(options[name], f"--{name}", force)
+        along = {name: options.pop(name) for name in ("profile", "figure")}
+        level = options.pop("level") if options["draws"] else None
+        options.pop("level", None)
+        with sink(out, as_json, force) as s:
+            sol = _solve(feed, membrane_of(membrane), **options)
+            _say(sol, s, level)
+        _along(sol, **along)
+
+    for option in (*shared, *reversed(OPTIONS)):
+        module = option(module)
+    return main.command("module")(module)
+
+
+def _free(path, option: str, force: bool):
+    from ion_ode.core import InputError
+
+    if path and Path(path).exists() and not force:
+        raise InputError(f"{option} {path} exists and stays as it is; choose another name, or add --force to replace it")
+
+
+def _water(text: str, balance):
+    "A feed for `simulate_plant` and the ion that closes its charge."
+    import pandas as pd
+
+    from ion_ode.core import InputError
+    from ion_ode.data.design import water_types
+    from ion_ode.water.feeds import parse_feed, read_feeds
+
+    if "=" in text:
+        return parse_feed(text), balance
+    waters = water_types()
+    named = {str(n).lower(): n for n in waters.index}
+    if text.strip().lower() in named:
+        row = waters.loc[named[text.strip().lower()]]
+        return {k: float(v) for k, v in row.items() if v > 0}, balance or "Cl-"
+    if not Path(text).is_file():
+        raise InputError(f"{text!r} is neither a feed such as 'Na+=10,Cl-=10' nor a file nor one of the waters {', '.join(waters.index)}")
+    tables = [pd.DataFrame(t.c_feed, columns=list(t.ions)) for t in read_feeds(text)]
+    return pd.concat(tables, ignore_index=True).fillna(0.0), balance
+
+
+def _numbers(text, what: str, most: int | None = None) -> list[float]:
+    from ion_ode.core import InputError
+
+    try:
+        values = [float(x) for x in str(text).split(",")]
+    except ValueError:
+        raise InputError(f"{what} {text!r}: expected numbers with commas between, such as 2,1") from None
+    if most is not None and len(values) > most:
+        raise InputError(f"{what} {text!r} has {len(values)} numbers for {most} stages; give at most one a stage")
+    return values
+
+
+def _solve(feed, membrane, *, balance, element, elements, vessels, boost, recirculate, bypass, draws, mixing, temperature, **run):
+    from ion_ode.core import bar
+    from ion_ode.dspmde.membranes import read_membrane_table
+    from ion_ode.module.answers import simulate_plant
+    from ion_ode.module.plant import Plant, Stage
+
+    many = _numbers(vessels, "--vessels")
+    extra = _numbers(boost, "--boost", len(many) - 1) if boost else []
+    stages = [Stage(element, elements, n) for n in many]
+    for k, b in enumerate(extra, start=1):
+        stages[k] = Stage(element, elements, many[k], boost=b * bar)
+    last = stages[-1]
+    stages[-1] = Stage(element, elements, last.vessels, boost=last.boost, recirculate=recirculate)
+    water, balance = _water(feed, balance)
+    units = {"feed_flow": 1 / 3600, "recovery": 0.01, "pressure": bar, "permeate_flow": 1 / 3600}
+    operation = {k: None if run[k] is None else run[k] * u for k, u in units.items()}
+    members = list(read_membrane_table(draws).values()) if draws else membrane
+    return simulate_plant(
+        water, Plant(stages, bypass=bypass), membrane=members, balance=balance, mixing=mixing, temperature=temperature, **operation
+    )  # fmt: skip
+
+
+def _say(sol, sink, level):
+    "Answers to the screen or into a file, warnings to standard error."
+    from ion_ode.module.answers import intervals, stream_table, summary
+
+    if level:
+        sink.write(intervals(sol, level).reset_index(names="answer"))
+    elif sink.kind == "screen" and len(sol.ok) == 1:
+        click.echo(repr(sol))
+        click.echo(summary(sol).drop(columns="status").T.to_string(header=False, float_format=lambda v: f"{v:.4g}"))
+        click.echo(stream_table(sol).drop(columns="sample").to_string(index=False, float_format=lambda v: f"{v:.4g}"))
+    else:
+        sink.write(summary(sol).reset_index(names="sample"))
+        for warning in sol.warnings:
+            click.echo(f"ion-ode: note: {warning}", err=True)
+
+
+def _along(sol, profile, figure):
+    "The way along the channel as a table and a figure."
+    from ion_ode.module.answers import profile as way
+    from ion_ode.store import atomic_write
+
+    if not (profile or figure):
+        return
+    frame = way(sol)
+    if profile:
+        atomic_write(profile, frame.to_csv(index=False))
+    if figure:
+        from ion_ode.module.figures import plot_profile
+
+        axes = plot_profile(frame)
+        axes[0].figure.savefig(figure, bbox_inches="tight")
