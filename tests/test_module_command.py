@@ -28,7 +28,9 @@ def test_json_is_what_the_library_says():
 
 
 def test_a_named_water_and_stages_on_the_screen():
-    said = ask("--feed", "brackish well", "--vessels", "2,1", "--boost", "1", "--feed-flow", "20", "--recovery", "70").stdout
+    said = ask(
+        "--feed", "brackish well", "--vessels", "2,1", "--boost", "1", "--feed-flow", "20", "--recovery", "70"
+    ).stdout
     assert "Plant of 2 stages" in said and "product_hardness_mg_L" in said and "SO4-2" in said
 
 
@@ -44,7 +46,8 @@ def test_a_file_of_feeds_a_profile_and_a_figure(tmp_path):
 
 def test_draws_give_intervals(tmp_path):
     rows = [
-        {"name": f"d{i}", "r_pore_nm": 0.5 + 0.002 * i, "thickness_um": 0.86, "charge_density_mol_m3": -50, "eps_pore": 41.3,
+        {"name": f"d{i}", "r_pore_nm": 0.5 + 0.002 * i, "thickness_um": 0.86, "charge_density_mol_m3": -50,
+         "eps_pore": 41.3,
          "permeability_LMH_bar": 16.88, "source": "this test", "doi": "", "note": ""}
         for i in range(12)
     ]  # fmt: skip

@@ -269,7 +269,7 @@ def profile(s: PlantSolution, sample: int = 0) -> pd.DataFrame:
                 rows.append(here | {"ion": ion} | c)
     return pd.DataFrame(rows)
 
-# %% ../../nbs/07_module.ipynb #85ce5cad
+# %% ../../nbs/07_module.ipynb #a82dfaf1
 def intervals(
     s: PlantSolution,  # Solved for draws of one membrane
     level: float = 0.9,  # Share of the draws inside

@@ -10,29 +10,62 @@ __all__ = ["register"]
 
 # The command line hands in what its commands share. Nothing heavy is imported up here.
 
-OPTIONS = (
+_OPTIONS = (
     click.option(
-        "--feed", required=True, metavar="TEXT|WATER|FILE",
-        help="'Na+=10,Cl-=10' (mol/m³; units may be written), a water by name ('brackish well', seawater, 'seawater brine', "
-        "'cooling water'), or a table with a column an ion and a row a feed.",
+        "--feed",
+        required=True,
+        metavar="TEXT|WATER|FILE",
+        help="'Na+=10,Cl-=10' (mol/m³; units may be written), a water by name ('brackish well', seawater, "
+        "'seawater brine', 'cooling water'), or a table with a column an ion and a row a feed.",
     ),
-    click.option("--element", default="NF270-400/34i", show_default=True, metavar="NAME", help="NF270-400/34i or NF270-4040."),
+    click.option(
+        "--element", default="NF270-400/34i", show_default=True, metavar="NAME", help="NF270-400/34i or NF270-4040."
+    ),
     click.option("--elements", type=click.IntRange(1, 100), default=6, show_default=True, help="Elements in a vessel."),
     click.option("--vessels", default="1", show_default=True, metavar="N,N,...", help="Vessels of each stage."),
     click.option("--boost", metavar="BAR,...", help="Pressure added in front of the second and further stages [bar]."),
-    click.option("--recirculate", type=click.FloatRange(0, 0.99), default=0.0, show_default=True, help="Share of the last concentrate that returns to its stage."),
-    click.option("--bypass", type=click.FloatRange(0, 0.99), default=0.0, show_default=True, help="Share of the raw water blended into the product."),
+    click.option(
+        "--recirculate",
+        type=click.FloatRange(0, 0.99),
+        default=0.0,
+        show_default=True,
+        help="Share of the last concentrate that returns to its stage.",
+    ),
+    click.option(
+        "--bypass",
+        type=click.FloatRange(0, 0.99),
+        default=0.0,
+        show_default=True,
+        help="Share of the raw water blended into the product.",
+    ),
     click.option("--feed-flow", type=float, metavar="M3/H", help="Two of these four say how the plant is run."),
     click.option("--recovery", type=float, metavar="%", help="Product over feed [%]."),
     click.option("--pressure", type=float, metavar="BAR", help="Of the feed pump [bar, gauge]."),
     click.option("--permeate-flow", type=float, metavar="M3/H", help="Product."),
-    click.option("--draws", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="Membranes of one kind in the columns of membranes.csv, such as draws of a fit: intervals instead of one answer."),
-    click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True, help="Coverage of the intervals."),
-    click.option("--mixing", type=click.Choice(["schock_miquel", "koutsou", "guillen_hoek"]), default="schock_miquel", show_default=True, help="How the feed spacer stirs."),
+    click.option(
+        "--draws",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Membranes of one kind, as in membranes.csv, such as draws of a fit: intervals instead of one answer.",
+    ),
+    click.option(
+        "--level",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        default=0.9,
+        show_default=True,
+        help="Coverage of the intervals.",
+    ),
+    click.option(
+        "--mixing",
+        type=click.Choice(["schock_miquel", "koutsou", "guillen_hoek"]),
+        default="schock_miquel",
+        show_default=True,
+        help="How the feed spacer stirs.",
+    ),
     click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K"),
     click.option("--profile", metavar="FILE.csv", help="Also write the way along the channel of the first feed."),
     click.option("--figure", metavar="FILE.png", help="Also draw it."),
-)  # fmt: skip
+)
 
 
 def register(main, membrane_of, sink, shared):
@@ -60,7 +93,7 @@ def register(main, membrane_of, sink, shared):
             _say(sol, s, level)
         _along(sol, **along)
 
-    for option in (*shared, *reversed(OPTIONS)):
+    for option in (*shared, *reversed(_OPTIONS)):
         module = option(module)
     return main.command("module")(module)
 
@@ -69,7 +102,9 @@ def _free(path, option: str, force: bool):
     from ion_ode.core import InputError
 
     if path and Path(path).exists() and not force:
-        raise InputError(f"{option} {path} exists and stays as it is; choose another name, or add --force to replace it")
+        raise InputError(
+            f"{option} {path} exists and stays as it is; choose another name, or add --force to replace it"
+        )
 
 
 def _water(text: str, balance):
@@ -88,7 +123,10 @@ def _water(text: str, balance):
         row = waters.loc[named[text.strip().lower()]]
         return {k: float(v) for k, v in row.items() if v > 0}, balance or "Cl-"
     if not Path(text).is_file():
-        raise InputError(f"{text!r} is neither a feed such as 'Na+=10,Cl-=10' nor a file nor one of the waters {', '.join(waters.index)}")
+        raise InputError(
+            f"{text!r} is neither a feed such as 'Na+=10,Cl-=10' nor a file nor one of the waters "
+            f"{', '.join(waters.index)}"
+        )
     tables = [pd.DataFrame(t.c_feed, columns=list(t.ions)) for t in read_feeds(text)]
     return pd.concat(tables, ignore_index=True).fillna(0.0), balance
 
@@ -105,7 +143,22 @@ def _numbers(text, what: str, most: int | None = None) -> list[float]:
     return values
 
 
-def _solve(feed, membrane, *, balance, element, elements, vessels, boost, recirculate, bypass, draws, mixing, temperature, **run):
+def _solve(
+    feed,
+    membrane,
+    *,
+    balance,
+    element,
+    elements,
+    vessels,
+    boost,
+    recirculate,
+    bypass,
+    draws,
+    mixing,
+    temperature,
+    **run,
+):
     from ion_ode.core import bar
     from ion_ode.dspmde.membranes import read_membrane_table
     from ion_ode.module.answers import simulate_plant
@@ -123,8 +176,14 @@ def _solve(feed, membrane, *, balance, element, elements, vessels, boost, recirc
     operation = {k: None if run[k] is None else run[k] * u for k, u in units.items()}
     members = list(read_membrane_table(draws).values()) if draws else membrane
     return simulate_plant(
-        water, Plant(stages, bypass=bypass), membrane=members, balance=balance, mixing=mixing, temperature=temperature, **operation
-    )  # fmt: skip
+        water,
+        Plant(stages, bypass=bypass),
+        membrane=members,
+        balance=balance,
+        mixing=mixing,
+        temperature=temperature,
+        **operation,
+    )
 
 
 def _say(sol, sink, level):
