@@ -19,7 +19,7 @@ from ion_ode.store import asset, atomic_write
 from ion_ode.dspmde.feed import read_feed, read_flux
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
 from ion_ode.rejections import Rejections
-from ion_ode.water.feeds import flux_of
+from ion_ode.water.feeds import flux_of, has_flux
 from ion_ode.inference.laws import (
     GLOBALS,
     PH_RANGE,
@@ -174,7 +174,7 @@ class Answer:
             raise InputError(f"film is {film}, expected a thickness in metres such as 25e-6, or None")
         names, c = read_feed(feed, ions, balance)
         c = c.detach().numpy()
-        if (flux is None) == (pressure is None) and not (flux is None and _has_flux(feed)):
+        if (flux is None) == (pressure is None) and not (flux is None and has_flux(feed)):
             raise InputError(
                 "give flux [m/s] or pressure [Pa], one of them, for instance flux=20 * LMH or pressure=5 * bar"
             )
@@ -347,10 +347,6 @@ def load_answer(
     if path.suffix != ".json":
         path = asset(f"answers/{name}.json")
     return Answer.load(path)
-
-
-def _has_flux(feed):
-    return hasattr(feed, "columns") and any("flux" in str(c).lower() or "j_v" in str(c).lower() for c in feed.columns)
 
 
 def _grid(pressure, n):
