@@ -285,7 +285,7 @@ def test_prediction_in_node_is_predict(ask, data, family, told, membrane):
     assert any("K⁺" in s and "not in" in s for s in said) and any("flux" in s for s in said)
 
 
-SHIPPED = ROOT / "ion_ode" / "assets" / "weights" / "nf270.json"
+SHIPPED = ROOT / "ion_ode" / "assets" / "weights" / "nf270-network.json"
 
 
 @needs_node

@@ -192,7 +192,7 @@ def predictor_json(predictor, level: float = 0.9) -> dict:
 
 def shipped_network() -> dict | None:
     "The model that ships with the package, if it does: without it the page shows the pore model alone."
-    if not (ASSETS / "weights" / "nf270.json").exists():
+    if not (ASSETS / "weights" / "nf270-network.json").exists():
         return None
     from ion_ode.training.predictor import load_model
 

@@ -97,7 +97,7 @@ def export_models(
     m = measured_curves(contest_rows())
     facts = provenance(seed=p.recipe.seed, code=code_hash(), data=data_hash(), profile=p.name)
     card = {
-        "name": "nf270",
+        "name": "nf270-network",
         "what": "ensemble of the main network, pre-trained on simulated curves and fine-tuned on all five mixtures measured on NF270",
         "trained_on": "90 independent rejections of compositions A to E (see chapter 01 for sources and licences)",
         "fine_tuning_steps": steps,
@@ -107,7 +107,7 @@ def export_models(
         "ranges": trained_ranges(m.c_bulk, m.curves.flux, SLOTS),
         "provenance": facts,
     }
-    return [save_model(Predictor(config, ensemble, parameters, card), target, "nf270")]
+    return [save_model(Predictor(config, ensemble, parameters, card), target, "nf270-network")]
 
 
 def make_weights(
