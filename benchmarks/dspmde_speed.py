@@ -1,17 +1,20 @@
 """Certified DSPM-DE problems a second on this machine, by option, with a floor from counted operations.
 
-    python benchmarks/dspmde_speed.py [--curves 3125] [--processes 2] [--backends auto eager] [--repeat 3] [--out FILE.json]
+    python benchmarks/dspmde_speed.py [--curves 3125] [--processes 2] [--backends auto eager] [--repeat 3] [--aims] [--out FILE.json]
 
 Flux sweeps of 32 points (100,000 problems a call), 8 ions, float64, rtol 1e-6, one thread a process; gradients to all four
 membrane parameters. The floor is the time of the counted operations at the rate of a large matrix product. Random membranes: r_p 0.42-0.65 nm,
 thickness 1-6 µm, charge -3 to -120 mol/m³, permittivity 38-65; feeds 0.2-30 mol/m³ an ion; fluxes to 1e-5...6e-5 m/s.
-The peer is scipy (solve_ivp backward, root) on a few of the same problems in the same run.
+The peer is scipy (solve_ivp backward, root) on a few of the same problems in the same run. Below: every aim beside what was measured.
 """
 
 import argparse
 import json
+import os
 import resource
+import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -107,7 +110,7 @@ def measure(curves: int, backends: list[str], repeat: int, seed: int) -> tuple[l
                 wall.append(time.perf_counter() - begin)
             size = sol.n_steps.numel()
             # value marches: every Newton step and the certificate; 9 multiply-adds an ion and stage, 4 stages a step
-            mesh, newton = sol.n_mesh.double(), sol.n_steps.double()
+            mesh, newton = sol.n_mesh.abs().double(), sol.n_steps.double()
             flop = ((mesh / 2 * (newton + 1) + mesh) * 4 * 8 * 18 + mesh / 4 * newton * 4 * 64 * 12).mean().item()
             rate = size / float(np.median(cpu))
             rows.append({
@@ -119,12 +122,75 @@ def measure(curves: int, backends: list[str], repeat: int, seed: int) -> tuple[l
     return rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
+FRESH = """
+import time
+start = time.process_time()
+from ion_ode import simulate
+imported = time.process_time() - start
+simulate({"Na+": 10, "Cl-": 10}, 1e-5)
+print(time.process_time() - start - imported)
+"""
+
+
+def of_one_call(n_flux: int, repeat: int = 30) -> float:
+    "CPU milliseconds of a call with one feed."
+    feed, J = {"Na+": 10, "Mg+2": 10, "Cl-": 20, "SO4-2": 5}, np.linspace(5e-7, 2.5e-5, n_flux)
+    simulate(feed, J)
+    start = time.process_time()
+    for _ in range(repeat):
+        simulate(feed, J)
+    return 1e3 * (time.process_time() - start) / repeat
+
+
+def two_threads(curves: int) -> float:
+    "Wall time of one thread over that of two; says little where other work shares the cores."
+    data, wall = draw(curves, 1), []
+    for n in (1, 2):
+        torch.set_num_threads(n)
+        start = time.perf_counter()
+        simulate_only(*data)
+        wall.append(time.perf_counter() - start)
+    return wall[0] / wall[1]
+
+
+def a_million() -> float:
+    "Peak memory of a process that solves 1,000,000 problems in one call [MiB]."
+    torch.set_num_threads(1)
+    assert simulate_only(*draw(31250)).ok.all()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def first_call() -> float:
+    "CPU seconds of the first call of a fresh install, after the imports."
+    with tempfile.TemporaryDirectory() as folder:
+        call = [sys.executable, "-c", FRESH]
+        return float(subprocess.run(call, env=os.environ | {"ION_ODE_CACHE": folder}, capture_output=True, text=True, check=True).stdout)
+
+
+def aims(rows, scipy_rate: float, pool) -> list[dict]:
+    "Every aim beside its measured number."
+    rate = {r["case"]: r["problems/CPU-s"] for r in rows if r["backend"] == "auto"}
+    found = [
+        ("no film, problems/CPU-s", ">= 40,000", rate["no film"]),
+        ("no film, times the scipy peer", ">= 1,000", rate["no film"] / scipy_rate),
+        ("Nernst-Planck film, problems/CPU-s", ">= 20,000", rate["Nernst-Planck film"]),
+        ("gradients to all membrane parameters, problems/CPU-s", ">= 15,000", rate["no film, gradients"]),
+        ("one feed at one flux, CPU ms", "<= 2", pool.submit(of_one_call, 1).result()),
+        ("one feed at 32 fluxes, CPU ms", "<= 5", pool.submit(of_one_call, 32).result()),
+        ("1,000,000 problems in one call, peak MiB", "<= 2,048", pool.submit(a_million).result()),
+        ("two threads over one", ">= 1.9", pool.submit(two_threads, 1024).result()),
+        ("first call of a fresh install, CPU s", "<= 10", first_call()),
+    ]
+    return [{"aim": name, "asked": asked, "measured": float(f"{value:.3g}")} for name, asked, value in found]
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--curves", type=int, default=3125)
     p.add_argument("--repeat", type=int, default=3)
     p.add_argument("--processes", type=int, default=1, help="that many at once, one thread each; problems/s are summed")
     p.add_argument("--backends", nargs="+", default=["auto"])
+    p.add_argument("--aims", action="store_true", help="measure every aim, a million problems in one call among them")
     p.add_argument("--out", help="write the numbers as JSON")
     a = p.parse_args()
     c, m, J = draw(1)
@@ -136,8 +202,9 @@ def main():
         row = dict(parts[0]) | {"problems/s": sum(r["problems/s"] for r in parts), "certified": sum(r["certified"] for r in parts), "of": sum(r["of"] for r in parts)}
         rows.append(row | {"x scipy": round(row["problems/CPU-s"] / scipy_rate)})
     report = {
-        "command": f"python benchmarks/dspmde_speed.py --curves {a.curves} --processes {a.processes} --backends {' '.join(a.backends)}",
+        "command": f"python benchmarks/dspmde_speed.py --curves {a.curves} --processes {a.processes} --backends {' '.join(a.backends)}{' --aims' * a.aims}",
         "processes": a.processes, "scipy problems/CPU-s": round(scipy_rate, 1), "rows": rows,
+        "aims": aims(rows, scipy_rate, ProcessPoolExecutor(1, mp_context=get_context("spawn"))) if a.aims else [],
         "peak memory of a process, MiB": round(max(f[1] for f in found)), "provenance": provenance(seed=0),
     }  # fmt: skip
     print(json.dumps(report, indent=1, default=str))

@@ -17,7 +17,8 @@ from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import NF270, ChargeBinding, Freundlich, Membrane, get_membrane
 from ion_ode.dspmde.problem import transport_problem
 from ion_ode.dspmde.solve import pore_profile, simulate
-from ion_ode.water.ions import IONS, get_ion
+from ion_ode.water.activity import debye_huckel_A
+from ion_ode.water.ions import EPS_REF, IONS, get_ion
 
 f64 = lambda v: torch.tensor(v, dtype=torch.float64)
 EPS_B, T = 78.36, 298.15
@@ -513,3 +514,23 @@ def test_problems_that_once_failed(name):
     sol, tight = (simulate(c, J, m, ions=names, film=film, activity=activity, rtol=rtol) for rtol in (1e-6, 1e-8))
     assert sol.ok.all()
     assert_allclose(sol.c_perm, tight.c_perm, rtol=2e-6)
+
+
+def test_notes_say_where_the_ground_is_thin():
+    plain = simulate({"Na+": 5, "Cl-": 5}, 1e-5)
+    assert plain.notes == [] and "note" not in repr(plain)
+    hard = simulate({"Ca+2": 20, "SO4-2": 20, "Na+": 5, "Cl-": 5}, 1e-5)
+    assert len(hard.notes) == 1 and "gypsum is oversaturated" in repr(hard)
+    salty = simulate({"Na+": 900, "Cl-": 900}, 1e-5, activity="davies")
+    assert "ionic strength up to 0.9 mol/L" in salty.notes[0]
+    polarised = simulate({"Mg+2": 5, "Cl-": 10}, 4e-5, NF270.with_(eps_pore=30.0), film=Film(thickness=2e-4))
+    assert float((polarised.c_wall[0, 0] / polarised.c_feed[0]).max()) > 50
+    assert "the wall holds up to" in polarised.notes[0]
+
+
+def test_the_constant_of_davies_can_be_set():
+    at = lambda **kw: simulate(MIX, 1e-5, activity="davies", **kw).c_perm
+    assert_allclose(at(davies_A=debye_huckel_A()), at(eps_bulk=EPS_REF), rtol=1e-12)
+    assert (at(davies_A=0.6) / at() - 1).abs().max() > 1e-4
+    with pytest.raises(InputError, match="davies_A is -1"):
+        at(davies_A=-1)

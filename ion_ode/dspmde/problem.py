@@ -99,6 +99,7 @@ def transport_problem(
     temperature=T_REF,
     nodes: int | None = None,
     eps_bulk=None,
+    davies_A: float | None = None,
 ) -> tuple[Transport, dict]:  # Coefficients for batch × n_flux problems; hindrance and diffusivities for later use
     "From membrane, feed and flux to the coefficients of the equations."
     batch, n_flux = flux.shape
@@ -142,7 +143,7 @@ def transport_problem(
         peclet=J * wide(thickness / (K_diff * D_bulk)),
         K_conv=wide(K_conv),
         charge=wide(charge),
-        davies=None if activity == "ideal" else wide(math.log(10) * debye_huckel_A(T, eps_bulk)),
+        davies=None if activity == "ideal" else wide(math.log(10) * (debye_huckel_A(T, eps_bulk) if davies_A is None else torch.full_like(T, davies_A))),
         davies_pore=activity == "davies",
         nodes=nodes,
     )

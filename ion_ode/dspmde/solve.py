@@ -24,6 +24,7 @@ from .gradient import _Implicit
 from .march import nernst_planck, rk4_step
 from .membranes import NF270, Membrane
 from .pressure import at_pressure
+from .notes import solution_notes
 from .problem import Transport, transport_problem
 from .residual import shoot
 from ..water.feeds import flux_of, has_flux
@@ -46,7 +47,8 @@ class Solution:
     residual: Tensor  # Largest residual on the finest mesh, before the last Newton correction (batch, n_flux)
     error: Tensor  # Estimated relative error of c_perm against the continuous model (batch, n_flux)
     n_steps: Tensor  # Newton steps (batch, n_flux)
-    n_mesh: Tensor  # Runge–Kutta steps of the finest mesh (batch, n_flux)
+    n_mesh: Tensor  # Steps of the finest mesh, negative: exponential ones (batch, n_flux)
+    activity: str = "ideal"  # As asked for
 
     @property
     def rejection(self) -> Tensor:
@@ -58,6 +60,11 @@ class Solution:
     def ok(self) -> np.ndarray:
         "Which entries carry a certified solution (batch, n_flux)."
         return (self.status == "converged") | (self.status == "refined")
+
+    @property
+    def notes(self) -> list[str]:
+        "Words for answers on ground the model does not know; nothing is refused for them."
+        return solution_notes(self.ions, *(t.detach().cpu().numpy() for t in (self.c_feed, self.c_wall)), self.activity)
 
     def to_frame(self) -> "Rejections":
         "Tidy: one row a sample, flux and ion that the feed holds."
@@ -93,7 +100,8 @@ class Solution:
         low, high = (f"{v.item() / LMH:.3g}" for v in (self.flux.detach().min(), self.flux.detach().max()))
         span = low if low == high else f"{low} to {high}"
         found = ", ".join(f"{c} {n}" for n, c in zip(names, counts, strict=True))
-        return f"Solution for {', '.join(self.ions)} in {many(b, 'feed')} at {many(t, 'flux')}{' each' if b > 1 else ''} ({span} L/m²/h): {found}"
+        notes = "".join(f"; note: {w}" for w in self.notes)
+        return f"Solution for {', '.join(self.ions)} in {many(b, 'feed')} at {many(t, 'flux')}{' each' if b > 1 else ''} ({span} L/m²/h): {found}{notes}"
 
 # %% ../../nbs/00_dspmde.ipynb #df8693a4
 _AT_ONCE = 65536  # problems in memory at a time
@@ -121,6 +129,7 @@ def simulate(
     born: bool = True,  # Born's dielectric exclusion
     temperature=T_REF,  # $T$ [K], number or (batch,)
     eps_bulk=None,  # Relative permittivity of the solution; None: that of water at `temperature`
+    davies_A: float | None = None,  # Davies' constant $A$ [(L/mol)^(1/2)]; None: from `temperature` and `eps_bulk` (.509 at 25 °C)
     nodes: int | None = None,  # None: the continuous equations; 1: WaterTAP's two-node convention
     rtol: float = 1e-6,  # Relative accuracy of c_perm against the continuous model, down to 1e-10
     throw: bool = True,  # Raise ConvergenceError if any entry has no certified solution; False: flag it
@@ -151,6 +160,8 @@ def simulate(
         )
     if eps_bulk is not None and not bool((torch.as_tensor(eps_bulk).detach() > 1).all()):
         raise InputError(f"eps_bulk is {eps_bulk}, expected a relative permittivity above 1, such as 78.36")
+    if davies_A is not None and not 0 < davies_A < 5:
+        raise InputError(f"davies_A is {davies_A}, expected Davies' constant in (L/mol)^(1/2), such as 0.509")
     if nodes is not None and (not isinstance(nodes, int) or not 1 <= nodes <= 4096):
         raise InputError(
             f"nodes is {nodes!r}, expected None (continuous) or a whole number of intervals from 1 to 4096"
@@ -179,7 +190,7 @@ def simulate(
         )
     c_feed = c_feed.expand(batch, -1)
     J = read_flux(flux, batch, c_feed.device)
-    q, aux = transport_problem(names, c_feed, J, membrane, film, activity, hindrance, born, temperature, nodes, eps_bulk)
+    q, aux = transport_problem(names, c_feed, J, membrane, film, activity, hindrance, born, temperature, nodes, eps_bulk, davies_A)
     n_flux = J.shape[1]
     with torch.no_grad(), eagerly(backend == "eager"):
         plain = replace(
@@ -244,6 +255,7 @@ def simulate(
         error=grid(found.error),
         n_steps=grid(found.n_steps),
         n_mesh=grid(found.n),
+        activity=activity,
     )
 
 # %% ../../nbs/00_dspmde.ipynb #ca6c524e
@@ -260,7 +272,7 @@ def pore_profile(
     sol = simulate(feed, flux, membrane, **options)
     if sol.c_perm.shape[:2] != (1, 1):
         raise InputError(f"a profile is drawn for one feed at one flux, but {tuple(sol.c_perm.shape[:2])} arrived")
-    keep = {k: v for k, v in options.items() if k in ("film", "activity", "hindrance", "born", "temperature", "eps_bulk")}
+    keep = {k: v for k, v in options.items() if k in ("film", "activity", "hindrance", "born", "temperature", "eps_bulk", "davies_A")}
     with torch.no_grad():
         q, aux = transport_problem(sol.ions, sol.c_feed, sol.flux, membrane, **keep)
         u = torch.cat(

@@ -286,7 +286,7 @@ class _Model:
             a = a[~(good & (gain < tol * cost[a])) & (damping[a] < 1e7) & (np.abs(move).max(1) > 1e-7)]
             if not len(a):
                 break
-        return self.low + y * width, cost, n_evaluations
+        return self.low + y * width, cost, n_evaluations, ~np.isin(every, a)
 
 # %% ../../nbs/inference/fit.ipynb #af004cfd
 def _spread(design, cost, n, width):
@@ -318,13 +318,15 @@ def _profile(m, x, cost, threshold, sd):
             t = np.where(np.isinf(outside), np.minimum(span, step), inside + (outside - inside) * np.clip(share, 0.1, 0.9))
         start = v.copy()
         start[np.arange(2 * p), k] = x[k] + sign * t
-        ends, c, _ = m.descend(start[todo], k[todo], steps=10)
+        ends, c, _, settled = m.descend(start[todo], k[todo], steps=40)
         rise = np.maximum(c - cost, 0)
         under, at = rise < threshold, t[todo]
-        i, j = todo[under], todo[~under]
+        over = ~under & settled  # a refit still on its way down is not outside: it goes on from where it is
+        i, j = todo[under], todo[over]
+        v[todo[~under & ~settled]] = ends[~under & ~settled]
         inside[i], c_in[i], v[i], step[i] = at[under], rise[under], ends[under], 2 * at[under]
-        outside[j], c_out[j] = at[~under], rise[~under]
-        found = np.isfinite(outside[todo]) & ((outside[todo] - inside[todo] < 0.05 * outside[todo]) | (np.abs(rise - threshold) < 0.03 * threshold))
+        outside[j], c_out[j] = at[over], rise[over]
+        found = np.isfinite(outside[todo]) & ((outside[todo] - inside[todo] < 0.05 * outside[todo]) | (np.abs(rise - threshold) < 0.03 * threshold)) & (under | settled)
         at_bound = under & (at >= span[todo])
         shut = todo[found]
         end[shut], is_open[shut] = (x[k] + sign * t)[shut], False
@@ -444,7 +446,7 @@ def fit_membrane(
             popsize=8, maxiter=40, seed=seed, polish=False, tol=1e-4,
         )  # fmt: skip
         begin = de.x[None]
-    ends, costs, counts = m.descend(begin)
+    ends, costs, counts, _ = m.descend(begin)
     # the best is polished with the tight tolerance, by the reference implementation
     polished = least_squares(
         lambda v: m.residuals(v[None])[0][0],

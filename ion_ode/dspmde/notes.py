@@ -1,0 +1,42 @@
+"""Words for answers on ground the model does not know: said beside a solution, never instead of it"""
+
+import math
+
+import numpy as np
+
+from ..water.activity import debye_huckel_A
+from ..water.ions import ion_arrays
+
+_WALL = 50.0  # Enrichment of the wall beyond which few solutions stay solutions
+_DAVIES = 500.0  # Ionic strength Davies' equation was made for [mol/m³] (Davies 1962, Ion Association)
+# Solubility products, log10 at 25 °C: database phreeqc.dat (Parkhurst and Appelo 2013, 10.3133/tm6A43)
+_MINERALS = {"gypsum": ("Ca+2", "SO4-2", -4.58), "calcite": ("Ca+2", "CO3-2", -8.48)}
+
+
+def solution_notes(
+    ions: tuple[str, ...],  # Names, the order of the last axis
+    c_feed: np.ndarray,  # Feed (batch, ion) [mol/m³]
+    c_wall: np.ndarray,  # At the membrane's face (batch, flux, ion) [mol/m³]
+    activity: str,  # As for `simulate`
+) -> list[str]:
+    "What a reader of these numbers should know."
+    notes, z = [], ion_arrays(ions).z.numpy()
+    face = np.nanmax(np.where(np.isfinite(c_wall), c_wall, 0.0), 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        up = np.where(c_feed > 0, face / c_feed, 0.0)
+    if up.max() > _WALL:
+        ion = ions[int(up.max(0).argmax())]
+        notes.append(f"the wall holds up to {up.max():.0f} times the feed ({ion}): beyond {_WALL:.0f} times few salts stay dissolved")
+    strength = 0.5 * (z**2 * np.maximum(face, c_feed)).sum(-1)
+    if activity != "ideal" and strength.max() > _DAVIES:
+        notes.append(f"ionic strength up to {strength.max() / 1000:.2g} mol/L: Davies' equation was made for at most .5 mol/L")
+    root = np.sqrt(np.minimum(strength, _DAVIES) / 1000)
+    ln_gamma = -math.log(10) * debye_huckel_A() * 4 * (root / (1 + root) - 0.3 * root**2)  # of a divalent ion
+    for mineral, (cation, anion, log_K) in _MINERALS.items():
+        if cation in ions and anion in ions:
+            a, b = (np.maximum(face, c_feed)[:, ions.index(i)] / 1000 for i in (cation, anion))
+            with np.errstate(divide="ignore"):
+                index = (np.log10(a * b) + 2 * ln_gamma / math.log(10) - log_K).max()
+            if index > 0:
+                notes.append(f"{mineral} is oversaturated {10**index:.2g} times at 25 °C: it may scale the membrane")
+    return notes
