@@ -675,16 +675,16 @@ def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed
 
 @main.command()
 @click.argument("recipes", type=SOURCE)
-@click.option("--training", type=click.Path(exists=True), metavar="FILE|FOLDER", help="Your own results to train on, or a folder of Prequalifier.save; default: the shipped table.")
 @click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True, help="Coverage of the intervals.")
 @click.option("--target-permeance", type=float, metavar="A", help="Wanted permeance [L m⁻² h⁻¹ bar⁻¹].")
 @click.option("--target-rejection", type=float, metavar="R", help="Wanted rejection, a fraction.")
-@click.option("--seed", type=int, default=0, show_default=True)
 @output_options
-def screen(recipes, training, level, target_permeance, target_rejection, seed, out, as_json, force):
-    """Rank recipes of new membranes by their monomers.
+def screen(recipes, level, target_permeance, target_rejection, out, as_json, force):
+    """Rank recipes that nobody has published by what 100 papers say.
 
-    Refuses a recipe that is too far from anything measured; - reads CSV from standard input. Needs the extra [screen].
+    A row a recipe and salt: amine, acyl chloride (names or SMILES), salt, and if known amine [wt%], acyl chloride [wt%],
+    support, pressure [bar]. Refuses monomers that cannot make a film and those far from anything measured. A
+    laboratory with membranes of its own learns more from ion-ode campaign. Needs the extra [campaign].
 
     \b
     Examples:
@@ -694,8 +694,12 @@ def screen(recipes, training, level, target_permeance, target_rejection, seed, o
     from ion_ode.prequalify.screen import screen_recipes
 
     with Sink(out, as_json, force) as sink, _source(recipes) as path:
-        targets = {"target_permeance": target_permeance, "target_rejection": target_rejection}
-        sink.write(screen_recipes(str(path), training=training, level=level, seed=seed, **targets))
+        found = screen_recipes(
+            str(path), level=level, target_permeance=target_permeance, target_rejection=target_rejection
+        )
+        for line in found.attrs.pop("used"):
+            click.echo(line, err=True)
+        sink.write(found)
 
 
 @main.command()

@@ -287,7 +287,7 @@ def test_laboratories_have_their_own_offset():
 def test_hypervolume_of_a_staircase():
     points = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [1.0, 1.0]])
     assert_allclose(progress.hypervolume(points, np.zeros(2)), 6.0)
-    assert progress.made_until(points, [3, 0, 1, 2], share=1.0) == 4
+    assert progress.made_until(points, [3, 0, 1, 2], np.zeros(2), share=1.0) == 4
 
 
 def test_report_holds_figure_batch_and_columns(own, tmp_path):

@@ -498,7 +498,7 @@ OTHER = {
     "fit: out is not json": (["fit", "d.csv", "--out", "x.csv"], {"d.csv": LAB}, ".json"),
     "generate: no curves": (["generate", "set", "--curves", "0", "--seed", "1"], {}, "--curves"),
     "generate: folder is a file": (["generate", "d.csv", "--curves", "5", "--seed", "1"], {"d.csv": LAB}, "d.csv"),
-    "screen: no structure": (["screen", "d.csv"], {"d.csv": "name,salt\na,NaCl\n"}, "amine_1_smiles"),
+    "screen: no structure": (["screen", "d.csv"], {"d.csv": "name,salt\na,NaCl\n"}, "lacks the column(s) amine, acyl chloride"),
     "screen: out exists": (["screen", "d.csv", "--out", "o.csv"], {"d.csv": "name,salt\na,NaCl\n", "o.csv": "x"}, "--force"),
     "train: no such device": (["train", "run", "--device", "abacus"], {}, "abacus"),
     "train: broken config": (["train", "run", "--config", "c.json"], {"c.json": "{"}, "c.json"),

@@ -14,7 +14,7 @@ from ion_ode.core import InputError, need
 from ion_ode.prequalify.monomers import check_acyl, check_amine, label
 from ion_ode.prequalify.process import Encoder, Process, weighted_quantile
 from ion_ode.store import atomic_write, digest, provenance
-from ion_ode.prequalify.quantities import average_replicates, default_objectives, measured, modelled, read_objective
+from ion_ode.prequalify.quantities import average_replicates, default_objectives, measured, modelled, read_objective, reference_point
 from ion_ode.prequalify.tables import NONE, Column, Schema, _number, read_table
 
 FORMAT = "ion_ode campaign 1"
@@ -314,7 +314,7 @@ class Campaign:
         )
         made = pd.concat([self._moments(self.table)[0][m] for m in names], axis=1)
         front = torch.stack([torch.tensor(sum(made[m] * v for m, v in w.items()).to_numpy()) for w in self.weights], 1)
-        reference = need("botorch.utils.multi_objective.hypervolume", "campaign").infer_reference_point(front)
+        reference = torch.tensor(reference_point(front.numpy(), self.weights))
         boxes = need("botorch.utils.multi_objective.box_decompositions", "campaign").FastNondominatedPartitioning(
             reference, front
         )

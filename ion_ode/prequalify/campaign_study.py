@@ -1,18 +1,25 @@
 """The measured results of chapter 06: python -m ion_ode.prequalify.campaign_study [PART ...] --out FOLDER"""
 
+import argparse
+import json
 import sys
 import time
 import warnings
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ion_ode.core import need
-from ion_ode.store import asset
+from ion_ode.store import asset, atomic_write, digest, provenance
 from ion_ode.prequalify.campaign import Campaign
+from ion_ode.prequalify.leaks import leak_study, models
+from ion_ode.prequalify.literature import Screen, part_rows, literature
+from ion_ode.prequalify.monomers import alike
+from ion_ode.prequalify.process import group_folds, weighted_quantile
 from ion_ode.prequalify.progress import made_until
-from ion_ode.prequalify.quantities import modelled, read_objective
+from ion_ode.prequalify.quantities import modelled, read_objective, reference_point
 from ion_ode.prequalify.tables import measured_name, read_table
 
 SEEDS = (1, 2, 3, 4, 5)
@@ -22,16 +29,6 @@ N_START = 8  # Membranes made at random before the campaign has a say
 
 
 # ---- one laboratory
-
-
-def group_folds(groups, n: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    "Rows to train on and to score; a group is never on both sides."
-    groups = np.asarray(groups).astype(str)
-    names = np.random.default_rng(seed).permutation(np.unique(groups))
-    return [
-        (np.flatnonzero(~np.isin(groups, part)), np.flatnonzero(np.isin(groups, part)))
-        for part in np.array_split(names, n)
-    ]
 
 
 def by_campaign(train: pd.DataFrame, test: pd.DataFrame, seed: int, level: float = 0.9) -> dict[str, pd.DataFrame]:
@@ -95,7 +92,12 @@ def recipes_part() -> dict[str, pd.DataFrame]:
     table = pd.read_csv(asset("prequalify/deng2022.csv"))
     rows = []
     for seed in SEEDS:
-        rows += held_out(group_folds(table["name"], 5, seed), table, seed, peers())
+        rows += held_out(
+            [(np.flatnonzero(~out), np.flatnonzero(out)) for out in group_folds(table["name"], 5, seed)],
+            table,
+            seed,
+            peers(),
+        )
         say(f"recipes, seed {seed}")
     return {"recipes": pd.concat(rows)}
 
@@ -112,10 +114,11 @@ def rounds_part() -> dict[str, pd.DataFrame]:
     return {"rounds": pd.concat(held_out(round_folds(table), table, 0, peers()))}
 
 
-def objective_points(table: pd.DataFrame, objectives) -> np.ndarray:  # (n, objective)
+def objective_points(table: pd.DataFrame, objectives) -> tuple[np.ndarray, np.ndarray]:  # (n, objective), reference
     "Objectives of every membrane, as measured."
     found = [read_objective(o, list(QUANTITIES)) for o in objectives]
-    return np.stack([sum(w * modelled(table[header(m)], m) for m, w in f.items()) for f in found], 1)
+    points = np.stack([sum(w * modelled(table[header(m)], m) for m, w in f.items()) for f in found], 1)
+    return points, reference_point(points, found)
 
 
 def replay(
@@ -127,10 +130,11 @@ def replay(
     "A campaign of one membrane at a time, until 95 % of the final hypervolume."
     wanted = {m for o in objectives for m in read_objective(o, list(QUANTITIES))}
     kept = [c for c in table if (measured_name(c) or (None,))[0] in {None, *wanted}]
-    table, points, order = table[kept], objective_points(table, objectives), list(start)
+    points, reference, order = *objective_points(table, objectives), list(start)
+    table = table[kept]
     place = {n: i for i, n in enumerate(table["name"])}
     c = Campaign(read_table(table)[1], list(objectives), seed).fit(table.iloc[order])
-    while made_until(points, order) > len(order):
+    while made_until(points, order, reference) > len(order):
         left = table.drop(index=order)
         row = place[c.suggest(1, candidates=left, remember=False, explain=False)["name"].iloc[0]]
         order.append(row)
@@ -138,20 +142,164 @@ def replay(
     return order
 
 
+SHARES = (0.8, 0.9, 0.95)  # Of the hypervolume of all membranes
+
+
 def choice_part(seeds=range(20), n_random: int = 50) -> dict[str, pd.DataFrame]:
-    "Membranes until 95 % of the final hypervolume: the campaign, and random choice after the same start."
+    "Membranes until shares of the final hypervolume: the campaign, and random choice after the same start."
     table = pd.read_csv(asset("prequalify/deng2022.csv"))
-    points, rows = objective_points(table, OBJECTIVES), []
+    (points, reference), rows = objective_points(table, OBJECTIVES), []
     for seed in seeds:
         rng = np.random.default_rng(seed)
         start = rng.permutation(len(table))[:N_START].tolist()
         order = replay(table, start, seed)
-        rows.append(("campaign", seed, made_until(points, order)))
         rest = np.setdiff1d(np.arange(len(table)), start)
-        rows += [("random", seed, made_until(points, [*start, *rng.permutation(rest)])) for _ in range(n_random)]
-        say(f"choice, seed {seed}: {rows[-n_random - 1][2]}, random {np.mean([r[2] for r in rows[-n_random:]]):.0f}")
-    return {"choice": pd.DataFrame(rows, columns=["order", "seed", "membranes"])}
+        shuffled = [[*start, *rng.permutation(rest)] for _ in range(n_random)]
+        for share in SHARES:
+            took = lambda o, share=share: made_until(points, o, reference, share)
+            rows.append((seed, share, took(order), np.mean([took(o) for o in shuffled])))
+        say(f"choice, seed {seed}: {rows[-1][2]}, random {rows[-1][3]:.0f}")
+    return {"choice": pd.DataFrame(rows, columns=["seed", "share", "campaign", "random"])}
+
+
+# ---- many laboratories
+
+
+def look_up(train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame) -> np.ndarray:
+    "Mean of the same monomers and salt, else of the salt, else of all."
+    keys = ["amine", "acyl chloride", "third monomer", "salt"]
+    t = train[keys].assign(y=y)
+    by_name, by_salt = t.groupby(keys).y.mean(), t.groupby("salt").y.mean()
+    names = [tuple(r) for r in test[keys].to_numpy()]
+    return np.array([by_name.get(n, by_salt.get(n[3], y.mean())) for n in names])
+
+
+def by_salt(train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame) -> np.ndarray:
+    "Mean of the salt."
+    means = pd.Series(y).groupby(train["salt"].to_numpy()).mean()
+    return np.array([means.get(s, y.mean()) for s in test["salt"]])
+
+
+def nearest(train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame) -> np.ndarray:
+    "The membrane of the most similar monomers, for the same salt."
+    near = sum(
+        alike(*(list(d[c].replace("none", "").map(drawn)) for d in (test, train))) for c in ("amine", "third monomer")
+    )
+    near = near + 5.0 * (test["salt"].to_numpy()[:, None] == train["salt"].to_numpy()[None])
+    return y[near.argmax(1)]
+
+
+def drawn(s: str) -> str:
+    "A SMILES for every monomer of the literature table."
+    from ion_ode.prequalify.monomers import monomer
+
+    return monomer(s) if s else ""
+
+
+def boosted(train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame) -> np.ndarray:
+    "Morgan counts, amounts and salt, gradient boosting."
+    known = {
+        c: sorted(set(train[c].replace("none", "").map(drawn))) for c in ("amine", "acyl chloride", "third monomer")
+    }
+    salts = sorted(set(train["salt"]))
+
+    def features(d):
+        parts = [alike(list(d[c].replace("none", "").map(drawn)), v) for c, v in known.items()]
+        numbers = d[["amine [wt%]", "acyl chloride [wt%]", "pressure [bar]"]].to_numpy(float)
+        return np.hstack([*parts, np.nan_to_num(numbers, nan=-1.0), [[s == k for k in salts] for s in d["salt"]]])
+
+    make = need("sklearn.ensemble", "campaign").GradientBoostingRegressor
+    return (
+        make(n_estimators=200, max_depth=3, learning_rate=0.08, subsample=0.7, random_state=0)
+        .fit(features(train), y)
+        .predict(features(test))
+    )
+
+
+YARDSTICKS = {
+    "mean of the salt": by_salt,
+    "name look-up": look_up,
+    "nearest membrane": nearest,
+    "Morgan counts, boosting": boosted,
+}
+
+
+def cross_conformal(d: pd.DataFrame, level: float = 0.9) -> pd.DataFrame:
+    "Ends of each interval from the left-out errors of the same salt in every other paper."
+    ratio = ((d.y - d.p).abs() / d.spread).to_numpy()
+    half = []
+    for salt, paper, spread in zip(d["salt"], d["laboratory"], d["spread"], strict=True):
+        others = (d["salt"] == salt).to_numpy() & (d["laboratory"] != paper).to_numpy()
+        half.append(weighted_quantile(ratio[others], level) * spread)
+    return d.assign(lower=d.p - half, upper=d.p + half)
+
+
+def papers_part() -> dict[str, pd.DataFrame]:
+    "Whole papers held out: the shipped screen beside its yardsticks, on the same folds."
+    fitted, rows = Screen().fit(), []
+    for part in ("permeance", "passage"):
+        d, y = part_rows(literature(), part)
+        d = d.assign(salt=d["salt"] if part == "passage" else "-")
+        whole = fitted.left_out[part].assign(salt=d["salt"])
+        rows.append(cross_conformal(whole).drop(columns="spread").assign(part=part, model="screen"))
+        for name, model in YARDSTICKS.items():
+            p = np.empty(len(y))
+            for out in group_folds(d["laboratory"], 5, 0):
+                p[out] = model(d[~out].reset_index(drop=True), y[~out], d[out].reset_index(drop=True))
+            rows.append(d[["name", "laboratory", "salt"]].assign(y=y, p=p, part=part, model=name))
+    return {"papers": pd.concat(rows, ignore_index=True).round(4)}
+
+
+def leaks_part() -> dict[str, pd.DataFrame]:
+    "Papers held out beside random rows, on polyamides in organic solvents."
+    network = [n for n in models() if n.startswith("published")]
+    plain = leak_study((1, 2, 3), [n for n in models() if n not in network], say=say)
+    return {"leaks": pd.concat([plain, leak_study((1,), network, ("papers held out",), say=say)])}
+
+
+# ---- the command
+
+PARTS = {
+    "recipes": recipes_part,
+    "rounds": rounds_part,
+    "choice": choice_part,
+    "papers": papers_part,
+    "leaks": leaks_part,
+}
 
 
 def say(text: str, start=time.monotonic()):
     print(f"{time.monotonic() - start:6.0f} s  {text}", file=sys.stderr, flush=True)
+
+
+def record(part: str, tables: list[str], folder: Path) -> dict:
+    "Commit, versions, inputs and results of a part."
+    from importlib.metadata import version
+
+    inputs = [f"prequalify/{t}.csv" for t in ("deng2022", "nf_intelligence", "osn")] + ["tfc_membranes.csv"]
+    found = provenance(
+        None,
+        command=f"python -m ion_ode.prequalify.campaign_study {part}",
+        inputs={n: digest(asset(n).read_bytes()) for n in inputs},
+        results={n: digest((folder / f"{n}.csv").read_bytes()) for n in tables},
+    )
+    found["versions"] |= {p: version(p) for p in ("botorch", "rdkit", "scikit-learn")}
+    return found
+
+
+def main(argv=None):
+    "Measure parts and store them with their record."
+    cli = argparse.ArgumentParser(description=__doc__)
+    cli.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
+    cli.add_argument("--out", default="results/prequalify", type=Path)
+    a = cli.parse_args(argv)
+    a.out.mkdir(parents=True, exist_ok=True)
+    for part in a.parts or PARTS:
+        tables = PARTS[part]()
+        for name, d in tables.items():
+            atomic_write(a.out / f"{name}.csv", d.round(4).to_csv(index=False))
+        atomic_write(a.out / f"study_{part}.json", json.dumps(record(part, list(tables), a.out), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -115,14 +115,14 @@ def _names() -> dict[str, str]:
 def monomer(
     text: str,  # A name (PIP, trimesoyl chloride, β-CD), a SMILES, or a repeat unit such as *CCN*
     what: str = "monomer",  # How messages call it
-) -> str:  # Canonical SMILES; of a repeat unit, three of them
+) -> str:  # Canonical SMILES; of a chain of repeat units, three of them
     "The structure of a monomer by name or SMILES."
     known = _names().get(plain(text).lower())
     if known:
         return read_monomer(known, what=what)
     unit = re.fullmatch(r"\*([^*]+)\*", text.strip())
     try:
-        return read_monomer(3 * unit.group(1) if unit else text, what=what)
+        return read_monomer(3 * unit.group(1) if unit else text, polymer="*" in text, what=what)
     except InputError as e:
         if re.fullmatch(r"[\w ,'()-]+", plain(text)) and "is not a SMILES" in str(e):
             raise InputError(

@@ -257,14 +257,22 @@ class Process:
         seed: int = 0,
     ) -> tuple[np.ndarray, np.ndarray]:  # Mean and spread of each row by a process that has not seen its group
         "As `leave_out`, the kernel searched again without the fold: what intervals are calibrated on."
-        groups = np.arange(len(self.y)) if groups is None else np.asarray(groups)
-        names = np.random.default_rng(seed).permutation(pd.unique(pd.Series(groups)))
         mean, spread = np.empty(len(self.y)), np.empty(len(self.y))
-        for part in np.array_split(names, min(n_folds, len(names))):
-            out = np.isin(groups, part)
+        for out in group_folds(np.arange(len(self.y)) if groups is None else groups, n_folds, seed):
             p = Process(self.encoder).fit(d[~out], self.y[~out], self.variance[~out], start=self.state)
             mean[out], spread[out] = p.predict(d[out])
         return mean, spread
+
+
+def group_folds(
+    groups,  # (n,) labels that stay together
+    n: int,  # Folds
+    seed: int = 0,
+) -> list[np.ndarray]:  # (n,) True where a row is left out
+    "Folds that never split a group."
+    groups = np.asarray(groups).astype(str)
+    names = np.random.default_rng(seed).permutation(pd.unique(pd.Series(groups)))
+    return [np.isin(groups, part) for part in np.array_split(names, min(n, len(names)))]
 
 
 def weighted_quantile(

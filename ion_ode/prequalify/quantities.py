@@ -43,6 +43,17 @@ def default_objectives(
     return [m for m in measured if m == "permeance"] + second
 
 
+def reference_point(
+    points: np.ndarray,  # (n, objective) of what was made
+    weights,  # Of each objective, from `read_objective`
+) -> np.ndarray:  # (objective,)
+    "Where an objective begins to count: selectivity 1, rejection 0, and a tenth below the worst permeance."
+    points = np.asarray(points, float)
+    worst = points.min(0) - 0.1 * (points.max(0) - points.min(0))
+    natural = [len(w) > 1 or ("permeance" not in w and min(w.values()) < 0) for w in weights]
+    return np.where(natural, np.minimum(0.0, points.max(0) - 1e-6), worst)
+
+
 def modelled(
     values,  # Permeance [L m⁻² h⁻¹ bar⁻¹] or rejection [-]
     name: str,  # "permeance" or "rejection ..."

@@ -11,7 +11,7 @@ import pandas as pd
 from ion_ode.core import InputError
 from ion_ode.prequalify.campaign import Campaign
 from ion_ode.prequalify.monomers import label
-from ion_ode.prequalify.quantities import modelled
+from ion_ode.prequalify.quantities import modelled, reference_point
 from ion_ode.store import atomic_write
 
 
@@ -148,7 +148,7 @@ def replay_rounds(
     whole = Campaign(schema, objectives, seed)
     whole.schema, whole.rows = schema, d
     points = whole._learn(None).measured_objectives()
-    reference = (points.min() - 0.1 * (points.max() - points.min())).to_numpy()
+    reference = reference_point(points.to_numpy(), whole.weights)
     volume = lambda upto: hypervolume(points[points.index.isin(d["name"][number <= upto])].to_numpy(), reference)
     rows, final = [], volume(number.max())
     for k in sorted(number.dropna().unique())[1:]:

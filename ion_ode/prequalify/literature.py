@@ -1,0 +1,330 @@
+"""Membranes of 100 papers as one table of recipes, and what it can say about a recipe that nobody has published"""
+
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from ion_ode.core import InputError
+from ion_ode.prequalify.monomers import MONOMERS, alike, check_acyl, check_amine, label, monomer, plain, reactive_sites
+from ion_ode.prequalify.process import Encoder, Process, weighted_quantile
+from ion_ode.prequalify.tables import NONE, Schema, load_recipes, read_table
+from ion_ode.store import asset, atomic_write, digest, provenance
+from ion_ode.water.ions import get_ion
+
+SALTS = {
+    "NaCl": {"Na+": 1, "Cl-": 1},
+    "KCl": {"K+": 1, "Cl-": 1},
+    "LiCl": {"Li+": 1, "Cl-": 1},
+    "NaNO3": {"Na+": 1, "NO3-": 1},
+    "MgCl2": {"Mg+2": 1, "Cl-": 2},
+    "CaCl2": {"Ca+2": 1, "Cl-": 2},
+    "Na2SO4": {"Na+": 2, "SO4-2": 1},
+    "K2SO4": {"K+": 2, "SO4-2": 1},
+    "MgSO4": {"Mg+2": 1, "SO4-2": 1},
+    "CaSO4": {"Ca+2": 1, "SO4-2": 1},
+}  # Ions of one formula unit
+MIXTURES = ("Mg2+ in Li/Mg mixture", "Li+ in Li/Mg mixture")  # Ion rejections in a mixed feed, no salts
+EXACT = ("exact", "range", "approx", "from passage")  # Kinds of rejection that are a value, not a bound
+FORMAT = "ion_ode screen 1"
+LEAST = 20  # Rows of a salt, from which its interval is calibrated on it alone
+_SPELLINGS = {
+    "amine": ("amine 1 smiles", "amine 1", "amine", "aqueous monomer"),
+    "amine [wt%]": ("amine 1 wt pct", "amine [wt%]"),
+    "acyl chloride": ("acyl smiles", "acyl chloride", "acyl", "organic monomer"),
+    "acyl chloride [wt%]": ("acyl wt pct", "acyl chloride [wt%]"),
+    "third monomer": ("third monomer", "amine 2 smiles"),
+    "support": ("support",),
+    "pressure [bar]": ("pressure bar", "pressure [bar]"),
+    "salt": ("salt", "salts"),
+    "film": ("film", "film class"),
+    "laboratory": ("laboratory", "paper", "paper group"),
+    "name": ("name", "membrane", "membrane id"),
+    "permeance": ("permeance lmh bar", "permeance [lmh/bar]", "permeance"),
+    "rejection": ("rejection",),
+}
+_SUPPORTS = {
+    "polysulfone": "PSf",
+    "psu": "PSf",
+    "psf": "PSf",
+    "polyethersulfone": "PES",
+    "pes": "PES",
+    "polyacrylonitrile": "PAN",
+    "pan": "PAN",
+}
+SALT_NUMBERS = ("z cation", "r cation", "z anion", "r anion", "mixture")
+
+
+# ---- salts
+
+
+def salt_names(
+    text: str,  # NaCl, MgCl₂, LiCl/MgCl2 (a mixture)
+    what: str = "salt",  # How messages call it
+) -> list[str]:  # Names in `SALTS` or `MIXTURES`
+    "Salts as the tables name them; a mixture of lithium and magnesium stands for its two ions."
+    known = {s.lower(): [s] for s in (*SALTS, *MIXTURES)} | {
+        k: list(MIXTURES) for k in ("licl/mgcl2", "mgcl2/licl", "mg/li", "li/mg")
+    }
+    key = plain(text).lower()
+    if key not in known:
+        raise InputError(
+            f"{what}: unknown salt {text!r}; write one of {', '.join(SALTS)}, or LiCl/MgCl2 for the mixture"
+        )
+    return known[key]
+
+
+def salt_numbers(
+    name: str,  # In `SALTS` or `MIXTURES`
+) -> list[float]:  # In the order of `SALT_NUMBERS`; radii in nm
+    "A salt by the charges and Stokes radii of its ions: what lets KCl follow NaCl."
+    cation, anion = (name.split()[0].replace("Mg2+", "Mg+2"), "Cl-") if name in MIXTURES else SALTS[name]
+    c, a = get_ion(cation), get_ion(anion)
+    return [c.z, round(1e9 * c.r_stokes, 4), a.z, round(1e9 * a.r_stokes, 4), float(name in MIXTURES)]
+
+
+def salt_likeness(a: str, b: str) -> float:
+    "1 for the same salt, less the more charges and radii differ (Eq. L.1)."
+    scale = np.array([1.0, 0.05, 1.0, 0.05, 1.0])
+    return float(np.exp(-0.5 * np.sum(((np.array(salt_numbers(a)) - salt_numbers(b)) / scale) ** 2)))
+
+
+# ---- table
+
+
+def load_tfc() -> pd.DataFrame:  # A row a membrane and salt
+    "81 thin-film-composite membranes read in the abstracts of 68 papers; `scored`: a value, not a bound."
+    d = pd.read_csv(asset("tfc_membranes.csv"), dtype={"flux_LMH": str})
+    text = ["amine_1_smiles", "amine_2_smiles", "acyl_smiles", "support", "salt", "rejection_kind"]
+    d[text] = d[text].astype(object).fillna("").astype(str)
+    first = lambda s: s.split()[0].strip(",").lower() if s else ""
+    known = {s.lower(): s for s in ("PSf", "PES", "PAN", "PVDF", "PVC", "nylon", "PPBES")}
+    d["support_class"] = [known.get(first(s), "other") if s else "" for s in d.support]
+    d["scored"] = d.rejection_kind.isin(EXACT) & (d.rejection < 1)
+    return d
+
+
+def _pei(smiles: str) -> str:
+    "Every drawing of polyethyleneimine as one."
+    return "PEI" if smiles in ("*CCN*",) or smiles.startswith("CCCNCC1C(N)CNCCN") else smiles
+
+
+def _first(row: dict, taken: set, kind: str | None) -> int | None:
+    "First monomer of a recipe that reacts as `kind`; None: the first that is left."
+    for k in range(1, 6):
+        s = row[f"monomer {k} smiles"]
+        if k in taken or not s:
+            continue
+        sites = reactive_sites(monomer(_pei(re.sub(r" x[\d.]+$", "", s)))) if "." not in s else {}
+        if kind is None or sites.get(kind, 0) >= 2:
+            return k
+    return None
+
+
+@lru_cache(maxsize=1)
+def _nf_rows() -> pd.DataFrame:
+    "nf_intelligence with its monomers in their roles."
+    rows = []
+    for row in load_recipes("nf_intelligence").fillna("").to_dict("records"):
+        out = {
+            "name": row["name"],
+            "laboratory": f"nf{row['paper']}",
+            "support": row["support"],
+            "pressure [bar]": row["pressure [bar]"],
+        }
+        taken = set()
+        for role, kind in (("amine", "amine"), ("acyl chloride", "acyl chloride"), ("third monomer", None)):
+            k = _first(row, taken, kind)
+            taken |= {k}
+            smiles = "none" if k is None else _pei(re.sub(r" x[\d.]+$", "", row[f"monomer {k} smiles"])).split(".")[0]
+            out[role] = smiles
+            if kind:
+                out[f"{role} [wt%]"] = "" if k is None else row[f"monomer {k} [wt%]"]
+        rows += [
+            out | {"salt": s, "rejection": row[f"rejection {s}"], "permeance": row["permeance [LMH/bar]"]}
+            for s in ("MgCl2", "LiCl")
+        ]
+    return pd.DataFrame(rows)
+
+
+@lru_cache(maxsize=1)
+def _tfc_rows() -> pd.DataFrame:
+    "The 81 membranes in the same columns."
+    d = load_tfc()
+    out = pd.DataFrame(
+        {
+            "name": d.membrane_id,
+            "laboratory": d.paper_group,
+            "support": d.support_class,
+            "pressure [bar]": d.pressure_bar,
+        }
+    )
+    out["amine"] = [_pei(s) for s in d.amine_1_smiles]
+    out["acyl chloride"] = d.acyl_smiles
+    out["third monomer"] = d.amine_2_smiles.where(d.amine_2_smiles != "", "none").map(lambda s: s.split(".")[0])
+    out["salt"], out["permeance"] = d.salt.where(d.scored, ""), d.permeance_LMH_bar
+    out["rejection"] = d.rejection.where(d.scored)
+    return out
+
+
+def literature() -> pd.DataFrame:  # A row a membrane and salt; salt "" where only a permeance is known
+    "Membranes of the literature in one set of columns: recipe, paper, salt, permeance, rejection."
+    d = pd.concat([_tfc_rows(), _nf_rows()], ignore_index=True)
+    for c in ("amine [wt%]", "acyl chloride [wt%]", "pressure [bar]", "rejection", "permeance"):
+        d[c] = pd.to_numeric(d[c], errors="coerce")
+    d = d[(d.rejection < 1) | d.rejection.isna()]
+    keep = d.permeance.notna() | d.rejection.notna()
+    return d[keep].reset_index(drop=True)
+
+
+RECIPE = ("amine", "amine [wt%]", "acyl chloride", "acyl chloride [wt%]", "third monomer", "support", "pressure [bar]")
+
+
+def with_salt(d: pd.DataFrame) -> pd.DataFrame:
+    "The numbers of the salt as columns."
+    numbers = {s: salt_numbers(s) for s in set(d["salt"])}
+    return d.join(pd.DataFrame([numbers[s] for s in d["salt"]], columns=list(SALT_NUMBERS), index=d.index))
+
+
+# ---- model
+
+
+class Screen:
+    "Permeance and passage of any salt from a recipe, learned from papers."
+
+    def fit(
+        self,
+        table: pd.DataFrame | None = None,  # As `literature`; None: that
+        state: dict | None = None,  # What `save` kept; None: search the kernels and leave papers out
+        seed: int = 0,
+    ) -> "Screen":
+        "Two processes, and the errors that they make on papers left out."
+        d = literature() if table is None else table
+        self.seed, self.known = seed, d
+        self.parts, self.ratios, self.salts, self.schemas = {}, {}, {}, {}
+        for part in ("permeance", "passage"):
+            rows, y = part_rows(d, part)
+            text = rows[["laboratory", *RECIPE, *(SALT_NUMBERS if part == "passage" else ())]]
+            known = None if state is None else Schema.from_dict(state[part]["schema"])
+            read, schema = read_table(text.assign(permeance=1.0), schema=known)
+            p = Process(Encoder(schema).fit(read)).fit(read, y, state=state and state[part]["kernel"])
+            if state is None:
+                mean, spread = p.fit_out(read, rows["laboratory"].to_numpy(), seed=seed)
+                self.ratios[part] = np.abs(y - mean) / spread
+                kept = rows[["name", "laboratory", "salt"]].assign(y=y, p=mean, spread=spread)
+                self.left_out = getattr(self, "left_out", {}) | {part: kept}
+            else:
+                self.ratios[part] = np.array(state[part]["ratios"])
+            self.parts[part], self.schemas[part], self.salts[part] = p, schema, rows["salt"].to_numpy()
+        self.correlation = error_correlation(self.left_out) if state is None else state["correlation"]
+        return self
+
+    def save(self, path: str | Path) -> Path:
+        "Kernels and left-out errors; the measurements are the package's own tables."
+        record = {
+            "format": FORMAT,
+            "correlation": self.correlation,
+            "table": digest(self.known.to_csv(index=False).encode()),
+        }
+        for part, p in self.parts.items():
+            ratios = [float(f"{r:.5g}") for r in self.ratios[part]]
+            record[part] = {"schema": self.schemas[part].to_dict(), "kernel": p.state, "ratios": ratios}
+        atomic_write(path, json.dumps(record | {"provenance": provenance(self.seed)}, indent=1) + "\n")
+        return Path(path)
+
+    def half_width(self, part: str, salt: str | None, level: float) -> float:  # Times the spread
+        "Conformal half width: of the salt alone where it has rows enough, else of the salts alike (Eq. L.2)."
+        ratio = self.ratios[part]
+        if part == "permeance":
+            return weighted_quantile(ratio, level)
+        own = self.salts[part] == salt
+        if own.sum() >= LEAST:
+            return weighted_quantile(ratio[own], level)
+        alike_ = {s: salt_likeness(salt, s) for s in set(self.salts[part])}
+        weight = np.array([max(alike_[s], 0.05) for s in self.salts[part]])
+        return weighted_quantile(ratio, level, weight)
+
+    def predict(self, d: pd.DataFrame, level: float = 0.9) -> pd.DataFrame:  # value, lower, upper, mean, spread by row
+        "Permeance, and rejection of the salt of each row."
+        out = pd.DataFrame({"name": d["name"], "salt": d["salt"]})
+        for part in ("permeance", "passage"):
+            read, _ = read_table(
+                with_salt(d).assign(permeance=1.0)[["name", *RECIPE, *SALT_NUMBERS]], schema=self.schemas[part]
+            )
+            mean, spread = self.parts[part].predict(read)
+            half = spread * [self.half_width(part, s, level) for s in d["salt"]]
+            back = np.exp if part == "permeance" else lambda v: -np.expm1(v)
+            ends = np.sort([back(mean - half), back(mean + half)], axis=0)
+            word = "permeance" if part == "permeance" else "rejection"
+            out[word], out[f"{word} lower"], out[f"{word} upper"] = back(mean), *ends
+            out[f"ln {part}"], out[f"sd {part}"] = mean, half / norm.ppf(0.5 + level / 2)
+        return out
+
+    def beyond(self, d: pd.DataFrame) -> list[str]:
+        "Which amounts or pressures lie beyond every measured one, '' if none."
+        read, _ = read_table(
+            with_salt(d).assign(permeance=1.0)[["name", *RECIPE, *SALT_NUMBERS]], schema=self.schemas["passage"]
+        )
+        return self.parts["passage"].encoder.outside(read)
+
+    def chance(self, g: pd.DataFrame, permeance: float | None, rejection: float | None) -> float:
+        "That one membrane reaches every target, its errors correlated as they were on papers left out."
+        y = self.parts["permeance"].y
+        goals = [np.log(permeance) if permeance else np.median(y)]
+        passage, salts = self.parts["passage"].y, self.salts["passage"]
+        for s in g["salt"]:
+            own = passage[salts == s] if (salts == s).any() else passage
+            goals.append(np.median(own) if rejection is None else np.log1p(-rejection))
+        mean = np.array([g["ln permeance"].iloc[0], *g["ln passage"]])
+        sd = np.array([g["sd permeance"].iloc[0], *g["sd passage"]])
+        c = np.full((len(mean), len(mean)), self.correlation["passage, passage"])
+        c[0], c[:, 0] = self.correlation["permeance, passage"], self.correlation["permeance, passage"]
+        np.fill_diagonal(c, 1.0)
+        sign = np.array([1.0, *-np.ones(len(g))])  # more permeance, less passage
+        low = sign * (np.array(goals) - mean) / sd
+        flipped = c * np.outer(sign, sign)
+        values, vectors = np.linalg.eigh(flipped)
+        root = vectors * np.sqrt(np.maximum(values, 0))
+        draws = np.random.default_rng(0).normal(size=(20_000, len(mean))) @ root.T
+        return float((draws >= low).all(1).mean())
+
+
+def error_correlation(left_out: dict[str, pd.DataFrame]) -> dict[str, float]:
+    "Of the scaled errors on papers left out: permeance with passage, and two salts of one membrane."
+    z = {k: d.assign(z=(d.y - d.p) / d.spread) for k, d in left_out.items()}
+    at = ["laboratory", "name"]
+    both = z["passage"].merge(z["permeance"][[*at, "z"]], on=at, suffixes=("", "_a"))
+    pairs = z["passage"].merge(z["passage"], on=at)
+    pairs = pairs[pairs.salt_x < pairs.salt_y]
+    r = lambda a, b: round(float(np.corrcoef(a, b)[0, 1]), 3)
+    return {"permeance, passage": r(both.z, both.z_a), "passage, passage": r(pairs.z_x, pairs.z_y)}
+
+
+def part_rows(d: pd.DataFrame, part: str) -> tuple[pd.DataFrame, np.ndarray]:
+    "Rows and logarithms that a part is learned from: a membrane counts once for its permeance."
+    if part == "permeance":
+        d = d[d.permeance.notna()].drop_duplicates(["laboratory", "name"])
+        return d.reset_index(drop=True), np.log(d.permeance.to_numpy())
+    d = with_salt(d[d.rejection.notna() & d.salt.isin([*SALTS, *MIXTURES])]).reset_index(drop=True)
+    return d, np.log1p(-d.rejection.to_numpy())
+
+
+@lru_cache(maxsize=1)
+def shipped_screen() -> Screen:
+    "The fitted model of the package: kernels are read, nothing is searched."
+    return Screen().fit(state=json.loads(asset("prequalify/screen.json").read_text()))
+
+
+def main():
+    "Fit what the package ships: python -m ion_ode.prequalify.literature FILE.json"
+    import sys
+
+    Screen().fit().save(sys.argv[1])
+
+
+if __name__ == "__main__":
+    main()
