@@ -69,7 +69,7 @@ def _rigid_motions(xyz: np.ndarray, mass: np.ndarray) -> np.ndarray:
     u, s, _ = np.linalg.svd(np.stack([m.ravel() for m in shifts + turns], axis=1), full_matrices=False)
     return u[:, s > 1e-4 * s[0]]
 
-
+# %% ../../nbs/prequalify/augment.ipynb #b5a47bd7
 @lru_cache(maxsize=512)
 def normal_modes(
     smiles: str,  # Canonical SMILES
@@ -153,7 +153,7 @@ def _rotations(n: int, rng: np.random.Generator) -> np.ndarray:
     ]
     return np.moveaxis(np.array(rows), -1, 0)
 
-
+# %% ../../nbs/prequalify/augment.ipynb #a7688016
 def distort_slots(
     smiles: str | None,  # Canonical SMILES of a monomer; None: not known, slots stay empty
     kinds: tuple[str, ...],  # Some of `DISTORTIONS`

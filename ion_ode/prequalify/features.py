@@ -75,8 +75,8 @@ class Geometry:
     def __repr__(self):
         return f"{self.smiles}: {len(self)} atoms, {self.force_field} {self.energy:.1f} kcal/mol"
 
-
-MAX_ATOMS = 160  # Hydrogens counted; a cyclodextrin has 147
+# %% ../../nbs/prequalify/features.ipynb #d8a70fc9
+MAX_ATOMS = 180  # Hydrogens counted; a cyclodextrin of eight units has 168
 MAX_SECONDS = 30  # For one embedding
 
 
@@ -205,7 +205,7 @@ def coulomb_eigenvalues(
     values = np.sort(np.linalg.eigvalsh(m))[::-1][:N_EIGEN]
     return np.pad(values, (0, N_EIGEN - len(values)))
 
-
+# %% ../../nbs/prequalify/features.ipynb #89a01104
 def shape_features(
     geometry: Geometry,  # A monomer
 ) -> np.ndarray:  # (8,) atoms, mass, gyration radius, three principal extents, largest distance, asphericity
