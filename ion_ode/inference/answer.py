@@ -46,6 +46,7 @@ _COUPON = (
     "charge of its own",
 )  # Normal numbers of a coupon
 _R_GAS = 8.31446
+_AT_ONCE = 200_000  # Problems solved at once
 _LEVELS = 5  # Quantiles of the error of a measurement a membrane takes
 
 
@@ -93,7 +94,7 @@ class Answer:
         p = self.card["likeliest"]
         base = Freundlich(p["charge"] / REFERENCE_EQUIVALENTS ** p["b"], p["b"])
         shifts = {k.removeprefix("shift "): v for k, v in p.items() if k.startswith("shift ")}
-        charge = ChargeBinding(base, shifts, growth=p["c"], saturation=p["k"])
+        charge = ChargeBinding(base, shifts, growth=p["c"], saturation=math.inf if p["k"] > 1e6 else p["k"])
         offsets = {k.removeprefix("ln "): v for k, v in p.items() if k.startswith("ln ")}
         A = self.prior.permeability[0] * LMH / bar
         return Membrane(p["r_pore"], p["thickness"], charge, p["eps_pore"], A, offsets)
@@ -165,33 +166,19 @@ class Answer:
         rtol: float = 1e-4,
     ):  # ions, c_feed (sample, ion), flux (membrane, sample, flux), rejection (.., ion), nan where absent
         "What every membrane says; each one's permeate is neutral."
-        if kind not in ("observed", "intrinsic"):
-            raise InputError(
-                f"kind is {kind!r}, expected 'observed' (against the bulk feed) or 'intrinsic' "
-                f"(against the concentration at the membrane)"
-            )
-        if film is not None and not 0 <= film < 1e-2:
-            raise InputError(f"film is {film}, expected a thickness in metres such as 25e-6, or None")
-        names, c = read_feed(feed, ions, balance)
-        c = c.detach().numpy()
-        if (flux is None) == (pressure is None) and not (flux is None and has_flux(feed)):
-            raise InputError(
-                "give flux [m/s] or pressure [Pa], one of them, for instance flux=20 * LMH or pressure=5 * bar"
-            )
-        asked = pressure if pressure is not None else flux_of(feed, flux)
-        asked = read_flux(asked, len(c)).numpy() if pressure is None else _grid(asked, len(c))
-        batch = max(len(c), len(asked))
-        c, asked = np.broadcast_to(c, (batch, c.shape[1])), np.broadcast_to(asked, (batch, asked.shape[1]))
-        for i in names:
-            ion_name(i)
-        problem = self._problem(names, c, kind, film, temperature)
-        n = len(self)
-        J = np.tile(asked, (n, 1)) if pressure is None else self._flux_at(asked, names, problem, n)
-        safe = np.where(np.isfinite(J), J, 1e-9)
+        _check(kind, film)
+        names, c, asked = _read(feed, flux, pressure, balance, ions)
+        J, R = self._solve(names, c, asked, pressure is not None, kind, film, temperature, rtol)
+        return names, c, J, R
+
+    def _solve(self, names, c, asked, by_pressure, kind, film, temperature, rtol=1e-4):
+        "Flux (membrane, sample, state) and rejection (.., ion) of feeds at fluxes or pressures."
+        problem, n, batch = self._problem(names, c, kind, film, temperature), len(self), len(c)
+        J = self._flux_at(asked, names, problem, n) if by_pressure else np.tile(asked, (n, 1))
         wide, membrane, offset, thick, T = problem
-        through, _ = passages(names, wide, safe, membrane, offset, thick, T, rtol)
+        through, _ = passages(names, wide, np.where(np.isfinite(J), J, 1e-9), membrane, offset, thick, T, rtol)
         R = np.where((wide > 0)[:, None] & np.isfinite(J)[..., None], 1 - through, np.nan)
-        return names, c, J.reshape(n, batch, -1), R.reshape(n, batch, -1, len(names))
+        return J.reshape(n, batch, -1), R.reshape(n, batch, -1, len(names))
 
     def predict(
         self,
@@ -206,29 +193,28 @@ class Answer:
         level: float = 0.9,  # Share of measurements the interval should hold
         balance: str | None = None,
         ions=None,
-        members: int | None = None,  # Fewer membranes for speed; None: all, fewer for more than 2,000 states
+        members: int | None = None,  # Fewer membranes, for speed; None: all
     ) -> Rejections:  # sample, flux_m_s, ion, c_feed, c_perm, rejection, lower, upper
         "Rejection of every ion: mean and interval of a measurement on a coupon like the model's."
         if not 0 < level < 1:
             raise InputError(f"level is {level}, expected a share between 0 and 1, such as 0.9")
-        asked = dict(kind=kind, film=film, temperature=temperature, balance=balance, ions=ions, pressure=pressure)
-        few = self
-        if members is not None:
-            few = self.thinned(members)
-        names, c, J, R = few.draws(feed, flux, **asked)
-        if not np.isfinite(J).any(0).all():
-            b, t = np.argwhere(~np.isfinite(J).any(0))[0]
-            raise InputError(
-                f"no water passes in sample {b}, state {t}: the osmotic pressure exceeds the "
-                f"pressure; raise the pressure"
-            )
-        mean = _nanmean(R)
-        low, high = few._interval(R, J, share_of_sign(c, np.array([get_ion(i).z for i in names], float)), level)
+        _check(kind, film)
+        few = self if members is None else self.thinned(members)
+        names, c, asked = _read(feed, flux, pressure, balance, ions)
+        parts, share = [], share_of_sign(c, np.array([get_ion(i).z for i in names], float))
+        size = max(1, _AT_ONCE // (len(few) * asked.shape[1]))
+        for k in range(0, len(c), size):
+            at = slice(k, k + size)
+            J, R = few._solve(names, c[at], asked[at], pressure is not None, kind, film, temperature)
+            ends = np.nanquantile(J, [(1 - level) / 2, (1 + level) / 2], axis=0)
+            parts.append((_nanmean(R), *few._interval(R, J, share[at], level), _nanmean(J), *ends))
+        mean, low, high, flux, slow, fast = (np.concatenate(p) for p in zip(*parts, strict=True))
         b, t, i = np.nonzero(np.isfinite(mean))
+
         table = Rejections(
             {
                 "sample": b,
-                "flux_m_s": _nanmean(J)[b, t],
+                "flux_m_s": flux[b, t],
                 "ion": np.array(names, dtype=object)[i],
                 "c_feed": c[b, i],
                 "c_perm": c[b, i] * (1 - mean[b, t, i]),
@@ -238,10 +224,8 @@ class Answer:
             }
         )
         if pressure is not None:
-            table["flux_lower"], table["flux_upper"] = (
-                np.nanquantile(J, q, axis=0)[b, t] for q in ((1 - level) / 2, (1 + level) / 2)
-            )
-        table.attrs["notes"] = self.notes(names, c, _nanmean(J), pH, kind, temperature)
+            table["flux_lower"], table["flux_upper"] = slow[b, t], fast[b, t]
+        table.attrs["notes"] = self.notes(names, c, flux, pH, kind, temperature)
         return table
 
     def _interval(self, R, J, share, level):
@@ -347,6 +331,30 @@ def load_answer(
     if path.suffix != ".json":
         path = asset(f"answers/{name}.json")
     return Answer.load(path)
+
+
+def _check(kind, film):
+    "Refuse a kind or a film that means nothing."
+    if kind not in ("observed", "intrinsic"):
+        raise InputError(
+            f"kind is {kind!r}, expected 'observed' (against the bulk feed) or 'intrinsic' "
+            f"(against the concentration at the membrane)"
+        )
+    if film is not None and not 0 <= film < 1e-2:
+        raise InputError(f"film is {film}, expected a thickness in metres such as 25e-6, or None")
+
+
+def _read(feed, flux, pressure, balance, ions):
+    "Names, feeds (sample, ion) and fluxes or pressures (sample, state)."
+    names, c = read_feed(feed, ions, balance)
+    c = c.detach().numpy()
+    if (flux is None) == (pressure is None) and not (flux is None and has_flux(feed)):
+        raise InputError(
+            "give flux [m/s] or pressure [Pa], one of them, for instance flux=20 * LMH or pressure=5 * bar"
+        )
+    asked = read_flux(flux_of(feed, flux), len(c)).numpy() if pressure is None else _grid(pressure, len(c))
+    batch = max(len(c), len(asked))
+    return names, np.broadcast_to(c, (batch, c.shape[1])), np.broadcast_to(asked, (batch, asked.shape[1]))
 
 
 def _grid(pressure, n):
