@@ -10,6 +10,7 @@ from ion_ode.inference import laws, rows
 from ion_ode.inference.answer import Answer, load_answer
 from ion_ode.inference.score import predicted, scores
 from ion_ode.inference.states import States, faded, of_y, y_of
+from ion_ode.store import asset
 from ion_ode.water.ions import get_ion
 
 NACL = {"Na+": 20.0, "Cl-": 20.0}
@@ -144,8 +145,6 @@ def test_notes_say_what_is_not_known(small):
 
 def test_held_out_rows_score_as_the_table_says():
     "The stored scores are what the shipped function says of the rows each stored sample has not seen."
-    from ion_ode.store import asset
-
     table = pd.read_csv(asset("answers/scores.csv"), index_col="held out")
     d = rows.answer_rows()
     for name in ("B", "ritt2020"):
@@ -164,6 +163,7 @@ def test_both_splits_hold_whole_groups_out():
         group = s.composition if name in rows.COMPOSITIONS else s.source_id
         assert (s[f"without {name}"] == "score").equals(group == name)
     assert "wang2023" in set(s.source_id[s.composition == "E"])
+    assert pd.read_csv(asset("answers/splits.csv"), index_col="row_id").equals(s)
 
 
 def test_rows_left_out_are_left_out_by_name():

@@ -16,7 +16,7 @@ from ion_ode.inference.answer import Answer, answer_of, new_coupons
 from ion_ode.inference.laws import GLOBALS, LAWS, Prior, parameters
 from ion_ode.inference.pores import solve
 from ion_ode.inference.population import sample_population
-from ion_ode.inference.rows import COMPOSITIONS, SOURCES, answer_rows, hold_out
+from ion_ode.inference.rows import COMPOSITIONS, SOURCES, answer_rows, hold_out, split_table
 from ion_ode.inference.aims import aims
 from ion_ode.inference.score import own_values, predicted, scores
 from ion_ode.inference.states import States, y_of
@@ -137,6 +137,7 @@ def write(folder: Path, whole, rows: pd.DataFrame, folds: dict, others: dict, se
     model.save(folder / "nf270.json")
     replace(any_membrane({"NF270": whole, **others}, seed=seed), stretch=stretch).save(folder / "nf.json")
     text = lambda d: d.round(4).to_csv(index=False)
+    atomic_write(folder / "splits.csv", split_table().to_csv())
     atomic_write(folder / "scores.csv", text(table))
     atomic_write(folder / "held_out.csv", text(held.reset_index()[["row_id", "fold", "predicted", "lower", "upper"]]))
     own = _worth_of_own(models, folds)
