@@ -10,6 +10,7 @@ __all__ = ['KINDS', 'BOUNDS', 'Measurements', 'concat_measurements']
 # %% ../../nbs/01a_measurements.ipynb #1acb924d
 from dataclasses import dataclass, fields, replace
 
+from fastcore.basics import patch
 import numpy as np
 import pandas as pd
 
@@ -102,34 +103,44 @@ class Measurements:
         "the ion that closes each feed."
         return _from_frame(df, ions, feeds, balance)
 
-    def select(self, keep) -> "Measurements":
-        "Values by mask, index or query; states without a value go."
-        return _select(self, keep)
-
     @property
     def bound(self) -> np.ndarray:
         "(value,) 1 where the rejection is at least, -1 where it is at most what stands there, 0 where it is a value."
         return (self.censored == ">").astype(float) - (self.censored == "<").astype(float)
 
-    def film_or(self, thickness) -> np.ndarray:
-        "Film in front of every state [m]: its own, else `thickness`; none before an intrinsic value."
-        return np.where(
-            self.kind == "intrinsic",
-            0.0,
-            np.where(np.isnan(self.film), 0.0 if thickness is None else thickness, self.film),
-        )
+# %% ../../nbs/01a_measurements.ipynb #aa9d5d08
+@patch
+def select(self: Measurements, keep) -> "Measurements":
+    "Values by mask, index or query; states without a value go."
+    return _select(self, keep)
 
-    def on(self, ions) -> "Measurements":
-        "The same in the columns `ions`."
-        return _on(self, ions)
 
-    def grid(self, field: str, empty=np.nan) -> np.ndarray:
-        "A field of the values as (state, ion)."
-        return _grid(self, field, empty)
+@patch
+def film_or(self: Measurements, thickness) -> np.ndarray:
+    "Film in front of every state [m]: its own, else `thickness`; none before an intrinsic value."
+    return np.where(
+        self.kind == "intrinsic",
+        0.0,
+        np.where(np.isnan(self.film), 0.0 if thickness is None else thickness, self.film),
+    )
 
-    def to_frame(self) -> pd.DataFrame:
-        "One row a value, index row_id."
-        return _to_frame(self)
+
+@patch
+def on(self: Measurements, ions) -> "Measurements":
+    "The same in the columns `ions`."
+    return _on(self, ions)
+
+
+@patch
+def grid(self: Measurements, field: str, empty=np.nan) -> np.ndarray:
+    "A field of the values as (state, ion)."
+    return _grid(self, field, empty)
+
+
+@patch
+def to_frame(self: Measurements) -> pd.DataFrame:
+    "One row a value, index row_id."
+    return _to_frame(self)
 
 # %% ../../nbs/01a_measurements.ipynb #aa66db40
 def _said(m: Measurements) -> str:

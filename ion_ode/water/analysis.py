@@ -13,7 +13,7 @@ __all__ = ["SATURATED", "feed_matrix"]
 SATURATED = 2e4  # mol/m³, more than water dissolves of any salt of the table
 # pH above which more than 2 % of an alkalinity is carbonate: pK2 = 10.33 at 25 °C (Plummer and Busenberg 1982,
 # 10.1016/0016-7037(82)90056-4)
-CARBONATE_FROM = 8.5
+_CARBONATE_FROM = 8.5
 
 
 def _column(t: Columns, ion: str, column: str, empty_is_zero: bool) -> np.ndarray:
@@ -97,7 +97,7 @@ def _alkalinity(t: Columns, found: dict[str, np.ndarray]):
         t.notes.append(f"{column!r} is not used: HCO3- has a column of its own")
         return
     pH = si_column(t, "pH", t.one["pH"]).value if "pH" in t.one else np.full(len(t.raw.cells), np.nan)
-    for k in np.flatnonzero(pH > CARBONATE_FROM):
+    for k in np.flatnonzero(pH > _CARBONATE_FROM):
         t.problems.append(
             (
                 t.raw.rows[k],
@@ -110,7 +110,7 @@ def _alkalinity(t: Columns, found: dict[str, np.ndarray]):
     found["HCO3-"] = np.nan_to_num(equivalents(t, "alkalinity"))
     t.notes.append(
         f"HCO3- is the alkalinity of {column!r}"
-        + ("" if np.isfinite(pH).all() else f" (taken for a pH up to {CARBONATE_FROM})")
+        + ("" if np.isfinite(pH).all() else f" (taken for a pH up to {_CARBONATE_FROM})")
     )
 
 

@@ -23,7 +23,7 @@ from ion_ode.water.units import plain
 __all__ = ["RawTable", "read_pieces", "read_table"]
 
 MOST_COLUMNS, MOST_CELLS, MOST_BYTES, LONGEST_LINE = 1000, 5_000_000, 1 << 28, 1 << 20
-FORMATS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".xlsx": "excel", ".xlsm": "excel", ".xls": "old excel",
+_FORMATS = {".csv": "csv", ".tsv": "csv", ".txt": "csv", ".xlsx": "excel", ".xlsm": "excel", ".xls": "old excel",
     ".parquet": "parquet", ".pq": "parquet",
            ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl"}  # fmt: skip
 
@@ -293,7 +293,7 @@ def read_pieces(
     "A table in pieces."
     path = None if source is None or str(source) == "-" else Path(source)
     name = "standard input" if path is None else path.name
-    kind = "csv" if path is None else FORMATS.get(path.suffix.lower(), "csv" if str(path).startswith("/dev/") else None)
+    kind = "csv" if path is None else _FORMATS.get(path.suffix.lower(), "csv" if str(path).startswith("/dev/") else None)
     if kind is None:
         _opened(path, name).close()
         raise _refuse(
