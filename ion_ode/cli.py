@@ -23,6 +23,7 @@ __all__ = ["main"]
 # Nothing heavy is imported up here: `ion-ode --help` and shell completion must answer at once.
 
 
+FEW = 32  # samples, a feed at a flux, that the pore model in torch solves within the time Numba takes to load
 MOST_NOTES = 8  # a long file would repeat itself
 PIECE = 4096  # samples, a feed at a flux, that are worked on at a time
 
@@ -398,7 +399,11 @@ def simulate(feed, flux, balance, membrane, film_thickness, activity, hindrance,
     }
     if balance is not None:
         options["balance"] = balance
-    _run(feed, flux, out, as_json, force, lambda t: run(_frame(t), t.flux, **options).to_frame())
+    def answer(t):  # a few samples are solved before the compiled kernel is loaded
+        few = t.c_feed.shape[0] * t.flux.shape[-1] <= FEW
+        return run(_frame(t), t.flux, backend="eager" if few else "auto", **options).to_frame()
+
+    _run(feed, flux, out, as_json, force, answer)
 
 
 def _frame(table):

@@ -6,7 +6,7 @@ Docs: https://ion-ode.github.io/ion_ode/support/core.html.md"""
 
 # %% auto #0
 __all__ = ['N_A', 'E_CHARGE', 'K_B', 'FARADAY', 'R_GAS', 'EPS_0', 'T_REF', 'nm', 'um', 'mM', 'LMH', 'bar', 'InputError',
-           'ConvergenceError', 'WorkersLost', 'known_fields', 'need', 'progress', 'compile_or_eager']
+           'ConvergenceError', 'WorkersLost', 'known_fields', 'need', 'is_frame', 'progress', 'compile_or_eager']
 
 # %% ../nbs/support/core.ipynb #e88d3728
 import importlib
@@ -77,6 +77,14 @@ def need(
         return importlib.import_module(module)
     except ImportError as e:
         raise ImportError(f'{module} is not installed; pip install "ion_ode[{extra}]"') from e
+
+# %% ../nbs/support/core.ipynb #5d0e0002
+def is_frame(
+    x,  # Anything
+) -> bool:
+    "Whether it is a table of pandas; pandas is not loaded to find out."
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(x, pandas.DataFrame)
 
 # %% ../nbs/support/core.ipynb #f4e7a16f
 def progress(

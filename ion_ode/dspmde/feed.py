@@ -11,11 +11,10 @@ __all__ = ['read_feed', 'read_flux']
 import warnings
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 
-from ..core import InputError
+from ..core import InputError, is_frame
 from ..water.feeds import feed_table, ion_column
 from ..water.ions import ion_arrays, ion_name
 from ..water.neutrality import close_charge
@@ -62,7 +61,7 @@ def _named(feed, ions, as_t, zero) -> dict[str, Tensor]:
                 f"the feed has shape {tuple(c.shape)}, expected (batch, {len(names)}) for the ions {', '.join(names)}"
             )
         return {n: c[:, i] for i, n in enumerate(names)}
-    if isinstance(feed, pd.DataFrame):
+    if is_frame(feed):
         table = feed_table(feed)
         columns = {n: as_t(table.c_feed[:, k]) for k, n in enumerate(table.ions)}
     elif isinstance(feed, (list, tuple)):

@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import qmc
 from scipy.stats import t as student
 
 from ion_ode.core import LMH, T_REF, InputError, bar
@@ -319,6 +317,9 @@ class Answer:
 
 def new_coupons(n: int, seed: int = 0) -> np.ndarray:  # (n, _COUPON)
     "Coupons nobody has measured, spread evenly over their prior."
+    from scipy.special import ndtri
+    from scipy.stats import qmc
+
     u = qmc.Sobol(len(_COUPON), seed=np.random.default_rng(seed)).random(1 << max(1, math.ceil(math.log2(n))))[:n]
     return ndtri(np.clip(u, 1e-6, 1 - 1e-6))
 

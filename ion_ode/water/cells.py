@@ -5,11 +5,12 @@ Docs: https://ion-ode.github.io/ion_ode/guides/my_data.html.md"""
 # A comma or a point before exactly three digits may be a decimal or a thousands mark; it is read as a decimal mark
 # only where that is declared or where another cell of the table shows it (0,5 or 12,34), and it is never guessed.
 
+from __future__ import annotations
+
 import re
 from dataclasses import dataclass, field
 
 import numpy as np
-import pandas as pd
 
 from ion_ode.core import InputError
 from ion_ode.water.units import plain
@@ -50,6 +51,8 @@ class TableError(InputError):
         name: str,  # File
         problems: list[Problem],
     ):
+        import pandas as pd
+
         self.problems = pd.DataFrame(problems, columns=["row", "column", "value", "problem", "fix"])
         lines = []
         for row, column, _, problem, fix in problems[:100]:
@@ -75,6 +78,8 @@ class Numbers:
 
 def text_of(v) -> str:
     "A cell as text; what is missing is empty."
+    import pandas as pd
+
     if v is None or v is pd.NA or v is pd.NaT or (isinstance(v, float) and np.isnan(v)):
         return ""
     return plain(v)
@@ -87,6 +92,8 @@ def is_empty(v) -> bool:
 
 def empty_cells(column: pd.Series) -> np.ndarray:
     "Which cells of a column say that there is nothing."
+    import pandas as pd
+
     if pd.api.types.is_numeric_dtype(column):
         return column.isna().to_numpy(bool)
     return np.array([is_empty(v) if not isinstance(v, str) or len(v) < 9 else False for v in column], dtype=bool)
@@ -163,6 +170,8 @@ def numbers(
     mark: tuple[str | None, bool] = (None, False),  # Decimal sign of the table, as `decimal_mark` gives it
 ) -> Numbers:
     "Cells to numbers; all that is not one is listed."
+    import pandas as pd
+
     n = len(cells)
     out = Numbers(np.full(n, np.nan), np.full(n, "", dtype=object), np.zeros(n, bool), np.zeros(n, bool))
     if pd.api.types.is_bool_dtype(cells):

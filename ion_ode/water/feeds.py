@@ -5,6 +5,8 @@ Docs: https://ion-ode.github.io/ion_ode/guides/my_feed.html.md"""
 # Everything that leaves here is SI: mol/m³, m/s, m. A mistake raises `InputError` with one sentence that names the
 # file, the column and the row. Columns are understood by the grammar of headers.py, cells by that of cells.py.
 
+from __future__ import annotations
+
 import math
 import re
 import warnings
@@ -13,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from ion_ode.core import LMH, InputError, nm, um
+from ion_ode.core import LMH, InputError, is_frame, nm, um
 from ion_ode.water.ions import UnknownIon, get_ion
 from ion_ode.water.analysis import SATURATED, feed_matrix
 from ion_ode.water.cells import TableError, text_of
@@ -186,6 +187,8 @@ def _feed_numbers(t: Columns) -> np.ndarray | None:
 
 def _one_row_an_ion(t: Columns) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     "Feeds of a table with one row an ion: ions, (feed, ion) [mol/m³], first row of each feed."
+    import pandas as pd
+
     same = [q for q in ("sample", "run", "flux", "pressure", "temperature", "pH", "film", "membrane") if q in t.one]
     key = pd.MultiIndex.from_arrays([t.text(q) for q in same] or [np.zeros(len(t.raw.cells))])
     code, names = pd.factorize(key)[0], []
@@ -296,7 +299,7 @@ def feed_table(
 
 def has_flux(feed) -> bool:
     "Whether a feed is a table with a flux of its own."
-    return isinstance(feed, pd.DataFrame) and any(parse_header(str(c)).quantity == "flux" for c in feed.columns)
+    return is_frame(feed) and any(parse_header(str(c)).quantity == "flux" for c in feed.columns)
 
 
 def flux_of(
@@ -333,6 +336,8 @@ def measured_in_si(
     frame: pd.DataFrame,  # ion, and with units: flux [LMH], feed [mg/L], rejection [%], sd [%], temperature [°C]
 ) -> pd.DataFrame:  # ion, flux_m_s, c_feed_mol_m3, rejection, ...; other columns as they were
     "Columns of a table in SI, without a check of what they mean together; for drawing."
+    import pandas as pd
+
     t = name_columns(read_table(frame))
     if t.problems:
         raise TableError("the measurements", t.problems)

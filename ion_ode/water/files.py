@@ -2,6 +2,8 @@
 
 Docs: https://ion-ode.github.io/ion_ode/guides/my_data.html.md"""
 
+from __future__ import annotations
+
 import csv
 import io
 import itertools
@@ -14,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from ion_ode.core import need
 from ion_ode.water.cells import TableError, empty_cells, is_empty
@@ -220,6 +221,8 @@ def _records(found, name: str) -> Iterator[tuple[int, dict]]:
 
 def _json_frame(text: str, name: str, lines: bool) -> tuple[list[int], pd.DataFrame]:
     "Records of JSON, or of one object a line, as a frame."
+    import pandas as pd
+
     try:
         if lines:
             found = [json.loads(t, object_pairs_hook=_no_twice) for t in text.splitlines() if t.strip()]
@@ -241,6 +244,8 @@ def _json_frame(text: str, name: str, lines: bool) -> tuple[list[int], pd.DataFr
 
 def _pieces_of(rows: Iterator[tuple[int, list]], size: int, name: str) -> Iterator[tuple[list[int], pd.DataFrame]]:
     "Rows, the first of them a header, as frames of at most `size`."
+    import pandas as pd
+
     _, header = next(rows)
     header = [plain(h) if not is_empty(h) else "" for h in header]
     problems = [
@@ -318,6 +323,8 @@ def read_pieces(
 
 def _frames(kind, path, stream, name, notes, size, sheet):
     "Pieces by the kind of file."
+    import pandas as pd
+
     if path is not None and path.is_file() and path.stat().st_size == 0:
         raise _refuse(name, "the file is empty", "it needs a header and one row an ion")
     if kind == "csv":
@@ -352,6 +359,8 @@ def _frames(kind, path, stream, name, notes, size, sheet):
 
 def _of_frame(frame: pd.DataFrame, name: str) -> RawTable:
     "A frame with any index; a named index is a column."
+    import pandas as pd
+
     if frame.columns.nlevels > 1:
         raise _refuse(
             name,
@@ -377,6 +386,8 @@ def read_table(
     sheet: str | None = None,  # Of a workbook
 ) -> RawTable:
     "A whole table."
+    import pandas as pd
+
     if isinstance(source, pd.DataFrame):
         raw = _of_frame(source, "the table")
     elif isinstance(source, (list, tuple)) and source and all(isinstance(r, dict) for r in source):
