@@ -13,6 +13,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
+from fastcore.basics import patch
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -82,18 +83,22 @@ class FieldConfig:
         )
         return cls(**(as_published | changes))
 
-    def to_dict(self) -> dict:
-        "As plain values, for JSON."
-        return asdict(self) | {"ions": list(self.ions)}
-
     @classmethod
     def from_dict(cls, d: dict) -> "FieldConfig":
         "From plain values; an entry this version does not know is an error."
         return cls(**known_fields(cls, d, "the configuration"))
 
-    def encoder(self) -> "IonEncoder":
-        "Tokens and attention, for any model that wants them."
-        return IonEncoder(self)
+# %% ../../nbs/02a_field.ipynb #909e6621
+@patch
+def to_dict(self: FieldConfig) -> dict:
+    "As plain values, for JSON."
+    return asdict(self) | {"ions": list(self.ions)}
+
+
+@patch
+def encoder(self: FieldConfig) -> "IonEncoder":
+    "Tokens and attention, for any model that wants them."
+    return IonEncoder(self)
 
 # %% ../../nbs/02a_field.ipynb #3d87172e
 def ion_features(
@@ -187,99 +192,6 @@ class IonEncoder(nn.Module):
         if config.attention:
             self.query, self.key, self.value = (nn.Linear(token, token, bias=False) for _ in range(3))
 
-    def read(
-        self,
-        c_feed: Tensor,  # Feed concentration [mol/m³], (*batch, ion), 0 where the ion is absent
-        membrane: Tensor | None = None,  # Membrane features [-], (*batch, feature)
-        mask: Tensor | None = None,  # Ion present, (*batch, ion) bool; c_feed > 0 by default
-    ) -> Feed:
-        "Scale the feed; no weight of the network enters."
-        cfg, z = self.config, self.z
-        if c_feed.shape[-1] != self.n_ions:
-            raise InputError(
-                f"the feed has {c_feed.shape[-1]} ions; this network was built for {self.n_ions}: {', '.join(cfg.ions)}"
-            )
-        mask = c_feed > 0 if mask is None else mask
-        c_feed = torch.where(mask, c_feed, 0.0).to(z.dtype)
-        c_scale = (c_feed * z.abs()).sum(-1, keepdim=True)
-        h_feed = c_feed / torch.where(c_scale > 0, c_scale, 1.0)
-        share = 2 * z.abs() * h_feed
-        context, told, last = c_scale[..., :0], None, lambda x: x.movedim(-1, 0).contiguous()
-        if cfg.context != "none":
-            told = torch.stack([last(share), last(torch.log(torch.where(mask, share, 1.0)) / 4)])
-            context = torch.log(torch.where(c_scale > 0, c_scale, 20.0) / 20.0) / 2
-        if cfg.context == "feed+membrane":
-            if membrane is None or membrane.shape[-1] != cfg.n_membrane:
-                got = "none" if membrane is None else str(membrane.shape[-1])
-                raise InputError(f"this network needs {cfg.n_membrane} membrane features for every feed; it got {got}")
-            context = torch.cat([context, membrane.to(z.dtype).expand(*c_scale.shape[:-1], -1)], dim=-1)
-        here = mask.to(z.dtype)
-        inverse = here / torch.where(mask, h_feed, 1.0)
-        return Feed(batch_last(mask), batch_last(h_feed), c_scale, context, told, last(inverse), last(share), last(here))
-
-    def rows(self) -> tuple[Tensor, Tensor]:  # (*member, row, ion); (*member, row, state and share of the feed)
-        "What makes up tokens, what they ask and what they answer: what belongs to the ion, and what multiplies its state and its share of the feed."
-        cfg, columns = self.config, self.state.weight
-        base = self.state.bias.unsqueeze(-1)
-        base = base.expand(*base.shape[:-1], self.n_ions)
-        if cfg.encoding == "sinusoidal":
-            base = base + self.position.mT
-        if "learned" in cfg.encoding:
-            base = base + self.embedding.mT
-        if "physical" in cfg.encoding:
-            base = base + self.physical.weight @ self.features.mT
-        if cfg.context != "none":
-            columns = torch.cat([columns, self.feed.weight], dim=-1)
-        if cfg.attention:
-            key, query = (layer.weight.unflatten(-2, (cfg.heads, -1)) for layer in (self.key, self.query))
-            asks = key.mT @ query / math.sqrt(cfg.d_k)
-            weights = torch.cat([asks.flatten(-3, -2), self.value.weight], dim=-2)
-            base, columns = torch.cat([base, weights @ base], dim=-2), torch.cat([columns, weights @ columns], dim=-2)
-        return base, columns
-
-    def prepare(self, c_feed: Tensor, membrane: Tensor | None = None, mask: Tensor | None = None) -> Static:
-        "Scale the feed and make the part of the tokens that stays the same along the curve."
-        feed, (base, columns) = self.read(c_feed, membrane, mask), self.rows()
-        tokens = base.unflatten(1, (-1, *[1] * (feed.here.dim() - 1)))
-        if feed.told is not None:
-            tokens = tokens + mix(columns[:, -2:], feed.told)
-        tokens = torch.where(feed.here > 0, tokens, 0.0)
-        state, none = columns[:, : self.state.in_features], self.z.new_zeros(0)
-        return Static(*feed[:4], tokens, *feed[5:], state, none, none)
-
-    def tokens(
-        self,
-        h: Float[Tensor, "*batch ion"],  # State
-        static: Static,  # From prepare
-    ) -> Float[Tensor, "row ion *batch"]:  # The first rows are the tokens
-        "Tokens of the present ions, what they ask and what they answer, zeros for absent ones."
-        h = torch.where(static.mask, h, 0.0).movedim(-1, 0)
-        if self.config.state == "concentration":
-            state = h.unsqueeze(0)
-        else:
-            r = h * static.inverse
-            state = torch.stack([r, torch.asinh(50 * r) / 5, r * static.share])
-        return mix(static.mix, state, static.tokens)
-
-    def _attend(self, rows: Tensor, static: Static) -> tuple[Tensor, Tensor, Tensor]:
-        "Tokens; exp of the logits, (head, ion asking, ion answering, *batch); values, (head, feature, ion, *batch)."
-        heads, width = self.config.heads, self.width
-        tokens, asks, values = rows.split((width, heads * width, width))
-        # written out, since a batch of 8 x 8 products is slower than its sum
-        logits = (asks.unflatten(0, (heads, width)).unsqueeze(3) * tokens.unsqueeze(1)).sum(1)
-        logits = logits + (static.here - 1) * (0.5 * torch.finfo(logits.dtype).max)
-        return tokens, torch.exp(logits - logits.amax(2, keepdim=True).detach()), values.unflatten(0, (heads, -1))
-
-    def weights(
-        self,
-        h: Float[Tensor, "*batch ion"],  # State
-        static: Static,  # From prepare
-    ) -> Float[Tensor, "*batch head ion ion"]:
-        "Attention weights, ion asking by ion answering; an absent ion neither asks nor is asked."
-        _, e, _ = self._attend(self.tokens(h, static), static)
-        w = e / e.sum(2, keepdim=True) * static.here.unsqueeze(1)
-        return w.movedim((0, 1, 2), (-3, -2, -1))
-
     def forward(
         self,
         h: Float[Tensor, "*batch ion"],  # State
@@ -293,6 +205,111 @@ class IonEncoder(nn.Module):
         attended = (e.unsqueeze(1) * values.unsqueeze(2)).sum(3) * (static.here / e.sum(2)).unsqueeze(1)
         attended = attended.flatten(0, 1)
         return tokens + attended if self.config.residual else attended
+
+# %% ../../nbs/02a_field.ipynb #a3515562
+@patch
+def read(
+    self: IonEncoder,
+    c_feed: Tensor,  # Feed concentration [mol/m³], (*batch, ion), 0 where the ion is absent
+    membrane: Tensor | None = None,  # Membrane features [-], (*batch, feature)
+    mask: Tensor | None = None,  # Ion present, (*batch, ion) bool; c_feed > 0 by default
+) -> Feed:
+    "Scale the feed; no weight of the network enters."
+    cfg, z = self.config, self.z
+    if c_feed.shape[-1] != self.n_ions:
+        raise InputError(
+            f"the feed has {c_feed.shape[-1]} ions; this network was built for {self.n_ions}: {', '.join(cfg.ions)}"
+        )
+    mask = c_feed > 0 if mask is None else mask
+    c_feed = torch.where(mask, c_feed, 0.0).to(z.dtype)
+    c_scale = (c_feed * z.abs()).sum(-1, keepdim=True)
+    h_feed = c_feed / torch.where(c_scale > 0, c_scale, 1.0)
+    share = 2 * z.abs() * h_feed
+    context, told, last = c_scale[..., :0], None, lambda x: x.movedim(-1, 0).contiguous()
+    if cfg.context != "none":
+        told = torch.stack([last(share), last(torch.log(torch.where(mask, share, 1.0)) / 4)])
+        context = torch.log(torch.where(c_scale > 0, c_scale, 20.0) / 20.0) / 2
+    if cfg.context == "feed+membrane":
+        if membrane is None or membrane.shape[-1] != cfg.n_membrane:
+            got = "none" if membrane is None else str(membrane.shape[-1])
+            raise InputError(f"this network needs {cfg.n_membrane} membrane features for every feed; it got {got}")
+        context = torch.cat([context, membrane.to(z.dtype).expand(*c_scale.shape[:-1], -1)], dim=-1)
+    here = mask.to(z.dtype)
+    inverse = here / torch.where(mask, h_feed, 1.0)
+    return Feed(batch_last(mask), batch_last(h_feed), c_scale, context, told, last(inverse), last(share), last(here))
+
+# %% ../../nbs/02a_field.ipynb #5ec57d30
+@patch
+def rows(self: IonEncoder) -> tuple[Tensor, Tensor]:  # (*member, row, ion); (*member, row, state and share of the feed)
+    "What makes up tokens, what they ask and what they answer: what belongs to the ion, and what multiplies its state and its share of the feed."
+    cfg, columns = self.config, self.state.weight
+    base = self.state.bias.unsqueeze(-1)
+    base = base.expand(*base.shape[:-1], self.n_ions)
+    if cfg.encoding == "sinusoidal":
+        base = base + self.position.mT
+    if "learned" in cfg.encoding:
+        base = base + self.embedding.mT
+    if "physical" in cfg.encoding:
+        base = base + self.physical.weight @ self.features.mT
+    if cfg.context != "none":
+        columns = torch.cat([columns, self.feed.weight], dim=-1)
+    if cfg.attention:
+        key, query = (layer.weight.unflatten(-2, (cfg.heads, -1)) for layer in (self.key, self.query))
+        asks = key.mT @ query / math.sqrt(cfg.d_k)
+        weights = torch.cat([asks.flatten(-3, -2), self.value.weight], dim=-2)
+        base, columns = torch.cat([base, weights @ base], dim=-2), torch.cat([columns, weights @ columns], dim=-2)
+    return base, columns
+
+
+@patch
+def prepare(self: IonEncoder, c_feed: Tensor, membrane: Tensor | None = None, mask: Tensor | None = None) -> Static:
+    "Scale the feed and make the part of the tokens that stays the same along the curve."
+    feed, (base, columns) = self.read(c_feed, membrane, mask), self.rows()
+    tokens = base.unflatten(1, (-1, *[1] * (feed.here.dim() - 1)))
+    if feed.told is not None:
+        tokens = tokens + mix(columns[:, -2:], feed.told)
+    tokens = torch.where(feed.here > 0, tokens, 0.0)
+    state, none = columns[:, : self.state.in_features], self.z.new_zeros(0)
+    return Static(*feed[:4], tokens, *feed[5:], state, none, none)
+
+# %% ../../nbs/02a_field.ipynb #d9d048da
+@patch
+def tokens(
+    self: IonEncoder,
+    h: Float[Tensor, "*batch ion"],  # State
+    static: Static,  # From prepare
+) -> Float[Tensor, "row ion *batch"]:  # The first rows are the tokens
+    "Tokens of the present ions, what they ask and what they answer, zeros for absent ones."
+    h = torch.where(static.mask, h, 0.0).movedim(-1, 0)
+    if self.config.state == "concentration":
+        state = h.unsqueeze(0)
+    else:
+        r = h * static.inverse
+        state = torch.stack([r, torch.asinh(50 * r) / 5, r * static.share])
+    return mix(static.mix, state, static.tokens)
+
+
+@patch
+def _attend(self: IonEncoder, rows: Tensor, static: Static) -> tuple[Tensor, Tensor, Tensor]:
+    "Tokens; exp of the logits, (head, ion asking, ion answering, *batch); values, (head, feature, ion, *batch)."
+    heads, width = self.config.heads, self.width
+    tokens, asks, values = rows.split((width, heads * width, width))
+    # written out, since a batch of 8 x 8 products is slower than its sum
+    logits = (asks.unflatten(0, (heads, width)).unsqueeze(3) * tokens.unsqueeze(1)).sum(1)
+    logits = logits + (static.here - 1) * (0.5 * torch.finfo(logits.dtype).max)
+    return tokens, torch.exp(logits - logits.amax(2, keepdim=True).detach()), values.unflatten(0, (heads, -1))
+
+
+@patch
+def weights(
+    self: IonEncoder,
+    h: Float[Tensor, "*batch ion"],  # State
+    static: Static,  # From prepare
+) -> Float[Tensor, "*batch head ion ion"]:
+    "Attention weights, ion asking by ion answering; an absent ion neither asks nor is asked."
+    _, e, _ = self._attend(self.tokens(h, static), static)
+    w = e / e.sum(2, keepdim=True) * static.here.unsqueeze(1)
+    return w.movedim((0, 1, 2), (-3, -2, -1))
 
 # %% ../../nbs/02a_field.ipynb #1ed2f4fe
 class VectorField(nn.Module):
@@ -310,43 +327,6 @@ class VectorField(nn.Module):
         with torch.no_grad():  # start near "nothing is retained"
             self.linears[-1].weight.mul_(0.1)
             self.linears[-1].bias.zero_()
-
-    def prepare(self, c_feed: Tensor, membrane: Tensor | None = None, mask: Tensor | None = None) -> Static:
-        "As the encoder's, and what the first layer makes of it."
-        static, (tokens, _, context) = self.encoder.prepare(c_feed, membrane, mask), self.first()
-        rest = mix(context, static.context.movedim(-1, 0)) + _column(self.linears[0].bias, static.mask.dim())
-        return static._replace(first=tokens, rest=rest)
-
-    def first(self) -> tuple[Tensor, Tensor, Tensor]:
-        "Weights of the first layer: what reads tokens, as they lie, what reads the flux, and what reads the context."
-        weight, n = self.linears[0].weight, self.encoder.n_context
-        tokens, flux, context = weight.split((weight.shape[-1] - self.n_flux - n, self.n_flux, n), dim=-1)
-        if self.config.head == "flat":  # the layer counts ion by ion, the tokens lie feature by feature
-            tokens = tokens.unflatten(-1, (len(self.config.ions), -1)).transpose(-2, -1).flatten(-2)
-        return tokens, flux, context
-
-    def drive(
-        self,
-        s: Tensor,  # Position along the curve, in [0, 1], any shape that broadcasts with flux_max
-        flux_max: Float[Tensor, "*#batch 1"],  # End of the flux range [m/s]
-        static: Static,  # From prepare
-    ) -> tuple[Tensor, Tensor]:  # (width, *s, *batch) input of the first layer that is not tokens; du/ds, (*s, *batch, 1)
-        "What the field takes from the position alone."
-        features, speed = self.flux_features(s, flux_max)
-        push = mix(self.first()[1], features)
-        return push + _column(static.rest, push.dim()), speed
-
-    def flux_features(self, s: Tensor, flux_max: Tensor) -> tuple[Tensor, Tensor]:  # (feature, *s, *batch); du/ds, (*s, *batch, 1)
-        "How the flux enters the first layer, and how fast a curve moves through it."
-        cfg = self.config
-        if cfg.flux_coordinate == "log":  # du/ds is constant: equal steps are equal in u
-            span = torch.log1p(flux_max / cfg.flux_ref)
-            u = span * s
-            features, speed = torch.stack([u / 6, torch.expm1(u) / 500]), span.expand_as(u)
-        else:
-            flux, slope = warp_flux(s, flux_max)
-            features, speed = (flux / cfg.flux_ref).unsqueeze(0), slope / cfg.flux_ref
-        return features.squeeze(-1), speed
 
     def forward(
         self,
@@ -366,6 +346,51 @@ class VectorField(nn.Module):
             x = mix(layer.weight, torch.tanh(x), layer.bias.unsqueeze(1))
         g = (x if self.config.head == "flat" else x.squeeze(0)).movedim(0, -1)
         return g * (static.h_feed if self.config.output == "ratio" else static.mask)
+
+# %% ../../nbs/02a_field.ipynb #dc21d3ba
+@patch
+def prepare(self: VectorField, c_feed: Tensor, membrane: Tensor | None = None, mask: Tensor | None = None) -> Static:
+    "As the encoder's, and what the first layer makes of it."
+    static, (tokens, _, context) = self.encoder.prepare(c_feed, membrane, mask), self.first()
+    rest = mix(context, static.context.movedim(-1, 0)) + _column(self.linears[0].bias, static.mask.dim())
+    return static._replace(first=tokens, rest=rest)
+
+
+@patch
+def first(self: VectorField) -> tuple[Tensor, Tensor, Tensor]:
+    "Weights of the first layer: what reads tokens, as they lie, what reads the flux, and what reads the context."
+    weight, n = self.linears[0].weight, self.encoder.n_context
+    tokens, flux, context = weight.split((weight.shape[-1] - self.n_flux - n, self.n_flux, n), dim=-1)
+    if self.config.head == "flat":  # the layer counts ion by ion, the tokens lie feature by feature
+        tokens = tokens.unflatten(-1, (len(self.config.ions), -1)).transpose(-2, -1).flatten(-2)
+    return tokens, flux, context
+
+
+@patch
+def drive(
+    self: VectorField,
+    s: Tensor,  # Position along the curve, in [0, 1], any shape that broadcasts with flux_max
+    flux_max: Float[Tensor, "*#batch 1"],  # End of the flux range [m/s]
+    static: Static,  # From prepare
+) -> tuple[Tensor, Tensor]:  # (width, *s, *batch) input of the first layer that is not tokens; du/ds, (*s, *batch, 1)
+    "What the field takes from the position alone."
+    features, speed = self.flux_features(s, flux_max)
+    push = mix(self.first()[1], features)
+    return push + _column(static.rest, push.dim()), speed
+
+# %% ../../nbs/02a_field.ipynb #718afb9b
+@patch
+def flux_features(self: VectorField, s: Tensor, flux_max: Tensor) -> tuple[Tensor, Tensor]:  # (feature, *s, *batch); du/ds, (*s, *batch, 1)
+    "How the flux enters the first layer, and how fast a curve moves through it."
+    cfg = self.config
+    if cfg.flux_coordinate == "log":  # du/ds is constant: equal steps are equal in u
+        span = torch.log1p(flux_max / cfg.flux_ref)
+        u = span * s
+        features, speed = torch.stack([u / 6, torch.expm1(u) / 500]), span.expand_as(u)
+    else:
+        flux, slope = warp_flux(s, flux_max)
+        features, speed = (flux / cfg.flux_ref).unsqueeze(0), slope / cfg.flux_ref
+    return features.squeeze(-1), speed
 
 # %% ../../nbs/02a_field.ipynb #a3c3109f
 def _column(x: Tensor, dim: int) -> Tensor:

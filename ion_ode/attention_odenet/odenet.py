@@ -11,6 +11,7 @@ __all__ = ['Unconstrained', 'Rollout', 'ODENet', 'n_parameters', 'export_onnx']
 import warnings
 from typing import NamedTuple
 
+from fastcore.basics import patch
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -85,84 +86,9 @@ class ODENet(nn.Module):
         "The linear layers, first to last: what pre-training freezes is the head of this list."
         return self.field.linears
 
-    def first_layers(self, n: int = 3) -> list[str]:
-        "Names of the parameters of the first n linear layers."
-        return [f"field.linears.{i}.{p}" for i in range(n) for p in ("weight", "bias")]
-
     @property
     def z(self) -> Tensor:
         return self.field.encoder.z
-
-    def start(self, c_feed: Tensor, flux: Tensor, membrane=None, mask=None) -> tuple[tuple, Tensor, Tensor]:
-        "What a solve begins with: static parts, start of the integration, end of the flux range."
-        static = self.field.prepare(c_feed, membrane, mask)
-        y0 = batch_last(self.constraint.encode(static.h_feed, self.z, static.mask))
-        return static, y0, flux.to(self.z.dtype).amax(-1, keepdim=True)
-
-    def work(self) -> Work | None:
-        "The sizes of this network for the fused path; None where it does not cover it."
-        cfg, kind = self.config, type(self.constraint)
-        form = self.constraint.fused if hasattr(self.constraint, "fused") else "balanced" if kind is Unconstrained and self.constraint.change is None else None
-        if form is None or type(self.field) is not VectorField or cfg.head != "flat" or len(cfg.ions) > 64:
-            return None
-        n = self.field.n_flux, self.field.encoder.n_context
-        width = self.field.encoder.width
-        return Work(len(cfg.ions), width, cfg.heads, cfg.width, cfg.depth, *n, form, cfg.attention, cfg.residual, cfg.state == "ratio", cfg.context != "none")
-
-    @torch.no_grad()
-    def given(self, n_steps: int, c_feed: Tensor, flux_max: Tensor, membrane=None, mask=None) -> tuple[Feed, Tensor, Tensor]:
-        "Feeds and fluxes in the form the fused path reads: (*member, row, batch), (*member, row, evaluation, batch)."
-        feed, cfg = self.field.encoder.read(c_feed, membrane, mask), self.config
-        h_feed, here = feed.h_feed.movedim(-1, 0), feed.here
-        relative = self.constraint.name in ("weighted", "equivalents")
-        scale = here * (feed.inverse if cfg.output == "concentration" and relative else h_feed if cfg.output == "ratio" and not relative else 1.0)
-        weight = h_feed if self.constraint.name == "weighted_feed" else here
-        start = self.constraint.encode(feed.h_feed, self.z, feed.mask).movedim(-1, 0)
-        told = [] if feed.told is None else [feed.told.flatten(0, 1)]
-        data = torch.cat([here, feed.inverse, feed.share, scale, weight, *told, start, feed.context.movedim(-1, 0)])
-        flux_max = flux_max.to(self.z.dtype).expand(*feed.c_scale.shape)
-        features, speed = self.field.flux_features(_column(fixed_positions(n_steps, flux_max), flux_max.dim() + 1), flux_max)
-        flux = torch.cat([features, speed.squeeze(-1).unsqueeze(0)])
-        return feed, data.movedim(0, -2), flux.movedim((0, 1), (-3, -2))
-
-    def drives(self, n_steps: int, static: tuple, flux_max: Tensor) -> list[tuple[Tensor, Tensor]]:
-        "All that the field takes from the position alone, for every evaluation of N steps."
-        s = fixed_positions(n_steps, flux_max)
-        push, speed = self.field.drive(_column(s, flux_max.dim() + 1), flux_max, static)
-        return list(zip(push.unbind(1), speed.unbind(0), strict=True))
-
-    def move(self, drive: tuple[Tensor, Tensor], y: Tensor, static: tuple) -> Tensor:
-        "dy/ds along the curve, constraint included."
-        push, speed = drive
-        h = self.constraint.decode(y, self.z, static.mask)
-        f = self.field(h, push, static)
-        return self.constraint.rate(f, y, h, static.h_feed, self.z, static.mask) * speed
-
-    def rate(self, s: Tensor, y: Tensor, static: tuple, flux_max: Tensor) -> Tensor:
-        "dy/ds at any position, one for all or one a sample."
-        return self.move(self.field.drive(s.to(y.dtype), flux_max, static), y, static)
-
-    def finish(self, y: Tensor, static: tuple) -> Tensor:
-        "Concentrations along a curve, given what the integrator carried."
-        mask = static.mask.unsqueeze(-2)
-        h = self.constraint.settle(self.constraint.decode(y, self.z, mask), self.z, mask)
-        return torch.where(mask, h, 0.0)
-
-    def k_warp(self, flux_max: Tensor):
-        "Warp that makes equal steps equal in the flux coordinate where that is logarithmic."
-        if self.config.flux_coordinate == "linear":
-            return K_WARP
-        return flux_max.clamp(min=1e-6 * self.config.flux_ref) / self.config.flux_ref
-
-    def position(self, flux: Tensor) -> Tensor:
-        "Where each flux lies along its curve, in [0, 1]."
-        flux = flux.to(self.z.dtype)
-        flux_max = flux.amax(-1, keepdim=True)
-        return unwarp_flux(flux, flux_max, self.k_warp(flux_max))
-
-    def dense_weights(self, flux: Tensor, n_steps: int | None = None) -> Tensor:
-        "Weights of the stages at each curve's own fluxes; the same for every network, so worth keeping."
-        return dense_weights(self.position(flux), n_steps or self.n_steps)
 
     def forward(
         self,
@@ -177,79 +103,190 @@ class ODENet(nn.Module):
         "Permeate along every curve by fixed steps: the path for training and prediction."
         return self.solve(c_feed, flux, membrane, mask=mask, n_steps=n_steps, weights=weights, error=False).h
 
-    def solve(self, c_feed, flux, membrane=None, *, mask=None, n_steps=None, weights=None, error=True) -> Rollout:
-        "As forward, with the estimated error of every ion's rejection."
-        n = n_steps or self.n_steps
-        static, y0, flux_max = self.start(c_feed, flux, membrane, mask)
-        _, K = tsit5_fixed(lambda drive, y: self.move(drive, y, static), y0, n, self.drives(n, static, flux_max))
-        return self.end(y0, K, n, static, flux, weights, error)
+# %% ../../nbs/02_attention_odenet.ipynb #11bbc479
+@patch
+def first_layers(self: ODENet, n: int = 3) -> list[str]:
+    "Names of the parameters of the first n linear layers."
+    return [f"field.linears.{i}.{p}" for i in range(n) for p in ("weight", "bias")]
 
-    def end(self, y0: Tensor, K: Tensor, n_steps: int, static: tuple, flux: Tensor, weights=None, error=False) -> Rollout:
-        "Concentrations at the fluxes wanted, given the stages, and the estimated error of every ion's rejection."
-        W = self.dense_weights(flux, n_steps) if weights is None else weights
-        h = self.finish(y0.unsqueeze(-2) + W @ K.contiguous(), static)
-        if not error:
-            return Rollout(h, None, n_steps)
-        e = self.constraint.spread(error_estimate(K, n_steps), h.abs().amax(-2), self.z, static.mask)
-        return Rollout(h, torch.where(static.mask, e / torch.where(static.mask, static.h_feed, 1.0), 0.0), n_steps)
 
-    def rollout(self, c_feed, flux, membrane=None, *, mask=None, tol=1e-3, max_steps=64) -> Rollout:
-        "As forward, doubling the steps until that changes no rejection by more than `tol`; warns where it still does."
-        answer = self.solve(c_feed, flux, membrane, mask=mask, error=False)
-        h_feed = self.field.encoder.prepare(c_feed, membrane, mask).h_feed
-        while True:
-            finer = self.solve(c_feed, flux, membrane, mask=mask, n_steps=2 * answer.n_steps, error=False)
-            change = (finer.h - answer.h).abs().amax(-2) / torch.where(h_feed > 0, h_feed, 1.0)
-            answer = finer._replace(error=change)
-            worst = change.max().item()
-            if worst <= tol:
-                return answer
-            if not 2 * answer.n_steps <= max_steps:
-                warnings.warn(
-                    f"the rejection still changes by {worst:.2g} from {answer.n_steps // 2} to {answer.n_steps} steps, "
-                    f"more than {tol:.2g}; raise max_steps or use predict_reference",
-                    stacklevel=2,
-                )
-                return answer
+@patch
+def start(self: ODENet, c_feed: Tensor, flux: Tensor, membrane=None, mask=None) -> tuple[tuple, Tensor, Tensor]:
+    "What a solve begins with: static parts, start of the integration, end of the flux range."
+    static = self.field.prepare(c_feed, membrane, mask)
+    y0 = batch_last(self.constraint.encode(static.h_feed, self.z, static.mask))
+    return static, y0, flux.to(self.z.dtype).amax(-1, keepdim=True)
 
-    def _scale(self, y0: Tensor, static: tuple) -> Tensor:
-        same = y0.shape == static.h_feed.shape
-        return torch.where(static.mask, static.h_feed, 1.0) if same else torch.ones_like(y0)
 
-    def predict_reference(
-        self, c_feed, flux, membrane=None, *, mask=None, rtol=1e-8, atol=1e-10, method="tsit5_54", options=None
-    ) -> Tensor:
-        "As forward, by torchdiffeq at a tight tolerance: the reference."
-        static, y0, flux_max = self.start(c_feed, flux, membrane, mask)
-        from ion_ode.attention_odenet.reference import solve_reference
+@patch
+def work(self: ODENet) -> Work | None:
+    "The sizes of this network for the fused path; None where it does not cover it."
+    cfg, kind = self.config, type(self.constraint)
+    form = self.constraint.fused if hasattr(self.constraint, "fused") else "balanced" if kind is Unconstrained and self.constraint.change is None else None
+    if form is None or type(self.field) is not VectorField or cfg.head != "flat" or len(cfg.ions) > 64:
+        return None
+    n = self.field.n_flux, self.field.encoder.n_context
+    width = self.field.encoder.width
+    return Work(len(cfg.ions), width, cfg.heads, cfg.width, cfg.depth, *n, form, cfg.attention, cfg.residual, cfg.state == "ratio", cfg.context != "none")
 
-        y = solve_reference(
-            lambda s, y: self.rate(s, y, static, flux_max),
-            y0,
-            self.position(flux),
-            rtol=rtol,
-            atol=atol,
-            scale=self._scale(y0, static),
-            method=method,
-            options=options,
-        )
-        return self.finish(y, static)
+# %% ../../nbs/02_attention_odenet.ipynb #f112001c
+@patch
+@torch.no_grad()
+def given(self: ODENet, n_steps: int, c_feed: Tensor, flux_max: Tensor, membrane=None, mask=None) -> tuple[Feed, Tensor, Tensor]:
+    "Feeds and fluxes in the form the fused path reads: (*member, row, batch), (*member, row, evaluation, batch)."
+    feed, cfg = self.field.encoder.read(c_feed, membrane, mask), self.config
+    h_feed, here = feed.h_feed.movedim(-1, 0), feed.here
+    relative = self.constraint.name in ("weighted", "equivalents")
+    scale = here * (feed.inverse if cfg.output == "concentration" and relative else h_feed if cfg.output == "ratio" and not relative else 1.0)
+    weight = h_feed if self.constraint.name == "weighted_feed" else here
+    start = self.constraint.encode(feed.h_feed, self.z, feed.mask).movedim(-1, 0)
+    told = [] if feed.told is None else [feed.told.flatten(0, 1)]
+    data = torch.cat([here, feed.inverse, feed.share, scale, weight, *told, start, feed.context.movedim(-1, 0)])
+    flux_max = flux_max.to(self.z.dtype).expand(*feed.c_scale.shape)
+    features, speed = self.field.flux_features(_column(fixed_positions(n_steps, flux_max), flux_max.dim() + 1), flux_max)
+    flux = torch.cat([features, speed.squeeze(-1).unsqueeze(0)])
+    return feed, data.movedim(0, -2), flux.movedim((0, 1), (-3, -2))
 
-    def predict_adaptive(self, c_feed, flux, membrane=None, *, mask=None, rtol=1e-6, atol=1e-8) -> Tensor:
-        "As forward, with error control per sample."
-        static, y0, flux_max = self.start(c_feed, flux, membrane, mask)
-        field = lambda s, y: self.rate(s, y, static, flux_max)
-        s = self.position(flux)
-        return self.finish(tsit5_adaptive(field, y0, s, rtol=rtol, atol=atol, scale=self._scale(y0, static)).y, static)
 
-    def attention_map(self, c_feed, flux, membrane=None, *, mask=None) -> Tensor:
-        "Attention weights along every curve, (*batch, flux, head, ion asking, ion answering); absent rows are zero."
-        if not self.config.attention:
-            raise InputError("this network was built without attention; build it with FieldConfig(attention=True)")
-        h = self(c_feed, flux, membrane, mask=mask)
-        every = lambda x: None if x is None else x.unsqueeze(-2).expand(*h.shape[:-1], -1)
-        static = self.field.encoder.prepare(every(c_feed), every(membrane), every(mask))
-        return self.field.encoder.weights(h, static)
+@patch
+def drives(self: ODENet, n_steps: int, static: tuple, flux_max: Tensor) -> list[tuple[Tensor, Tensor]]:
+    "All that the field takes from the position alone, for every evaluation of N steps."
+    s = fixed_positions(n_steps, flux_max)
+    push, speed = self.field.drive(_column(s, flux_max.dim() + 1), flux_max, static)
+    return list(zip(push.unbind(1), speed.unbind(0), strict=True))
+
+
+@patch
+def move(self: ODENet, drive: tuple[Tensor, Tensor], y: Tensor, static: tuple) -> Tensor:
+    "dy/ds along the curve, constraint included."
+    push, speed = drive
+    h = self.constraint.decode(y, self.z, static.mask)
+    f = self.field(h, push, static)
+    return self.constraint.rate(f, y, h, static.h_feed, self.z, static.mask) * speed
+
+# %% ../../nbs/02_attention_odenet.ipynb #f74d63b5
+@patch
+def rate(self: ODENet, s: Tensor, y: Tensor, static: tuple, flux_max: Tensor) -> Tensor:
+    "dy/ds at any position, one for all or one a sample."
+    return self.move(self.field.drive(s.to(y.dtype), flux_max, static), y, static)
+
+
+@patch
+def finish(self: ODENet, y: Tensor, static: tuple) -> Tensor:
+    "Concentrations along a curve, given what the integrator carried."
+    mask = static.mask.unsqueeze(-2)
+    h = self.constraint.settle(self.constraint.decode(y, self.z, mask), self.z, mask)
+    return torch.where(mask, h, 0.0)
+
+
+@patch
+def k_warp(self: ODENet, flux_max: Tensor):
+    "Warp that makes equal steps equal in the flux coordinate where that is logarithmic."
+    if self.config.flux_coordinate == "linear":
+        return K_WARP
+    return flux_max.clamp(min=1e-6 * self.config.flux_ref) / self.config.flux_ref
+
+
+@patch
+def position(self: ODENet, flux: Tensor) -> Tensor:
+    "Where each flux lies along its curve, in [0, 1]."
+    flux = flux.to(self.z.dtype)
+    flux_max = flux.amax(-1, keepdim=True)
+    return unwarp_flux(flux, flux_max, self.k_warp(flux_max))
+
+
+@patch
+def dense_weights(self: ODENet, flux: Tensor, n_steps: int | None = None) -> Tensor:
+    "Weights of the stages at each curve's own fluxes; the same for every network, so worth keeping."
+    return dense_weights(self.position(flux), n_steps or self.n_steps)
+
+# %% ../../nbs/02_attention_odenet.ipynb #147a8af9
+@patch
+def solve(self: ODENet, c_feed, flux, membrane=None, *, mask=None, n_steps=None, weights=None, error=True) -> Rollout:
+    "As forward, with the estimated error of every ion's rejection."
+    n = n_steps or self.n_steps
+    static, y0, flux_max = self.start(c_feed, flux, membrane, mask)
+    _, K = tsit5_fixed(lambda drive, y: self.move(drive, y, static), y0, n, self.drives(n, static, flux_max))
+    return self.end(y0, K, n, static, flux, weights, error)
+
+
+@patch
+def end(self: ODENet, y0: Tensor, K: Tensor, n_steps: int, static: tuple, flux: Tensor, weights=None, error=False) -> Rollout:
+    "Concentrations at the fluxes wanted, given the stages, and the estimated error of every ion's rejection."
+    W = self.dense_weights(flux, n_steps) if weights is None else weights
+    h = self.finish(y0.unsqueeze(-2) + W @ K.contiguous(), static)
+    if not error:
+        return Rollout(h, None, n_steps)
+    e = self.constraint.spread(error_estimate(K, n_steps), h.abs().amax(-2), self.z, static.mask)
+    return Rollout(h, torch.where(static.mask, e / torch.where(static.mask, static.h_feed, 1.0), 0.0), n_steps)
+
+# %% ../../nbs/02_attention_odenet.ipynb #2ae6241b
+@patch
+def rollout(self: ODENet, c_feed, flux, membrane=None, *, mask=None, tol=1e-3, max_steps=64) -> Rollout:
+    "As forward, doubling the steps until that changes no rejection by more than `tol`; warns where it still does."
+    answer = self.solve(c_feed, flux, membrane, mask=mask, error=False)
+    h_feed = self.field.encoder.prepare(c_feed, membrane, mask).h_feed
+    while True:
+        finer = self.solve(c_feed, flux, membrane, mask=mask, n_steps=2 * answer.n_steps, error=False)
+        change = (finer.h - answer.h).abs().amax(-2) / torch.where(h_feed > 0, h_feed, 1.0)
+        answer = finer._replace(error=change)
+        worst = change.max().item()
+        if worst <= tol:
+            return answer
+        if not 2 * answer.n_steps <= max_steps:
+            warnings.warn(
+                f"the rejection still changes by {worst:.2g} from {answer.n_steps // 2} to {answer.n_steps} steps, "
+                f"more than {tol:.2g}; raise max_steps or use predict_reference",
+                stacklevel=2,
+            )
+            return answer
+
+
+@patch
+def _scale(self: ODENet, y0: Tensor, static: tuple) -> Tensor:
+    same = y0.shape == static.h_feed.shape
+    return torch.where(static.mask, static.h_feed, 1.0) if same else torch.ones_like(y0)
+
+# %% ../../nbs/02_attention_odenet.ipynb #b0ba1adb
+@patch
+def predict_reference(
+    self: ODENet, c_feed, flux, membrane=None, *, mask=None, rtol=1e-8, atol=1e-10, method="tsit5_54", options=None
+) -> Tensor:
+    "As forward, by torchdiffeq at a tight tolerance: the reference."
+    static, y0, flux_max = self.start(c_feed, flux, membrane, mask)
+    from ion_ode.attention_odenet.reference import solve_reference
+
+    y = solve_reference(
+        lambda s, y: self.rate(s, y, static, flux_max),
+        y0,
+        self.position(flux),
+        rtol=rtol,
+        atol=atol,
+        scale=self._scale(y0, static),
+        method=method,
+        options=options,
+    )
+    return self.finish(y, static)
+
+
+@patch
+def predict_adaptive(self: ODENet, c_feed, flux, membrane=None, *, mask=None, rtol=1e-6, atol=1e-8) -> Tensor:
+    "As forward, with error control per sample."
+    static, y0, flux_max = self.start(c_feed, flux, membrane, mask)
+    field = lambda s, y: self.rate(s, y, static, flux_max)
+    s = self.position(flux)
+    return self.finish(tsit5_adaptive(field, y0, s, rtol=rtol, atol=atol, scale=self._scale(y0, static)).y, static)
+
+# %% ../../nbs/02_attention_odenet.ipynb #00e5aa1c
+@patch
+def attention_map(self: ODENet, c_feed, flux, membrane=None, *, mask=None) -> Tensor:
+    "Attention weights along every curve, (*batch, flux, head, ion asking, ion answering); absent rows are zero."
+    if not self.config.attention:
+        raise InputError("this network was built without attention; build it with FieldConfig(attention=True)")
+    h = self(c_feed, flux, membrane, mask=mask)
+    every = lambda x: None if x is None else x.unsqueeze(-2).expand(*h.shape[:-1], -1)
+    static = self.field.encoder.prepare(every(c_feed), every(membrane), every(mask))
+    return self.field.encoder.weights(h, static)
 
 # %% ../../nbs/02_attention_odenet.ipynb #9948729e
 def n_parameters(model: nn.Module) -> int:

@@ -11,6 +11,7 @@ __all__ = ['CHUNK', 'StackedForward', 'Ensemble', 'join']
 import copy
 import warnings
 
+from fastcore.basics import patch
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
@@ -60,119 +61,6 @@ class StackedForward:
         if self.compiled:
             self.parts = tuple(compile_or_eager(f, fullgraph=True) for f in self.parts)
 
-    def _every(self, params, buffers, function, *args, axes):
-        "function(model, *args) of every member."
-
-        def one(p, b, *args):
-            state = {f"model.{n}": v for n, v in (p | b).items()}
-            return functional_call(self.base, state, (function, *args))
-
-        return vmap(one, in_dims=(0, 0, *axes))(params, buffers, *args)
-
-    def _fused(self, params, buffers, n, weights, error, c_feed, flux, membrane, mask) -> tuple[Tensor, Tensor | None]:
-        "As the start, the steps and the end, in one pass on the processor."
-        members, given = len(next(iter(params.values()))), (c_feed, flux, membrane, mask)
-        if any(x is not None and x.dim() > 2 for x in given):  # each member has curves of its own
-            c_feed, flux, membrane, mask = (x if x is None or x.dim() > 2 else x.expand(members, *x.shape) for x in given)
-
-        for kind, values in (("_parameters", params), ("_buffers", {k: v[0] for k, v in buffers.items()})):  # buffers that are read here are the same for all
-            for k, v in values.items():
-                getattr(self.owners[k][0], kind)[self.owners[k][1]] = v
-        model = self.whole
-        z = model.z
-        feed, data, path = model.given(n, c_feed, flux.amax(-1, keepdim=True), membrane, mask)
-        with torch.no_grad():
-            dense = model.dense_weights(flux, n) if weights is None else weights.to(z.dtype)
-        lead = lambda x, dim: x if x.dim() == dim else x.unsqueeze(0)
-        tokens, mixed = model.field.encoder.rows()
-        linears = [x for layer in model.linears for x in (layer.weight, layer.bias)]
-        strength = buffers.get("constraint.strength", z.new_ones(members)).to(z.dtype)
-        h, wrong = curves(
-            self.work, n, data=lead(data, 3), flux=lead(path, 4), dense=lead(dense, 4), tokens=tokens, mix=mixed, linears=linears, strength=strength, valence=z
-        )
-        if not error:
-            return h, None
-        wrong = self.base.model.constraint.spread(wrong, h.detach().abs().amax(-2), z, feed.mask)
-        return h, torch.where(feed.mask, wrong / torch.where(feed.mask, feed.h_feed, 1.0), 0.0)
-
-    def _fits(self, *given) -> bool:
-        "Whether the fused path can take these inputs: on the CPU, and nobody asks for their gradients."
-        return self.fused and all(x is None or x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled()) for x in given)
-
-    def _start(self, params, buffers, n, *given):
-        def start(model, *given):
-            static, y0, flux_max = model.start(*given)
-            drives = model.drives(n, static, flux_max)
-            return static, y0, drives, model.move(drives[0], y0, static)
-
-        return self._every(params, buffers, start, *given, axes=map(_member_axis, given))
-
-    def _step(self, params, buffers, drives, y, k, h, static):
-        def step(model, drives, y, k, static):
-            return tsit5_step(lambda drive, y: model.move(drive, y, static), drives, y, k, h)
-
-        return self._every(params, buffers, step, drives, y, k, static, axes=(0, 0, 0, 0))
-
-    def _end(self, params, buffers, n, error, y0, K, static, flux, weights):
-        def end(model, y0, K, static, flux, weights):
-            return model.end(y0, K, n, static, flux, weights, error)[: 1 + error]
-
-        axes = (0, 0, 0, _member_axis(flux), _member_axis(weights, 3))
-        return self._every(params, buffers, end, y0, K, static, flux, weights, axes=axes)
-
-    def solve(self, params, buffers, c_feed, flux, membrane=None, *, mask=None, n_steps=None, weights=None, error=True) -> Rollout:
-        "As called, with the estimated error of every ion's rejection, (member, batch, ion), where the networks are ODEs."
-        given = (c_feed, flux, membrane, mask)
-        if self.n_steps is None:
-            run = lambda model, *given: model(*given[:3], mask=given[3])
-            return Rollout(self._every(params, buffers, run, *given, axes=map(_member_axis, given)), None, 0)
-        n, (start, step, end) = n_steps or self.n_steps, self.parts
-        if self._fits(*given, weights):
-            return Rollout(*self._fused(params, buffers, n, weights, error, *given), n)
-        static, y0, drives, k0 = start(params, buffers, n, c_feed, flux.amax(-1, keepdim=True), membrane, mask)
-        if self.compiled and torch.is_grad_enabled():
-            y0 = y0.detach().requires_grad_()  # as the states after it do, so that one compilation serves all steps
-        h = y0.new_tensor(1 / n) if self.compiled else 1 / n
-        one = lambda at, y, k, _: step(params, buffers, at, y, k.mT.contiguous().mT, h, static)
-        _, K = tsit5_fixed(None, y0, n, drives, one, k0)
-        return Rollout(*end(params, buffers, n, error, y0, K, static, flux, weights), *(() if error else (None,)), n)
-
-    @torch.no_grad()
-    def predict(self, params, buffers, c_feed, flux, membrane=None, *, n_steps=None, tol=1e-3, max_steps=64) -> Rollout:
-        "As solve, a chunk at a time and without gradients; curves with an estimated error above `tol` again with twice the steps."
-        n, members, batch = n_steps or self.n_steps, len(next(iter(params.values()))), c_feed.shape[-2]
-        fused = self._fits(c_feed, flux, membrane)
-        size = max(CHUNK // members, 1) if self.compiled and not fused else CHUNK
-        stacked, parts = fused or self.compiled and batch >= size, []
-        for i in torch.arange(batch).split(size):
-            all_of_it = torch.cat([i, i[-1:].expand(size - len(i))]) if stacked and not fused else i  # a compiled step knows one size
-            given = [None if x is None else x[..., all_of_it, :] for x in (c_feed, flux, membrane)]
-            answer = self.solve(params, buffers, *given, n_steps=n) if stacked else self._alone(params, buffers, n, *given)
-            parts.append([None if x is None else x[:, : len(i)] for x in answer[:2]])
-        h = torch.cat([h for h, _ in parts], 1)
-        if n is None:
-            return Rollout(h, None, 0)
-        error = torch.cat([e for _, e in parts], 1)
-        hard = ~(error <= tol).all(-1).all(0)
-        if hard.any() and 2 * n <= max_steps:
-            again = [None if x is None else x[..., hard, :] for x in (c_feed, flux, membrane)]
-            h[:, hard], error[:, hard], n = self.predict(params, buffers, *again, n_steps=2 * n, tol=tol, max_steps=max_steps)
-        elif hard.any():
-            warnings.warn(
-                f"{int(hard.sum())} curves may be off by {error.max().item():.2g} of a rejection after {n} steps, more than {tol:.2g}; "
-                "raise max_steps or use predict_reference",
-                stacklevel=2,
-            )
-        return Rollout(h, error, n)
-
-    def _alone(self, params, buffers, n, *given):
-        "Every member by itself, which is faster than together where a batch is large and nothing is compiled."
-        run = lambda model, *given: Rollout(model(*given), None, 0) if n is None else model.solve(*given, n_steps=n)
-        own = lambda m: [x if _member_axis(x) is None else x[m] for x in given]
-        state = lambda m: {f"model.{k}": v[m] for k, v in (params | buffers).items()}
-        answers = [functional_call(self.base, state(m), (run, *own(m))) for m in range(len(next(iter(params.values()))))]
-        return [None if x[0] is None else torch.stack(x) for x in zip(*(a[:2] for a in answers), strict=True)]
-
     def __call__(
         self,
         params: dict[str, Tensor],  # From torch.func.stack_module_state, each (member, ...)
@@ -187,6 +75,137 @@ class StackedForward:
     ) -> Tensor:  # (member, batch, flux, ion)
         "Permeate of every member."
         return self.solve(params, buffers, c_feed, flux, membrane, mask=mask, n_steps=n_steps, weights=weights, error=False).h
+
+# %% ../../nbs/02c_stack.ipynb #c5c57fa8
+@patch
+def _every(self: StackedForward, params, buffers, function, *args, axes):
+    "function(model, *args) of every member."
+
+    def one(p, b, *args):
+        state = {f"model.{n}": v for n, v in (p | b).items()}
+        return functional_call(self.base, state, (function, *args))
+
+    return vmap(one, in_dims=(0, 0, *axes))(params, buffers, *args)
+
+
+@patch
+def _fused(self: StackedForward, params, buffers, n, weights, error, c_feed, flux, membrane, mask) -> tuple[Tensor, Tensor | None]:
+    "As the start, the steps and the end, in one pass on the processor."
+    members, given = len(next(iter(params.values()))), (c_feed, flux, membrane, mask)
+    if any(x is not None and x.dim() > 2 for x in given):  # each member has curves of its own
+        c_feed, flux, membrane, mask = (x if x is None or x.dim() > 2 else x.expand(members, *x.shape) for x in given)
+
+    for kind, values in (("_parameters", params), ("_buffers", {k: v[0] for k, v in buffers.items()})):  # buffers that are read here are the same for all
+        for k, v in values.items():
+            getattr(self.owners[k][0], kind)[self.owners[k][1]] = v
+    model = self.whole
+    z = model.z
+    feed, data, path = model.given(n, c_feed, flux.amax(-1, keepdim=True), membrane, mask)
+    with torch.no_grad():
+        dense = model.dense_weights(flux, n) if weights is None else weights.to(z.dtype)
+    lead = lambda x, dim: x if x.dim() == dim else x.unsqueeze(0)
+    tokens, mixed = model.field.encoder.rows()
+    linears = [x for layer in model.linears for x in (layer.weight, layer.bias)]
+    strength = buffers.get("constraint.strength", z.new_ones(members)).to(z.dtype)
+    h, wrong = curves(
+        self.work, n, data=lead(data, 3), flux=lead(path, 4), dense=lead(dense, 4), tokens=tokens, mix=mixed, linears=linears, strength=strength, valence=z
+    )
+    if not error:
+        return h, None
+    wrong = self.base.model.constraint.spread(wrong, h.detach().abs().amax(-2), z, feed.mask)
+    return h, torch.where(feed.mask, wrong / torch.where(feed.mask, feed.h_feed, 1.0), 0.0)
+
+# %% ../../nbs/02c_stack.ipynb #1db80ba9
+@patch
+def _fits(self: StackedForward, *given) -> bool:
+    "Whether the fused path can take these inputs: on the CPU, and nobody asks for their gradients."
+    return self.fused and all(x is None or x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled()) for x in given)
+
+
+@patch
+def _start(self: StackedForward, params, buffers, n, *given):
+    def start(model, *given):
+        static, y0, flux_max = model.start(*given)
+        drives = model.drives(n, static, flux_max)
+        return static, y0, drives, model.move(drives[0], y0, static)
+
+    return self._every(params, buffers, start, *given, axes=map(_member_axis, given))
+
+
+@patch
+def _step(self: StackedForward, params, buffers, drives, y, k, h, static):
+    def step(model, drives, y, k, static):
+        return tsit5_step(lambda drive, y: model.move(drive, y, static), drives, y, k, h)
+
+    return self._every(params, buffers, step, drives, y, k, static, axes=(0, 0, 0, 0))
+
+
+@patch
+def _end(self: StackedForward, params, buffers, n, error, y0, K, static, flux, weights):
+    def end(model, y0, K, static, flux, weights):
+        return model.end(y0, K, n, static, flux, weights, error)[: 1 + error]
+
+    axes = (0, 0, 0, _member_axis(flux), _member_axis(weights, 3))
+    return self._every(params, buffers, end, y0, K, static, flux, weights, axes=axes)
+
+# %% ../../nbs/02c_stack.ipynb #7b636183
+@patch
+def solve(self: StackedForward, params, buffers, c_feed, flux, membrane=None, *, mask=None, n_steps=None, weights=None, error=True) -> Rollout:
+    "As called, with the estimated error of every ion's rejection, (member, batch, ion), where the networks are ODEs."
+    given = (c_feed, flux, membrane, mask)
+    if self.n_steps is None:
+        run = lambda model, *given: model(*given[:3], mask=given[3])
+        return Rollout(self._every(params, buffers, run, *given, axes=map(_member_axis, given)), None, 0)
+    n, (start, step, end) = n_steps or self.n_steps, self.parts
+    if self._fits(*given, weights):
+        return Rollout(*self._fused(params, buffers, n, weights, error, *given), n)
+    static, y0, drives, k0 = start(params, buffers, n, c_feed, flux.amax(-1, keepdim=True), membrane, mask)
+    if self.compiled and torch.is_grad_enabled():
+        y0 = y0.detach().requires_grad_()  # as the states after it do, so that one compilation serves all steps
+    h = y0.new_tensor(1 / n) if self.compiled else 1 / n
+    one = lambda at, y, k, _: step(params, buffers, at, y, k.mT.contiguous().mT, h, static)
+    _, K = tsit5_fixed(None, y0, n, drives, one, k0)
+    return Rollout(*end(params, buffers, n, error, y0, K, static, flux, weights), *(() if error else (None,)), n)
+
+# %% ../../nbs/02c_stack.ipynb #1972df04
+@patch
+@torch.no_grad()
+def predict(self: StackedForward, params, buffers, c_feed, flux, membrane=None, *, n_steps=None, tol=1e-3, max_steps=64) -> Rollout:
+    "As solve, a chunk at a time and without gradients; curves with an estimated error above `tol` again with twice the steps."
+    n, members, batch = n_steps or self.n_steps, len(next(iter(params.values()))), c_feed.shape[-2]
+    fused = self._fits(c_feed, flux, membrane)
+    size = max(CHUNK // members, 1) if self.compiled and not fused else CHUNK
+    stacked, parts = fused or self.compiled and batch >= size, []
+    for i in torch.arange(batch).split(size):
+        all_of_it = torch.cat([i, i[-1:].expand(size - len(i))]) if stacked and not fused else i  # a compiled step knows one size
+        given = [None if x is None else x[..., all_of_it, :] for x in (c_feed, flux, membrane)]
+        answer = self.solve(params, buffers, *given, n_steps=n) if stacked else self._alone(params, buffers, n, *given)
+        parts.append([None if x is None else x[:, : len(i)] for x in answer[:2]])
+    h = torch.cat([h for h, _ in parts], 1)
+    if n is None:
+        return Rollout(h, None, 0)
+    error = torch.cat([e for _, e in parts], 1)
+    hard = ~(error <= tol).all(-1).all(0)
+    if hard.any() and 2 * n <= max_steps:
+        again = [None if x is None else x[..., hard, :] for x in (c_feed, flux, membrane)]
+        h[:, hard], error[:, hard], n = self.predict(params, buffers, *again, n_steps=2 * n, tol=tol, max_steps=max_steps)
+    elif hard.any():
+        warnings.warn(
+            f"{int(hard.sum())} curves may be off by {error.max().item():.2g} of a rejection after {n} steps, more than {tol:.2g}; "
+            "raise max_steps or use predict_reference",
+            stacklevel=2,
+        )
+    return Rollout(h, error, n)
+
+
+@patch
+def _alone(self: StackedForward, params, buffers, n, *given):
+    "Every member by itself, which is faster than together where a batch is large and nothing is compiled."
+    run = lambda model, *given: Rollout(model(*given), None, 0) if n is None else model.solve(*given, n_steps=n)
+    own = lambda m: [x if _member_axis(x) is None else x[m] for x in given]
+    state = lambda m: {f"model.{k}": v[m] for k, v in (params | buffers).items()}
+    answers = [functional_call(self.base, state(m), (run, *own(m))) for m in range(len(next(iter(params.values()))))]
+    return [None if x[0] is None else torch.stack(x) for x in zip(*(a[:2] for a in answers), strict=True)]
 
 # %% ../../nbs/02c_stack.ipynb #89384d01
 def _member_axis(x: Tensor | tuple | None, shared: int = 2):
@@ -223,56 +242,66 @@ class Ensemble:
         run = lambda p, b, *a: functional_call(self.skeleton, (p, b), a)
         return vmap(run, in_dims=(0, 0, *dims), randomness="error")(self.weights, self.buffers, *args)
 
-    def member(
-        self,
-        m: int,  # Which one
-    ) -> nn.Module:  # A network of its own
-        "One member taken out."
-        net = copy.deepcopy(self.skeleton)
-        with torch.no_grad():
-            for k, v in net.named_parameters():
-                v.copy_(self.params[k][m])
-        return net
+# %% ../../nbs/02c_stack.ipynb #0106e45f
+@patch
+def member(
+    self: Ensemble,
+    m: int,  # Which one
+) -> nn.Module:  # A network of its own
+    "One member taken out."
+    net = copy.deepcopy(self.skeleton)
+    with torch.no_grad():
+        for k, v in net.named_parameters():
+            v.copy_(self.params[k][m])
+    return net
 
-    def take(
-        self,
-        index,  # Members to keep, in order; one may be taken several times
-    ) -> "Ensemble":  # Their copies
-        "An ensemble of copies of some members."
-        new = copy.copy(self)
-        index = torch.as_tensor(index)
-        new.params = {k: v.detach()[index].clone().requires_grad_() for k, v in self.params.items()}
-        new.buffers = {k: v[index] for k, v in self.buffers.items()}
-        return new
 
-    def to(
-        self,
-        device,  # As for torch.Tensor.to; None leaves everything where it is
-    ) -> "Ensemble":  # Itself
-        "Move weights and buffers; what is computed next is computed there."
-        if device is not None:
-            self.params = {k: v.detach().to(device).requires_grad_() for k, v in self.params.items()}
-            self.buffers = {k: v.to(device) for k, v in self.buffers.items()}
-        return self
+@patch
+def take(
+    self: Ensemble,
+    index,  # Members to keep, in order; one may be taken several times
+) -> "Ensemble":  # Their copies
+    "An ensemble of copies of some members."
+    new = copy.copy(self)
+    index = torch.as_tensor(index)
+    new.params = {k: v.detach()[index].clone().requires_grad_() for k, v in self.params.items()}
+    new.buffers = {k: v[index] for k, v in self.buffers.items()}
+    return new
 
-    def state(self) -> dict[str, Tensor]:
-        "Weights by name, each (member, ...)."
-        return {k: v.detach().clone() for k, v in self.params.items()}
 
-    def load_state(
-        self,
-        state: dict[str, Tensor],  # Weights by name
-    ):
-        "Put stored weights in; names and shapes must be these."
-        want = {k: tuple(v.shape) for k, v in self.params.items()}
-        have = {k: tuple(v.shape) for k, v in state.items()}
-        if want != have:
-            wrong = sorted(k for k in want.keys() | have.keys() if want.get(k) != have.get(k))[:3]
-            said = "; ".join(f"{k}: expected {want.get(k, 'none')}, found {have.get(k, 'none')}" for k in wrong)
-            raise InputError(f"the stored weights do not fit this network ({said}); use the configuration they were stored with")
-        with torch.no_grad():
-            for k, v in self.params.items():
-                v.copy_(state[k])
+@patch
+def to(
+    self: Ensemble,
+    device,  # As for torch.Tensor.to; None leaves everything where it is
+) -> "Ensemble":  # Itself
+    "Move weights and buffers; what is computed next is computed there."
+    if device is not None:
+        self.params = {k: v.detach().to(device).requires_grad_() for k, v in self.params.items()}
+        self.buffers = {k: v.to(device) for k, v in self.buffers.items()}
+    return self
+
+# %% ../../nbs/02c_stack.ipynb #fb57e0a3
+@patch
+def state(self: Ensemble) -> dict[str, Tensor]:
+    "Weights by name, each (member, ...)."
+    return {k: v.detach().clone() for k, v in self.params.items()}
+
+
+@patch
+def load_state(
+    self: Ensemble,
+    state: dict[str, Tensor],  # Weights by name
+):
+    "Put stored weights in; names and shapes must be these."
+    want = {k: tuple(v.shape) for k, v in self.params.items()}
+    have = {k: tuple(v.shape) for k, v in state.items()}
+    if want != have:
+        wrong = sorted(k for k in want.keys() | have.keys() if want.get(k) != have.get(k))[:3]
+        said = "; ".join(f"{k}: expected {want.get(k, 'none')}, found {have.get(k, 'none')}" for k in wrong)
+        raise InputError(f"the stored weights do not fit this network ({said}); use the configuration they were stored with")
+    with torch.no_grad():
+        for k, v in self.params.items():
+            v.copy_(state[k])
 
 # %% ../../nbs/02c_stack.ipynb #be28d3d1
 def join(

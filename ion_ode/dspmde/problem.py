@@ -11,6 +11,7 @@ __all__ = ['Transport', 'transport_problem']
 import math
 from dataclasses import dataclass, replace
 
+from fastcore.basics import patch
 import torch
 from torch import Tensor
 
@@ -52,24 +53,6 @@ class Transport:
         "film_diffusion",
     )
 
-    def take(self, index: Tensor) -> "Transport":
-        "Some of the problems."
-        pick = lambda t: t if t is None else t[..., index]
-        return replace(self, present=self.present[:, index], **{k: pick(getattr(self, k)) for k in self.FIELDS})
-
-    def scaled(self, factor: Tensor) -> "Transport":
-        "The same problems at `factor` times the water flux (batch,)."
-        s = lambda t: t if t is None else t * factor
-        return replace(self, peclet=s(self.peclet), film_peclet=s(self.film_peclet), film_ratio=s(self.film_ratio))
-
-    def stirred(self, factor: Tensor) -> "Transport":
-        "The same problems with `factor` times the linear film's resistance 1/k (batch,)."
-        return replace(self, film_ratio=self.film_ratio * factor)
-
-    def without_film(self) -> "Transport":
-        "The same problems in a perfectly stirred feed."
-        return replace(self, film_peclet=None, film_ratio=None, film_diffusion=None)
-
     @property
     def n_ions(self) -> int:
         return self.peclet.shape[0]
@@ -82,9 +65,37 @@ class Transport:
     def n_unknowns(self) -> int:
         return self.n_ions + (1 if self.film_ratio is None else 2)
 
-    def tensors(self) -> list:
-        "The differentiable coefficients, in the order of FIELDS."
-        return [getattr(self, k) for k in self.FIELDS]
+# %% ../../nbs/00d_problem.ipynb #e9703721
+@patch
+def take(self: Transport, index: Tensor) -> "Transport":
+    "Some of the problems."
+    pick = lambda t: t if t is None else t[..., index]
+    return replace(self, present=self.present[:, index], **{k: pick(getattr(self, k)) for k in self.FIELDS})
+
+
+@patch
+def scaled(self: Transport, factor: Tensor) -> "Transport":
+    "The same problems at `factor` times the water flux (batch,)."
+    s = lambda t: t if t is None else t * factor
+    return replace(self, peclet=s(self.peclet), film_peclet=s(self.film_peclet), film_ratio=s(self.film_ratio))
+
+
+@patch
+def stirred(self: Transport, factor: Tensor) -> "Transport":
+    "The same problems with `factor` times the linear film's resistance 1/k (batch,)."
+    return replace(self, film_ratio=self.film_ratio * factor)
+
+
+@patch
+def without_film(self: Transport) -> "Transport":
+    "The same problems in a perfectly stirred feed."
+    return replace(self, film_peclet=None, film_ratio=None, film_diffusion=None)
+
+
+@patch
+def tensors(self: Transport) -> list:
+    "The differentiable coefficients, in the order of FIELDS."
+    return [getattr(self, k) for k in self.FIELDS]
 
 # %% ../../nbs/00d_problem.ipynb #77e987cc
 def transport_problem(

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fastcore.basics import patch
 import numpy as np
 import pandas as pd
 import torch
@@ -156,137 +157,153 @@ class _Model:
                 )
         self.prior = [(k, *s.prior) for k, s in enumerate(self.scales) if s.prior is not None]
 
-    # -- from the searched vector to a membrane ------------------------------------------------
-    def membrane(self, value: dict) -> tuple[Membrane, object]:
-        "Membrane and film with some parameters replaced; `value` maps free names to numbers or (batch,) tensors."
-        base = self.start
-        change = {k: v for k, v in value.items() if k in ("r_pore", "thickness", "eps_pore")}
-        law = base.charge_density
-        shifts = dict(law.shifts) if isinstance(law, ChargeBinding) else {}
-        core = law.base if isinstance(law, ChargeBinding) else law
-        if "charge_density" in value:
-            core = value["charge_density"]
-        if "charge_density.a" in value or "charge_density.b" in value:
-            a, b = (core.a, core.b) if isinstance(core, Freundlich) else (core, 0.0)
-            core = Freundlich(value.get("charge_density.a", a), value.get("charge_density.b", b))
-        shifts |= {k.split("shift.")[1]: v for k, v in value.items() if ".shift." in k}
-        change["charge_density"] = ChargeBinding(core, shifts) if shifts else core
-        lnp = dict(base.ln_partition or {})
-        for k, v in value.items():
-            if k.startswith("ln_partition."):
-                lnp |= {ion_name(i): v for i in k.split(".", 1)[1].split(",")}
-        change["ln_partition"] = lnp or None
-        film = self.film
-        if "film.thickness" in value:
-            film = value["film.thickness"]
-        return replace(base, **change), film
+# %% ../../nbs/inference/fit.ipynb #6c868de4
+# -- from the searched vector to a membrane ------------------------------------------------
+@patch
+def membrane(self: _Model, value: dict) -> tuple[Membrane, object]:
+    "Membrane and film with some parameters replaced; `value` maps free names to numbers or (batch,) tensors."
+    base = self.start
+    change = {k: v for k, v in value.items() if k in ("r_pore", "thickness", "eps_pore")}
+    law = base.charge_density
+    shifts = dict(law.shifts) if isinstance(law, ChargeBinding) else {}
+    core = law.base if isinstance(law, ChargeBinding) else law
+    if "charge_density" in value:
+        core = value["charge_density"]
+    if "charge_density.a" in value or "charge_density.b" in value:
+        a, b = (core.a, core.b) if isinstance(core, Freundlich) else (core, 0.0)
+        core = Freundlich(value.get("charge_density.a", a), value.get("charge_density.b", b))
+    shifts |= {k.split("shift.")[1]: v for k, v in value.items() if ".shift." in k}
+    change["charge_density"] = ChargeBinding(core, shifts) if shifts else core
+    lnp = dict(base.ln_partition or {})
+    for k, v in value.items():
+        if k.startswith("ln_partition."):
+            lnp |= {ion_name(i): v for i in k.split(".", 1)[1].split(",")}
+    change["ln_partition"] = lnp or None
+    film = self.film
+    if "film.thickness" in value:
+        film = value["film.thickness"]
+    return replace(base, **change), film
 
-    def _problem(self, x: np.ndarray, leaves=None):
-        "Coefficients for a (start, parameter) array of vectors: starts × states problems."
-        s, n = len(x), self.m.n_states
-        cols = (
-            leaves
-            if leaves is not None
-            else [torch.tensor(x[:, k]).repeat_interleave(n) for k in range(len(self.free))]
-        )
-        value = {name: scale.to_value(v) for name, scale, v in zip(self.free, self.scales, cols, strict=True)}
-        membrane, film = self.membrane(value)
-        thick, own = film.thickness if isinstance(film, Film) else film, self.own_film.repeat(s)
-        f = None
-        if (thick is not None or bool(own.isfinite().any())) and bool(self.observed.any()):
-            t = torch.as_tensor(0.0 if thick is None else thick, dtype=torch.float64)
-            t = torch.where(own.isfinite(), own, t.repeat(s) if t.ndim == 1 and t.shape[0] == n else t)
-            f = Film(thickness=torch.where(self.observed.repeat(s), t, torch.zeros((), dtype=torch.float64)))
-        c_feed, flux, temperature = self.c_feed.repeat(s, 1), self.flux.repeat(s)[:, None], self.temperature.repeat(s)
-        return transport_problem(self.m.ions, c_feed, flux, membrane, f, temperature=temperature, **self.options)[0]
+# %% ../../nbs/inference/fit.ipynb #65a0e947
+@patch
+def _problem(self: _Model, x: np.ndarray, leaves=None):
+    "Coefficients for a (start, parameter) array of vectors: starts × states problems."
+    s, n = len(x), self.m.n_states
+    cols = (
+        leaves
+        if leaves is not None
+        else [torch.tensor(x[:, k]).repeat_interleave(n) for k in range(len(self.free))]
+    )
+    value = {name: scale.to_value(v) for name, scale, v in zip(self.free, self.scales, cols, strict=True)}
+    membrane, film = self.membrane(value)
+    thick, own = film.thickness if isinstance(film, Film) else film, self.own_film.repeat(s)
+    f = None
+    if (thick is not None or bool(own.isfinite().any())) and bool(self.observed.any()):
+        t = torch.as_tensor(0.0 if thick is None else thick, dtype=torch.float64)
+        t = torch.where(own.isfinite(), own, t.repeat(s) if t.ndim == 1 and t.shape[0] == n else t)
+        f = Film(thickness=torch.where(self.observed.repeat(s), t, torch.zeros((), dtype=torch.float64)))
+    c_feed, flux, temperature = self.c_feed.repeat(s, 1), self.flux.repeat(s)[:, None], self.temperature.repeat(s)
+    return transport_problem(self.m.ions, c_feed, flux, membrane, f, temperature=temperature, **self.options)[0]
 
-    def rejections(self, x: np.ndarray, rtol: float = 1e-6, guess=None, persist: bool = True):
-        "Rejections (start, state, ion) of an array of vectors; NaN where no solution was certified."
-        x = np.atleast_2d(x)
-        with torch.no_grad():
-            q = self._problem(x)
-            found = certify(q, guess, rtol, persist)
-        c = torch.where(q.present, found.u[: q.n_ions].exp(), 0.0)
-        c = torch.where(found.code <= REFINED, c, torch.nan)
-        c = c.reshape(q.n_ions, len(x), self.m.n_states).permute(1, 2, 0)
-        feed = self.c_feed
-        return torch.where(feed > 0, 1 - c / torch.where(feed > 0, feed, 1.0), torch.nan), found
 
-    def residuals(self, x, rtol: float = 1e-6, guess=None, persist: bool = True):
-        "Weighted residuals, then the priors', for an array of vectors (start, residual), and the solution behind them."
-        R, found = self.rejections(x, rtol, guess, persist)
-        miss = R[:, self.state, self.ion] - self.target
-        r = miss * self.root_w / self.sigma
-        if (self.bound != 0).any():
-            r = torch.where(self.bound == 0, r, one_sided(self.bound * miss / self.sigma)[0] * self.root_w)
-        p = [((x[:, k] - m) / sd)[:, None] for k, m, sd in self.prior]
-        return np.concatenate([torch.nan_to_num(r, nan=1e3).numpy(), *p], 1), found
+@patch
+def rejections(self: _Model, x: np.ndarray, rtol: float = 1e-6, guess=None, persist: bool = True):
+    "Rejections (start, state, ion) of an array of vectors; NaN where no solution was certified."
+    x = np.atleast_2d(x)
+    with torch.no_grad():
+        q = self._problem(x)
+        found = certify(q, guess, rtol, persist)
+    c = torch.where(q.present, found.u[: q.n_ions].exp(), 0.0)
+    c = torch.where(found.code <= REFINED, c, torch.nan)
+    c = c.reshape(q.n_ions, len(x), self.m.n_states).permute(1, 2, 0)
+    feed = self.c_feed
+    return torch.where(feed > 0, 1 - c / torch.where(feed > 0, feed, 1.0), torch.nan), found
 
-    def misfit(self, x) -> float:
-        "Root mean square error of the rejections, weighted; a bound that holds is no error."
-        miss = self.rejections(x)[0][0][self.state, self.ion] - self.target
-        miss = torch.where(self.bound == 0, miss, (self.bound * miss).clamp_max(0))
-        return float(((self.root_w * miss) ** 2).sum().div((self.root_w**2).sum()).sqrt())
+# %% ../../nbs/inference/fit.ipynb #0ea79807
+@patch
+def residuals(self: _Model, x, rtol: float = 1e-6, guess=None, persist: bool = True):
+    "Weighted residuals, then the priors', for an array of vectors (start, residual), and the solution behind them."
+    R, found = self.rejections(x, rtol, guess, persist)
+    miss = R[:, self.state, self.ion] - self.target
+    r = miss * self.root_w / self.sigma
+    if (self.bound != 0).any():
+        r = torch.where(self.bound == 0, r, one_sided(self.bound * miss / self.sigma)[0] * self.root_w)
+    p = [((x[:, k] - m) / sd)[:, None] for k, m, sd in self.prior]
+    return np.concatenate([torch.nan_to_num(r, nan=1e3).numpy(), *p], 1), found
 
-    def jacobians(self, x, found) -> np.ndarray:
-        "Exact derivatives of `residuals` (start, residual, parameter), given the solution behind them."
-        n, s = self.m.n_states, len(x)
-        leaves = [torch.tensor(x[:, k]).repeat_interleave(n).requires_grad_() for k in range(len(self.free))]
-        q = self._problem(x, leaves)
-        dln = permeate_jacobian(q, found, leaves)  # (ion, parameter, state)
-        through = torch.where(q.present, (found.u[: q.n_ions] - q.ln_feed).exp(), 0.0)
-        dR = -(through[:, None] * dln).detach().reshape(q.n_ions, len(self.free), s, n).permute(2, 3, 0, 1)
-        prior = np.zeros((s, len(self.prior), len(self.free)))
-        for row, (k, _, sd) in enumerate(self.prior):
-            prior[:, row, k] = 1 / sd
-        dR = torch.nan_to_num(dR[:, self.state, self.ion]) * self.root_w[:, None] / self.sigma[:, None]
-        if (self.bound != 0).any():
-            R = 1 - through.reshape(q.n_ions, s, n).permute(1, 2, 0)[:, self.state, self.ion]
-            lean = one_sided(self.bound * (R - self.target) / self.sigma)[1] * self.bound
-            dR = torch.where(self.bound[:, None] == 0, dR, dR * lean[..., None])
-        return np.concatenate([dR.numpy(), prior], 1)
 
-    def values(self, x) -> dict:
-        "The free parameters in SI."
-        return {n: float(s.to_value(v)) for n, s, v in zip(self.free, self.scales, x, strict=True)}
+@patch
+def misfit(self: _Model, x) -> float:
+    "Root mean square error of the rejections, weighted; a bound that holds is no error."
+    miss = self.rejections(x)[0][0][self.state, self.ion] - self.target
+    miss = torch.where(self.bound == 0, miss, (self.bound * miss).clamp_max(0))
+    return float(((self.root_w * miss) ** 2).sum().div((self.root_w**2).sum()).sqrt())
 
-    def descend(self, x, fixed=None, steps: int = 150, rtol: float = 1e-4, tol: float = 1e-5):
-        "Levenberg and Marquardt's method from many vectors (start, parameter) at once, parameter `fixed` of each held."
-        width = self.high - self.low
-        y = np.clip((np.asarray(x) - self.low) / width, 0, 1)
-        every, held = np.arange(len(y)), np.zeros(y.shape, bool)
-        if fixed is not None:
-            held[every, fixed] = True
-        r, found = self.residuals(self.low + y * width, rtol, persist=False)
-        u, cost = found.u.reshape(len(found.u), len(y), -1), 0.5 * (r**2).sum(1)
-        J = self.jacobians(self.low + y * width, found) * width
-        damping, n_evaluations, a = np.full(len(y), 1e-2), np.ones(len(y), int), every
-        for _ in range(steps):
-            g = (J[a] * r[a][..., None]).sum(1)
-            stay = held[a] | (y[a] <= 0) & (g > 0) | (y[a] >= 1) & (g < 0)
-            H = np.where(stay[:, None] | stay[:, :, None], 0.0, J[a].transpose(0, 2, 1) @ J[a])
-            size = H.diagonal(axis1=1, axis2=2)
-            H[:, range(y.shape[1]), range(y.shape[1])] += damping[a, None] * np.maximum(size, 1e-9 * size.max(1, keepdims=True)) + stay + 1e-300
-            move = -np.linalg.solve(H, np.where(stay, 0.0, g)[..., None])[..., 0]
-            move *= 0.1 / np.maximum(np.abs(move).max(1, keepdims=True), 0.1)
-            trial = np.clip(y[a] + move, 0, 1)
-            r_new, found = self.residuals(self.low + trial * width, rtol, u[:, a].flatten(1), persist=False)
-            gain = cost[a] - 0.5 * (r_new**2).sum(1)
-            n_evaluations[a] += 1
-            good = gain > 0
-            b = a[good]
-            if len(b):
-                n = self.m.n_states
-                index = torch.from_numpy(np.flatnonzero(good))[:, None].mul(n).add(torch.arange(n)).flatten()
-                part = replace(found, **{k: v[..., index] for k, v in vars(found).items()})
-                y[b], r[b], cost[b] = trial[good], r_new[good], cost[b] - gain[good]
-                u[:, b] = part.u.reshape(len(u), len(b), -1)
-                J[b] = self.jacobians(self.low + y[b] * width, part) * width
-            damping[a] = np.clip(damping[a] * np.where(good, 0.2, 5.0), 1e-9, None)
-            a = a[~(good & (gain < tol * cost[a])) & (damping[a] < 1e7) & (np.abs(move).max(1) > 1e-7)]
-            if not len(a):
-                break
-        return self.low + y * width, cost, n_evaluations, ~np.isin(every, a)
+
+@patch
+def jacobians(self: _Model, x, found) -> np.ndarray:
+    "Exact derivatives of `residuals` (start, residual, parameter), given the solution behind them."
+    n, s = self.m.n_states, len(x)
+    leaves = [torch.tensor(x[:, k]).repeat_interleave(n).requires_grad_() for k in range(len(self.free))]
+    q = self._problem(x, leaves)
+    dln = permeate_jacobian(q, found, leaves)  # (ion, parameter, state)
+    through = torch.where(q.present, (found.u[: q.n_ions] - q.ln_feed).exp(), 0.0)
+    dR = -(through[:, None] * dln).detach().reshape(q.n_ions, len(self.free), s, n).permute(2, 3, 0, 1)
+    prior = np.zeros((s, len(self.prior), len(self.free)))
+    for row, (k, _, sd) in enumerate(self.prior):
+        prior[:, row, k] = 1 / sd
+    dR = torch.nan_to_num(dR[:, self.state, self.ion]) * self.root_w[:, None] / self.sigma[:, None]
+    if (self.bound != 0).any():
+        R = 1 - through.reshape(q.n_ions, s, n).permute(1, 2, 0)[:, self.state, self.ion]
+        lean = one_sided(self.bound * (R - self.target) / self.sigma)[1] * self.bound
+        dR = torch.where(self.bound[:, None] == 0, dR, dR * lean[..., None])
+    return np.concatenate([dR.numpy(), prior], 1)
+
+# %% ../../nbs/inference/fit.ipynb #42cdc321
+@patch
+def values(self: _Model, x) -> dict:
+    "The free parameters in SI."
+    return {n: float(s.to_value(v)) for n, s, v in zip(self.free, self.scales, x, strict=True)}
+
+# %% ../../nbs/inference/fit.ipynb #a7efd6fe
+@patch
+def descend(self: _Model, x, fixed=None, steps: int = 150, rtol: float = 1e-4, tol: float = 1e-5):
+    "Levenberg and Marquardt's method from many vectors (start, parameter) at once, parameter `fixed` of each held."
+    width = self.high - self.low
+    y = np.clip((np.asarray(x) - self.low) / width, 0, 1)
+    every, held = np.arange(len(y)), np.zeros(y.shape, bool)
+    if fixed is not None:
+        held[every, fixed] = True
+    r, found = self.residuals(self.low + y * width, rtol, persist=False)
+    u, cost = found.u.reshape(len(found.u), len(y), -1), 0.5 * (r**2).sum(1)
+    J = self.jacobians(self.low + y * width, found) * width
+    damping, n_evaluations, a = np.full(len(y), 1e-2), np.ones(len(y), int), every
+    for _ in range(steps):
+        g = (J[a] * r[a][..., None]).sum(1)
+        stay = held[a] | (y[a] <= 0) & (g > 0) | (y[a] >= 1) & (g < 0)
+        H = np.where(stay[:, None] | stay[:, :, None], 0.0, J[a].transpose(0, 2, 1) @ J[a])
+        size = H.diagonal(axis1=1, axis2=2)
+        H[:, range(y.shape[1]), range(y.shape[1])] += damping[a, None] * np.maximum(size, 1e-9 * size.max(1, keepdims=True)) + stay + 1e-300
+        move = -np.linalg.solve(H, np.where(stay, 0.0, g)[..., None])[..., 0]
+        move *= 0.1 / np.maximum(np.abs(move).max(1, keepdims=True), 0.1)
+        trial = np.clip(y[a] + move, 0, 1)
+        r_new, found = self.residuals(self.low + trial * width, rtol, u[:, a].flatten(1), persist=False)
+        gain = cost[a] - 0.5 * (r_new**2).sum(1)
+        n_evaluations[a] += 1
+        good = gain > 0
+        b = a[good]
+        if len(b):
+            n = self.m.n_states
+            index = torch.from_numpy(np.flatnonzero(good))[:, None].mul(n).add(torch.arange(n)).flatten()
+            part = replace(found, **{k: v[..., index] for k, v in vars(found).items()})
+            y[b], r[b], cost[b] = trial[good], r_new[good], cost[b] - gain[good]
+            u[:, b] = part.u.reshape(len(u), len(b), -1)
+            J[b] = self.jacobians(self.low + y[b] * width, part) * width
+        damping[a] = np.clip(damping[a] * np.where(good, 0.2, 5.0), 1e-9, None)
+        a = a[~(good & (gain < tol * cost[a])) & (damping[a] < 1e7) & (np.abs(move).max(1) > 1e-7)]
+        if not len(a):
+            break
+    return self.low + y * width, cost, n_evaluations, ~np.isin(every, a)
 
 # %% ../../nbs/inference/fit.ipynb #af004cfd
 def _spread(design, cost, n, width):

@@ -12,6 +12,7 @@ __all__ = ['Experiment', 'nodes_and_matrix', 'log_target', 'find_modes', 'Poster
 import math
 from dataclasses import dataclass
 
+from fastcore.basics import patch
 import numpy as np
 import pandas as pd
 import torch
@@ -71,50 +72,56 @@ class Experiment:
         sure = torch.tensor(m.weight).sqrt() / (_FLOOR + 1 - self.rejection if relative else 1)
         self.whiten = torch.linalg.solve_triangular(torch.linalg.cholesky(correlation), torch.diag(sure), upper=False)
 
-    def miss(
-        self,
-        rejection: Tensor,  # (membrane, row) by `ask`
-    ) -> Tensor:  # (membrane, row) before it is whitened
-        "Computed less measured rejection; a bound that holds is not missed."
-        off = rejection - self.rejection
-        return torch.where((self.bound != 0) & (self.bound * off > 0), 0.0, off) if (self.bound != 0).any() else off
+# %% ../../nbs/inference/posterior.ipynb #635309bc
+@patch
+def miss(
+    self: Experiment,
+    rejection: Tensor,  # (membrane, row) by `ask`
+) -> Tensor:  # (membrane, row) before it is whitened
+    "Computed less measured rejection; a bound that holds is not missed."
+    off = rejection - self.rejection
+    return torch.where((self.bound != 0) & (self.bound * off > 0), 0.0, off) if (self.bound != 0).any() else off
 
-    def _problem(self, x):
-        "The transport problem of every membrane at every flux; x holds one row a problem."
-        n = len(x) // len(self.flux)
-        membrane = membrane_from_parameters(from_normal(x, self.prior), NAMES, SLOTS)
-        if self.binding is not None:
-            equivalents = self.c_feed * ion_arrays(self.ions).z.abs()
-            law, share = membrane.charge_density, 2 * equivalents / equivalents.sum(1, keepdim=True)
-            bound = {i: self.binding(share[:, self.ions.index(i)]).repeat(n) for i in law.shifts if i in self.ions}
-            membrane = membrane.with_(charge_density=law.base + sum(law.shifts[i] * b for i, b in bound.items()))
-        film = Film(thickness=self.film.repeat(n)) if self.film.any() else None
-        return transport_problem(self.ions, self.c_feed.repeat(n, 1), self.flux.repeat(n)[:, None], membrane, film, temperature=self.temperature.repeat(n))[0]
 
-    def ask(
-        self,
-        x: Tensor,  # (membrane, parameter) normal numbers
-        jacobian: bool = False,  # Also the derivatives by x
-        guess: Tensor | None = None,  # (unknown, membrane, node) solution near by
-    ) -> tuple:  # (membrane, row) rejection, nan where uncertified; (membrane, row, parameter) derivatives or None; solution
-        "Rejection of every row by every membrane (Eq. P.1)."
-        n, m = len(x), len(self.flux)
-        wide = x.repeat_interleave(m, 0)
-        with torch.no_grad():
-            q = self._problem(wide)
-            found = certify(q, None if guess is None else guess.flatten(1), 1e-3)
-        c = torch.where(q.present, found.u[: q.n_ions].exp(), 0.0)
-        through = (c / torch.where(q.present, q.ln_feed.exp(), 1.0)).view(-1, n, m)
-        rejection = (1 - through).permute(1, 2, 0).flatten(1) @ self.matrix.T
-        rejection[~(found.code <= REFINED).view(n, m).all(1)] = torch.nan
-        slope = None
-        if jacobian:
-            leaves = [v.clone().requires_grad_() for v in wide.T]
-            with torch.enable_grad():
-                ln_slope = permeate_jacobian(self._problem(torch.stack(leaves, 1)), found, leaves).view(q.n_ions, -1, n, m)
-            slope = -(through[:, None] * ln_slope).permute(2, 1, 3, 0).flatten(2) @ self.matrix.T
-            slope = torch.nan_to_num(slope).mT
-        return rejection, slope, found.u.view(-1, n, m)
+@patch
+def _problem(self: Experiment, x):
+    "The transport problem of every membrane at every flux; x holds one row a problem."
+    n = len(x) // len(self.flux)
+    membrane = membrane_from_parameters(from_normal(x, self.prior), NAMES, SLOTS)
+    if self.binding is not None:
+        equivalents = self.c_feed * ion_arrays(self.ions).z.abs()
+        law, share = membrane.charge_density, 2 * equivalents / equivalents.sum(1, keepdim=True)
+        bound = {i: self.binding(share[:, self.ions.index(i)]).repeat(n) for i in law.shifts if i in self.ions}
+        membrane = membrane.with_(charge_density=law.base + sum(law.shifts[i] * b for i, b in bound.items()))
+    film = Film(thickness=self.film.repeat(n)) if self.film.any() else None
+    return transport_problem(self.ions, self.c_feed.repeat(n, 1), self.flux.repeat(n)[:, None], membrane, film, temperature=self.temperature.repeat(n))[0]
+
+# %% ../../nbs/inference/posterior.ipynb #1e7cbadb
+@patch
+def ask(
+    self: Experiment,
+    x: Tensor,  # (membrane, parameter) normal numbers
+    jacobian: bool = False,  # Also the derivatives by x
+    guess: Tensor | None = None,  # (unknown, membrane, node) solution near by
+) -> tuple:  # (membrane, row) rejection, nan where uncertified; (membrane, row, parameter) derivatives or None; solution
+    "Rejection of every row by every membrane (Eq. P.1)."
+    n, m = len(x), len(self.flux)
+    wide = x.repeat_interleave(m, 0)
+    with torch.no_grad():
+        q = self._problem(wide)
+        found = certify(q, None if guess is None else guess.flatten(1), 1e-3)
+    c = torch.where(q.present, found.u[: q.n_ions].exp(), 0.0)
+    through = (c / torch.where(q.present, q.ln_feed.exp(), 1.0)).view(-1, n, m)
+    rejection = (1 - through).permute(1, 2, 0).flatten(1) @ self.matrix.T
+    rejection[~(found.code <= REFINED).view(n, m).all(1)] = torch.nan
+    slope = None
+    if jacobian:
+        leaves = [v.clone().requires_grad_() for v in wide.T]
+        with torch.enable_grad():
+            ln_slope = permeate_jacobian(self._problem(torch.stack(leaves, 1)), found, leaves).view(q.n_ions, -1, n, m)
+        slope = -(through[:, None] * ln_slope).permute(2, 1, 3, 0).flatten(2) @ self.matrix.T
+        slope = torch.nan_to_num(slope).mT
+    return rejection, slope, found.u.view(-1, n, m)
 
 # %% ../../nbs/inference/posterior.ipynb #9d0f480d
 def nodes_and_matrix(

@@ -14,6 +14,7 @@ import warnings
 from contextlib import suppress
 from pathlib import Path
 
+from fastcore.basics import patch
 import numpy as np
 import torch
 from torch import Tensor
@@ -58,131 +59,141 @@ class Predictor:
             f"at fluxes to {top:.3g} L/m²/h; half of its {len(errors)} known errors of the rejection are below {float(np.median(errors)):.2g}"
         )
 
-    def plot(self, ax=None, level: float = 0.9):
-        "How far off the model was: the share of its known errors below each size, and the half-width of its interval."
-        import matplotlib.pyplot as plt
+# %% ../../nbs/04e_predictor.ipynb #89884f45
+@patch
+def plot(self: Predictor, ax=None, level: float = 0.9):
+    "How far off the model was: the share of its known errors below each size, and the half-width of its interval."
+    import matplotlib.pyplot as plt
 
-        ax = ax or plt.gca()
-        errors, half = np.sort(self.card["errors"]), conformal_quantile(self.card["errors"], level)
-        ax.step(errors, np.arange(1, len(errors) + 1) / len(errors), where="post")
-        ax.axvline(half, color="0.5", ls="--", label=f"half-width of the {level:.0%} interval: {half:.2f}")
-        ax.set(xlabel="Absolute error of the rejection", ylabel="Share of errors below", title=self.card.get("name", ""), ylim=(0, 1.02))
-        ax.legend(fontsize="small")
-        return ax
+    ax = ax or plt.gca()
+    errors, half = np.sort(self.card["errors"]), conformal_quantile(self.card["errors"], level)
+    ax.step(errors, np.arange(1, len(errors) + 1) / len(errors), where="post")
+    ax.axvline(half, color="0.5", ls="--", label=f"half-width of the {level:.0%} interval: {half:.2f}")
+    ax.set(xlabel="Absolute error of the rejection", ylabel="Share of errors below", title=self.card.get("name", ""), ylim=(0, 1.02))
+    ax.legend(fontsize="small")
+    return ax
 
-    def solve(
-        self,
-        c_feed: Tensor,  # (sample, ion) [mol/m³], ions in the order of the slots
-        flux: Tensor,  # (sample, flux) [m/s]
-        membrane: Membrane | None = None,  # Another membrane; None: the one each network was told of
-        tol: float = 1e-2,  # Estimated error of a rejection above which an ODE is solved again with more steps
-    ) -> tuple[Tensor, Tensor | None]:  # (member, sample, flux, ion) rejection, nan where absent; (member, sample, ion) the integrator's error
-        "Rejection by every network, and what the integrator may be off; a warning where that stays above `tol`."
-        n = len(self.ensemble)
-        if membrane is None:
-            told = describe_members(self.config, self.parameters, c_feed.expand(n, *c_feed.shape))
-        else:
-            told = describe(membrane, c_feed, self.config.network.ions, self.config.told).float().expand(n, len(c_feed), -1)
-        skeleton, size = self.ensemble.skeleton, n * len(c_feed)
-        covered = isinstance(skeleton, ODENet) and skeleton.work() is not None
-        large = size >= (FUSED_FROM if covered else COMPILE_FROM)
-        if large not in self._forward:
-            self._forward[large] = StackedForward(skeleton, compiled=large)
-        answer = self._forward[large].predict(self.ensemble.params, self.ensemble.buffers, c_feed.float(), flux.float(), told, tol=tol)
-        ratio = _as_ratio(c_feed.double(), ion_arrays(self.config.network.ions).z)[:, None]
-        return torch.where(c_feed[:, None] > 0, 1 - answer.h.double() * ratio, torch.nan), answer.error
 
-    def rejections(
-        self,
-        c_feed: Tensor,  # (sample, ion) [mol/m³], ions in the order of the slots
-        flux: Tensor,  # (sample, flux) [m/s]
-        membrane: Membrane | None = None,  # Another membrane; None: the one each network was told of
-    ) -> Tensor:  # (member, sample, flux, ion), nan where absent
-        "Rejection by every network."
-        return self.solve(c_feed, flux, membrane)[0]
+@patch
+def solve(
+    self: Predictor,
+    c_feed: Tensor,  # (sample, ion) [mol/m³], ions in the order of the slots
+    flux: Tensor,  # (sample, flux) [m/s]
+    membrane: Membrane | None = None,  # Another membrane; None: the one each network was told of
+    tol: float = 1e-2,  # Estimated error of a rejection above which an ODE is solved again with more steps
+) -> tuple[Tensor, Tensor | None]:  # (member, sample, flux, ion) rejection, nan where absent; (member, sample, ion) the integrator's error
+    "Rejection by every network, and what the integrator may be off; a warning where that stays above `tol`."
+    n = len(self.ensemble)
+    if membrane is None:
+        told = describe_members(self.config, self.parameters, c_feed.expand(n, *c_feed.shape))
+    else:
+        told = describe(membrane, c_feed, self.config.network.ions, self.config.told).float().expand(n, len(c_feed), -1)
+    skeleton, size = self.ensemble.skeleton, n * len(c_feed)
+    covered = isinstance(skeleton, ODENet) and skeleton.work() is not None
+    large = size >= (FUSED_FROM if covered else COMPILE_FROM)
+    if large not in self._forward:
+        self._forward[large] = StackedForward(skeleton, compiled=large)
+    answer = self._forward[large].predict(self.ensemble.params, self.ensemble.buffers, c_feed.float(), flux.float(), told, tol=tol)
+    ratio = _as_ratio(c_feed.double(), ion_arrays(self.config.network.ions).z)[:, None]
+    return torch.where(c_feed[:, None] > 0, 1 - answer.h.double() * ratio, torch.nan), answer.error
 
-    def outside(
-        self,
-        c_feed: Tensor,  # (sample, ion) [mol/m³]
-        flux: Tensor,  # (sample, flux) [m/s]
-        membrane: Membrane | None = None,  # Another membrane
-    ) -> list[str]:  # One sentence for each quantity
-        "Where a question leaves the range of the training data, and by how much."
-        r, said = self.card["ranges"], []
-        by = lambda ratio: f"by {ratio - 1:.0%}" if ratio < 10 else f"by a factor of {ratio:.3g}"
+# %% ../../nbs/04e_predictor.ipynb #30a5d073
+@patch
+def rejections(
+    self: Predictor,
+    c_feed: Tensor,  # (sample, ion) [mol/m³], ions in the order of the slots
+    flux: Tensor,  # (sample, flux) [m/s]
+    membrane: Membrane | None = None,  # Another membrane; None: the one each network was told of
+) -> Tensor:  # (member, sample, flux, ion), nan where absent
+    "Rejection by every network."
+    return self.solve(c_feed, flux, membrane)[0]
 
-        def look(what, low, high, lo, hi, unit, scale=1.0):
-            if low < lo * (1 - 1e-9):
-                said.append(f"{what} {low / scale:.3g} {unit} is below the trained {lo / scale:.3g} to {hi / scale:.3g} (by {1 - low / lo:.0%})")
-            if high > hi * (1 + 1e-9):
-                said.append(f"{what} {high / scale:.3g} {unit} is above the trained {lo / scale:.3g} to {hi / scale:.3g} ({by(high / hi)})")
+# %% ../../nbs/04e_predictor.ipynb #0790e71a
+@patch
+def outside(
+    self: Predictor,
+    c_feed: Tensor,  # (sample, ion) [mol/m³]
+    flux: Tensor,  # (sample, flux) [m/s]
+    membrane: Membrane | None = None,  # Another membrane
+) -> list[str]:  # One sentence for each quantity
+    "Where a question leaves the range of the training data, and by how much."
+    r, said = self.card["ranges"], []
+    by = lambda ratio: f"by {ratio - 1:.0%}" if ratio < 10 else f"by a factor of {ratio:.3g}"
 
-        look("flux", flux.min().item(), flux.max().item(), *r["flux_m_s"], "L/m²/h", LMH)
-        z = ion_arrays(self.config.network.ions).z
-        charge = 0.5 * (c_feed * z.abs()).sum(-1)
-        look("total salt", charge.min().item(), charge.max().item(), *r["equivalents_mol_m3"], "eq/m³")
-        for j, ion in enumerate(self.config.network.ions):
-            c = c_feed[:, j][c_feed[:, j] > 0]
-            if len(c) and ion not in r["ions_mol_m3"]:
-                said.append(f"{ion} was not in the training data")
-            elif len(c):
-                look(ion, c.min().item(), c.max().item(), *r["ions_mol_m3"][ion], "mol/m³")
-        if membrane is not None and self.parameters is not None:
-            said.append("the errors behind the intervals were measured with the membrane this model was trained on; for another they are not known (leave membrane out for its own)")
-        if membrane is not None and "membrane" in r:
-            for name, (lo, hi, unit) in r["membrane"].items():
-                v = torch.as_tensor(membrane.tensors().get(name, torch.nan))
-                if torch.isfinite(v).all():
-                    look(name, v.min().item(), v.max().item(), lo, hi, unit)
-        return said
+    def look(what, low, high, lo, hi, unit, scale=1.0):
+        if low < lo * (1 - 1e-9):
+            said.append(f"{what} {low / scale:.3g} {unit} is below the trained {lo / scale:.3g} to {hi / scale:.3g} (by {1 - low / lo:.0%})")
+        if high > hi * (1 + 1e-9):
+            said.append(f"{what} {high / scale:.3g} {unit} is above the trained {lo / scale:.3g} to {hi / scale:.3g} ({by(high / hi)})")
 
-    def predict(
-        self,
-        feed,  # As for `simulate`
-        flux=None,  # Water flux: number, (n_flux,) or (batch, n_flux) [m/s]; None: the column "flux [LMH]" of a DataFrame
-        membrane: Membrane | None = None,  # Another membrane than the one the networks were told
-        level: float = 0.9,  # Share of measurements the interval should hold
-        balance: str | None = None,  # Ion that closes the charge balance of the feed
-        ions=None,  # Names of the columns of a tensor feed
-    ) -> Rejections:  # sample, flux_m_s, ion, c_feed, c_perm, rejection, lower, upper; .plot() draws it; .attrs["solver_error"]: the integrator's largest
-        "Rejection of every ion, with an interval."
-        names, c = read_feed(feed, ions, balance)
-        flux = flux_of(feed, flux)
-        slots = self.config.network.ions
-        strange = [n for i, n in enumerate(names) if n not in slots and (c[:, i] > 0).any()]
-        if strange:
-            raise InputError(f"this model does not know {', '.join(strange)}; it knows {', '.join(slots)}")
-        c_feed = torch.stack([c[:, names.index(s)] if s in names else torch.zeros(len(c), dtype=torch.float64) for s in slots], -1)
-        J = read_flux(flux, len(c_feed))
-        batch = max(len(c_feed), len(J))
-        c_feed, J = c_feed.expand(batch, -1), J.expand(batch, -1)
-        if membrane is not None and not self.config.network.n_membrane:
-            raise InputError("this model was trained without membrane parameters; leave membrane out, or use load_model('dspmde')")
-        if membrane is None and self.parameters is None and self.config.network.n_membrane:
-            raise InputError("this model needs a membrane; pass membrane=NF270 or another Membrane")
-        for sentence in self.outside(c_feed, J, membrane):
-            warnings.warn(sentence, stacklevel=2)
-        each, error = self.solve(c_feed, J, membrane)
-        middle = each.mean(0).clamp(max=1.0)
-        half = conformal_quantile(self.card["errors"], level)
-        if not math.isfinite(half):
-            raise InputError(f"level is {level}; {len(self.card['errors'])} held-out errors support at most {len(self.card['errors']) / (len(self.card['errors']) + 1):.3f}")
-        b, t, i = torch.nonzero(torch.isfinite(middle), as_tuple=True)
-        r = middle[b, t, i].numpy()
-        table = Rejections(
-            {
-                "sample": b.numpy(),
-                "flux_m_s": J[b, t].numpy(),
-                "ion": np.array(slots, dtype=object)[i.numpy()],
-                "c_feed": c_feed[b, i].numpy(),
-                "c_perm": c_feed[b, i].numpy() * (1 - r),
-                "rejection": r,
-                "lower": r - half,
-                "upper": np.minimum(r + half, 1.0),
-            }
-        )
-        table.attrs["solver_error"] = None if error is None else error.max().item()
-        return table
+    look("flux", flux.min().item(), flux.max().item(), *r["flux_m_s"], "L/m²/h", LMH)
+    z = ion_arrays(self.config.network.ions).z
+    charge = 0.5 * (c_feed * z.abs()).sum(-1)
+    look("total salt", charge.min().item(), charge.max().item(), *r["equivalents_mol_m3"], "eq/m³")
+    for j, ion in enumerate(self.config.network.ions):
+        c = c_feed[:, j][c_feed[:, j] > 0]
+        if len(c) and ion not in r["ions_mol_m3"]:
+            said.append(f"{ion} was not in the training data")
+        elif len(c):
+            look(ion, c.min().item(), c.max().item(), *r["ions_mol_m3"][ion], "mol/m³")
+    if membrane is not None and self.parameters is not None:
+        said.append("the errors behind the intervals were measured with the membrane this model was trained on; for another they are not known (leave membrane out for its own)")
+    if membrane is not None and "membrane" in r:
+        for name, (lo, hi, unit) in r["membrane"].items():
+            v = torch.as_tensor(membrane.tensors().get(name, torch.nan))
+            if torch.isfinite(v).all():
+                look(name, v.min().item(), v.max().item(), lo, hi, unit)
+    return said
+
+# %% ../../nbs/04e_predictor.ipynb #2c1ff946
+@patch
+def predict(
+    self: Predictor,
+    feed,  # As for `simulate`
+    flux=None,  # Water flux: number, (n_flux,) or (batch, n_flux) [m/s]; None: the column "flux [LMH]" of a DataFrame
+    membrane: Membrane | None = None,  # Another membrane than the one the networks were told
+    level: float = 0.9,  # Share of measurements the interval should hold
+    balance: str | None = None,  # Ion that closes the charge balance of the feed
+    ions=None,  # Names of the columns of a tensor feed
+) -> Rejections:  # sample, flux_m_s, ion, c_feed, c_perm, rejection, lower, upper; .plot() draws it; .attrs["solver_error"]: the integrator's largest
+    "Rejection of every ion, with an interval."
+    names, c = read_feed(feed, ions, balance)
+    flux = flux_of(feed, flux)
+    slots = self.config.network.ions
+    strange = [n for i, n in enumerate(names) if n not in slots and (c[:, i] > 0).any()]
+    if strange:
+        raise InputError(f"this model does not know {', '.join(strange)}; it knows {', '.join(slots)}")
+    c_feed = torch.stack([c[:, names.index(s)] if s in names else torch.zeros(len(c), dtype=torch.float64) for s in slots], -1)
+    J = read_flux(flux, len(c_feed))
+    batch = max(len(c_feed), len(J))
+    c_feed, J = c_feed.expand(batch, -1), J.expand(batch, -1)
+    if membrane is not None and not self.config.network.n_membrane:
+        raise InputError("this model was trained without membrane parameters; leave membrane out, or use load_model('dspmde')")
+    if membrane is None and self.parameters is None and self.config.network.n_membrane:
+        raise InputError("this model needs a membrane; pass membrane=NF270 or another Membrane")
+    for sentence in self.outside(c_feed, J, membrane):
+        warnings.warn(sentence, stacklevel=2)
+    each, error = self.solve(c_feed, J, membrane)
+    middle = each.mean(0).clamp(max=1.0)
+    half = conformal_quantile(self.card["errors"], level)
+    if not math.isfinite(half):
+        raise InputError(f"level is {level}; {len(self.card['errors'])} held-out errors support at most {len(self.card['errors']) / (len(self.card['errors']) + 1):.3f}")
+    b, t, i = torch.nonzero(torch.isfinite(middle), as_tuple=True)
+    r = middle[b, t, i].numpy()
+    table = Rejections(
+        {
+            "sample": b.numpy(),
+            "flux_m_s": J[b, t].numpy(),
+            "ion": np.array(slots, dtype=object)[i.numpy()],
+            "c_feed": c_feed[b, i].numpy(),
+            "c_perm": c_feed[b, i].numpy() * (1 - r),
+            "rejection": r,
+            "lower": r - half,
+            "upper": np.minimum(r + half, 1.0),
+        }
+    )
+    table.attrs["solver_error"] = None if error is None else error.max().item()
+    return table
 
 # %% ../../nbs/04e_predictor.ipynb #db5a4ccc
 def trained_ranges(
