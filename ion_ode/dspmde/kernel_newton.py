@@ -203,7 +203,8 @@ def checked(b, l, rtol):
     if top < 0.05 and top < 0.3 * before:
         for i in range(len(b.u)):
             b.u[i, l] += b.step[i, l]
-        b.state[BEFORE, l], b.state[ERROR, l] = top, top / 2
+        b.state[BEFORE, l] = top
+        b.state[ERROR, l] = top if min(count[MESH, l], count[MESH_FILM, l]) < 0 else top / 2
         if b.state[ERROR, l] <= rtol:
             count[CODE, l], count[STAGE, l] = CONVERGED if before == np.inf else REFINED, DONE
         else:
