@@ -22,7 +22,7 @@ STEPS = {
     "readme": [PY, "tools/readme.py", "--check"],
     "notebooks": [PY, "tools/check_notebooks.py"],
     "site": [PY, "tools/check_site.py"],
-    "pytest": [PY, "-m", "pytest"],
+    "pytest": [PY, "-m", "pytest", "-n", str(min(2, os.cpu_count() or 1)), "--dist", "loadfile"],
 }
 # the line of each check's own output that says what it found
 TELLING = re.compile(r"passed|failed|notebooks ran|rules,|pages,|Contracts:|All checks|Found \d+ error|README|leave")

@@ -23,7 +23,7 @@ from .predictor import Predictor, save_model, trained_ranges
 from .recipe import TrainConfig, build
 from .teach import finetune, measured_curves, predict_measured, pretrain, ranked, to_rows, try_membranes
 
-# %% ../../nbs/04f_run.ipynb #e7c45a7e
+# %% ../../nbs/04f_run.ipynb #e7c45a7d
 def _begin(folder: Path, record: dict, config: TrainConfig, device) -> None:
     "Note what a folder is made of; one that was made of anything else is refused."
     path = folder / "run.json"
@@ -38,7 +38,7 @@ def _begin(folder: Path, record: dict, config: TrainConfig, device) -> None:
     if old is None:
         atomic_write(path, json.dumps(record | about | provenance(seed=config.seed, device=device or "cpu"), indent=1) + "\n")
 
-
+# %% ../../nbs/04f_run.ipynb #e7c45a7e
 def train(
     config: TrainConfig = TrainConfig(),  # Recipe
     folder: str | Path | None = None,  # Checkpoints, logs and the finished model; None: nothing is kept

@@ -28,6 +28,44 @@ def _axes(
     told = second / top.unsqueeze(-1) - empty @ (ramp.unsqueeze(-1) * empty)
     return torch.linalg.eigh((told + told.mT) / 2)[1].flip(-1).contiguous()
 
+# %% ../../nbs/04b_soap.ipynb #985c0762
+def _turn(s):
+    "Follow the axes by one iteration, in the order of their eigenvalues."
+    for side, axis in (("left", -2), ("right", -1)):
+        basis = s[f"{side}_basis"]
+        order = (basis * (s[side] @ basis)).sum(-2).argsort(dim=-1, descending=True, stable=True)  # by eigenvalue
+        along = order.unsqueeze(-1 if axis == -2 else -2)
+        s["exp_avg_sq"] = s["exp_avg_sq"].gather(axis, along.expand_as(s["exp_avg_sq"]))
+        turned = s[side] @ basis.gather(-1, order.unsqueeze(-2).expand_as(basis))
+        s[f"{side}_basis"] = torch.linalg.qr(turned)[0].contiguous()  # row by row, as it is read back
+
+# %% ../../nbs/04b_soap.ipynb #985c0763
+def _move(p, s, group):
+    "One step of one tensor (Eq. V.1)."
+    matrix = p.dim() > 2
+    g = (p.grad.flatten(2) if matrix else p.grad).contiguous()
+    b1, b2 = group["betas"]
+    if not s:
+        s |= {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(g), "exp_avg_sq": torch.zeros_like(g)}
+        if matrix:
+            s |= {"left": g @ g.mT, "right": g.mT @ g}
+            s |= {f"{side}_basis": _axes(s[side]) for side in ("left", "right")}
+            return
+    s["step"] += 1
+    t = int(s["step"])
+    turned = (lambda x: s["left_basis"].mT @ x @ s["right_basis"]) if matrix else lambda x: x
+    s["exp_avg"].lerp_(g, 1 - b1)
+    s["exp_avg_sq"].mul_(b2).add_(turned(g).square_(), alpha=1 - b2)
+    move = turned(s["exp_avg"]) / (1 - b1**t) / ((s["exp_avg_sq"] / (1 - b2**t)).sqrt_() + group["eps"])
+    if matrix:
+        move = (s["left_basis"] @ move @ s["right_basis"].mT).view_as(p)
+    p.mul_(1 - group["lr"] * group["weight_decay"]).add_(move, alpha=-group["lr"])
+    if matrix:
+        s["left"].lerp_(g @ g.mT, 1 - b2)
+        s["right"].lerp_(g.mT @ g, 1 - b2)
+        if t % group["every"] == 0:
+            _turn(s)
+
 # %% ../../nbs/04b_soap.ipynb #985c0764
 class Soap(torch.optim.Optimizer):
     "Adam along the eigenvectors of each member's gradient moments (Eq. V.1; Vyas et al. 2024, arXiv 2409.11321)."
@@ -53,40 +91,4 @@ class Soap(torch.optim.Optimizer):
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
-                    self._move(p, self.state[p], group)
-
-    @staticmethod
-    def _move(p, s, group):
-        matrix = p.dim() > 2
-        g = (p.grad.flatten(2) if matrix else p.grad).contiguous()
-        b1, b2 = group["betas"]
-        if not s:
-            s |= {"step": torch.tensor(0.0), "exp_avg": torch.zeros_like(g), "exp_avg_sq": torch.zeros_like(g)}
-            if matrix:
-                s |= {"left": g @ g.mT, "right": g.mT @ g}
-                s |= {f"{side}_basis": _axes(s[side]) for side in ("left", "right")}
-                return
-        s["step"] += 1
-        t = int(s["step"])
-        turned = (lambda x: s["left_basis"].mT @ x @ s["right_basis"]) if matrix else lambda x: x
-        s["exp_avg"].lerp_(g, 1 - b1)
-        s["exp_avg_sq"].mul_(b2).add_(turned(g).square_(), alpha=1 - b2)
-        move = turned(s["exp_avg"]) / (1 - b1**t) / ((s["exp_avg_sq"] / (1 - b2**t)).sqrt_() + group["eps"])
-        if matrix:
-            move = (s["left_basis"] @ move @ s["right_basis"].mT).view_as(p)
-        p.mul_(1 - group["lr"] * group["weight_decay"]).add_(move, alpha=-group["lr"])
-        if matrix:
-            s["left"].lerp_(g @ g.mT, 1 - b2)
-            s["right"].lerp_(g.mT @ g, 1 - b2)
-            if t % group["every"] == 0:
-                Soap._turn(s)
-
-    @staticmethod
-    def _turn(s):
-        for side, axis in (("left", -2), ("right", -1)):
-            basis = s[f"{side}_basis"]
-            order = (basis * (s[side] @ basis)).sum(-2).argsort(dim=-1, descending=True, stable=True)  # by eigenvalue
-            along = order.unsqueeze(-1 if axis == -2 else -2)
-            s["exp_avg_sq"] = s["exp_avg_sq"].gather(axis, along.expand_as(s["exp_avg_sq"]))
-            turned = s[side] @ basis.gather(-1, order.unsqueeze(-2).expand_as(basis))
-            s[f"{side}_basis"] = torch.linalg.qr(turned)[0].contiguous()  # row by row, as it is read back
+                    _move(p, self.state[p], group)
