@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import t as student
 
 from ion_ode.core import LMH, T_REF, InputError, bar
 from ion_ode.store import asset, atomic_write
@@ -228,6 +227,8 @@ class Answer:
 
     def _interval(self, R, J, share, level):
         "Quantiles of membranes and the error of one measurement, stretched about the median."
+        from scipy.special import stdtrit  # Student quantiles; scipy.stats takes half a second to load
+
         n = len(R)
         p = self.parameters
         of_value, of_model = (f[..., None] for f in faded(np.where(np.isfinite(J), J, 0.0)))
@@ -236,7 +237,7 @@ class Answer:
         y = y_of(R)
         u = (np.arange(n) * 0.6180339887498949) % 1.0  # evenly spread, whatever the order of the membranes
         all_y = np.concatenate(
-            [y + sd * student.ppf((k + u) / _LEVELS, 5)[:, None, None, None] for k in range(_LEVELS)]
+            [y + sd * stdtrit(5, (k + u) / _LEVELS)[:, None, None, None] for k in range(_LEVELS)]
         )
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # an absent ion has no value at all
