@@ -85,7 +85,7 @@ def rates(q, form):
 def mesh(top, rtol):
     "Steps to begin with: a power of two from the largest rate and the tolerance; negative: exponential steps."
     few = np.maximum((4 + 2 * np.minimum(top, STIFF)) * (1e-6 / rtol) ** 0.2, 4)
-    graded = np.maximum(2 * np.log(np.maximum(top, 1)) * (1e-6 / rtol) ** 0.25, 16)
+    graded = np.maximum(2 * np.log(np.maximum(top, 1)) * (1e-6 / rtol) ** 0.25, 32)
     power = lambda n: 2 ** np.ceil(np.log2(n)).astype(np.int64)
     return np.where(top > STIFF, -power(graded), power(few))
 
