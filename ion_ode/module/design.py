@@ -196,7 +196,7 @@ def sweep(
     plant: Plant,
     designs: pd.DataFrame,  # A column a number by name, a row a design
     fixed: dict | None = None,  # Numbers of operation common to all
-    size: int = 256,  # Designs a batch
+    size: int = 32,  # Designs a batch; one hard design holds up its batch
     client=None,  # A Dask client (dask.distributed.Client) to spread them over
     **options,  # Of `simulate_plant`
 ) -> pd.DataFrame:  # The designs and their `summary`

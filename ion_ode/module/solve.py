@@ -11,7 +11,6 @@ __all__ = ['Setting', 'first_vessels', 'Search', 'propose', 'iterate', 'begin', 
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
 
 from ..core import R_GAS
 from .element import get_element
@@ -31,7 +30,7 @@ from ion_ode.module.vessel import (
 
 # %% ../../nbs/07f_solve.ipynb #b5410fa6
 _wide = lambda v, batch: np.broadcast_to(np.asarray(v, float), (batch,))
-_some = lambda v, index: v[index] if torch.as_tensor(v).ndim else v
+_some = lambda v, index: v[index] if np.ndim(v) else v
 
 
 @dataclass
@@ -217,6 +216,7 @@ def iterate(
 ) -> np.ndarray:  # Whether a sample has converged (batch,)
     "Newton's method from where the search stands."
     change, share, state, dead = None, None, None, np.zeros(p.batch, bool) if dead is None else dead.copy()
+    slow = True
     with np.errstate(all="ignore"):
         for step in range(max_steps):
             for _ in range(6):  # where the law has no answer, go back most of the way
@@ -230,10 +230,12 @@ def iterate(
                 dead |= ~good
             if dead.all():
                 break
-            if search.size is None or not (search.size[~dead] < 1e-2).all() or step == 0:
+            if slow or step == 0:
                 for v in search.vessels:
                     differentiate(v)
+            before = search.size if step else np.full(p.batch, np.inf)
             change, search.size, share = propose(p, search)
+            slow = ((search.size > 1e-2) | (search.size > np.maximum(tol, 0.1 * before)))[~dead].any()
             lost = ~np.isfinite(search.size) & ~dead
             if lost.any():
                 _give_up(p, search, lost)
@@ -351,7 +353,9 @@ def solve_plant(
     error = np.full(p.batch, np.inf)
     while done.any():
         search = Search([refine(v) for v in search.vessels], search.flow, search.pressure, reason=search.reason)
-        done = iterate(p, search, dead=~done)
+        still = iterate(p, search, dead=~done)
+        _give_up(p, search, done & ~still & ~np.isin(np.arange(p.batch), list(search.reason)))
+        done = still
         for v in search.vessels:
             evaluate(v)
         after = streams_of()

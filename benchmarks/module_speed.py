@@ -1,0 +1,98 @@
+"""What a vessel, draws of a membrane and a sweep of plants cost, beside SciPy marching the same vessel.
+
+    python benchmarks/module_speed.py                        the table, CPU seconds of one thread
+    python benchmarks/module_speed.py --designs 10000        a larger sweep of two-stage plants
+    python benchmarks/module_speed.py --out module_speed.json
+
+The peer is scipy.integrate.solve_ivp (RK45, rtol 1e-6) along the six elements, the flux at every place the root of the
+water law by scipy.optimize.brentq, with the same pore model and film behind it.
+"""
+
+import argparse
+import json
+import statistics
+import time
+
+import numpy as np
+import pandas as pd
+from scipy.integrate import solve_ivp
+from scipy.optimize import brentq
+
+from ion_ode import NF270, Plant, Stage, simulate_plant
+from ion_ode.core import bar
+from ion_ode.module.design import sweep
+from ion_ode.store import provenance
+
+WELL = {"Na+": 14.79, "Ca+2": 5.564, "Mg+2": 4.402, "K+": 0.179, "Cl-": 24.53, "SO4-2": 1.832, "NO3-": 6.709}
+RUN = {"feed_flow": 8 / 3600, "pressure": 3 * bar, "balance": "Cl-"}
+
+
+def cpu(f, repeat: int) -> tuple[float, object]:
+    "Median CPU seconds of a call, and its last answer."
+    f()
+    spent = []
+    for _ in range(repeat):
+        start = time.process_time()
+        answer = f()
+        spent.append(time.process_time() - start)
+    return statistics.median(spent), answer
+
+
+def scipy_vessel(sol) -> np.ndarray:
+    "Outlet of the vessel: flows of the ions, water flow, pressure."
+    v = sol.solved.search.vessels[0]
+    zero, n = np.zeros(1, int), len(sol.ions)
+    resistance = v.law.resistance(zero)[0]
+
+    def rates(_, y):
+        k, loss = v.duct.stirring(y[n : n + 1], zero)
+        ask = lambda J: v.law(y[None, :n] / y[n], np.array([J]), k, zero)
+        missing = lambda J: J * resistance + ask(J).osmotic[0] - y[n + 1]
+        J = brentq(missing, 1e-4 * y[n + 1] / resistance, 1.2 * y[n + 1] / resistance, rtol=1e-9)
+        return -np.concatenate([v.duct.area * J * ask(J).c_perm[0], v.duct.area * J, loss])
+
+    return solve_ivp(rates, (0, 1), v.inlet[0], rtol=1e-6, atol=1e-9 * v.inlet[0]).y[:, -1]
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    p.add_argument("--repeat", type=int, default=7)
+    p.add_argument("--draws", type=int, default=300)
+    p.add_argument("--designs", type=int, default=200)
+    p.add_argument("--out")
+    a = p.parse_args()
+    rng = np.random.default_rng(0)
+    vessel, sol = cpu(lambda: simulate_plant(WELL, Stage(), **RUN), a.repeat)
+    peer, outlet = cpu(lambda: scipy_vessel(sol), 1)
+    apart = float(np.abs(outlet / sol.solved.outlets[0][0] - 1).max())
+    draws = [NF270.with_(r_pore=NF270.r_pore * f) for f in np.exp(0.05 * rng.standard_normal(a.draws))]
+    many, _ = cpu(lambda: simulate_plant(WELL, Stage(), membrane=draws, **RUN), 1)
+    ranges = {"feed_flow": (16 / 3600, 30 / 3600), "recovery": (0.4, 0.8), "boost 2": (0.0, 2 * bar)}
+    designs = pd.DataFrame({k: rng.uniform(*r, a.designs) for k, r in ranges.items()})
+    plant = Plant([Stage(vessels=2), Stage()])
+    start = time.process_time()
+    table = sweep(WELL, plant, designs, balance="Cl-")
+    swept = time.process_time() - start
+    rows = [
+        {
+            "what": "six elements, one vessel",
+            "CPU s": vessel,
+            "scipy CPU s": peer,
+            "ratio": peer / vessel,
+            "apart": apart,
+        },
+        {"what": f"{a.draws} membrane draws", "CPU s": many, "ratio": peer * a.draws / many},
+        {
+            "what": f"{a.designs} plants of two stages",
+            "CPU s": swept,
+            "solved": int((table.status == "converged").sum()),
+        },
+    ]
+    print(pd.DataFrame(rows).to_string(index=False, float_format=lambda v: f"{v:.3g}", na_rep=""))
+    if a.out:
+        with open(a.out, "w", encoding="utf-8") as f:
+            json.dump({"rows": rows, "provenance": provenance(0)}, f, indent=1)
+
+
+if __name__ == "__main__":
+    main()
