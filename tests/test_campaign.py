@@ -22,10 +22,12 @@ from ion_ode.prequalify.quantities import average_replicates, read_objective
 
 NONSENSE = (
     "CCO c1ccccc1[N+](=O)[O-] C1CCNCC1 O=C(Cl)c1cc(C(=O)Cl)cc(C(=O)Cl)c1 CCC CCN c1ccccc1 O CC(N)=O NC(N)=O "
-    "CCN(CC)CC c1ccncc1 CN(C)C=O C NC(=O)C(N)=O CC(=O)N1CCN(C(C)=O)CC1 CN(C)CCN(C)C C1CN2CCN1CC2 NS(=O)(=O)c1ccccc1 NC(=O)CC(N)=O "
+    "CCN(CC)CC c1ccncc1 CN(C)C=O C NC(=O)C(N)=O CC(=O)N1CCN(C(C)=O)CC1 CN(C)CCN(C)C C1CN2CCN1CC2 NS(=O)(=O)c1ccccc1 "
+    "NC(=O)CC(N)=O "
     "c1cc[nH]c1 c1c[nH]cn1 OCC(O)CO CC#N C1CCCCC1 Nc1ccc(S(N)(=O)=O)cc1 NC(=O)c1cccnc1 Nc1ccccc1 CC(=O)O CC(=O)NN"
 ).split()
-OWN = """name,amine,amine [wt%],acyl chloride,acyl chloride [wt%],additive,permeance [LMH/bar],rejection NaCl [%],rejection MgSO4 [%]
+OWN = """name,amine,amine [wt%],acyl chloride,acyl chloride [wt%],additive,\
+permeance [LMH/bar],rejection NaCl [%],rejection MgSO4 [%]
 a,PIP,1,TMC,0.1,none,8,45,97
 b,piperazine,0.5,TMC,0.1,SDS,11,38,95
 c,MPD,2,trimesoyl chloride,0.1,none,2,97,99
@@ -81,11 +83,11 @@ def test_hydroxyls_count_where_a_polyester_is_declared():
 
 
 def test_every_known_monomer_can_react():
-    for name in monomers.AMINES:
+    for name in monomers._AMINES:
         monomers.check_amine(monomers.monomer(name))
-    for name in monomers.POLYOLS:
+    for name in monomers._POLYOLS:
         monomers.check_amine(monomers.monomer(name), polyester=True)
-    for name in monomers.ACYL_CHLORIDES:
+    for name in monomers._ACYL_CHLORIDES:
         monomers.check_acyl(monomers.monomer(name))
     assert monomers.label(monomers.monomer("O=C(Cl)c1cc(cc(c1)C(Cl)=O)C(Cl)=O")) == "TMC"
 

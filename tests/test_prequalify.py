@@ -25,8 +25,8 @@ from ion_ode.prequalify import augment, features, leaks, literature, monomers, p
 from ion_ode.prequalify.published import PublishedModel
 from ion_ode.store import asset, digest
 
-SMILES = sorted({*monomers.AMINES.values(), *monomers.ACYL_CHLORIDES.values()})
-TMC = monomers.ACYL_CHLORIDES["TMC"]
+SMILES = sorted({*monomers._AMINES.values(), *monomers._ACYL_CHLORIDES.values()})
+TMC = monomers._ACYL_CHLORIDES["TMC"]
 
 
 # --- what is imported when ---
@@ -178,7 +178,7 @@ def test_rotations_are_proper_and_uniform():
 
 
 def test_the_real_table_is_read_whole():
-    d = literature.load_tfc()
+    d = literature._load_tfc()
     raw = pd.read_csv(asset("tfc_membranes.csv")).set_index("row_id")
     assert_allclose(d.rejection, raw.rejection)
     assert d.scored.sum() == (raw.rejection_kind.isin(literature.EXACT) & (raw.rejection < 1)).sum()
@@ -202,7 +202,7 @@ def test_folds_keep_groups_whole(groups, n, seed):
 
 
 def test_salts_alike_by_their_ions():
-    like = literature.salt_likeness
+    like = literature._salt_likeness
     assert like("NaCl", "NaCl") == 1 and like("KCl", "NaCl") > like("MgCl2", "NaCl")
     assert_allclose(like("Na2SO4", "MgCl2"), like("MgCl2", "Na2SO4"))
 
@@ -292,9 +292,9 @@ def test_every_mistake_names_line_and_column(line, says):
 
 
 def test_the_command_says_what_it_used(tmp_path):
-    screen.write_template(tmp_path / "r.csv")
+    screen._write_template(tmp_path / "r.csv")
     with pytest.raises(InputError, match="exists and stays"):
-        screen.write_template(tmp_path / "r.csv")
+        screen._write_template(tmp_path / "r.csv")
     r = CliRunner().invoke(main, ["screen", str(tmp_path / "r.csv"), "--json"])
     assert r.exit_code == 0, r.output
     assert len(json.loads(r.stdout)) == 3 and "used: amine, amine [wt%]" in r.stderr
@@ -304,7 +304,7 @@ def test_the_command_says_what_it_used(tmp_path):
 
 
 def test_the_published_network_repeats_to_the_last_digit():
-    d = leaks.osn_permeances()
+    d = leaks._osn_permeances()
     d = d[d.amine_1_smiles.str.len() < 14].head(12).reset_index(drop=True)
     fit = lambda: PublishedModel(leaks._conditions, copies=3, steps=20).fit(d, d.y.to_numpy()).predict(d, copies=2)
     once, twice = fit(), fit()

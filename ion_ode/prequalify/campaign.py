@@ -14,12 +14,19 @@ from ion_ode.core import InputError, need
 from ion_ode.prequalify.monomers import check_acyl, check_amine, label
 from ion_ode.prequalify.process import Encoder, Process, weighted_quantile
 from ion_ode.store import atomic_write, digest, provenance
-from ion_ode.prequalify.quantities import average_replicates, default_objectives, measured, modelled, read_objective, reference_point
+from ion_ode.prequalify.quantities import (
+    average_replicates,
+    default_objectives,
+    measured,
+    modelled,
+    read_objective,
+    reference_point,
+)
 from ion_ode.prequalify.tables import NONE, Column, Schema, _number, read_table
 
 FORMAT = "ion_ode campaign 1"
 LEAST = 8  # Membranes with a result before a process is fitted
-N_SAMPLES = 64  # Quasi-random draws behind an expected hypervolume
+_N_SAMPLES = 64  # Quasi-random draws behind an expected hypervolume
 
 
 class Campaign:
@@ -322,7 +329,7 @@ class Campaign:
             lambda s, X=None: s @ weights.T + shift
         )
         models = need("botorch.models", "campaign").ModelListGP(*(p.model for p in processes))
-        sampler = correlated_sampler(self.correlation(names), self.seed)
+        sampler = _correlated_sampler(self.correlation(names), self.seed)
         return acq.qLogExpectedHypervolumeImprovement(models, reference, boxes, sampler=sampler, objective=objective)
 
     def explain(self, d: pd.DataFrame) -> pd.DataFrame:  # chance, nearest, reason
@@ -441,7 +448,7 @@ def _with_bounds(c: Column, value) -> Column:
     return replace(c, levels=tuple(value if isinstance(value, list | tuple) else [value]))
 
 
-def correlated_sampler(correlation: np.ndarray, seed: int):
+def _correlated_sampler(correlation: np.ndarray, seed: int):
     "Quasi-random normal draws whose outputs are correlated as the errors were."
     Sobol = need("botorch.sampling.normal", "campaign").SobolQMCNormalSampler
 
@@ -451,4 +458,4 @@ def correlated_sampler(correlation: np.ndarray, seed: int):
             root = torch.linalg.cholesky(torch.tensor(correlation)).to(self.base_samples)
             self.base_samples = self.base_samples @ root.T
 
-    return Correlated(torch.Size([N_SAMPLES]), seed=seed)
+    return Correlated(torch.Size([_N_SAMPLES]), seed=seed)

@@ -22,16 +22,16 @@ from ion_ode.prequalify.progress import made_until
 from ion_ode.prequalify.quantities import modelled, read_objective, reference_point
 from ion_ode.prequalify.tables import measured_name, read_table
 
-SEEDS = (1, 2, 3)
+_SEEDS = (1, 2, 3)
 QUANTITIES = ("permeance", "rejection MgCl2", "rejection Na2SO4", "rejection NaCl", "rejection PEG400")
-OBJECTIVES = ("permeance", "selectivity NaCl/Na2SO4")
-N_START = 8  # Membranes made at random before the campaign has a say
+_OBJECTIVES = ("permeance", "selectivity NaCl/MgCl2")
+_N_START = 8  # Membranes made at random before the campaign has a say
 
 
 # ---- one laboratory
 
 
-def by_campaign(train: pd.DataFrame, test: pd.DataFrame, seed: int, level: float = 0.9) -> dict[str, pd.DataFrame]:
+def _by_campaign(train: pd.DataFrame, test: pd.DataFrame, seed: int, level: float = 0.9) -> dict[str, pd.DataFrame]:
     "Predictions of `Campaign` on the logarithms, with their ends."
     p = Campaign(seed=seed).fit(train).predict(test, level)
     out = {}
@@ -41,7 +41,7 @@ def by_campaign(train: pd.DataFrame, test: pd.DataFrame, seed: int, level: float
     return out
 
 
-def by_regressor(make, columns, train: pd.DataFrame, test: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
+def _by_regressor(make, columns, train: pd.DataFrame, test: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     "A model of scikit-learn on the recipe columns as they stand."
     x, z = (d[columns].to_numpy(float) for d in (train, test))
     mean, sd = x.mean(0), x.std(0) + 1e-12
@@ -69,7 +69,7 @@ def peers() -> dict:
     mean = lambda s: need("sklearn.dummy", "campaign").DummyRegressor()
     columns = ["PIP [wt%]", "TMC [wt%]", "SDS [mM]", "reaction time [s]"]
     made = {"mean": mean, "nearest recipe": nearest, "gradient boosting": boosting, "plain Gaussian process": plain}
-    return {name: partial(by_regressor, make, columns) for name, make in made.items()} | {"campaign": by_campaign}
+    return {name: partial(_by_regressor, make, columns) for name, make in made.items()} | {"campaign": _by_campaign}
 
 
 def held_out(folds, table: pd.DataFrame, seed: int, models: dict) -> list[pd.DataFrame]:
@@ -87,11 +87,11 @@ def held_out(folds, table: pd.DataFrame, seed: int, models: dict) -> list[pd.Dat
     return rows
 
 
-def recipes_part() -> dict[str, pd.DataFrame]:
+def _recipes_part() -> dict[str, pd.DataFrame]:
     "Whole recipes held out, five folds, five times."
     table = pd.read_csv(asset("prequalify/deng2022.csv"))
     rows = []
-    for seed in SEEDS:
+    for seed in _SEEDS:
         rows += held_out(
             [(np.flatnonzero(~out), np.flatnonzero(out)) for out in group_folds(table["name"], 5, seed)],
             table,
@@ -102,19 +102,19 @@ def recipes_part() -> dict[str, pd.DataFrame]:
     return {"recipes": pd.concat(rows)}
 
 
-def round_folds(table: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
+def _round_folds(table: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
     "The rounds so far, and the next."
     r = table["round"].to_numpy()
     return [(np.flatnonzero(r < k), np.flatnonzero(r == k)) for k in np.unique(r)[1:]]
 
 
-def rounds_part() -> dict[str, pd.DataFrame]:
+def _rounds_part() -> dict[str, pd.DataFrame]:
     "Each round predicted from the rounds before it."
     table = pd.read_csv(asset("prequalify/deng2022.csv"))
-    return {"rounds": pd.concat(held_out(round_folds(table), table, 0, peers()))}
+    return {"rounds": pd.concat(held_out(_round_folds(table), table, 0, peers()))}
 
 
-def objective_points(table: pd.DataFrame, objectives) -> tuple[np.ndarray, np.ndarray]:  # (n, objective), reference
+def _objective_points(table: pd.DataFrame, objectives) -> tuple[np.ndarray, np.ndarray]:  # (n, objective), reference
     "Objectives of every membrane, as measured."
     found = [read_objective(o, list(QUANTITIES)) for o in objectives]
     points = np.stack([sum(w * modelled(table[header(m)], m) for m, w in f.items()) for f in found], 1)
@@ -125,12 +125,12 @@ def replay(
     table: pd.DataFrame,  # Every membrane, measured
     start: list[int],  # Rows made before the campaign has a say
     seed: int,
-    objectives=OBJECTIVES,
+    objectives=_OBJECTIVES,
 ) -> list[int]:  # Rows in the order in which they are made
     "A campaign of one membrane at a time, until 95 % of the final hypervolume."
     wanted = {m for o in objectives for m in read_objective(o, list(QUANTITIES))}
     kept = [c for c in table if (measured_name(c) or (None,))[0] in {None, *wanted}]
-    points, reference, order = *objective_points(table, objectives), list(start)
+    points, reference, order = *_objective_points(table, objectives), list(start)
     table = table[kept]
     place = {n: i for i, n in enumerate(table["name"])}
     c = Campaign(read_table(table)[1], list(objectives), seed).fit(table.iloc[order])
@@ -142,20 +142,20 @@ def replay(
     return order
 
 
-SHARES = (0.8, 0.9, 0.95)  # Of the hypervolume of all membranes
+_SHARES = (0.8, 0.9, 0.95)  # Of the hypervolume of all membranes
 
 
-def choice_part(seeds=range(5), n_random: int = 50) -> dict[str, pd.DataFrame]:
+def choice_part(seeds=range(20), n_random: int = 50) -> dict[str, pd.DataFrame]:
     "Membranes until shares of the final hypervolume: the campaign, and random choice after the same start."
     table = pd.read_csv(asset("prequalify/deng2022.csv"))
-    (points, reference), rows = objective_points(table, OBJECTIVES), []
+    (points, reference), rows = _objective_points(table, _OBJECTIVES), []
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        start = rng.permutation(len(table))[:N_START].tolist()
+        start = rng.permutation(len(table))[:_N_START].tolist()
         order = replay(table, start, seed)
         rest = np.setdiff1d(np.arange(len(table)), start)
         shuffled = [[*start, *rng.permutation(rest)] for _ in range(n_random)]
-        for share in SHARES:
+        for share in _SHARES:
             took = lambda o, share=share: made_until(points, o, reference, share)
             rows.append((seed, share, took(order), np.mean([took(o) for o in shuffled])))
         say(f"choice, seed {seed}: {rows[-1][2]}, random {rows[-1][3]:.0f}")
@@ -165,16 +165,16 @@ def choice_part(seeds=range(5), n_random: int = 50) -> dict[str, pd.DataFrame]:
 # ---- many laboratories
 
 
-def look_up(train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame) -> np.ndarray:
+def _look_up(train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame) -> np.ndarray:
     "Mean of the same monomers and salt, else of the salt, else of all."
     keys = ["amine", "acyl chloride", "third monomer", "salt"]
     t = train[keys].assign(y=y)
-    by_name, by_salt = t.groupby(keys).y.mean(), t.groupby("salt").y.mean()
+    by_name, _by_salt = t.groupby(keys).y.mean(), t.groupby("salt").y.mean()
     names = [tuple(r) for r in test[keys].to_numpy()]
-    return np.array([by_name.get(n, by_salt.get(n[3], y.mean())) for n in names])
+    return np.array([by_name.get(n, _by_salt.get(n[3], y.mean())) for n in names])
 
 
-def by_salt(train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame) -> np.ndarray:
+def _by_salt(train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame) -> np.ndarray:
     "Mean of the salt."
     means = pd.Series(y).groupby(train["salt"].to_numpy()).mean()
     return np.array([means.get(s, y.mean()) for s in test["salt"]])
@@ -196,7 +196,7 @@ def drawn(s: str) -> str:
     return monomer(s) if s else ""
 
 
-def boosted(train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame) -> np.ndarray:
+def _boosted(train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame) -> np.ndarray:
     "Morgan counts, amounts and salt, gradient boosting."
     known = {
         c: sorted(set(train[c].replace("none", "").map(drawn))) for c in ("amine", "acyl chloride", "third monomer")
@@ -216,15 +216,15 @@ def boosted(train: pd.DataFrame, y: np.ndarray, test: pd.DataFrame) -> np.ndarra
     )
 
 
-YARDSTICKS = {
-    "mean of the salt": by_salt,
-    "name look-up": look_up,
+_YARDSTICKS = {
+    "mean of the salt": _by_salt,
+    "name look-up": _look_up,
     "nearest membrane": nearest,
-    "Morgan counts, boosting": boosted,
+    "Morgan counts, boosting": _boosted,
 }
 
 
-def cross_conformal(d: pd.DataFrame, level: float = 0.9) -> pd.DataFrame:
+def _cross_conformal(d: pd.DataFrame, level: float = 0.9) -> pd.DataFrame:
     "Ends of each interval from the left-out errors of the same salt in every other paper."
     ratio = ((d.y - d.p).abs() / d.spread).to_numpy()
     half = []
@@ -234,15 +234,15 @@ def cross_conformal(d: pd.DataFrame, level: float = 0.9) -> pd.DataFrame:
     return d.assign(lower=d.p - half, upper=d.p + half)
 
 
-def papers_part() -> dict[str, pd.DataFrame]:
+def _papers_part() -> dict[str, pd.DataFrame]:
     "Whole papers held out: the shipped screen beside its yardsticks, on the same folds."
     fitted, rows = Screen().fit(), []
     for part in ("permeance", "passage"):
         d, y = part_rows(literature(), part)
         d = d.assign(salt=d["salt"] if part == "passage" else "-")
         whole = fitted.left_out[part].assign(salt=d["salt"])
-        rows.append(cross_conformal(whole).drop(columns="spread").assign(part=part, model="screen"))
-        for name, model in YARDSTICKS.items():
+        rows.append(_cross_conformal(whole).drop(columns="spread").assign(part=part, model="screen"))
+        for name, model in _YARDSTICKS.items():
             p = np.empty(len(y))
             for out in group_folds(d["laboratory"], 5, 0):
                 p[out] = model(d[~out].reset_index(drop=True), y[~out], d[out].reset_index(drop=True))
@@ -250,7 +250,7 @@ def papers_part() -> dict[str, pd.DataFrame]:
     return {"papers": pd.concat(rows, ignore_index=True).round(4)}
 
 
-def leaks_part() -> dict[str, pd.DataFrame]:
+def _leaks_part() -> dict[str, pd.DataFrame]:
     "Papers held out beside random rows, on polyamides in organic solvents."
     network = [n for n in models() if n.startswith("published")]
     plain = leak_study((1, 2, 3), [n for n in models() if n not in network], say=say)
@@ -260,11 +260,11 @@ def leaks_part() -> dict[str, pd.DataFrame]:
 # ---- the command
 
 PARTS = {
-    "recipes": recipes_part,
-    "rounds": rounds_part,
+    "recipes": _recipes_part,
+    "rounds": _rounds_part,
     "choice": choice_part,
-    "papers": papers_part,
-    "leaks": leaks_part,
+    "papers": _papers_part,
+    "leaks": _leaks_part,
 }
 
 

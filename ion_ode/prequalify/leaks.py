@@ -9,16 +9,16 @@ from ion_ode.prequalify.monomers import alike
 from ion_ode.prequalify.published import PublishedModel
 from ion_ode.prequalify.tables import load_recipes
 
-CONDITIONS = (
+_CONDITIONS = (
     "film thickness [nm]",
     "solvent viscosity [mPa s]",
     "solvent solubility [MPa^0.5]",
     "solvent diameter [nm]",
 )
-N_FOLDS = 5
+_N_FOLDS = 5
 
 
-def osn_permeances() -> pd.DataFrame:  # One row a film and solvent
+def _osn_permeances() -> pd.DataFrame:  # One row a film and solvent
     "Permeances of the table, each film and solvent of a paper once."
     d = load_recipes("osn")
     d = d[d["permeance [LMH/bar]"] > 0]
@@ -27,7 +27,7 @@ def osn_permeances() -> pd.DataFrame:  # One row a film and solvent
         "amine smiles",
         "acyl smiles",
         "solvent",
-        *CONDITIONS,
+        *_CONDITIONS,
         "activated",
         "temperature [C]",
         "pressure [bar]",
@@ -39,7 +39,7 @@ def osn_permeances() -> pd.DataFrame:  # One row a film and solvent
 
 
 def _conditions(d: pd.DataFrame) -> np.ndarray:
-    return np.log(d[list(CONDITIONS)].to_numpy(float))
+    return np.log(d[list(_CONDITIONS)].to_numpy(float))
 
 
 def _published(kinds, steps: int):
@@ -97,21 +97,21 @@ def leak_study(
     seeds=(1, 2, 3), names=None, splits=("papers held out", "random rows"), say=lambda text: None
 ) -> pd.DataFrame:
     "Every model with papers held out, and the same with rows dealt out at random."
-    d = osn_permeances()
+    d = _osn_permeances()
     rows = []
     for seed in seeds:
         for split in splits:
             rng = np.random.default_rng(seed)
             groups = d.paper.to_numpy() if split == "papers held out" else np.arange(len(d))
             fold = dict(
-                zip(rng.permutation(np.unique(groups)), np.arange(len(np.unique(groups))) % N_FOLDS, strict=True)
+                zip(rng.permutation(np.unique(groups)), np.arange(len(np.unique(groups))) % _N_FOLDS, strict=True)
             )
             of = np.array([fold[g] for g in groups])
             for name, model in models().items():
                 if names and name not in names:
                     continue
                 p = np.empty(len(d))
-                for k in range(N_FOLDS):
+                for k in range(_N_FOLDS):
                     p[of == k] = model(d[of != k].reset_index(drop=True), d[of == k].reset_index(drop=True), seed)
                 rows.append(
                     pd.DataFrame(

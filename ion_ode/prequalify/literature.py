@@ -16,7 +16,7 @@ from ion_ode.prequalify.tables import NONE, Schema, load_recipes, read_table
 from ion_ode.store import asset, atomic_write, digest, provenance
 from ion_ode.water.ions import get_ion
 
-SALTS = {
+_SALTS = {
     "NaCl": {"Na+": 1, "Cl-": 1},
     "KCl": {"K+": 1, "Cl-": 1},
     "LiCl": {"Li+": 1, "Cl-": 1},
@@ -56,7 +56,7 @@ _SUPPORTS = {
     "polyacrylonitrile": "PAN",
     "pan": "PAN",
 }
-SALT_NUMBERS = ("z cation", "r cation", "z anion", "r anion", "mixture")
+_SALT_NUMBERS = ("z cation", "r cation", "z anion", "r anion", "mixture")
 
 
 # ---- salts
@@ -65,38 +65,38 @@ SALT_NUMBERS = ("z cation", "r cation", "z anion", "r anion", "mixture")
 def salt_names(
     text: str,  # NaCl, MgCl₂, LiCl/MgCl2 (a mixture)
     what: str = "salt",  # How messages call it
-) -> list[str]:  # Names in `SALTS` or `MIXTURES`
+) -> list[str]:  # Names in `_SALTS` or `MIXTURES`
     "Salts as the tables name them; a mixture of lithium and magnesium stands for its two ions."
-    known = {s.lower(): [s] for s in (*SALTS, *MIXTURES)} | {
+    known = {s.lower(): [s] for s in (*_SALTS, *MIXTURES)} | {
         k: list(MIXTURES) for k in ("licl/mgcl2", "mgcl2/licl", "mg/li", "li/mg")
     }
     key = plain(text).lower()
     if key not in known:
         raise InputError(
-            f"{what}: unknown salt {text!r}; write one of {', '.join(SALTS)}, or LiCl/MgCl2 for the mixture"
+            f"{what}: unknown salt {text!r}; write one of {', '.join(_SALTS)}, or LiCl/MgCl2 for the mixture"
         )
     return known[key]
 
 
-def salt_numbers(
-    name: str,  # In `SALTS` or `MIXTURES`
-) -> list[float]:  # In the order of `SALT_NUMBERS`; radii in nm
+def _salt_numbers(
+    name: str,  # In `_SALTS` or `MIXTURES`
+) -> list[float]:  # In the order of `_SALT_NUMBERS`; radii in nm
     "A salt by the charges and Stokes radii of its ions: what lets KCl follow NaCl."
-    cation, anion = (name.split()[0].replace("Mg2+", "Mg+2"), "Cl-") if name in MIXTURES else SALTS[name]
+    cation, anion = (name.split()[0].replace("Mg2+", "Mg+2"), "Cl-") if name in MIXTURES else _SALTS[name]
     c, a = get_ion(cation), get_ion(anion)
     return [c.z, round(1e9 * c.r_stokes, 4), a.z, round(1e9 * a.r_stokes, 4), float(name in MIXTURES)]
 
 
-def salt_likeness(a: str, b: str) -> float:
+def _salt_likeness(a: str, b: str) -> float:
     "1 for the same salt, less the more charges and radii differ (Eq. L.1)."
     scale = np.array([1.0, 0.05, 1.0, 0.05, 1.0])
-    return float(np.exp(-0.5 * np.sum(((np.array(salt_numbers(a)) - salt_numbers(b)) / scale) ** 2)))
+    return float(np.exp(-0.5 * np.sum(((np.array(_salt_numbers(a)) - _salt_numbers(b)) / scale) ** 2)))
 
 
 # ---- table
 
 
-def load_tfc() -> pd.DataFrame:  # A row a membrane and salt
+def _load_tfc() -> pd.DataFrame:  # A row a membrane and salt
     "81 thin-film-composite membranes read in the abstracts of 68 papers; `scored`: a value, not a bound."
     d = pd.read_csv(asset("tfc_membranes.csv"), dtype={"flux_LMH": str})
     text = ["amine_1_smiles", "amine_2_smiles", "acyl_smiles", "support", "salt", "rejection_kind"]
@@ -154,7 +154,7 @@ def _nf_rows() -> pd.DataFrame:
 @lru_cache(maxsize=1)
 def _tfc_rows() -> pd.DataFrame:
     "The 81 membranes in the same columns."
-    d = load_tfc()
+    d = _load_tfc()
     out = pd.DataFrame(
         {
             "name": d.membrane_id,
@@ -184,10 +184,10 @@ def literature() -> pd.DataFrame:  # A row a membrane and salt; salt "" where on
 RECIPE = ("amine", "amine [wt%]", "acyl chloride", "acyl chloride [wt%]", "third monomer", "support", "pressure [bar]")
 
 
-def with_salt(d: pd.DataFrame) -> pd.DataFrame:
+def _with_salt(d: pd.DataFrame) -> pd.DataFrame:
     "The numbers of the salt as columns."
-    numbers = {s: salt_numbers(s) for s in set(d["salt"])}
-    return d.join(pd.DataFrame([numbers[s] for s in d["salt"]], columns=list(SALT_NUMBERS), index=d.index))
+    numbers = {s: _salt_numbers(s) for s in set(d["salt"])}
+    return d.join(pd.DataFrame([numbers[s] for s in d["salt"]], columns=list(_SALT_NUMBERS), index=d.index))
 
 
 # ---- model
@@ -208,7 +208,7 @@ class Screen:
         self.parts, self.ratios, self.salts, self.schemas = {}, {}, {}, {}
         for part in ("permeance", "passage"):
             rows, y = part_rows(d, part)
-            text = rows[["laboratory", *RECIPE, *(SALT_NUMBERS if part == "passage" else ())]]
+            text = rows[["laboratory", *RECIPE, *(_SALT_NUMBERS if part == "passage" else ())]]
             known = None if state is None else Schema.from_dict(state[part]["schema"])
             read, schema = read_table(text.assign(permeance=1.0), schema=known)
             p = Process(Encoder(schema).fit(read)).fit(read, y, state=state and state[part]["kernel"])
@@ -220,7 +220,7 @@ class Screen:
             else:
                 self.ratios[part] = np.array(state[part]["ratios"])
             self.parts[part], self.schemas[part], self.salts[part] = p, schema, rows["salt"].to_numpy()
-        self.correlation = error_correlation(self.left_out) if state is None else state["correlation"]
+        self.correlation = _error_correlation(self.left_out) if state is None else state["correlation"]
         return self
 
     def save(self, path: str | Path) -> Path:
@@ -244,7 +244,7 @@ class Screen:
         own = self.salts[part] == salt
         if own.sum() >= LEAST:
             return weighted_quantile(ratio[own], level)
-        alike_ = {s: salt_likeness(salt, s) for s in set(self.salts[part])}
+        alike_ = {s: _salt_likeness(salt, s) for s in set(self.salts[part])}
         weight = np.array([max(alike_[s], 0.05) for s in self.salts[part]])
         return weighted_quantile(ratio, level, weight)
 
@@ -253,7 +253,7 @@ class Screen:
         out = pd.DataFrame({"name": d["name"], "salt": d["salt"]})
         for part in ("permeance", "passage"):
             read, _ = read_table(
-                with_salt(d).assign(permeance=1.0)[["name", *RECIPE, *SALT_NUMBERS]], schema=self.schemas[part]
+                _with_salt(d).assign(permeance=1.0)[["name", *RECIPE, *_SALT_NUMBERS]], schema=self.schemas[part]
             )
             mean, spread = self.parts[part].predict(read)
             half = spread * [self.half_width(part, s, level) for s in d["salt"]]
@@ -267,7 +267,7 @@ class Screen:
     def beyond(self, d: pd.DataFrame) -> list[str]:
         "Which amounts or pressures lie beyond every measured one, '' if none."
         read, _ = read_table(
-            with_salt(d).assign(permeance=1.0)[["name", *RECIPE, *SALT_NUMBERS]], schema=self.schemas["passage"]
+            _with_salt(d).assign(permeance=1.0)[["name", *RECIPE, *_SALT_NUMBERS]], schema=self.schemas["passage"]
         )
         return self.parts["passage"].encoder.outside(read)
 
@@ -293,7 +293,7 @@ class Screen:
         return float((draws >= low).all(1).mean())
 
 
-def error_correlation(left_out: dict[str, pd.DataFrame]) -> dict[str, float]:
+def _error_correlation(left_out: dict[str, pd.DataFrame]) -> dict[str, float]:
     "Of the scaled errors on papers left out: permeance with passage, and two salts of one membrane."
     z = {k: d.assign(z=(d.y - d.p) / d.spread) for k, d in left_out.items()}
     at = ["laboratory", "name"]
@@ -309,7 +309,7 @@ def part_rows(d: pd.DataFrame, part: str) -> tuple[pd.DataFrame, np.ndarray]:
     if part == "permeance":
         d = d[d.permeance.notna()].drop_duplicates(["laboratory", "name"])
         return d.reset_index(drop=True), np.log(d.permeance.to_numpy())
-    d = with_salt(d[d.rejection.notna() & d.salt.isin([*SALTS, *MIXTURES])]).reset_index(drop=True)
+    d = _with_salt(d[d.rejection.notna() & d.salt.isin([*_SALTS, *MIXTURES])]).reset_index(drop=True)
     return d, np.log1p(-d.rejection.to_numpy())
 
 

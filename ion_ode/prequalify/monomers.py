@@ -8,8 +8,6 @@ from ion_ode.core import InputError, need
 from ion_ode.prequalify.features import read_monomer
 
 __all__ = [
-    "AMINES",
-    "ACYL_CHLORIDES",
     "MONOMERS",
     "monomer",
     "reactive_sites",
@@ -20,7 +18,7 @@ __all__ = [
     "alike",
 ]
 
-AMINES = {
+_AMINES = {
     "PIP": "C1CNCCN1",
     "2-methylpiperazine": "CC1CNCCN1",
     "2,5-dimethylpiperazine": "CC1CNC(C)CN1",
@@ -56,8 +54,8 @@ _CYCLODEXTRIN += (
     "O[C@@H]7[C@@H](CO)O[C@H](O[C@@H]8[C@@H](CO)O[C@H](O[C@H]1[C@H](O)[C@H]2O)[C@H](O)[C@H]8O)[C@H](O)[C@H]7O)"
 )
 _CYCLODEXTRIN += "[C@H](O)[C@H]6O)[C@H](O)[C@H]5O)[C@H](O)[C@H]4O)[C@H](O)[C@H]3O"
-POLYOLS = {"beta-CD": _CYCLODEXTRIN, "TEOA": "OCCN(CCO)CCO", "resorcinol": "Oc1cccc(O)c1"}  # Of polyester films
-ACYL_CHLORIDES = {
+_POLYOLS = {"beta-CD": _CYCLODEXTRIN, "TEOA": "OCCN(CCO)CCO", "resorcinol": "Oc1cccc(O)c1"}  # Of polyester films
+_ACYL_CHLORIDES = {
     "TMC": "O=C(Cl)c1cc(C(=O)Cl)cc(C(=O)Cl)c1",
     "IPC": "O=C(Cl)c1cccc(C(=O)Cl)c1",
     "TPC": "O=C(Cl)c1ccc(C(=O)Cl)cc1",
@@ -66,7 +64,7 @@ ACYL_CHLORIDES = {
     "BDSC": "O=S(=O)(Cl)c1cccc(S(=O)(=O)Cl)c1",
     "sebacoyl chloride": "O=C(Cl)CCCCCCCCC(=O)Cl",
 }  # Organic monomers
-MONOMERS = AMINES | POLYOLS | ACYL_CHLORIDES
+MONOMERS = _AMINES | _POLYOLS | _ACYL_CHLORIDES
 _SPELLINGS = {
     "piperazine": "PIP",
     "m-phenylenediamine": "MPD",

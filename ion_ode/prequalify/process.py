@@ -97,7 +97,7 @@ class Encoder:
         return out
 
 
-def recipe_kernel(
+def _recipe_kernel(
     encoder: Encoder,  # Fitted
 ):  # A kernel of GPyTorch over encoded recipes
     "Likeness of two membranes (Eq. P.1)."
@@ -113,7 +113,7 @@ def recipe_kernel(
         parts.append(categorical(active_dims=(at,), lengthscale_prior=wide()))
         at += 1
     for m in encoder.monomers:
-        parts.append(monomer_kernel()(encoder, m.name, active_dims=(at,), lengthscale_prior=wide()))
+        parts.append(_monomer_kernel()(encoder, m.name, active_dims=(at,), lengthscale_prior=wide()))
         at += 1
     product = parts[0]
     for p in parts[1:]:
@@ -132,7 +132,7 @@ def recipe_kernel(
     return total
 
 
-def monomer_kernel():
+def _monomer_kernel():
     "The kernel class of monomers, exp(-(1 - likeness) / length), made where GPyTorch is there."
     Kernel = need("gpytorch.kernels", "campaign").Kernel
 
@@ -197,7 +197,7 @@ class Process:
         target = torch.tensor((self.y - self.mean) / self.sd)[:, None]
         gp = need("botorch.models", "campaign").SingleTaskGP
         return gp(
-            self.x, target, likelihood=likelihood, covar_module=recipe_kernel(self.encoder), outcome_transform=None
+            self.x, target, likelihood=likelihood, covar_module=_recipe_kernel(self.encoder), outcome_transform=None
         )
 
     @property

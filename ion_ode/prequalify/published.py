@@ -8,7 +8,7 @@ from torch import nn
 from ion_ode.prequalify.augment import DISTORTIONS, distort
 
 
-def published_net(
+def _published_net(
     generator: torch.Generator,  # Seed of the weights
 ) -> nn.Sequential:  # 444 -> 100 -> 20 -> 1
     "The network of arXiv 2011.07200."
@@ -20,7 +20,7 @@ def published_net(
     return net
 
 
-def layout_copies(
+def _layout_copies(
     d: pd.DataFrame,  # Recipes
     process: np.ndarray,  # (n, 4) scaled process inputs
     kinds: tuple[str, ...] = DISTORTIONS,  # Distortions
@@ -35,7 +35,7 @@ def layout_copies(
     return torch.from_numpy(out)
 
 
-def mean_and_spread(
+def _mean_and_spread(
     p: np.ndarray,  # (n, 4), NaN where not stated
 ) -> tuple[np.ndarray, np.ndarray]:  # Zero and one for a column that is never stated or never varies
     "Scaling of the process inputs."
@@ -47,7 +47,7 @@ def mean_and_spread(
 
 
 class PublishedModel:
-    "The published network on its augmented copies: Adam at 1e-3, batches of 200, step decay, as the authors' code has it."
+    "The published network on its augmented copies: Adam, batches of 200, step decay, as the authors' code has it."
 
     def __init__(
         self,
@@ -62,16 +62,16 @@ class PublishedModel:
     def inputs(self, d: pd.DataFrame, copies: int, seed: int) -> torch.Tensor:  # (n, copies, 444)
         "Copies of recipes, scaled with what `fit` has seen."
         p = np.nan_to_num((self.process(d) - self.mean) / self.sd)
-        return layout_copies(d, p, self.kinds, copies, seed)
+        return _layout_copies(d, p, self.kinds, copies, seed)
 
     def fit(self, d: pd.DataFrame, y: np.ndarray) -> "PublishedModel":
         "Train on copies of the recipes d with targets y (n,)."
-        self.mean, self.sd = mean_and_spread(self.process(d))
+        self.mean, self.sd = _mean_and_spread(self.process(d))
         x = self.inputs(d, self.copies if self.kinds else 1, self.seed + 1)
         self.y_mean, self.y_sd = np.mean(y), np.std(y)
         target = torch.tensor((y - self.y_mean) / self.y_sd, dtype=torch.float32)
         g = torch.Generator().manual_seed(1000 * self.seed)
-        self.net = published_net(g)
+        self.net = _published_net(g)
         optimiser = torch.optim.Adam(self.net.parameters(), lr=1e-3, weight_decay=1e-3)
         decay = torch.optim.lr_scheduler.StepLR(optimiser, 100, 0.98)
         for _ in range(self.steps):

@@ -39,7 +39,7 @@ def plot_campaign(
         )
         for name, a, b in zip(batch["name"], x[0], y[0], strict=True):
             ax.annotate(name, (a, b), (4, 4), textcoords="offset points", fontsize=8)
-    ax.set(xscale="log", yscale="log", xlabel=axis_label(names[0]), ylabel=axis_label(names[1]))
+    ax.set(xscale="log", yscale="log", xlabel=_axis_label(names[0]), ylabel=_axis_label(names[1]))
     ax.legend(fontsize="small")
     return ax
 
@@ -53,7 +53,7 @@ def _objective_columns(campaign: Campaign, batch: pd.DataFrame, name: str) -> np
     return np.array([ends[0], np.minimum(*ends[1:]), np.maximum(*ends[1:])])
 
 
-def axis_label(objective: str) -> str:
+def _axis_label(objective: str) -> str:
     "An objective with its unit; a rejection is drawn as what it holds back, 1/(1 - R)."
     if objective == "permeance":
         return "Permeance (L m⁻² h⁻¹ bar⁻¹)"
@@ -108,7 +108,7 @@ def write_report(
         ("What to make next", batch_table(campaign, batch) if batch is not None else pd.DataFrame()),
         (
             f"The front of {len(campaign.table)} membranes",
-            front.rename(columns={o: axis_label(o) for o in campaign.objectives}),
+            front.rename(columns={o: _axis_label(o) for o in campaign.objectives}),
         ),
         ("What was used of the table", campaign.used()),
     ]

@@ -18,7 +18,7 @@ MPD/IPC,MPD,2.0,isophthaloyl chloride,0.1,PSf,10,NaCl
 """
 
 
-def read_recipes(
+def _read_recipes(
     path,  # CSV file, open text or frame, in the columns of `TEMPLATE`
 ) -> tuple[pd.DataFrame, list[str]]:  # A row a recipe and salt, with a reason where it cannot react; columns not used
     "Recipes in the columns of the literature, each with the count of its reactive sites or why it makes no film."
@@ -109,7 +109,7 @@ def screen_recipes(
         raise InputError(f"target_permeance is {target_permeance}, expected a positive number in L m⁻² h⁻¹ bar⁻¹")
     if target_rejection is not None and not -50 < target_rejection < 1:
         raise InputError(f"target_rejection is {target_rejection}, expected a fraction below 1, 0.95 for 95 %")
-    d, unused = read_recipes(recipes)
+    d, unused = _read_recipes(recipes)
     m = model or shipped_screen()
     d = d.join(neighbours(d)).join(m.predict(d, level).drop(columns=["name", "salt"]))
     beyond = m.beyond(d)
@@ -164,7 +164,7 @@ def _membrane(g: pd.DataFrame, m: Screen, target_permeance, target_rejection) ->
     return out
 
 
-def write_template(path=None) -> str:
+def _write_template(path=None) -> str:
     "An example of recipes to screen."
     from pathlib import Path
 

@@ -13,11 +13,11 @@ from ion_ode.core import InputError, known_fields
 from ion_ode.store import asset
 from ion_ode.prequalify.monomers import monomer, plain, reactive_sites
 
-__all__ = ["Column", "Schema", "read_header", "read_table", "load_recipes", "sources", "TABLES"]
+__all__ = ["Column", "Schema", "read_table", "load_recipes", "sources", "TABLES"]
 
 TABLES = ("deng2022", "nf_intelligence", "osn")
 NONE = ("none", "no", "without")  # Written: there is none of it. An empty cell: not stated
-ROLES = {
+_ROLES = {
     "name": ("name", "membrane", "membrane id", "id", "sample"),
     "laboratory": ("laboratory", "lab", "paper", "group", "source", "paper group"),
     "round": ("round", "iteration", "batch"),
@@ -114,7 +114,7 @@ def measured_name(
 
 
 def _role(header: str) -> str | None:
-    return next((r for r, names in ROLES.items() if _key(header) in names), None)
+    return next((r for r, names in _ROLES.items() if _key(header) in names), None)
 
 
 def _kind(name: str, values: pd.Series, where: str) -> str:
@@ -169,7 +169,7 @@ def _ratio(columns) -> tuple[str, str] | None:
     return (found["amine"], found["acyl chloride"]) if len(found) == 2 else None
 
 
-def read_header(
+def _read_header(
     d: pd.DataFrame,  # Cells as text
     *,
     schema: dict | None = None,  # Column: {kind, scale, low, high, levels, cost}, or "ignore"
@@ -251,7 +251,7 @@ def read_table(
     raw.columns = [plain(c) for c in raw.columns]
     if raw.empty:
         raise InputError(f"{where} has a header and no recipe; add a line for each membrane")
-    found = schema if isinstance(schema, Schema) else read_header(raw, schema=schema, where=where)
+    found = schema if isinstance(schema, Schema) else _read_header(raw, schema=schema, where=where)
     role = {_role(c): c for c in raw if _role(c)}
     out = pd.DataFrame({"name": raw[role["name"]] if "name" in role else [f"line {i + 2}" for i in range(len(raw))]})
     out["name"] = [n or f"line {i + 2}" for i, n in enumerate(out["name"])]
