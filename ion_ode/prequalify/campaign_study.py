@@ -145,7 +145,7 @@ def replay(
 _SHARES = (0.8, 0.9, 0.95)  # Of the hypervolume of all membranes
 
 
-def choice_part(seeds=range(20), n_random: int = 50) -> dict[str, pd.DataFrame]:
+def _choice_part(seeds=range(20), n_random: int = 50) -> dict[str, pd.DataFrame]:
     "Membranes until shares of the final hypervolume: the campaign, and random choice after the same start."
     table = pd.read_csv(asset("prequalify/deng2022.csv"))
     (points, reference), rows = _objective_points(table, _OBJECTIVES), []
@@ -262,7 +262,7 @@ def _leaks_part() -> dict[str, pd.DataFrame]:
 PARTS = {
     "recipes": _recipes_part,
     "rounds": _rounds_part,
-    "choice": choice_part,
+    "choice": _choice_part,
     "papers": _papers_part,
     "leaks": _leaks_part,
 }
