@@ -134,7 +134,7 @@ def test_long_files_stream_in_pieces(folder, monkeypatch):
     c = rng.uniform(1, 100, 40).round(3)
     pd.DataFrame({"id": [f"f{i}" for i in range(40)], "Na+": c, "Cl-": c}).to_csv("feeds.csv", index=False)
     assert invoke("simulate", "--feed", "feeds.csv", "--flux", "10,20", "--out", "one.csv").exit_code == 0
-    monkeypatch.setattr("ion_ode.cli.PIECE", 14)
+    monkeypatch.setattr("ion_ode.cli.output.PIECE", 14)
     assert invoke("simulate", "--feed", "feeds.csv", "--flux", "10,20", "--out", "pieces.csv").exit_code == 0
     one, pieces = pd.read_csv("one.csv"), pd.read_csv("pieces.csv")
     assert list(one["sample"]) == list(pieces["sample"]) == [f"f{i}" for i in range(40) for _ in range(4)]
@@ -317,7 +317,7 @@ def test_existing_files_stay_without_force(folder):
 
 
 def test_a_late_mistake_in_a_long_file_leaves_nothing(folder, monkeypatch):
-    monkeypatch.setattr("ion_ode.cli.PIECE", 4)
+    monkeypatch.setattr("ion_ode.cli.output.PIECE", 4)
     (folder / "f.csv").write_text("Na+,Cl-\n" + "10,10\n" * 9 + "10,12\n")
     r = invoke("simulate", "--feed", "f.csv", "--flux", "5", "--out", "r.csv")
     assert r.exit_code == 2 and "rows 10 to 11" in r.stderr
@@ -394,7 +394,7 @@ def test_benchmark_prints_ratios_to_named_peers(monkeypatch):
         "pore model": ("dspmde_speed.py", ["--curves", "8", "--repeat", "1", "--backends", "auto"]),
         "training step": ("ode_training_step.py", ["--batch", "4", "--members", "2", "--repeat", "1"]),
     }
-    monkeypatch.setattr("ion_ode.cli.BENCHMARKS", smallest)
+    monkeypatch.setattr("ion_ode.cli.make.BENCHMARKS", smallest)
     r = invoke("benchmark", "--json")
     assert r.exit_code == 0, r.stderr
     rows = json.loads(r.stdout)["rows"]
@@ -405,7 +405,7 @@ def test_benchmark_prints_ratios_to_named_peers(monkeypatch):
 
 
 def test_benchmark_compares_at_no_larger_error_than_the_peer_s():
-    from ion_ode.cli import _ratios
+    from ion_ode.cli.make import _ratios
 
     row = lambda solver, peer, ms, error: {"solver": solver, "peer": peer, "ms": ms, "error": error}
     rows = [row("fixed 4", False, 10.0, 1e-3), row("fixed 8", False, 20.0, 1e-5), row("loose", True, 30.0, 1e-2), row("tight", True, 50.0, 1e-4)]
@@ -414,7 +414,7 @@ def test_benchmark_compares_at_no_larger_error_than_the_peer_s():
 
 
 def test_benchmark_says_where_it_can_run(monkeypatch, tmp_path):
-    monkeypatch.setattr("ion_ode.cli.__file__", str(tmp_path / "site" / "ion_ode" / "cli.py"))
+    monkeypatch.setattr("ion_ode.cli.make.__file__", str(tmp_path / "site" / "ion_ode" / "cli" / "make.py"))
     r = invoke("benchmark")
     assert r.exit_code == 2 and "repository" in r.stderr
 
@@ -483,10 +483,10 @@ def test_leaving_the_trained_range_is_said():
 
 
 def test_a_long_file_does_not_repeat_its_notes(folder, monkeypatch):
-    monkeypatch.setattr("ion_ode.cli.PIECE", 1)
+    monkeypatch.setattr("ion_ode.cli.output.PIECE", 1)
     (folder / "f.csv").write_text("Na+,Cl-,flux [LMH]\n" + "".join(f"20,20,{k}\n" for k in (500, 612, 503)))
     r = invoke("predict", "--feed", "f.csv", "--out", "r.csv")
-    (note,) = [line for line in r.stderr.splitlines() if "note:" in line]
+    (note,) = [line for line in r.stderr.splitlines() if "note: flux" in line]
     assert r.exit_code == 0 and "flux 612 L/m²/h is above" in note, "the worst of its kind"
 
 

@@ -34,7 +34,7 @@ def test_a_function_more_in_a_module_moves_the_keys_that_reach_it_and_no_other(c
         path.write_text(text, encoding="utf-8")
     assert keys() == before
     assert moved["ion_ode.dspmde.newton"] and moved["ion_ode.attention_odenet.pore_field"]
-    assert not moved["ion_ode.cli"] and not moved["ion_ode.results.figures"]
+    assert not moved["ion_ode.cli.ask"] and not moved["ion_ode.results.figures"]
 
 
 def test_a_comment_or_a_docstring_changes_nothing_and_the_cpp_source_does(copy):

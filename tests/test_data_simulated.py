@@ -355,7 +355,7 @@ def test_without_any_worker_left_there_is_a_sentence(tmp_path):
 
 
 def test_a_lost_worker_is_one_sentence_and_status_1_on_the_command_line(monkeypatch, capsys):
-    from ion_ode.cli import _explain
+    from ion_ode.cli.group import _explain
     from ion_ode.core import WorkersLost
 
     assert _explain(WorkersLost("no worker is left")) == 1

@@ -267,11 +267,11 @@ class Answer:
             ("salt", total.min(), total.max(), r.get("equivalents_mol_m3"), "eq/m³", 1.0),
             ("flux", np.nanmin(J), np.nanmax(J), r.get("flux_m_s"), "L/m²/h", LMH),
         ):
-            if ends and (low < 0.5 * ends[0] or high > 1.5 * ends[1]):
-                said.append(
-                    f"{what} of {low / f:.3g} to {high / f:.3g} {unit} leaves the measured "
-                    f"{ends[0] / f:.3g} to {ends[1] / f:.3g}"
-                )
+            measured = ends and f"the measured {ends[0] / f:.3g} to {ends[1] / f:.3g} by"
+            if ends and high > 1.5 * ends[1]:
+                said.append(f"{what} {high / f:.3g} {unit} is above {measured} {high / ends[1] - 1:.0%}")
+            if ends and low < 0.5 * ends[0]:
+                said.append(f"{what} {low / f:.3g} {unit} is below {measured} {1 - low / ends[0]:.0%}")
         if not 288 <= temperature <= 303:
             said.append(f"{temperature - 273.15:.0f} °C: measured at 20 to 25 °C only")
         return said

@@ -1,0 +1,13 @@
+"""The command line: ion-ode simulate | predict | module | fit | train | check | generate | screen | campaign | reproduce | benchmark
+
+Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
+
+from ion_ode.cli import ask, design, make, measured  # noqa: F401  each puts its commands into the group
+from ion_ode.cli.group import main
+from ion_ode.cli.options import BALANCE, MEMBRANE, _membrane, output_options
+from ion_ode.cli.output import Sink
+from ion_ode.module.command import register
+
+__all__ = ["main"]
+
+register(main, _membrane, Sink, (output_options, BALANCE, MEMBRANE))

@@ -1,0 +1,132 @@
+"""ion-ode simulate, ion-ode predict"""
+
+import warnings
+
+import click
+from ion_ode.cli.group import main
+from ion_ode.cli.options import BALANCE, FEED, FLUX, MEMBRANE, _membrane, output_options
+from ion_ode.cli.output import _frame, _run
+
+
+FEW = 32  # samples, a feed at a flux, that the pore model in torch solves within the time Numba takes to load
+
+
+@main.command()
+@FEED
+@FLUX
+@BALANCE
+@MEMBRANE
+@click.option("--film-thickness", type=float, metavar="UM", help="Stagnant (Nernst-Planck) film before the membrane [µm].")
+@click.option("--activity", type=click.Choice(["ideal", "davies", "davies_solution"]), default="ideal", show_default=True)
+@click.option("--hindrance", type=click.Choice(["dechadilok_deen", "bowen_mohammad"]), default="dechadilok_deen", show_default=True)
+@click.option("--born/--no-born", default=True, show_default=True, help="Dielectric exclusion.")
+@click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K")
+@click.option("--keep-going", is_flag=True, help="Flag samples without a solution in the column status instead of ending.")
+@output_options
+def simulate(feed, flux, balance, membrane, film_thickness, activity, hindrance, born, temperature, keep_going, out, as_json, force):
+    """Rejections by the pore model DSPM-DE.
+
+    \b
+    Examples:
+      ion-ode simulate --feed "Na+=10,Cl-=10" --flux 5,10,20
+      ion-ode simulate --feed "Mg+2=240 mg/L,Na+=5" --balance Cl- --flux 5:100:20 --film-thickness 25
+      ion-ode simulate --feed feeds.csv --flux 10,20 --out rejections.csv
+      ion-ode simulate --feed "Mg+2=10,Cl-=20" --flux 20 --membrane "r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40"
+    """
+    from ion_ode.core import um
+    from ion_ode.dspmde.film import Film
+    from ion_ode.dspmde.solve import simulate as run
+
+    options = {
+        "membrane": _membrane(membrane),
+        "film": None if film_thickness is None else Film(thickness=film_thickness * um),
+        "activity": activity,
+        "hindrance": hindrance,
+        "born": born,
+        "temperature": temperature,
+        "throw": not keep_going,
+    }
+    if balance is not None:
+        options["balance"] = balance
+    def answer(t):  # a few samples are solved before the compiled kernel is loaded
+        few = t.c_feed.shape[0] * t.flux.shape[-1] <= FEW
+        return run(_frame(t), t.flux, backend="eager" if few else "auto", **options).to_frame()
+
+    _run(feed, flux, out, as_json, force, answer)
+
+
+@main.command()
+@FEED
+@FLUX
+@BALANCE
+@click.option("--pressure", metavar="BAR", help="Pressure difference instead of a flux, in bar: a number, a list 3,5,8 or a range 2:10:5.")
+@click.option("--model", default="nf270", show_default=True, metavar="NAME|FILE|FOLDER", help="nf270 or nf (any nanofiltration membrane), nf270-network, dspmde, or what was saved or trained.")
+@click.option("--measurements", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="Your own 1 to 50 values, as for ion-ode check: the model becomes that of your coupon.")
+@click.option("--kind", type=click.Choice(["observed", "intrinsic"]), default="observed", show_default=True, help="Against the bulk feed, or against the concentration at the membrane.")
+@click.option("--film-thickness", type=float, metavar="UM", help="Film in front of the membrane [µm]; left out: as laboratories have it.")
+@click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K")
+@click.option("--ph", "pH", type=float, metavar="PH", help="pH of the feed; a note tells where the model does not know it.")
+@click.option("--membrane", metavar="NAME|TEXT", help="For networks: another membrane than the one the model was trained for, as in ion-ode simulate.")
+@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True, help="Share of measurements the interval should hold.")
+@output_options
+def predict(feed, flux, balance, pressure, model, measurements, kind, film_thickness, temperature, pH, membrane, level, out, as_json, force):
+    """The best estimate for a membrane, with the interval of a measurement.
+
+    \b
+    Examples:
+      ion-ode predict --feed "Na+=10,Cl-=10" --flux 5,10,20
+      ion-ode predict --feed "Mg+2=10,Cl-=20" --pressure 4,6 --film-thickness 15
+      ion-ode predict --feed feeds.csv --flux 10,20 --measurements mine.csv
+      cat feeds.csv | ion-ode predict --feed - --flux 20 --json
+    """
+    from ion_ode.training.predictor import Predictor, load_model
+
+    predictor, options = load_model(model), {"level": level}
+    if balance is not None:
+        options["balance"] = balance
+    if isinstance(predictor, Predictor):
+        _only_for_membranes(pressure=pressure, measurements=measurements, film_thickness=film_thickness, ph=pH)
+        options |= {} if membrane is None else {"membrane": _membrane(membrane)}
+        _run(feed, flux, out, as_json, force, lambda t: predictor.predict(_frame(t), t.flux, **options))
+        return
+    options |= {"kind": kind, "temperature": temperature, "pH": pH, "film": None if film_thickness is None else film_thickness * 1e-6}
+    _run_answer(predictor, measurements, pressure, feed, flux, membrane, options, (out, as_json, force))
+
+
+def _only_for_membranes(**options):
+    "Networks know neither pressure nor film nor own values."
+    from ion_ode.core import InputError
+
+    for name, value in options.items():
+        if value is not None:
+            raise InputError(f"--{name.replace('_', '-')} is for the models nf270 and nf; a network takes a flux and its own membrane")
+
+
+def _run_answer(model, measurements, pressure, feed, flux, membrane, options, where):
+    "Ask a sample of membranes, first made that of a coupon; notes go to stderr."
+    from ion_ode.core import InputError
+    from ion_ode.water.feeds import parse_flux
+
+    if membrane is not None:
+        raise InputError("--membrane is for networks; the model nf270 is a membrane already, and ion-ode simulate takes any")
+    if pressure is not None and flux is not None:
+        raise InputError("give --flux or --pressure, one of them")
+    if measurements is not None:
+        model = model.calibrate(measurements)
+        for sentence in model.card["taught"]:
+            click.echo(sentence, err=True)
+
+    def ask(table):
+        at = {"flux": table.flux} if pressure is None else {"pressure": bars}
+        frame = model.predict(_frame(table), **at, **options)
+        for sentence in dict.fromkeys(frame.attrs["notes"]):
+            warnings.warn(sentence, stacklevel=2)
+        return frame.drop(columns=["flux_lower", "flux_upper"], errors="ignore")
+
+    bars = None
+    if pressure is not None:
+        from ion_ode.core import LMH, bar
+
+        bars = parse_flux(pressure) / LMH * bar  # the same grammar of numbers, lists and ranges
+        flux = "1"
+    _run(feed, flux, *where, ask)

@@ -1,0 +1,98 @@
+"""ion-ode screen, ion-ode campaign, ion-ode module"""
+
+import json
+from pathlib import Path
+
+import click
+from ion_ode.cli.group import main
+from ion_ode.cli.options import SOURCE, _limits, _pairs, _source, output_options
+from ion_ode.cli.output import Sink
+
+
+@main.command()
+@click.argument("recipes", type=SOURCE)
+@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True, help="Coverage of the intervals.")
+@click.option("--target-permeance", type=float, metavar="A", help="Wanted permeance [L m⁻² h⁻¹ bar⁻¹].")
+@click.option("--target-rejection", type=float, metavar="R", help="Wanted rejection, a fraction.")
+@output_options
+def screen(recipes, level, target_permeance, target_rejection, out, as_json, force):
+    """Rank recipes that nobody has published by what 100 papers say.
+
+    A row a recipe and salt: amine, acyl chloride (names or SMILES), salt, and if known amine [wt%], acyl chloride [wt%],
+    support, pressure [bar]. Refuses monomers that cannot make a film and those far from anything measured. A
+    laboratory with membranes of its own learns more from ion-ode campaign. Needs the extra [campaign].
+
+    \b
+    Examples:
+      ion-ode screen recipes.csv
+      ion-ode screen recipes.csv --target-permeance 10 --target-rejection 0.95 --out ranked.csv
+    """
+    from ion_ode.prequalify.screen import screen_recipes
+
+    with Sink(out, as_json, force) as sink, _source(recipes) as path:
+        found = screen_recipes(
+            str(path), level=level, target_permeance=target_permeance, target_rejection=target_rejection
+        )
+        for line in found.attrs.pop("used"):
+            click.echo(line, err=True)
+        sink.write(found)
+
+
+@main.command()
+@click.argument("table", metavar="TABLE|FILE.json|deng2022")
+@click.option("--objective", "objectives", multiple=True, metavar="TEXT", help="permeance, 'rejection NaCl', 'selectivity NaCl/MgCl2', 'min ...'. Repeatable.")
+@click.option("--next", "n", type=click.IntRange(1, 96), default=4, show_default=True, help="Membranes in the batch.")
+@click.option("--add", type=SOURCE, metavar="FILE", help="New results, learned before the batch is chosen.")
+@click.option("--bound", "bounds", multiple=True, metavar="COLUMN=LOW:HIGH", help="Range of a recipe column, or its values: COLUMN=A,B. Repeatable.")
+@click.option("--cost", "costs", multiple=True, metavar="COLUMN=C", help="Cost of a unit of a column; a membrane itself costs 1. Repeatable.")
+@click.option("--candidates", type=SOURCE, metavar="FILE", help="Recipes to choose from, instead of bounds.")
+@click.option("--pending", type=SOURCE, metavar="FILE", help="Recipes under way, not yet measured.")
+@click.option("--schema", type=SOURCE, metavar="FILE", help="JSON, what columns are where the header does not say: {column: {kind, scale, low, high, levels}}.")
+@click.option("--replay", is_flag=True, help="Instead of a batch: each round of the table predicted from the rounds before it.")
+@click.option("--save", "saved", metavar="FILE.json", help="Keep the campaign; name that file as TABLE to go on.")
+@click.option("--report", metavar="FILE.html|.md", help="Figure, batch with reasons, front, columns used.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@output_options
+def campaign(table, objectives, n, add, bounds, costs, candidates, pending, schema, replay, saved, report, seed, out, as_json, force):
+    """Which membranes to make next, from a laboratory's own table.
+
+    A row a membrane; columns that say how it was made (numbers, words, names or SMILES of monomers), and what was
+    measured: permeance [LMH/bar], rejection NaCl [%], ... In a recipe, none is not the same as an empty cell, which is
+    not stated. Optional: name, laboratory, round, replicates, 'sd permeance'. Needs the extra [campaign].
+
+    \b
+    Examples:
+      ion-ode campaign my.csv --objective permeance --objective "selectivity NaCl/Na2SO4" --save my.json
+      ion-ode campaign my.json --add results.csv --next 6 --bound "TMC=0.02:0.2" --report next.html
+      ion-ode campaign deng2022 --replay
+    """
+    from ion_ode.core import InputError
+    from ion_ode.prequalify.campaign import Campaign
+    from ion_ode.prequalify.report import batch_table, replay_rounds, write_report
+
+    for name in (saved, report):
+        if name and Path(name).exists() and not force:
+            raise InputError(f"{name} exists and stays as it is; choose another name, or add --force to replace it")
+    with Sink(out, as_json, force) as sink:
+        if replay:
+            sink.write(replay_rounds(table, list(objectives) or None, seed))
+            return
+        if table.endswith(".json"):
+            c = Campaign.load(table)
+            if objectives:
+                c.aim(objectives)
+        else:
+            declared = json.loads(Path(schema).read_text(encoding="utf-8")) if schema else None
+            c = Campaign(declared, list(objectives) or None, seed).fit(table)
+        if add:
+            c.add(add)
+        limits = {k: _limits(v) for k, v in _pairs(bounds, "--bound", "COLUMN=LOW:HIGH, as in --bound TMC=0.02:0.2").items()}
+        prices = {k: float(v) for k, v in _pairs(costs, "--cost", "COLUMN=C, as in --cost SDS=0.01").items()}
+        batch = c.suggest(n, bounds=limits or None, costs=prices or None, candidates=candidates, pending=pending)
+        for line in c.used().itertuples():
+            click.echo(f"{line.column}: {line.use}, {line.why}", err=True)
+        sink.write(batch if sink.kind != "screen" else batch_table(c, batch))
+    if saved:
+        c.save(saved)
+    if report:
+        write_report(c, report, batch)

@@ -1,0 +1,107 @@
+"""The command group: errors and notes as single sentences"""
+
+import os
+import re
+import sys
+import warnings
+
+import click
+from ion_ode import __version__
+
+
+MOST_NOTES = 8  # a long file would repeat itself
+
+
+class OneSentence(click.Group):
+    "A command group whose errors are one sentence; 2 for what the user can mend in the input, 1 for the rest."
+
+    def list_commands(self, ctx):
+        "In the order of a person's questions, not of the alphabet."
+        order = "simulate predict module fit train check generate screen campaign reproduce benchmark".split()
+        return sorted(self.commands, key=lambda n: order.index(n) if n in order else len(order))
+
+    def invoke(self, ctx):
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", UserWarning)
+                result = super().invoke(ctx)
+            sys.stdout.flush()
+            notes = _worst(" ".join(str(w.message).split()) for w in caught if issubclass(w.category, UserWarning))
+            for note in notes[:MOST_NOTES]:
+                click.echo(f"ion-ode: note: {note}", err=True)
+            if len(notes) > MOST_NOTES:
+                click.echo(f"ion-ode: note: and {len(notes) - MOST_NOTES} more like these", err=True)
+            return result
+        except BrokenPipeError:  # the reader of a pipe has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+    def main(self, *args, standalone_mode=True, **kw):
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **kw)
+        for stream in (sys.stdout, sys.stderr):  # a console that cannot show a letter shows a question mark
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="replace")
+        try:
+            status = super().main(*args, standalone_mode=False, **kw)
+        except click.exceptions.NoArgsIsHelpError as e:
+            e.show()
+            status = 2
+        except click.ClickException as e:
+            where = e.ctx.command_path if getattr(e, "ctx", None) else "ion-ode"
+            said = e.format_message().rstrip(".")
+            status = _complain(f"{said}{'' if said.endswith('?') else ';'} see {where} --help", 2)
+        except (click.Abort, KeyboardInterrupt):
+            status = _complain("stopped", 130)
+        except OSError as e:
+            status = _complain(f"{e.filename}: {e.strerror}" if e.filename else str(e), 2)
+        except Exception as e:
+            status = _explain(e)
+        sys.exit(status if isinstance(status, int) else 0)
+
+
+def _worst(notes) -> list[str]:
+    "Notes that differ in their numbers alone, as the pieces of a long file give them: the one that is off by most."
+    by_how_much = lambda note: float((re.findall(r"by ([\d.]+)%", note) or [0])[-1])
+    kinds = {}
+    for note in notes:
+        kinds.setdefault(re.sub(r"[-+]?\d[\d.]*(e[-+]?\d+)?", "", note), []).append(note)
+    return [max(same, key=by_how_much) for same in kinds.values()]
+
+
+def _in_shell(text) -> str:
+    "Advice that names arguments of Python, with the options of this program."
+    text = re.sub(r"\bpass (balance|decimal)='([^']+)'", r"add --\1 \2", str(text))
+    text = re.sub(r"\b(balance|decimal)='([^']+)'", r"--\1 \2", text)
+    return re.sub(r"\bpass units=\{'(\w+)': '([^']+)'\}", r"add --unit \1=\2", text)
+
+
+def _complain(message, status: int) -> int:
+    lines = [" ".join(line.split()) for line in _in_shell(message).splitlines()]
+    click.echo("ion-ode: " + "; ".join(filter(None, lines)).replace(":;", ":"), err=True)
+    return status
+
+
+def _explain(e: Exception) -> int:
+    "Errors that the library means for people; anything else is a bug and keeps its traceback."
+    from ion_ode.core import ConvergenceError, InputError, WorkersLost
+
+    if isinstance(e, InputError):
+        return _complain(e, 2)
+    if isinstance(e, ConvergenceError | WorkersLost) or (isinstance(e, ImportError) and "pip install" in str(e)):
+        return _complain(e, 1)
+    raise e
+
+
+@click.group(cls=OneSentence, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="ion-ode")
+def main():
+    """Ion rejection of nanofiltration membranes.
+
+    \b
+    ion-ode simulate   the pore model DSPM-DE: any feed, any membrane
+    ion-ode predict    the trained networks, with an interval
+    ion-ode module     a plant of spiral-wound elements
+
+    Each command has its own --help with an example. Feeds are in mol/m³ (= mM) unless a unit is written, fluxes
+    in L m⁻² h⁻¹.
+    """

@@ -1,0 +1,184 @@
+"""Tables on the screen or in a file"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import click
+from ion_ode.cli.options import _located
+
+
+PIECE = 4096  # samples, a feed at a flux, that are worked on at a time
+
+
+def _feeds(feed: str, flux: str | None):
+    "Pieces (ions, c_feed, flux, names, where) of the --feed and --flux options."
+    import numpy as np
+
+    from ion_ode.core import InputError
+    from ion_ode.water.feeds import FeedTable, parse_feed, parse_flux, read_feeds
+
+    given = parse_flux(flux) if flux is not None else None
+    if feed != "-" and ("=" in feed or not Path(feed).suffix):
+        d = parse_feed(feed)
+        if given is None:
+            raise InputError("no flux: add --flux 5,10,20 (L m-2 h-1)")
+        yield FeedTable(tuple(d), np.array([list(d.values())]), given, [0], "")
+        return
+    if feed != "-" and not Path(feed).is_file():
+        raise InputError(f"there is no file {feed}; name a table of feeds, or write the feed as 'Na+=10,Cl-=10'")
+    for t in read_feeds(feed, max(1, PIECE // (1 if given is None else len(given)))):
+        if t.flux is not None and given is not None:
+            raise InputError(f"{t.where} has a flux column and --flux was given too; use one of them")
+        if t.flux is None and given is None:
+            raise InputError(f"no flux: add --flux 5,10,20 (L m-2 h-1) or a column 'flux [L m-2 h-1]' to {feed}")
+        yield t if t.flux is not None else FeedTable(t.ions, t.c_feed, given, t.sample, t.where)
+
+
+class Sink:
+    "Rows as they come: to a temporary file that takes its name at the end, or to standard output."
+
+    def __init__(self, out: str | None, as_json: bool, force: bool):
+        from ion_ode.core import InputError, need
+
+        self.path = Path(out) if out not in (None, "-") else None
+        self.kind = "screen"
+        if as_json and out is not None:
+            raise InputError("--json writes to standard output; leave out --out, or name a file --out result.json")
+        if as_json:
+            self.kind = "json"
+        elif out == "-":
+            self.kind = "csv"
+        elif self.path:
+            self.kind = self.path.suffix.lower().lstrip(".")
+            if self.kind not in ("csv", "json", "jsonl", "parquet"):
+                raise InputError(f"--out {out}: the name must end in .csv, .json, .jsonl or .parquet")
+            if self.kind == "parquet":
+                need("pyarrow.parquet", "data")
+            if self.path.exists() and not force:
+                raise InputError(f"{out} exists and stays as it is; choose another name, or add --force to replace it")
+            if not self.path.absolute().parent.is_dir():
+                raise InputError(f"--out {out}: there is no folder {self.path.absolute().parent}; make it first")
+        self.rows, self.shown, self.parquet = 0, 0, None
+
+    def __enter__(self):
+        import tempfile
+
+        self.temporary = None
+        if self.path:
+            fd, self.temporary = tempfile.mkstemp(dir=self.path.absolute().parent, prefix=f".{self.path.name}.")
+            self.file = os.fdopen(fd, "wb" if self.kind == "parquet" else "w", **({} if self.kind == "parquet" else {"encoding": "utf-8", "newline": ""}))
+        else:
+            self.file = sys.stdout
+        if self.kind == "json":
+            self.file.write("[")
+        return self
+
+    def write(self, frame):
+        "A piece of the tidy table."
+        if self.kind == "csv":
+            frame.to_csv(self.file, index=False, header=self.rows == 0, lineterminator="\n")
+        elif self.kind in ("json", "jsonl"):
+            text = [json.dumps(r, ensure_ascii=False) for r in _records(frame)]
+            lead = "\n" if self.rows == 0 else ",\n"
+            self.file.write(lead + ",\n".join(text) if self.kind == "json" else "\n".join(text) + "\n")
+        elif self.kind == "parquet":
+            import pyarrow as pa
+            import pyarrow.parquet as pq
+
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            self.parquet = self.parquet or pq.ParquetWriter(self.file, table.schema)
+            self.parquet.write_table(table.cast(self.parquet.schema))
+        else:
+            _show(frame, self)
+        self.rows += len(frame)
+
+    def __exit__(self, kind, error, trace):
+        try:
+            if kind is None and self.kind == "json":
+                self.file.write("\n]\n")
+            if self.parquet:
+                self.parquet.close()
+            if self.path:
+                self.file.close()
+            if self.path and kind is None:
+                mask = os.umask(0)
+                os.umask(mask)
+                os.chmod(self.temporary, 0o666 & ~mask)
+                os.replace(self.temporary, self.path)
+                click.echo(f"{self.rows} rows in {self.path}", err=True)
+        finally:
+            if self.temporary:
+                Path(self.temporary).unlink(missing_ok=True)
+        if kind is None and self.kind == "screen" and self.shown > SCREEN_FEEDS:
+            click.echo(f"... and {self.shown - SCREEN_FEEDS} more feeds; --out FILE keeps them all")
+
+
+def _records(frame) -> list[dict]:
+    "Rows as JSON writes them: every digit (pandas rounds to 15 decimals, which SI numbers do not survive), null for NaN."
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+
+
+SCREEN_FEEDS = 20
+
+
+def _show(frame, sink):
+    "The table a person reads: for each feed, a row a flux and a column an ion, rejection in percent."
+    flux, interval = "flux_L_m2_h", "lower" in frame
+    if flux not in frame:
+        click.echo(frame.to_string(index=False, na_rep="", float_format=lambda v: f"{v:.3g}"))
+        return
+    for _, g in frame.groupby(frame.index.to_numpy(), sort=False):
+        sink.shown += 1
+        if sink.shown > SCREEN_FEEDS:
+            continue
+        feed = g.drop_duplicates("ion")
+        label = "" if sink.rows == 0 and len(frame.index.unique()) == 1 else f"feed {g['sample'].iloc[0]}: "
+        parts = [f"{i} {c:g}" for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0]
+        click.echo(f"{label}{', '.join(parts)} mol/m³, rejection in %")
+        ions = [i for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0]
+        cell = lambda r: f"{100 * r.rejection:.1f}" + (f" [{100 * r.lower:.1f}, {100 * r.upper:.1f}]" if interval else "")
+        rows = []
+        for f, at in g.groupby(flux, sort=False):
+            here = {r.ion: cell(r) for r in at.itertuples()}
+            status = sorted(set(at["status"])) if "status" in at else []
+            rows.append([f"{f:.4g}", *(here[i] for i in ions), *status])
+        head = ["flux L/m²/h", *ions, *(["status"] if "status" in g else [])]
+        width = [max(len(r[k]) for r in [head, *rows]) for k in range(len(head))]
+        for r in [head, *rows]:
+            click.echo("  " + "  ".join(t.rjust(w) for t, w in zip(r, width)).rstrip())
+
+
+def _tidy(frame, table):
+    "The library's frame with the file's own names and laboratory units at the edge."
+    from ion_ode.core import LMH
+
+    frame = frame.rename(columns={"c_feed": "c_feed_mol_m3", "c_perm": "c_perm_mol_m3"})
+    frame.insert(1, "flux_L_m2_h", (frame.pop("flux_m_s") / LMH).round(12))
+    frame.index = frame["sample"]  # rows of the file, even where two have one name
+    frame["sample"] = [table.sample[i] for i in frame.index]
+    return frame
+
+
+def _run(feed, flux, out, as_json, force, compute):
+    "Read, compute piece by piece, write; a long file shows its progress to a person who watches."
+    from ion_ode.core import progress
+
+    bar = None
+    with Sink(out, as_json, force) as sink:
+        for table in _feeds(feed, flux):
+            with _located(table.where):
+                frame = compute(table)
+            sink.write(_tidy(frame, table))
+            if sys.stderr.isatty() and sink.path:
+                bar = bar if bar is not None else progress(desc="feeds", unit=" feeds")
+                bar.update(len(table.sample))
+        if bar is not None:
+            bar.close()
+
+
+def _frame(table):
+    import pandas as pd
+
+    return pd.DataFrame(table.c_feed, columns=list(table.ions))
