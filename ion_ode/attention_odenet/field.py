@@ -96,7 +96,7 @@ def to_dict(self: FieldConfig) -> dict:
 
 
 @patch
-def encoder(self: FieldConfig) -> "IonEncoder":
+def encoder(self: FieldConfig):  # An `IonEncoder`
     "Tokens and attention, for any model that wants them."
     return IonEncoder(self)
 

@@ -114,7 +114,7 @@ def to(self: CurveSet, *args, **kw) -> "CurveSet":
 
 
 @patch
-def to_frame(self: CurveSet) -> "pd.DataFrame":
+def to_frame(self: CurveSet):  # A pandas DataFrame
     "Tidy: sample, flux_m_s, ion, c_feed_mol_m3, c_perm_mol_m3, rejection, weight; absent ions left out."
     import pandas as pd
 

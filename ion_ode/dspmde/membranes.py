@@ -218,7 +218,7 @@ def get_membrane(
     return _TABLE[name]
 
 
-def membrane_table() -> "pd.DataFrame":
+def membrane_table():  # A pandas DataFrame
     "All membranes known, one row each, with sources."
     import pandas as pd
 

@@ -124,7 +124,7 @@ def get_ion(
     return _TABLE[ion_name(spelling)]
 
 
-def ion_table() -> "pd.DataFrame":
+def ion_table():  # A pandas DataFrame
     "All ions known, one row each, with sources."
     import pandas as pd
 
