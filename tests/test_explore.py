@@ -557,7 +557,7 @@ def test_network_on_the_page(browser, tmp_path, data):
     predictor = random_predictor("dspmde+", "entry")
     files = {
         "data.json": explore_data.compact(explore_data.data(network=True)),
-        "network.json": explore_data.compact(explore_data.predictor_json(predictor) | {"name": "nf270"}),
+        "network.json": explore_data.compact(explore_data.predictor_json(predictor) | {"name": "nf270-network"}),
     }
     page = tmp_path / "page.html"
     page.write_text(explore_data.standalone(files), encoding="utf-8")

@@ -129,7 +129,7 @@ def plain(unpacked, metadata, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     installed = set(importlib.metadata.packages_distributions())
     blocked = sorted(installed - _installed(metadata) - {"ion_ode", "_distutils_hack", "setuptools", "pkg_resources"})
-    assert {"nbdev", "pytest", "pyarrow", "openpyxl", "fastcore"} <= set(blocked)
+    assert {"nbdev", "pytest", "pyarrow", "openpyxl"} <= set(blocked)
     start = textwrap.dedent(f"""
         import sys
         class Absent:

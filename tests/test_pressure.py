@@ -67,7 +67,7 @@ def test_a_linear_film_bounds_the_flux_and_the_pressure_goes_into_osmosis():
 def test_no_flux_is_said():
     tight = NF270.with_(r_pore=0.36e-9, thickness=3 * um, eps_pore=35.0, permeability=0.5 * LMH / bar)
     sol = simulate(SEA, pressure=[1 * bar, 10 * bar], membrane=tight, throw=False)
-    assert sol.status[0].tolist() == ["no flux", "converged"]
+    assert sol.status[0, 0] == "no flux" and sol.status[0, 1] in ("converged", "refined")
     assert sol.flux[0, 0] == 0 and torch.isnan(sol.c_perm[0, 0]).all()
     with pytest.raises(ConvergenceError, match="no flux") as e:
         simulate(SEA, pressure=1 * bar, membrane=tight)

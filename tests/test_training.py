@@ -677,8 +677,9 @@ def begun(tmp_path_factory):
 def test_a_changed_measurement_is_not_resumed(begun, column):
     folder, d = begun
     other = d.copy()
-    value = other[column].iloc[0]
-    other.loc[other.index[0], column] = "corrected" if column == "note" else value * (1 + 1e-12) if value == value else 0.1
+    value, run = other[column].iloc[0], other.state_id == other.state_id.iloc[0]
+    where = run if column in ("flux_m_s", "temperature_K") else other.index[0]  # what is of the run is of all its rows
+    other.loc[where, column] = "corrected" if column == "note" else value * (1 + 1e-12) if value == value else 0.1
     with pytest.raises(InputError, match="was trained with other measurements; train into another folder"):
         train(BRIEF, folder, other, membranes=4)
 

@@ -90,10 +90,17 @@ def _checked(c: Tensor, names) -> None:
         raise InputError(f"feed {i} has {c[i, j].item():g} mol/m³ of {names[j]}, expected 0 or more")
 
 
+def _values(c: Tensor) -> np.ndarray:
+    "The numbers of a tensor, also under `torch.func.jacrev`."
+    if torch._C._functorch.is_functorch_wrapped_tensor(c):
+        return np.array(c.tolist(), dtype=float)
+    return c.detach().cpu().numpy()
+
+
 def _neutral(c: Tensor, names, balance: str | None) -> Tensor:
     "Feeds closed by the one rule of electroneutrality, with a warning beyond rounding; differentiable."
     z = ion_arrays(names, device=c.device).z
-    closure = close_charge(c.detach().cpu().numpy(), names, balance)
+    closure = close_charge(_values(c), names, balance)
     for note in closure.notes() if balance is None else ():
         warnings.warn(note, stacklevel=4)
     if balance is not None:

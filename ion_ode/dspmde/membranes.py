@@ -85,7 +85,8 @@ def charge_of_feed(
             if ion in names:
                 i = names.index(ion)
                 share, k = z[i].abs() * c_feed[..., i] / equivalents, like(law.saturation)
-                bound = torch.where(torch.isinf(k), share, share * (1 + k) / (share + k))
+                finite = torch.where(torch.isinf(k), 1.0, k)  # so that no gradient meets inf over inf
+                bound = torch.where(torch.isinf(k), share, share * (1 + finite) / (share + finite))
                 charge = charge + like(shift) * bound * (equivalents / 15) ** like(law.growth)
         return charge
     return like(law).expand(c_feed.shape[:-1])
