@@ -1,4 +1,4 @@
-"""Leave-one-composition-out scores of the fitted pore model on the real NF270 set.
+"""Leave-one-composition-out scores of the fitted pore model on the real NF270_WATERTAP set.
 
     python benchmarks/dspmde_fit.py --out results/dspmde_fit [--model four|plus|both] [--starts 8] [--folds ABCDE]
 

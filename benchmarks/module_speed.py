@@ -18,7 +18,7 @@ import pandas as pd
 from scipy.integrate import solve_ivp
 from scipy.optimize import brentq
 
-from ion_ode import NF270, Plant, Stage, simulate_plant
+from ion_ode import NF270_WATERTAP, Plant, Stage, simulate_plant
 from ion_ode.core import bar
 from ion_ode.module.design import sweep
 from ion_ode.store import provenance
@@ -65,7 +65,7 @@ def main():
     vessel, sol = cpu(lambda: simulate_plant(WELL, Stage(), **RUN), a.repeat)
     peer, outlet = cpu(lambda: scipy_vessel(sol), 1)
     apart = float(np.abs(outlet / sol.solved.outlets[0][0] - 1).max())
-    draws = [NF270.with_(r_pore=NF270.r_pore * f) for f in np.exp(0.05 * rng.standard_normal(a.draws))]
+    draws = [NF270_WATERTAP.with_(r_pore=NF270_WATERTAP.r_pore * f) for f in np.exp(0.05 * rng.standard_normal(a.draws))]
     many, _ = cpu(lambda: simulate_plant(WELL, Stage(), membrane=draws, **RUN), 1)
     ranges = {"feed_flow": (16 / 3600, 30 / 3600), "recovery": (0.4, 0.8), "boost 2": (0.0, 2 * bar)}
     designs = pd.DataFrame({k: rng.uniform(*r, a.designs) for k, r in ranges.items()})

@@ -22,6 +22,7 @@ _HOME = {
     "Solution": "dspmde.solve",
     "Membrane": "dspmde.membranes",
     "NF270": "dspmde.membranes",
+    "NF270_WATERTAP": "dspmde.membranes",
     "Film": "dspmde.film",
     "Freundlich": "dspmde.membranes",
     "ChargeBinding": "dspmde.membranes",
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     from .dspmde.solve import Solution, simulate
     from .inference.fit import fit_membrane
     from .water.ions import IONS, get_ion, ion_table, read_ion_table
-    from .dspmde.membranes import NF270, ChargeBinding, Freundlich, Membrane, membrane_table
+    from .dspmde.membranes import NF270, NF270_WATERTAP, ChargeBinding, Freundlich, Membrane, membrane_table
     from .module.answers import simulate_plant
     from .module.element import Element
     from .module.plant import Plant, Stage

@@ -15,7 +15,7 @@ from ion_ode.data.reader import read_measurements
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.solve import simulate
 from ion_ode.inference.fit import FOUR, fit_membrane
-from ion_ode.dspmde.membranes import NF270
+from ion_ode.dspmde.membranes import NF270_WATERTAP
 from ion_ode.training.recipe import TrainConfig
 from ion_ode.training.run import train
 from ion_ode.stats import conformal_quantile
@@ -106,7 +106,7 @@ class DSPMDERegressor(_RejectionRegressor):
     def __init__(
         self,
         free=FOUR,  # Parameters to fit, as in `fit_membrane`
-        start=None,  # Everything that is not free; None: NF270
+        start=None,  # Everything that is not free; None: NF270_WATERTAP
         film=25e-6,  # Film in front of observed rejections: thickness [m]; None for none
         n_starts=3,  # Local searches
         balance=None,  # Ion that closes the charge balance of each feed
@@ -120,7 +120,7 @@ class DSPMDERegressor(_RejectionRegressor):
         self.fit_ = fit_membrane(
             m,
             self.free,
-            start=self.start or NF270,
+            start=self.start or NF270_WATERTAP,
             film=self.film,
             n_starts=self.n_starts,
             seed=self.seed,

@@ -360,10 +360,10 @@ def test_check_doubts_fractions_in_a_column_of_percent(folder):
 
 
 def test_fit_recovers_what_made_the_data(folder):
-    from ion_ode import NF270
+    from ion_ode import NF270_WATERTAP
 
     flux = np.array([5, 10, 20, 40])
-    sol = simulate({"Na+": 20.0, "Cl-": 20.0}, flux * LMH, membrane=NF270)
+    sol = simulate({"Na+": 20.0, "Cl-": 20.0}, flux * LMH, membrane=NF270_WATERTAP)
     rows = [f"Na+,{f},20,{100 * float(r)!r},intrinsic\n" for f, r in zip(flux, sol.rejection[0, :, 0], strict=True)]
     (folder / "d.csv").write_text("ion,flux [LMH],feed [mM],rejection [%],kind\n" + "".join(rows))
     args = ["fit", "d.csv", "--balance", "Cl-", "--free", "r_pore", "--starts", "2", "--intervals", "none", "--out", "fit.json"]

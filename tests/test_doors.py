@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.testing import assert_allclose
 
-from ion_ode import NF270, InputError, fit_membrane, load_model, simulate
+from ion_ode import NF270_WATERTAP, InputError, fit_membrane, load_model, simulate
 from ion_ode.cli import main
 from ion_ode.core import LMH
 from ion_ode.data.reader import load_measurements, read_measurements
@@ -173,7 +173,7 @@ def test_columns_an_ion_are_understood_alike(form):
     X = d.loc[[0, 0, 1, 1]].assign(ion=ION, kind="intrinsic")
     y = simulate({"Na+": FEED, "Cl-": FEED}, np.array([20, 40]) * LMH).rejection[0].flatten().numpy()
     reg = DSPMDERegressor(free=("r_pore",), n_starts=1, folds=0).fit(X, y)
-    assert_allclose(reg.membrane_.r_pore, NF270.r_pore, rtol=1e-4)
+    assert_allclose(reg.membrane_.r_pore, NF270_WATERTAP.r_pore, rtol=1e-4)
     with pytest.raises(InputError, match="rejection above 1"):
         reg.fit(X, 100 * y)
 
@@ -215,7 +215,7 @@ def test_kind_has_one_default():
 def test_bounds_and_standard_deviations_count():
     "A lower bound pulls only from below; a value that is known badly hardly pulls."
     J, k = np.array([10, 20, 40, 80]) * LMH, dict(free=("charge_density",), n_starts=2, n_sobol=32, intervals="none")
-    true = simulate({"Na+": 20, "Cl-": 20}, J, NF270.with_(charge_density=-50.0)).rejection[0, :, 0].numpy()
+    true = simulate({"Na+": 20, "Cl-": 20}, J, NF270_WATERTAP.with_(charge_density=-50.0)).rejection[0, :, 0].numpy()
     d = pd.DataFrame({"ion": "Na+", "flux [LMH]": J / LMH, "Na+": 20, "Cl-": 20, "rejection [-]": true, "kind": "intrinsic"})
     low = d.assign(**{"rejection [-]": [true[0] - 0.3, *true[1:]]})
     charge = lambda d: fit_membrane(d, **k).membrane.charge_density

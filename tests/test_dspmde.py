@@ -14,7 +14,7 @@ from scipy.optimize import brentq, root
 from ion_ode.core import LMH, ConvergenceError, InputError, bar
 from ion_ode.dspmde.feed import read_feed, read_flux
 from ion_ode.dspmde.film import Film
-from ion_ode.dspmde.membranes import NF270, ChargeBinding, Freundlich, Membrane, get_membrane
+from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane, get_membrane
 from ion_ode.dspmde.problem import transport_problem
 from ion_ode.dspmde.solve import pore_profile, simulate
 from ion_ode.water.activity import debye_huckel_A
@@ -24,9 +24,9 @@ f64 = lambda v: torch.tensor(v, dtype=torch.float64)
 EPS_B, T = 78.36, 298.15
 MIX = {"Na+": 10.0, "Mg+2": 5.0, "Cl-": 12.0, "SO4-2": 3.5, "NO3-": 1.0}
 CASES = {
-    "NaCl": ({"Na+": 20.0, "Cl-": 20.0}, NF270, 8e-6),
+    "NaCl": ({"Na+": 20.0, "Cl-": 20.0}, NF270_WATERTAP, 8e-6),
     "MgCl2, wide pore": ({"Mg+2": 5.0, "Cl-": 10.0}, Membrane(0.9e-9, 2e-6, 30.0, 55.0), 3e-5),
-    "five ions": (MIX, NF270, 1.2e-5),
+    "five ions": (MIX, NF270_WATERTAP, 1.2e-5),
     "five ions, trace permeate": (MIX, Membrane(0.42e-9, 1e-6, -100.0, 36.0), 2e-5),
     "eight ions": (
         {"Na+": 4, "K+": 2, "Li+": 1, "Mg+2": 3, "Ca+2": 2, "Cl-": 8, "SO4-2": 3, "NO3-": 3},
@@ -150,7 +150,7 @@ def test_continuous_model_within_1e6(name):
 @pytest.mark.parametrize("activity", ["ideal", "davies", "davies_solution"])
 def test_activity_and_film(activity):
     sol = simulate(MIX, 1e-5, film=Film(thickness=40e-6), activity=activity)
-    assert_allclose(sol.c_perm[0, 0], shooting(MIX, NF270, 1e-5, nearby(sol), 40e-6, activity), rtol=1e-6)
+    assert_allclose(sol.c_perm[0, 0], shooting(MIX, NF270_WATERTAP, 1e-5, nearby(sol), 40e-6, activity), rtol=1e-6)
 
 
 # ---- closed forms ------------------------------------------------------------------------------------------------
@@ -235,8 +235,8 @@ def test_mirror_image(options, tmp_path):
     csv.write_text("\n".join(rows) + "\n")
     read_ion_table(csv)
     J = f64([2e-6, 1e-5, 3e-5])
-    a = simulate(MIX, J, NF270, rtol=1e-10, **options)
-    b = simulate({mirror[k]: v for k, v in MIX.items()}, J, NF270.with_(charge_density=-NF270.charge_density), rtol=1e-10, **options)
+    a = simulate(MIX, J, NF270_WATERTAP, rtol=1e-10, **options)
+    b = simulate({mirror[k]: v for k, v in MIX.items()}, J, NF270_WATERTAP.with_(charge_density=-NF270.charge_density), rtol=1e-10, **options)
     assert_allclose(b.c_perm, a.c_perm, rtol=1e-10)
     assert_allclose(b.psi_donnan, -a.psi_donnan, rtol=1e-9)
 
@@ -284,7 +284,7 @@ def test_linear_film_salt_balance():
     "For one salt with equal k and D the field drops out: c_w = (k c_b - J c_p)/(k - J)."
     s = simulate({"K+": 10, "Cl-": 10}, 1e-5, film=Film(k=4e-5))
     cw = s.c_wall[0, 0]
-    z, D, *_ = coefficients({"K+": 10, "Cl-": 10}, NF270)
+    z, D, *_ = coefficients({"K+": 10, "Cl-": 10}, NF270_WATERTAP)
     # add the two ion balances divided by their diffusivities: the migration terms cancel
     lhs = sum((4e-5 * (cw[i] - 10) + 1e-5 * (s.c_perm[0, 0, i] - cw[i])) / D[i] for i in range(2))
     assert abs(float(lhs)) * D[0] < 1e-9 * 4e-5 * 10
@@ -341,17 +341,17 @@ def test_film_concentrates_rejected_ions():
 
 def test_charge_laws():
     feed = {"Mg+2": 5, "Na+": 10, "Cl-": 20}
-    same = simulate(feed, 1e-5, NF270.with_(charge_density=-50.0 + 0.5 * 30)).c_perm
-    assert_allclose(simulate(feed, 1e-5, NF270.with_(charge_density=ChargeBinding(-50.0, {"Mg2+": 30.0}))).c_perm, same, rtol=1e-9)
+    same = simulate(feed, 1e-5, NF270_WATERTAP.with_(charge_density=-50.0 + 0.5 * 30)).c_perm
+    assert_allclose(simulate(feed, 1e-5, NF270_WATERTAP.with_(charge_density=ChargeBinding(-50.0, {"Mg2+": 30.0}))).c_perm, same, rtol=1e-9)
     a = -50 / 20**0.4
-    flat = simulate(feed, 1e-5, NF270).c_perm
-    assert_allclose(simulate(feed, 1e-5, NF270.with_(charge_density=Freundlich(a, 0.4))).c_perm, flat, rtol=1e-9)
+    flat = simulate(feed, 1e-5, NF270_WATERTAP).c_perm
+    assert_allclose(simulate(feed, 1e-5, NF270_WATERTAP.with_(charge_density=Freundlich(a, 0.4))).c_perm, flat, rtol=1e-9)
 
 
 def test_ln_partition_tells_chloride_from_nitrate():
     feed = {"Na+": 10, "Cl-": 5, "NO3-": 5}
     plain = simulate(feed, 1e-5).rejection[0, 0]
-    moved = simulate(feed, 1e-5, NF270.with_(ln_partition={"NO3-": 1.0})).rejection[0, 0]
+    moved = simulate(feed, 1e-5, NF270_WATERTAP.with_(ln_partition={"NO3-": 1.0})).rejection[0, 0]
     assert abs(plain[1] - plain[2]) < 0.1 < moved[1] - moved[2]
 
 
@@ -379,7 +379,7 @@ def test_profile_ends_meet_the_solution():
         assert_allclose(g.ion_flux, 1e-5 * s.c_perm[0, 0, s.ions.index(ion)].item(), rtol=1e-5)
     step = s.psi_donnan[0, 0, 0].item()
     first = p[p.x == 0]
-    _, D, Kd, Kc, S = coefficients(MIX, NF270)
+    _, D, Kd, Kc, S = coefficients(MIX, NF270_WATERTAP)
     want = {i: c * s_ * np.exp(-get_ion(i).z * step * k.e / (k.k * T)) for (i, c), s_ in zip(MIX.items(), S, strict=True)}
     assert_allclose(first.c_pore, first.ion.map(want), rtol=1e-5)
 
@@ -447,7 +447,7 @@ BAD = {
     "nan flux": (lambda: simulate(GOOD, np.nan), "expected positive numbers"),
     "LMH as m/s": (lambda: simulate(GOOD, 20), "give m/s"),
     "flux shape": (lambda: simulate(GOOD, np.ones((3, 2, 1)) * 1e-5), "flux has shape"),
-    "narrow pore": (lambda: simulate(GOOD, 1e-5, NF270.with_(r_pore=0.15e-9)), "does not fit the pore"),
+    "narrow pore": (lambda: simulate(GOOD, 1e-5, NF270_WATERTAP.with_(r_pore=0.15e-9)), "does not fit the pore"),
     "activity": (lambda: simulate(GOOD, 1e-5, activity="pitzer"), "activity is 'pitzer', expected one of"),
     "hindrance": (lambda: simulate(GOOD, 1e-5, hindrance="none"), "hindrance is 'none'"),
     "film": (lambda: simulate(GOOD, 1e-5, film=25e-6), "film is 2.5e-05, expected"),
@@ -458,7 +458,7 @@ BAD = {
     "temperature": (lambda: simulate(GOOD, 1e-5, temperature=25), "expected 273.15 to 373.15 K"),
     "rtol": (lambda: simulate(GOOD, 1e-5, rtol=1e-14), "rtol is 1e-14"),
     "nodes": (lambda: simulate(GOOD, 1e-5, nodes=0), "nodes is 0"),
-    "batch mismatch": (lambda: simulate([GOOD, GOOD], 1e-5, NF270.with_(eps_pore=f64([40.0, 41.0, 42.0]))), "batch sizes do not match"),
+    "batch mismatch": (lambda: simulate([GOOD, GOOD], 1e-5, NF270_WATERTAP.with_(eps_pore=f64([40.0, 41.0, 42.0]))), "batch sizes do not match"),
     "profile of many": (lambda: pore_profile([GOOD, GOOD], 1e-5), "one feed at one flux"),
 }
 
@@ -523,7 +523,7 @@ def test_notes_say_where_the_ground_is_thin():
     assert len(hard.notes) == 1 and "gypsum is oversaturated" in repr(hard)
     salty = simulate({"Na+": 900, "Cl-": 900}, 1e-5, activity="davies")
     assert "ionic strength up to 0.9 mol/L" in salty.notes[0]
-    polarised = simulate({"Mg+2": 5, "Cl-": 10}, 4e-5, NF270.with_(eps_pore=30.0), film=Film(thickness=2e-4))
+    polarised = simulate({"Mg+2": 5, "Cl-": 10}, 4e-5, NF270_WATERTAP.with_(eps_pore=30.0), film=Film(thickness=2e-4))
     assert float((polarised.c_wall[0, 0] / polarised.c_feed[0]).max()) > 50
     assert "the wall holds up to" in polarised.notes[0]
 

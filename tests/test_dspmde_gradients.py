@@ -9,7 +9,7 @@ from ion_ode.dspmde.certify import certify, first_guess
 from ion_ode.dspmde.feed import read_feed, read_flux
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.gradient import permeate_jacobian
-from ion_ode.dspmde.membranes import NF270, ChargeBinding, Membrane
+from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Membrane
 from ion_ode.dspmde.problem import transport_problem
 from ion_ode.dspmde.residual import shoot
 from ion_ode.dspmde.solve import simulate
@@ -44,11 +44,11 @@ def test_gradcheck_through_every_tensor_argument(case):
 
 def test_batched_gradients_belong_to_their_sample():
     eps = leaf([40.0, 42.0, 45.0])
-    sol = simulate([MIX, MIX, {"Na+": 3, "Cl-": 3}], 1e-5, NF270.with_(eps_pore=eps))
+    sol = simulate([MIX, MIX, {"Na+": 3, "Cl-": 3}], 1e-5, NF270_WATERTAP.with_(eps_pore=eps))
     g = torch.autograd.grad(sol.c_perm[1, 0, 0], eps)[0]
     assert g[0] == 0 and g[2] == 0 and g[1] > 0
     one = leaf(42.0)
-    h = torch.autograd.grad(simulate(MIX, 1e-5, NF270.with_(eps_pore=one)).c_perm[0, 0, 0], one)[0]
+    h = torch.autograd.grad(simulate(MIX, 1e-5, NF270_WATERTAP.with_(eps_pore=one)).c_perm[0, 0, 0], one)[0]
     assert_allclose(g[1], h, rtol=1e-5)
 
 
@@ -56,8 +56,8 @@ def test_gradient_does_not_depend_on_the_path():
     "The same root from a flux grid (seeded by its neighbours) and alone gives the same gradient."
     a, b = leaf(-50.0), leaf(-50.0)
     J = torch.logspace(-6, -4, 12, dtype=torch.float64)
-    many = simulate(MIX, J, NF270.with_(charge_density=a), rtol=1e-9).c_perm[0, 7]
-    alone = simulate(MIX, J[7], NF270.with_(charge_density=b), rtol=1e-9).c_perm[0, 0]
+    many = simulate(MIX, J, NF270_WATERTAP.with_(charge_density=a), rtol=1e-9).c_perm[0, 7]
+    alone = simulate(MIX, J[7], NF270_WATERTAP.with_(charge_density=b), rtol=1e-9).c_perm[0, 0]
     for i in range(len(MIX)):
         ga = torch.autograd.grad(many[i], a, retain_graph=True)[0]
         gb = torch.autograd.grad(alone[i], b, retain_graph=True)[0]
@@ -69,7 +69,7 @@ def test_no_newton_step_is_stored():
     eps = leaf(41.3)
     saved = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.numel()) or t, lambda t: t):
-        easy = simulate(MIX, 1e-6, NF270.with_(eps_pore=eps))
+        easy = simulate(MIX, 1e-6, NF270_WATERTAP.with_(eps_pore=eps))
         n_easy = len(saved)
         hard = simulate(MIX, 1e-4, Membrane(0.42e-9, 3e-6, -80.0, eps))
     assert hard.n_mesh.max() > easy.n_mesh.max()
@@ -80,7 +80,7 @@ def test_analytic_jacobian():
     names, c = read_feed([MIX, {"Na+": 1e-3, "Cl-": 1e-3}])
     for film in (None, Film(thickness=3e-5), Film(k=5e-5)):
         for activity in ("ideal", "davies", "davies_solution"):
-            q, _ = transport_problem(names, c, read_flux(1e-5, 2), NF270, film, activity)
+            q, _ = transport_problem(names, c, read_flux(1e-5, 2), NF270_WATERTAP, film, activity)
             u = first_guess(q) - 0.2 * torch.linspace(0, 1, q.n_unknowns, dtype=torch.float64)[:, None]
             J = shoot(u, q, 8, 8, jacobian=True)[1]
             for b in range(2):
@@ -95,7 +95,7 @@ def test_compiled_equals_eager_and_so_do_its_gradients():
         found = []
         for backend in ("eager", "auto"):
             chi, eps = leaf(-50.0), leaf(41.3)
-            sol = simulate(MIX, J, NF270.with_(charge_density=chi, eps_pore=eps), film=film, backend=backend, rtol=1e-10)
+            sol = simulate(MIX, J, NF270_WATERTAP.with_(charge_density=chi, eps_pore=eps), film=film, backend=backend, rtol=1e-10)
             out = (sol.c_perm.log() * torch.arange(5)).sum() + sol.c_wall[0, 3, 1] + sol.psi_donnan[0, 2].sum()
             found.append([sol.c_perm.detach(), *torch.autograd.grad(out, (chi, eps))])
         for a, b in zip(*found, strict=True):

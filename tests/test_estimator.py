@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 
-from ion_ode import NF270, Film, InputError, simulate
+from ion_ode import NF270_WATERTAP, Film, InputError, simulate
 from ion_ode.core import LMH
 from ion_ode.estimator import DSPMDERegressor, NetworkRegressor
 
@@ -27,7 +27,7 @@ SMALL = DSPMDERegressor(free=("r_pore",), n_starts=1, folds=0)
 
 def test_recovers_the_membrane_and_predicts_in_the_order_of_the_rows():
     m = clone(SMALL).fit(X, y)
-    assert_allclose(m.membrane_.r_pore, NF270.r_pore, rtol=1e-4)
+    assert_allclose(m.membrane_.r_pore, NF270_WATERTAP.r_pore, rtol=1e-4)
     assert_allclose(m.predict(X), y, rtol=1e-3)
     shuffled = X.sample(frac=1, random_state=0)
     assert_allclose(m.predict(shuffled), y[shuffled.index], rtol=1e-3)

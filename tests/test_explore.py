@@ -27,7 +27,7 @@ from ion_ode.attention_odenet.odenet import ODENet
 from ion_ode.core import LMH, bar
 from ion_ode.data.design import sample_membranes
 from ion_ode.dspmde.entry import hindrance_dechadilok_deen
-from ion_ode.dspmde.membranes import NF270, ChargeBinding, Freundlich, Membrane
+from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane
 from ion_ode.dspmde.prior import SLOTS, membrane_from_parameters, parameter_names
 from ion_ode.dspmde.solve import simulate
 from ion_ode.stats import conformal_quantile
@@ -123,12 +123,12 @@ def random_cases(data: dict, n: int, seed: int) -> list[tuple[dict, Membrane, li
 def test_dspmde_in_node_is_simulate(ask, data):
     """Permeate, rejection, Donnan potentials and pressure of the JavaScript solver within 1e-6 of the Python one."""
     cases = random_cases(data, 60, seed=0)
-    cases += [(feed_of(m["salts"], data), NF270, [1e-7, 1e-5, 5.8e-5]) for m in data["mixtures"]]
-    cases.append((feed_of({"NaCl": 10, "MgCl2": 5, "Na2SO4": 2}, data), NF270, [5 * LMH, 50 * LMH, 200 * LMH]))
+    cases += [(feed_of(m["salts"], data), NF270_WATERTAP, [1e-7, 1e-5, 5.8e-5]) for m in data["mixtures"]]
+    cases.append((feed_of({"NaCl": 10, "MgCl2": 5, "Na2SO4": 2}, data), NF270_WATERTAP, [5 * LMH, 50 * LMH, 200 * LMH]))
     answers = ask([{"what": "curve", "feed": f, "membrane": plain(m), "flux": j} for f, m, j in cases])
     names = tuple(data["ions"])
     feeds = torch.tensor([[f.get(n, 0.0) for n in names] for f, _, _ in cases], dtype=torch.float64)
-    membranes = Membrane(*(torch.tensor([plain(m)[k] for _, m, _ in cases], dtype=torch.float64) for k in plain(NF270)))
+    membranes = Membrane(*(torch.tensor([plain(m)[k] for _, m, _ in cases], dtype=torch.float64) for k in plain(NF270_WATERTAP)))
     wanted = simulate(feeds, np.array([j for _, _, j in cases]), membranes, ions=names, rtol=1e-10)
     kT = data["constants"]["boltzmann"] * data["constants"]["temperature"] / data["constants"]["elementaryCharge"]
     worst = 0.0
@@ -166,7 +166,7 @@ def test_a_cold_start_finds_what_the_sweep_finds(ask, data):
 @needs_node
 def test_without_flux_the_permeate_is_the_feed(ask, data):
     feed = feed_of({"KCl": 3, "CaSO4": 1, "Mg(NO3)2": 7}, data)
-    (answer,) = ask([{"what": "curve", "feed": feed, "membrane": plain(NF270), "flux": [0.0]}])
+    (answer,) = ask([{"what": "curve", "feed": feed, "membrane": plain(NF270_WATERTAP), "flux": [0.0]}])
     assert answer[0]["cPerm"] == [feed[n] for n in answer[0]["names"]]
     assert answer[0]["rejection"] == [0] * len(feed)
 
@@ -194,7 +194,7 @@ def test_hindrance_in_node_is_the_packages(ask):
     ],
 )
 def test_what_cannot_be_solved_is_refused_in_words(ask, feed, change, flux, says):
-    (answer,) = ask([{"what": "refuse", "feed": feed, "membrane": plain(NF270) | change, "flux": flux}])
+    (answer,) = ask([{"what": "refuse", "feed": feed, "membrane": plain(NF270_WATERTAP) | change, "flux": flux}])
     assert says in answer["error"]
 
 
@@ -268,7 +268,7 @@ def random_predictor(family: str, told: str) -> Predictor:
 
 @needs_node
 @pytest.mark.parametrize(("family", "told"), [("dspmde+", "entry"), ("dspmde", "entry"), ("dspmde+", "parameters")])
-@pytest.mark.parametrize("membrane", [None, NF270, LAWS], ids=["own", "NF270", "laws"])
+@pytest.mark.parametrize("membrane", [None, NF270_WATERTAP, LAWS], ids=["own", "NF270", "laws"])
 def test_prediction_in_node_is_predict(ask, data, family, told, membrane):
     """Mean, interval and warnings of an ensemble that is told of its membranes: to 1e-6 of the same sums in double precision, and
     to the round-off of single precision of `Predictor.predict`."""
@@ -583,7 +583,7 @@ def test_network_on_the_page(browser, tmp_path, data):
     assert "flux" in check(210).lower()
     browser.find_element(By.CSS_SELECTOR, "#ion-explore details summary").click()
     browser.find_element(By.ID, "membrane-eps_pore").send_keys(Keys.HOME)
-    assert "another membrane" in check(210, NF270.with_(eps_pore=34.0))
+    assert "another membrane" in check(210, NF270_WATERTAP.with_(eps_pore=34.0))
     snippet = browser.execute_script("return document.querySelector('.code code').textContent")
     with warnings.catch_warnings():  # the range of the shipped model is not what is asked here
         warnings.simplefilter("ignore")

@@ -35,12 +35,12 @@ def model():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_of_a_feed_is_the_same_feed(form, model):
-    from ion_ode import NF270
+    from ion_ode import NF270_WATERTAP
 
     feed, options = FORMS[form]
     a, b = simulate(feed, FLUX, **options), simulate(C, FLUX)
     assert_allclose(a.c_perm, b.c_perm, rtol=1e-9)
-    a, b = (model.predict(f, FLUX, membrane=NF270, **o) for f, o in ((feed, options), (C, {})))
+    a, b = (model.predict(f, FLUX, membrane=NF270_WATERTAP, **o) for f, o in ((feed, options), (C, {})))
     assert list(a.ion) == list(b.ion)
     assert_allclose(a.rejection, b.rejection, rtol=1e-5)
 

@@ -10,7 +10,7 @@ from ion_ode.dspmde.feed import read_feed, read_flux
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.kernel import compiled, mesh, packed, shots_of, solve_all
 from ion_ode.dspmde.march import layer
-from ion_ode.dspmde.membranes import NF270, Membrane
+from ion_ode.dspmde.membranes import NF270_WATERTAP, Membrane
 from ion_ode.dspmde.problem import transport_problem
 from ion_ode.dspmde.residual import shoot
 from ion_ode.dspmde.solve import simulate
@@ -83,7 +83,7 @@ def test_tangents_and_cotangents_are_those_of_differences(way, n):
 @pytest.mark.parametrize("activity", ["ideal", "davies", "davies_solution"])
 def test_residual_jacobian_and_solution_of_the_reference(film, activity):
     names, c = read_feed(FEEDS)
-    q, _ = transport_problem(names, c, read_flux(1e-5, 2), NF270, film, activity)
+    q, _ = transport_problem(names, c, read_flux(1e-5, 2), NF270_WATERTAP, film, activity)
     u = torch.where(q.present.any(1)[:, None], q.ln_feed, 0.0)
     u = torch.cat([u, torch.full((q.n_unknowns - len(u), 2), 0.3, dtype=u.dtype)])
     r, J, _ = shoot(u, q, 16, 8, jacobian=True)
@@ -97,9 +97,9 @@ def test_residual_jacobian_and_solution_of_the_reference(film, activity):
 
 def test_what_one_problem_needs_does_not_change_another():
     J = torch.logspace(-6.5, -4, 40, dtype=torch.float64)
-    together = simulate(FEEDS * 20, J[:, None], NF270, throw=False)
+    together = simulate(FEEDS * 20, J[:, None], NF270_WATERTAP, throw=False)
     for i in (0, 17, 39):
-        alone = simulate(FEEDS[i % 2], J[i], NF270)
+        alone = simulate(FEEDS[i % 2], J[i], NF270_WATERTAP)
         for ion in ("Na+", "Cl-"):
             both = (s.c_perm[k, 0, s.ions.index(ion)] for s, k in ((alone, 0), (together, i)))
             assert_allclose(*both, rtol=1e-13)
@@ -131,7 +131,7 @@ def test_meshes_are_even_and_turn_exponential():
 
 def test_threads_change_nothing():
     names, c = read_feed(FEEDS * 64)
-    q, _ = transport_problem(names, c, torch.logspace(-6.5, -4.5, 32, dtype=torch.float64).expand(128, -1), NF270)
+    q, _ = transport_problem(names, c, torch.logspace(-6.5, -4.5, 32, dtype=torch.float64).expand(128, -1), NF270_WATERTAP)
     one, two = (solve_all(*packed(q), 32, threads=t) for t in (1, 2))
     for k in one:
         np.testing.assert_array_equal(one[k], two[k])

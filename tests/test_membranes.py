@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 
 from ion_ode.core import InputError
 from ion_ode.dspmde.membranes import (
-    NF270,
+    NF270_WATERTAP,
     ChargeBinding,
     Freundlich,
     Membrane,
@@ -41,7 +41,7 @@ HEADER = "name,r_pore_nm,thickness_um,charge_density_mol_m3,eps_pore,permeabilit
 )
 def test_impossible_membranes_are_refused(change, words):
     with pytest.raises(InputError, match=words):
-        NF270.with_(**change)
+        NF270_WATERTAP.with_(**change)
 
 
 def test_table_rows_can_be_added(tmp_path):
@@ -91,12 +91,12 @@ def test_features_are_named_differentiable_and_complete():
     with pytest.raises(InputError, match="terms for NO3-"):
         membrane_features(m, ions=("Na+", "Mg+2", "Cl-"))
     eps = torch.tensor(41.0, dtype=torch.float64, requires_grad=True)
-    membrane_features(NF270.with_(eps_pore=eps)).sum().backward()
+    membrane_features(NF270_WATERTAP.with_(eps_pore=eps)).sum().backward()
     assert_allclose(eps.grad, 0.1)
 
 
 def test_tensors_lists_every_number():
-    m = NF270.with_(charge_density=ChargeBinding(Freundlich(-5.0, 0.3), {"Mg+2": 1.0}), ln_partition={"Cl-": -0.2})
+    m = NF270_WATERTAP.with_(charge_density=ChargeBinding(Freundlich(-5.0, 0.3), {"Mg+2": 1.0}), ln_partition={"Cl-": -0.2})
     assert set(m.tensors()) == {
         "r_pore", "thickness", "eps_pore", "permeability", "charge_density.shift.Mg+2", "charge_density.a", "charge_density.b", "ln_partition.Cl-",
     }  # fmt: skip

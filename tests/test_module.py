@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from ion_ode import NF270, ConvergenceError, InputError, Membrane
+from ion_ode import NF270_WATERTAP, ConvergenceError, InputError, Membrane
 from ion_ode.core import LMH, T_REF, bar, nm, um
 from ion_ode.dspmde.feed import read_feed
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich
@@ -182,7 +182,7 @@ def test_slopes_are_those_of_plants_solved_anew():
     for name, change in (("recovery", {"recovery": 0.5}), ("eps_pore", {}), ("recirculate 1", {})):
         ends = []
         for f in (1.001, 0.999):
-            membrane = NF270.with_(eps_pore=41.3 * f) if name == "eps_pore" else NF270
+            membrane = NF270_WATERTAP.with_(eps_pore=41.3 * f) if name == "eps_pore" else NF270_WATERTAP
             stage = Stage(recirculate=0.3 * f) if name == "recirculate 1" else Stage(recirculate=0.3)
             run = RUN | {k: v * f for k, v in change.items()}
             ends.append(summary(simulate_plant(SALT, Plant(stage, membrane), **run)).iloc[0])
@@ -194,7 +194,7 @@ def test_slopes_are_those_of_plants_solved_anew():
 
 def test_draws_with_charge_laws():
     laws = [ChargeBinding(Freundlich(-5.0 * f, 0.5), {"Mg+2": 20.0 * f}) for f in (0.9, 1.0, 1.1)]
-    draws = [NF270.with_(charge_density=c, ln_partition={"Mg+2": 0.1 * i}) for i, c in enumerate(laws)]
+    draws = [NF270_WATERTAP.with_(charge_density=c, ln_partition={"Mg+2": 0.1 * i}) for i, c in enumerate(laws)]
     many = simulate_plant(SALT, Stage(elements=3), membrane=draws, feed_flow=8 / 3600, recovery=0.3)
     one = simulate_plant(SALT, Stage(elements=3), membrane=draws[2], feed_flow=8 / 3600, recovery=0.3)
     assert_allclose(many.c_perm[2], one.c_perm[0], rtol=1e-6)

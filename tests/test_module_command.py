@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from numpy.testing import assert_allclose
 
-from ion_ode import NF270, simulate_plant
+from ion_ode import NF270_WATERTAP, simulate_plant
 from ion_ode.cli import main
 from ion_ode.module.plant import Stage
 
@@ -55,7 +55,7 @@ def test_draws_give_intervals(tmp_path):
     said = json.loads(ask("--feed", "Na+=10,Cl-=10", *RUN, "--draws", str(tmp_path / "draws.csv"), "--json").stdout)
     row = next(r for r in said if r["answer"] == "rejection Na+")
     assert row["lower"] < row["median"] < row["upper"]
-    assert NF270.r_pore == 0.5e-9
+    assert NF270_WATERTAP.r_pore == 0.5e-9
 
 
 @pytest.mark.parametrize(

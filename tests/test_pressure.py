@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from ion_ode import NF270, ConvergenceError, Film, InputError, simulate
+from ion_ode import NF270_WATERTAP, ConvergenceError, Film, InputError, simulate
 from ion_ode.core import LMH, bar, um
 
 FEED = {"Na+": 10.0, "Mg+2": 5.0, "Cl-": 20.0}
@@ -36,9 +36,9 @@ def test_every_option_of_simulate_holds(options):
 
 
 def test_batches_of_feeds_membranes_and_pressures():
-    membrane = NF270.with_(r_pore=torch.tensor([0.48e-9, 0.52e-9], dtype=torch.float64))
+    membrane = NF270_WATERTAP.with_(r_pore=torch.tensor([0.48e-9, 0.52e-9], dtype=torch.float64))
     both = simulate([FEED, SEA], pressure=np.array([[4.0], [30.0]]) * bar, membrane=membrane)
-    alone = simulate(SEA, pressure=30 * bar, membrane=NF270.with_(r_pore=0.52e-9))
+    alone = simulate(SEA, pressure=30 * bar, membrane=NF270_WATERTAP.with_(r_pore=0.52e-9))
     names = [both.ions.index(n) for n in alone.ions]
     assert_allclose(both.flux[1, 0], alone.flux[0, 0], rtol=1e-5)
     assert_allclose(both.c_perm[1, 0, names], alone.c_perm[0, 0], rtol=1e-5)
@@ -46,7 +46,7 @@ def test_batches_of_feeds_membranes_and_pressures():
 
 def test_gradients_against_differences():
     def passed(p, thickness, k):
-        membrane = NF270.with_(thickness=thickness)
+        membrane = NF270_WATERTAP.with_(thickness=thickness)
         return simulate(FEED, pressure=p, membrane=membrane, film=Film(thickness=k), rtol=1e-9).c_perm[0, 0, 0]
 
     point = [torch.tensor(v, dtype=torch.float64) for v in (5 * bar, 0.86e-6, 20 * um)]
@@ -65,7 +65,7 @@ def test_a_linear_film_bounds_the_flux_and_the_pressure_goes_into_osmosis():
 
 
 def test_no_flux_is_said():
-    tight = NF270.with_(r_pore=0.36e-9, thickness=3 * um, eps_pore=35.0, permeability=0.5 * LMH / bar)
+    tight = NF270_WATERTAP.with_(r_pore=0.36e-9, thickness=3 * um, eps_pore=35.0, permeability=0.5 * LMH / bar)
     sol = simulate(SEA, pressure=[1 * bar, 10 * bar], membrane=tight, throw=False)
     assert sol.status[0, 0] == "no flux" and sol.status[0, 1] in ("converged", "refined")
     assert sol.flux[0, 0] == 0 and torch.isnan(sol.c_perm[0, 0]).all()

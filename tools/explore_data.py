@@ -3,7 +3,7 @@
     python tools/explore_data.py            write the files whose content changed
     python tools/explore_data.py --check    write nothing; exit status 1 if a file is not what the package gives
 
-data.json holds the ion table, physical constants, the salts, the NF270 membrane and the measured mixtures with their
+data.json holds the ion table, physical constants, the salts, the NF270_WATERTAP membrane and the measured mixtures with their
 measurements. standalone.html opens by a double click: no server, no network.
 """
 
@@ -21,7 +21,7 @@ import torch
 from ion_ode.attention_odenet.ode import K_WARP
 from ion_ode.core import E_CHARGE, EPS_0, K_B, LMH, R_GAS, T_REF, bar, nm, um
 from ion_ode.data.nf270 import load_nf270, load_solutions
-from ion_ode.dspmde.membranes import NF270, ChargeBinding, Freundlich, Membrane, membrane_table
+from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane, membrane_table
 from ion_ode.dspmde.prior import membrane_from_parameters, parameter_names
 from ion_ode.plotting import ION_COLORS, ION_MARKERS
 from ion_ode.stats import conformal_quantile
@@ -113,8 +113,8 @@ def data(network: bool = False) -> dict:
         "ions": ions,
         "salts": table,
         "membrane": {
-            "name": "NF270", "r_pore": NF270.r_pore, "thickness": NF270.thickness, "charge_density": NF270.charge_density,
-            "eps_pore": NF270.eps_pore, "permeability": NF270.permeability, "source": row.source, "doi": row.doi,
+            "name": "NF270", "r_pore": NF270_WATERTAP.r_pore, "thickness": NF270_WATERTAP.thickness, "charge_density": NF270_WATERTAP.charge_density,
+            "eps_pore": NF270_WATERTAP.eps_pore, "permeability": NF270_WATERTAP.permeability, "source": row.source, "doi": row.doi,
         },
         "mixtures": mixtures(table),
         "network": "network.json" if network else None,
@@ -220,7 +220,7 @@ def standalone(files: dict[str, str]) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
-<title>Explore NF270 rejection</title>
+<title>Explore NF270_WATERTAP rejection</title>
 <style>
 {css}
 </style>

@@ -44,7 +44,7 @@ def check(file, units, balance, decimal, write, as_json):
 @main.command()
 @click.argument("file", type=SOURCE)
 @click.option("--free", default="r_pore,thickness,charge_density,eps_pore", show_default=True, metavar="NAMES", help="Parameters to fit, the rest stay as in --start.")
-@click.option("--start", default="nf270", show_default=True, metavar="NAME|TEXT", help="As --membrane in ion-ode simulate.")
+@click.option("--start", default="nf270-watertap", show_default=True, metavar="NAME|TEXT", help="As --membrane in ion-ode simulate.")
 @click.option("--film-thickness", type=float, default=25.0, show_default=True, metavar="UM", help="Film in front of observed rejections [µm]; 0 for none.")
 @UNIT
 @BALANCE

@@ -26,7 +26,7 @@ from ..data.reader import measurements_of
 from ..dspmde.certify import REFINED, certify
 from ..dspmde.film import Film
 from ..dspmde.gradient import permeate_jacobian
-from ..dspmde.membranes import NF270, ChargeBinding, Freundlich, Membrane
+from ..dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane
 from ..dspmde.problem import transport_problem
 from ..water.ions import get_ion, ion_name
 
@@ -425,7 +425,7 @@ def fit_membrane(
     measurements,  # Measurements, or a table or file of them in laboratory units; what is not said to be intrinsic is observed
     free=FOUR,  # Free parameters, by name
     *,
-    start: Membrane = NF270,  # Everything that is not free
+    start: Membrane = NF270_WATERTAP,  # Everything that is not free
     scales: dict | None = None,  # {name: Scale}: transforms, bounds, priors that differ from the defaults
     film=25e-6,  # Nernst–Planck film in front of observed rejections: thickness [m], one a state, or None
     noise: float = 0.05,  # Standard deviation of a rejection without one of its own, measurement and model together, against which priors are weighed

@@ -15,7 +15,7 @@ from ion_ode.attention_odenet.stack import Ensemble
 from ion_ode.data.curves import CurveSet
 from ion_ode.data.design import Design
 from ion_ode.data.shards import ShardedCurves, simulate_shards
-from ion_ode.dspmde.membranes import NF270
+from ion_ode.dspmde.membranes import NF270_WATERTAP
 from ion_ode.dspmde.prior import SLOTS, parameter_names
 from ion_ode.store import atomic_write, digest, provenance
 from ion_ode.training.optimise import Plan
@@ -197,7 +197,7 @@ def store(
     atomic_write(target / "results" / "surrogate.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
     parameters = parameter_names(config.family, SLOTS)
-    flat = {k: float(v) for k, v in NF270.tensors().items() if v is not None}
+    flat = {k: float(v) for k, v in NF270_WATERTAP.tensors().items() if v is not None}
     units = {"r_pore": "m", "thickness": "m", "eps_pore": "-", "charge_density": "mol/m³"}
     spans = {n: [float(seen.parameters[:, k].min()), float(seen.parameters[:, k].max()), units.get(n, "-")] for k, n in enumerate(parameters)}
     card = {
