@@ -8,9 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from example_set import simulate
 from numpy.testing import assert_allclose
 
-from ion_ode import NF270_WATERTAP, InputError, fit_membrane, load_model, simulate
+from ion_ode import NF270_WATERTAP, InputError, fit_membrane, load_model
 from ion_ode.cli import main
 from ion_ode.core import LMH
 from ion_ode.data.reader import load_measurements, read_measurements

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from example_set import pore_profile, simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -16,7 +17,6 @@ from ion_ode.dspmde.feed import read_feed, read_flux
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane, get_membrane
 from ion_ode.dspmde.problem import transport_problem
-from ion_ode.dspmde.solve import pore_profile, simulate
 from ion_ode.water.activity import debye_huckel_A
 from ion_ode.water.ions import EPS_REF, IONS, get_ion
 
@@ -236,7 +236,7 @@ def test_mirror_image(options, tmp_path):
     read_ion_table(csv)
     J = f64([2e-6, 1e-5, 3e-5])
     a = simulate(MIX, J, NF270_WATERTAP, rtol=1e-10, **options)
-    b = simulate({mirror[k]: v for k, v in MIX.items()}, J, NF270_WATERTAP.with_(charge_density=-NF270.charge_density), rtol=1e-10, **options)
+    b = simulate({mirror[k]: v for k, v in MIX.items()}, J, NF270_WATERTAP.with_(charge_density=-NF270_WATERTAP.charge_density), rtol=1e-10, **options)
     assert_allclose(b.c_perm, a.c_perm, rtol=1e-10)
     assert_allclose(b.psi_donnan, -a.psi_donnan, rtol=1e-9)
 

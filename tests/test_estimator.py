@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from example_set import simulate
 from numpy.testing import assert_allclose
 from sklearn.base import clone, is_regressor
 from sklearn.exceptions import NotFittedError
@@ -13,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import estimator_checks
 
-from ion_ode import NF270_WATERTAP, Film, InputError, simulate
+from ion_ode import NF270_WATERTAP, Film, InputError
 from ion_ode.core import LMH
 from ion_ode.estimator import DSPMDERegressor, NetworkRegressor
 

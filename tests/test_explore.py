@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from example_set import simulate
 from numpy.testing import assert_allclose
 
 from ion_ode.attention_odenet.constraints import CONSTRAINTS, make_constraint
@@ -29,7 +30,6 @@ from ion_ode.data.design import sample_membranes
 from ion_ode.dspmde.entry import hindrance_dechadilok_deen
 from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane
 from ion_ode.dspmde.prior import SLOTS, membrane_from_parameters, parameter_names
-from ion_ode.dspmde.solve import simulate
 from ion_ode.stats import conformal_quantile
 from ion_ode.training.predictor import Predictor, load_model, trained_ranges
 from ion_ode.training.recipe import TrainConfig, build

@@ -5,9 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from example_set import simulate
 from numpy.testing import assert_allclose
 
-from ion_ode import InputError, fit_membrane, load_model, simulate
+from ion_ode import InputError, fit_membrane, load_model
 from ion_ode.core import LMH, T_REF
 from ion_ode.rejections import Rejections
 from ion_ode.water.feeds import measured_in_si

@@ -4,11 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from example_set import simulate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from ion_ode import NF270_WATERTAP, ConvergenceError, Film, InputError, simulate
+from ion_ode import NF270_WATERTAP, ConvergenceError, Film, InputError
 from ion_ode.core import LMH, bar, um
 
 FEED = {"Na+": 10.0, "Mg+2": 5.0, "Cl-": 20.0}

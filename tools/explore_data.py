@@ -92,7 +92,7 @@ def mixtures(table: dict) -> list[dict]:
 def data(network: bool = False) -> dict:
     "Everything the pore model and the controls of the page need."
     table = salts()
-    row = membrane_table().set_index("name").loc["NF270"]
+    row = membrane_table().set_index("name").loc["NF270-watertap"]
     ions = {}
     for n in NAMES:
         i = get_ion(n)

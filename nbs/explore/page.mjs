@@ -235,7 +235,7 @@ export async function mount(root) {
         element("fieldset", {}, element("legend", {}, "Water flux"), row("flux", "Flux Jᵥ", "L m⁻² h⁻¹", fluxRange, fluxNumber), facts),
         element("details", { open: changedMembrane() }, element("summary", {}, "Membrane"),
           ...membraneRows, element("div", { class: "pick" }, reset),
-          element("p", { class: "hint" }, `NF270 as the package ships it (${data.membrane.source}). Moving these changes the pore model`,
+          element("p", { class: "hint" }, `An example set of four numbers for NF270 (${data.membrane.source}); it rejects more sodium chloride than was measured. Moving these changes the pore model`,
             network ? " and, where it was trained on many membranes, the network." : "."))),
       element("div", { class: "picture" }, toggles, element("div", { class: "chart" }, svg)),
       element("div", { class: "values" }, notices, source, summary,
@@ -333,11 +333,11 @@ export async function mount(root) {
     const changes = MEMBRANE_FIELDS.filter((f) => state.membrane[f.key] !== shipped[f.key])
       .map((f) => `${f.key}=${state.membrane[f.key]}${f.si ? ` * ${f.si}` : ""}`);
     code.textContent = [
-      `from ion_ode import NF270, simulate${network ? ", load_model" : ""}`,
+      `from ion_ode import NF270_WATERTAP, simulate${network ? ", load_model" : ""}`,
       `from ion_ode.core import ${["LMH", ...new Set(MEMBRANE_FIELDS.filter((f) => f.si && state.membrane[f.key] !== shipped[f.key]).map((f) => f.si))].join(", ")}`,
       "", `feed = {${named}}  # mol/m³`,
-      ...(changes.length ? [`membrane = NF270.with_(${changes.join(", ")})`] : []),
-      `simulate(feed, ${state.flux} * LMH${changes.length ? ", membrane" : ""}).to_frame()`,
+      ...(changes.length ? [`membrane = NF270_WATERTAP.with_(${changes.join(", ")})`] : []),
+      `simulate(feed, ${state.flux} * LMH, ${changes.length ? "membrane" : "NF270_WATERTAP"}).to_frame()`,
       ...(network ? [`load_model("${network.name ?? "nf270"}").predict(feed, ${state.flux} * LMH${changes.length ? ", membrane" : ""})`] : []),
     ].join("\n");
   }
