@@ -556,3 +556,10 @@ def test_a_hundred_thousand_feeds_need_no_more_memory_than_ten_thousand(command,
         assert status == 0 and sum(1 for _ in open(tmp_path / "r.csv")) == 1 + 3 * n
         peak[n] = usage.ru_maxrss
     assert peak[100_000] < 1.1 * peak[10_000], peak
+
+
+def test_what_the_model_was_not_made_for_is_said():
+    "Ten samples are one note: a brine beyond the reach of Davies' equation."
+    r = invoke("simulate", "--feed", "Na+=1872,Mg+2=212", "--balance", "Cl-", "--flux", "5:50:10", "--activity", "davies")
+    (note,) = [line for line in r.stderr.splitlines() if "Davies" in line]
+    assert r.exit_code == 0 and note.startswith("ion-ode: note: ionic strength up to 2.5 mol/L")

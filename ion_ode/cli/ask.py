@@ -48,9 +48,13 @@ def simulate(feed, flux, balance, membrane, film_thickness, activity, hindrance,
     }
     if balance is not None:
         options["balance"] = balance
+
     def answer(t):  # a few samples are solved before the compiled kernel is loaded
         few = t.c_feed.shape[0] * t.flux.shape[-1] <= FEW
-        return run(_frame(t), t.flux, backend="eager" if few else "auto", **options).to_frame()
+        solution = run(_frame(t), t.flux, backend="eager" if few else "auto", **options)
+        for note in solution.notes:
+            warnings.warn(note, stacklevel=2)
+        return solution.to_frame()
 
     _run(feed, flux, out, as_json, force, answer)
 
