@@ -202,7 +202,7 @@ def store(
     spans = {n: [float(seen.parameters[:, k].min()), float(seen.parameters[:, k].max()), units.get(n, "-")] for k, n in enumerate(parameters)}
     card = {
         "name": "dspmde",
-        "what": f"stand-in for the pore model over membranes around NF270 ({chosen}); without membrane= it answers for the NF270 of the membrane table",
+        "what": f"stand-in for the pore model over membranes around NF270 ({chosen}); without membrane= it answers for the example set NF270-watertap of the membrane table",
         "trained_on": f"{len(seen)} simulated curves (no measurements)" if config.pretrained else "nothing: on simulated validation curves no network made the closed form better",
         "scores": {"median error of R on unseen curves": float(kept.median()), "95 % within": float(kept.quantile(0.95))},
         "limits": "an approximation of a model that is itself an approximation; use simulate() where accuracy matters",
