@@ -342,3 +342,10 @@ def test_one_rule_of_neutrality(tmp_path):
     bad = reader.check_measurements(path, write=False)
     assert bad.ok and "close the charge with balance='Cl-'" in bad.text
     assert reader.check_measurements(path, write=False, balance="Cl-").ok
+
+
+def test_a_rejection_a_little_above_one_is_a_measurement_and_said():
+    d = pd.DataFrame({"ion": ["Mg+2"] * 2, "flux [LMH]": [10, 20], "feed [mM]": 10, "rejection [%]": [99.0, 102.0]})
+    got = reader.read_measurements(d, balance="Cl-")
+    assert_allclose(got.rejection[got.rejection > 0.9], [0.99, 1.02], rtol=1e-12)
+    assert any("1 rejections above 1, 1.02 at most" in n for n in got.notes)
