@@ -67,7 +67,7 @@ def code_digest(
 
 
 @lru_cache(maxsize=1)
-def _tables() -> str:
+def tables_digest() -> str:
     "Digest of the tables that ship with the package."
     return digest({p.name: digest(p.read_bytes()) for p in sorted((ROOT / "assets").glob("*.csv"))})
 
@@ -79,7 +79,8 @@ def fingerprint(
     "What a result depends on, part by part: inputs, code, the package's tables, versions of what does the arithmetic."
     whole = lambda x: digest(x.to_csv().encode()) if hasattr(x, "to_csv") else digest(x)
     versions = {name: importlib.metadata.version(name) for name in ("torch", "numpy")}
-    return {k: whole(v) for k, v in inputs.items()} | {"code": code_digest(function), "tables": _tables()} | versions
+    own = {"code": code_digest(function), "tables": tables_digest()}
+    return {k: whole(v) for k, v in inputs.items()} | own | versions
 
 
 def changed(

@@ -692,7 +692,7 @@ def test_other_options_code_tables_or_versions_are_not_resumed(begun, monkeypatc
         train(BRIEF, folder, d.iloc[:-1], membranes=5)
     for name, value, part in (
         ("code_digest", lambda f: "0", "code"),
-        ("_tables", lambda: "0", "tables"),
+        ("tables_digest", lambda: "0", "tables"),
     ):
         with monkeypatch.context() as m:
             m.setattr(f"ion_ode.closure.{name}", value)

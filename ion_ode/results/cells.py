@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ion_ode.closure import code_digest
+from ion_ode.closure import code_digest, tables_digest
 from ion_ode.core import InputError, need, progress
 from ion_ode.results.contestants import _cell_curves, _cell_finetune, _cell_membranes, _cell_pretrain, _cell_rival
 from ion_ode.results.trials import _cell_ablation, _cell_recipes, _cell_start, _cell_sweep
@@ -32,13 +32,7 @@ _CELLS = {
 
 def code_hash() -> str:
     "Digest of all code that the cells can reach."
-    return digest({kind: code_digest(f) for kind, f in _CELLS.items()} | {"data": data_hash()})
-
-
-def data_hash() -> str:
-    "Hash of the measurement tables."
-    names = ("nf_measurements.csv", "nf_solutions.csv", "ions.csv", "twin.csv", "twin_folds.csv")
-    return digest({n: digest(asset(n).read_bytes()) for n in names})
+    return digest({kind: code_digest(f) for kind, f in _CELLS.items()} | {"data": tables_digest()})
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ def cell_keys(
     cells: list[Cell],  # As planned
 ) -> dict[str, str]:  # name -> key
     "Key of every cell: its specification, the code it can reach, the data, and the keys of what it needs."
-    keys, data = {}, data_hash()
+    keys, data = {}, tables_digest()
     for c in cells:
         made = {"spec": c.spec, "kind": c.kind, "code": code_digest(_CELLS[c.kind]), "data": data}
         keys[c.name] = digest(made | {"needs": [keys[n] for n in c.needs]})

@@ -5,7 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ion_ode.results.benchmarks import BENCHMARKS
-from ion_ode.results.cells import Cell, code_hash, data_hash, read_cell
+from ion_ode.closure import tables_digest
+from ion_ode.results.cells import Cell, code_hash, read_cell
 from ion_ode.results.contestants import (
     CORRECTED,
     CORRECTION,
@@ -108,7 +109,7 @@ def store(
         atomic_write(Path(target) / f"training_{name}.csv", table.to_csv(index=False, float_format="%.6g"))
     records = {n: read_cell(folder, n, keys[n])[1] for n in keys}
     facts = provenance(
-        seed=profile.recipe.seed, profile=profile.name, recipe=profile.recipe.to_dict(), seeds=profile.seeds, code=code_hash(), data=data_hash(),
+        seed=profile.recipe.seed, profile=profile.name, recipe=profile.recipe.to_dict(), seeds=profile.seeds, code=code_hash(), data=tables_digest(),
         tables=list(made), cells_commit=sorted({r["commit"] for r in records.values()}), cpu_seconds={n: r["cpu_s"] for n, r in records.items()},
     )  # fmt: skip
     atomic_write(Path(target) / f"{record}.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")

@@ -13,7 +13,8 @@ from ion_ode.dspmde.prior import SLOTS
 from ion_ode.inference.posterior import predict_membranes
 from ion_ode.plotting import set_theme
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
-from ion_ode.results.cells import code_hash, data_hash, run_cells
+from ion_ode.closure import tables_digest
+from ion_ode.results.cells import code_hash, run_cells
 from ion_ode.results.claims import metrics
 from ion_ode.results.contestants import BAYES, MAIN, PORE_MODEL, REFERENCES, Profile, infer_membranes
 from ion_ode.results.figures import draw_figures
@@ -95,7 +96,7 @@ def export_models(
     row = scores[(scores.model == MAIN) & (scores.scored == "ensemble") & (scores["rule"] == "chosen") & (scores.pretrained == "PT") & (scores.bias == "hard")].iloc[0]
     config, ensemble, parameters, steps = networks(where, keys, "nf270", None)
     m = measured_curves(contest_rows())
-    facts = provenance(seed=p.recipe.seed, code=code_hash(), data=data_hash(), profile=p.name)
+    facts = provenance(seed=p.recipe.seed, code=code_hash(), data=tables_digest(), profile=p.name)
     card = {
         "name": "nf270-network",
         "what": "ensemble of the main network, pre-trained on simulated curves and fine-tuned on all five mixtures measured on NF270",

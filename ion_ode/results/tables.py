@@ -8,7 +8,8 @@ import pandas as pd
 
 from ion_ode.core import InputError
 from ion_ode.results.benchmarks import BENCHMARKS
-from ion_ode.results.cells import code_hash, data_hash, read_cell
+from ion_ode.closure import tables_digest
+from ion_ode.results.cells import code_hash, read_cell
 from ion_ode.results.contestants import PORE_MODEL, Profile
 from ion_ode.results.draws import draw_table, rollouts
 from ion_ode.results.heldout import ablation_table, contest
@@ -66,7 +67,7 @@ def collect(
         "trials": trial_table(folder, keys) if profile.trials else pd.DataFrame(columns=["way", "fold", "composition", "mse_R"]),
     }
     meta = provenance(
-        seed=profile.recipe.seed, profile=profile.name, data=data_hash(), code=code_hash(), recipe=profile.recipe.to_dict(), seeds=profile.seeds,
+        seed=profile.recipe.seed, profile=profile.name, data=tables_digest(), code=code_hash(), recipe=profile.recipe.to_dict(), seeds=profile.seeds,
         cells_commit=sorted(commits), cpu_seconds=cost, cpu_seconds_total=round(sum(cost.values()), 1), data_kind={b: BENCHMARKS[b].data_kind for b in pred.benchmark.unique()},
     )  # fmt: skip
     return tables, meta
