@@ -18,6 +18,7 @@ from ion_ode.store import atomic_write
 from ion_ode.results.twin import store_twin_fit
 
 ASSETS = Path(ion_ode.__file__).parent / "assets"
+_TWIN_FILES = ("twin_fit.csv", "twin_fit.json")
 
 
 def store_tables(
@@ -68,7 +69,7 @@ PARTS = {
     "twin": Part(
         "the four-parameter fit of the synthetic experiment",
         lambda folder, profile, workers, scheduler: store_twin_fit(folder, 4 if profile == "full" else 1),
-        lambda folder, profile: store_twin_fit(None, 4),
+        lambda folder, profile: [atomic_write(ASSETS / f, (folder / f).read_bytes()) for f in _TWIN_FILES][-1],
     ),
     "weights": Part(
         "the networks that ship, out of the cells of the full profile",
@@ -94,5 +95,7 @@ def reproduce_part(
     "Compute one part again; run again, it goes on where it was."
     if name not in PARTS:
         raise InputError(f"there is no part {name!r}; expected one of {', '.join(PARTS)}")
+    if keep and profile != "full":
+        raise InputError(f"--store replaces what ships, and profile {profile} is a short one; add --profile full")
     made = PARTS[name].run(Path(folder), profile, workers or 1, scheduler)
     return PARTS[name].store(Path(folder), profile) if keep else made

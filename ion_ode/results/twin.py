@@ -270,11 +270,11 @@ def fit_twin(
     return pd.Series(predicted, index=pd.Index(states.row, name="row_id"), name="predicted"), fit
 
 # %% ../../nbs/results/twin.ipynb #af6752ee
-COMMAND = "ion-ode reproduce --only twin --store"
+COMMAND = "ion-ode reproduce --only twin --store --profile full"
 
 
 def load_twin_fit() -> tuple[pd.DataFrame, dict]:  # Predicted rejection by `row_id`, a column for each of `FITS`; estimates and provenance
-    "The stored fits, made by `ion-ode reproduce --only twin --store`."
+    "The stored fits, made by `ion-ode reproduce --only twin --store --profile full`."
     data, record = asset("twin_fit.csv").read_bytes(), json.loads(asset("twin_fit.json").read_text())
     if digest(data) != record["sha256"] or record["twin"] != _stored()[1]["sha256"]:
         raise InputError(f"twin_fit.csv or the twin differs from the hashes in twin_fit.json; run {COMMAND}")
