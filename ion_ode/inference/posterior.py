@@ -339,7 +339,7 @@ def predict_membranes(
     c_feed, flux, temperature = (torch.tensor(v) for v in (m.c_feed, m.flux, m.temperature))
     front = Film(thickness=thick.repeat(n)) if (thick > 0).any() else None
     sol = simulate(c_feed.repeat(n, 1), flux.repeat(n)[:, None], membrane, ions=SLOTS, film=front, temperature=temperature.repeat(n), rtol=1e-4, throw=False)
-    return sol.rejection.view(n, m.n_states, len(SLOTS))[:, m.state, m.ion].numpy()
+    return sol.rejection.view(n, m.n_states, len(SLOTS)).numpy()[:, m.state, m.ion]
 
 # %% ../../nbs/inference/posterior.ipynb #ad3baffc
 def posterior_membranes(
