@@ -6,7 +6,8 @@ Docs: https://ion-ode.github.io/ion_ode/support/core.html.md"""
 
 # %% auto #0
 __all__ = ['N_A', 'E_CHARGE', 'K_B', 'FARADAY', 'R_GAS', 'EPS_0', 'T_REF', 'nm', 'um', 'mM', 'LMH', 'bar', 'InputError',
-           'ConvergenceError', 'WorkersLost', 'known_fields', 'need', 'is_frame', 'progress', 'compile_or_eager']
+           'ConvergenceError', 'WorkersLost', 'known_fields', 'batch_of', 'need', 'is_frame', 'progress',
+           'compile_or_eager']
 
 # %% ../nbs/support/core.ipynb #e88d3728
 import importlib
@@ -66,6 +67,17 @@ def known_fields(
     if strange := sorted(map(str, set(entries) - set(known))):
         raise InputError(f"{what} has entries this version does not know: {', '.join(strange)}; it knows {', '.join(known)}")
     return entries
+
+# %% ../nbs/support/core.ipynb #a1b2c350
+def batch_of(
+    sizes: dict[str, int],  # What it is -> how many samples it brings
+) -> int:  # Samples in all
+    "The one size of a batch: every part brings one value or one a sample."
+    batch = max(sizes.values())
+    if set(sizes.values()) - {1, batch}:
+        said = ", ".join(f"{k} {v}" for k, v in sizes.items())
+        raise InputError(f"batch sizes do not match: {said}; give one value or one a sample")
+    return batch
 
 # %% ../nbs/support/core.ipynb #59d9483a
 def need(

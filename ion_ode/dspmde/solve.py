@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import FARADAY, LMH, R_GAS, T_REF, ConvergenceError, InputError, progress
+from ..core import FARADAY, LMH, R_GAS, T_REF, ConvergenceError, InputError, batch_of, progress
 from .backend import eagerly
 from .certify import NO_SOLUTION, REFINED, STATUS, Certified, certify
 from .entry import HINDRANCE
@@ -181,13 +181,7 @@ def simulate(
         shape = torch.as_tensor(v).shape
         if len(shape):
             sizes[k] = shape[0]
-    batch = max(sizes.values())
-    if set(sizes.values()) - {1, batch}:
-        raise InputError(
-            "batch sizes do not match: "
-            + ", ".join(f"{k} {v}" for k, v in sizes.items())
-            + "; give one value or one a sample"
-        )
+    batch = batch_of(sizes)
     c_feed = c_feed.expand(batch, -1)
     J = read_flux(flux, batch, c_feed.device)
     q, aux = transport_problem(names, c_feed, J, membrane, film, activity, hindrance, born, temperature, nodes, eps_bulk, davies_A)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import R_GAS, T_REF, ConvergenceError, InputError, bar
+from ..core import R_GAS, T_REF, ConvergenceError, InputError, batch_of, bar
 from ..dspmde.feed import read_feed
 from ..water.ions import get_ion
 from ..dspmde.membranes import Membrane
@@ -151,14 +151,7 @@ def _samples(plant: Plant, operation: dict, c_feed) -> int:
         sizes |= {f"membrane {k}": torch.as_tensor(v).numel()} if torch.as_tensor(v).ndim else {}
     for owner in (plant, *plant.stages):
         sizes |= {k: np.size(v) for k, v in vars(owner).items() if isinstance(v, (np.ndarray, list)) and k != "stages"}
-    batch = max(sizes.values())
-    if set(sizes.values()) - {1, batch}:
-        raise InputError(
-            "batch sizes do not match: "
-            + ", ".join(f"{k} {n}" for k, n in sizes.items())
-            + "; give one value or one a sample"
-        )
-    return batch
+    return batch_of(sizes)
 
 
 def simulate_plant(
