@@ -2,7 +2,6 @@
 
 import io
 import json
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,8 @@ import torch
 from scipy.stats import norm
 
 from ion_ode.core import InputError, need
-from ion_ode.prequalify.monomers import check_acyl, check_amine, label
+from ion_ode.prequalify.candidates import check_films, possible_recipes
+from ion_ode.prequalify.choice import choose, explain_batch
 from ion_ode.prequalify.process import Encoder, Process, weighted_quantile
 from ion_ode.store import atomic_write, digest, provenance
 from ion_ode.prequalify.quantities import (
@@ -20,13 +20,11 @@ from ion_ode.prequalify.quantities import (
     measured,
     modelled,
     read_objective,
-    reference_point,
 )
 from ion_ode.prequalify.tables import NONE, Column, Schema, _number, read_table
 
 FORMAT = "ion_ode campaign 1"
 LEAST = 8  # Membranes with a result before a process is fitted
-_N_SAMPLES = 64  # Quasi-random draws behind an expected hypervolume
 
 
 class Campaign:
@@ -141,7 +139,7 @@ class Campaign:
 
     def _predict(self, d: pd.DataFrame, level: float) -> pd.DataFrame:
         out = pd.DataFrame({"name": d["name"]})
-        mean, spread = self._moments(d)
+        mean, spread = self.moments(d)
         for m in self.processes:
             half = self.half_width(m, level) * spread[m]
             ends = np.sort([measured(mean[m] - half, m), measured(mean[m] + half, m)], axis=0)
@@ -158,7 +156,8 @@ class Campaign:
                 )
         return out
 
-    def _moments(self, d):
+    def moments(self, d: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+        "Mean and spread of the modelled quantities of recipes, before any calibration."
         found = {m: p.predict(d) for m, p in self.processes.items()}
         mean = pd.DataFrame({m: v[0] for m, v in found.items()}, index=d.index)
         return mean, pd.DataFrame({m: v[1] for m, v in found.items()}, index=d.index)
@@ -185,58 +184,6 @@ class Campaign:
         best = need("botorch.utils.multi_objective.pareto", "campaign").is_non_dominated(torch.tensor(d.to_numpy()))
         return d[best.numpy()]
 
-    def candidates(self, bounds: dict | None = None, n: int = 2048) -> pd.DataFrame:
-        "Recipes that could be made: the levels that were used, or any value between the bounds."
-        columns = [self._bounded(c, bounds or {}) for c in self.schema.columns]
-        sets = [self._levels(c) for c in columns]
-        sizes = [len(s) for s in sets if s is not None]
-        if len(sizes) == len(sets) and np.prod(sizes) <= 4 * n:
-            grid = np.meshgrid(*(np.arange(k) for k in sizes), indexing="ij")
-            d = pd.DataFrame({c.name: [s[i] for i in g.ravel()] for c, s, g in zip(columns, sets, grid, strict=True)})
-        else:
-            u = torch.quasirandom.SobolEngine(len(columns), scramble=True, seed=self.seed).draw(n).double().numpy()
-            d = pd.DataFrame(
-                {c.name: self._draw(c, s, u[:, k]) for k, (c, s) in enumerate(zip(columns, sets, strict=True))}
-            )
-        if "laboratory" in self.table:
-            d["laboratory"] = self.table["laboratory"].iloc[-1]
-        return d.drop_duplicates().reset_index(drop=True)
-
-    def _bounded(self, c: Column, bounds: dict) -> Column:
-        for name, value in bounds.items():
-            if self.schema.column(name) is c:
-                return _with_bounds(c, value)
-        return c
-
-    def _levels(self, c: Column):
-        "Values to choose from, as text; None: any between the bounds."
-        if c.levels:
-            return [f"{v:g}" if isinstance(v, int | float) else str(v) for v in c.levels]
-        used = [v for v in pd.unique(self.table[c.name]) if v]
-        if c.kind != "number":
-            return used
-        values = np.array([_number(v) for v in used])
-        inside = (values >= (-np.inf if c.low is None else c.low)) & (values <= (np.inf if c.high is None else c.high))
-        stretched = (c.low is not None and c.low < values.min()) or (c.high is not None and c.high > values.max())
-        few = len(values) <= max(6, len(self.table) // 6) and not stretched
-        return [v for v, ok in zip(used, inside, strict=True) if ok] if few and inside.any() else None
-
-    def _draw(self, c: Column, levels, u: np.ndarray) -> list[str]:
-        if levels is not None:
-            return [levels[i] for i in np.minimum((u * len(levels)).astype(int), len(levels) - 1)]
-        values = np.array([_number(v) for v in self.table[c.name]])
-        low = np.nanmin(values) if c.low is None else c.low
-        high = np.nanmax(values) if c.high is None else c.high
-        v = np.exp(np.log(low) + u * np.log(high / low)) if c.scale == "log" and low > 0 else low + u * (high - low)
-        return [f"{x:.2g}" for x in v]
-
-    def _gate(self, d: pd.DataFrame):
-        "Monomers that no membrane of the table was made of must be able to make a film."
-        for c in (k for k in self.schema.columns if k.kind == "monomer"):
-            role = check_acyl if "acyl" in c.name.lower() else check_amine if "amine" in c.name.lower() else None
-            for s in set(d[c.name]) - set(self.table[c.name]) - {"", *NONE} if role else ():
-                role(s, what=f"column {c.name!r}")
-
     def suggest(
         self,
         n: int = 4,  # Membranes in the batch
@@ -253,35 +200,47 @@ class Campaign:
             raise InputError(f"{n} membranes were asked for; expected 1 to 96")
         if pending is not None:
             self._wait(self.recipes(pending))
-        pool = self.candidates(bounds) if candidates is None else self.recipes(candidates)
-        self._gate(pool)
+        pool = self._pool(candidates, bounds, n)
+        cost = 1.0 + sum(
+            np.array([self._amount(self.schema.column(k), v) for v in pool[self.schema.column(k).name]]) * c
+            for k, c in (costs or {}).items()
+        )
+        chosen, gain = choose(self, pool, np.broadcast_to(cost, len(pool)), n)
+        out = self._named(pool.iloc[chosen].reset_index(drop=True))
+        recipe = list(out)
+        if explain:
+            out = out.join(self._predict(out, 0.9).drop(columns="name")).join(explain_batch(self, out))
+        out["gain"] = np.exp(np.array(gain) - max(gain))
+        if costs:
+            out["cost"] = np.asarray(cost)[chosen] if np.ndim(cost) else cost
+        if remember:
+            self._wait(out[recipe])
+        return out
+
+    def _pool(self, candidates, bounds: dict | None, n: int) -> pd.DataFrame:
+        "Recipes to choose from that are neither made nor pending."
+        if candidates is None:
+            pool = possible_recipes(self.schema, self.table, bounds, seed=self.seed)
+        else:
+            pool = self.recipes(candidates)
+        check_films(self.schema, self.table, pool)
         taken = set(self._marks(self.table)) | (set(self._marks(self.pending)) if self.pending is not None else set())
         pool = pool[[m not in taken for m in self._marks(pool)]].reset_index(drop=True)
         if len(pool) < n:
             raise InputError(
                 f"{len(pool)} recipes within the bounds were not made yet, {n} were asked for; widen the bounds"
             )
-        price = 1.0 + sum(
-            np.array([self._amount(self.schema.column(k), v) for v in pool[self.schema.column(k).name]]) * c
-            for k, c in (costs or {}).items()
-        )
-        chosen, gain = self._choose(pool, np.broadcast_to(price, len(pool)), n)
-        recipe = [*(["laboratory"] if "laboratory" in pool else []), *(c.name for c in self.schema.columns)]
-        out = pool.iloc[chosen][[*(["name"] if "name" in pool else []), *recipe]].reset_index(drop=True)
-        if "name" not in out:
-            numbers = [int(v[1:]) for v in self._names() if v[:1] == "S" and v[1:].isdigit()]
-            out.insert(0, "name", [f"S{max(numbers, default=0) + i + 1:02d}" for i in range(n)])
-        if explain:
-            out = out.join(self._predict(out, 0.9).drop(columns="name")).join(self.explain(out))
-        out["gain"] = np.exp(np.array(gain) - max(gain))
-        if costs:
-            out["cost"] = np.asarray(price)[chosen] if np.ndim(price) else price
-        if remember:
-            self._wait(out[["name", *recipe]])
-        return out
+        return pool
 
-    def _names(self) -> list[str]:
-        return [*self.table["name"], *([] if self.pending is None else self.pending["name"])]
+    def _named(self, batch: pd.DataFrame) -> pd.DataFrame:  # name, laboratory where there is one, recipe
+        "A batch with names, S01 onwards where it came without."
+        if "name" not in batch:
+            known = [*self.table["name"], *([] if self.pending is None else self.pending["name"])]
+            numbers = [int(v[1:]) for v in known if v[:1] == "S" and v[1:].isdigit()]
+            start = max(numbers, default=0) + 1
+            batch.insert(0, "name", [f"S{start + i:02d}" for i in range(len(batch))])
+        lab = ["laboratory"] if "laboratory" in batch else []
+        return batch[["name", *lab, *(c.name for c in self.schema.columns)]]
 
     def _wait(self, d: pd.DataFrame):
         self.pending = d if self.pending is None else pd.concat([self.pending, d], ignore_index=True)
@@ -291,101 +250,17 @@ class Campaign:
             return float(np.nan_to_num(_number(v)))
         return 0.0 if v.lower() in ("", *NONE) else 1.0
 
-    def _choose(self, pool: pd.DataFrame, price: np.ndarray, n: int) -> tuple[list[int], list[float]]:
-        "Greedy batch; each next one counts the earlier and the pending as under way."
-        acquisition = self._acquisition()
-        x = self.encoder(pool)
-        waiting = [] if self.pending is None or self.pending.empty else [self.encoder(self.pending)]
-        chosen, gain = [], []
-        for _ in range(n):
-            under_way = [*waiting, *([x[chosen]] if chosen else [])]
-            acquisition.set_X_pending(torch.cat(under_way) if under_way else None)
-            with torch.no_grad(), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # jitter on a diagonal
-                value = torch.cat([acquisition(part[:, None]) for part in x.split(256)]).numpy() - np.log(price)
-            value[chosen] = -np.inf
-            chosen.append(int(value.argmax()))
-            gain.append(float(value.max()))
-        return chosen, gain
-
-    def _acquisition(self):
-        "Expected hypervolume of BoTorch over the processes of the objectives."
-        acq = need("botorch.acquisition.multi_objective.logei", "campaign")
-        names = sorted({m for w in self.weights for m in w})
-        processes = [self.processes[m] for m in names]
-        weights = torch.tensor(
-            [[w.get(m, 0.0) * self.processes[m].sd for m in names] for w in self.weights], dtype=torch.float64
-        )
-        shift = torch.tensor(
-            [sum(v * self.processes[m].mean for m, v in w.items()) for w in self.weights], dtype=torch.float64
-        )
-        made = pd.concat([self._moments(self.table)[0][m] for m in names], axis=1)
-        front = torch.stack([torch.tensor(sum(made[m] * v for m, v in w.items()).to_numpy()) for w in self.weights], 1)
-        reference = torch.tensor(reference_point(front.numpy(), self.weights))
-        boxes = need("botorch.utils.multi_objective.box_decompositions", "campaign").FastNondominatedPartitioning(
-            reference, front
-        )
-        objective = need("botorch.acquisition.multi_objective.objective", "campaign").GenericMCMultiOutputObjective(
-            lambda s, X=None: s @ weights.T + shift
-        )
-        models = need("botorch.models", "campaign").ModelListGP(*(p.model for p in processes))
-        sampler = _correlated_sampler(self.correlation(names), self.seed)
-        return acq.qLogExpectedHypervolumeImprovement(models, reference, boxes, sampler=sampler, objective=objective)
-
-    def explain(self, d: pd.DataFrame) -> pd.DataFrame:  # chance, nearest, reason
-        "Chance to lie beyond the front, the nearest membrane made, and a reason in words."
-        front, c = self.front(), self.correlation(list(self.processes))
-        mean, spread = self._moments(d)
-        z = np.random.default_rng(self.seed).multivariate_normal(np.zeros(len(c)), c, 2000)
-        widen = np.array([self.half_width(m, 0.9) / norm.ppf(0.95) for m in self.processes])
-        names, rows = list(self.processes), []
-        seen = self.encoder(self.table).numpy()[:, : len(self.encoder.names)]
-        here = self.encoder(d).numpy()[:, : len(self.encoder.names)]
-        for i in range(len(d)):
-            draw = mean.iloc[i].to_numpy() + spread.iloc[i].to_numpy() * widen * z
-            point = np.stack([sum(v * draw[:, names.index(m)] for m, v in w.items()) for w in self.weights], 1)
-            centre = np.array([sum(v * mean[m].iloc[i] for m, v in w.items()) for w in self.weights])
-            beaten = lambda p: (front.to_numpy()[None] >= p[:, None]).all(-1).any(-1)
-            away = np.linalg.norm(seen - here[i], axis=1) if here.shape[1] else np.zeros(len(seen))
-            near = self.table.iloc[int(away.argmin())]
-            said = lambda v: label(v) if v else "not stated"
-            changes = [
-                f"{b} {said(near[b])} -> {said(d[b].iloc[i])}"
-                for b in (k.name for k in self.schema.columns)
-                if near[b] != d[b].iloc[i]
-            ]
-            if not beaten(centre[None])[0]:
-                over = self.objectives[int((centre - front.mean().to_numpy()).argmax())]
-                why = f"expected beyond the front, by {over} most"
-            else:
-                wide = max(
-                    (m for w in self.weights for m in w),
-                    key=lambda m: spread[m].iloc[i] / max(self.processes[m].sd, 1e-9),
-                )
-                why = f"uncertain: {wide} is known to a factor of {np.exp(spread[wide].iloc[i]):.1f} only"
-            rows.append((np.mean(~beaten(point)), near["name"], f"{why}; as {near['name']} with {', '.join(changes)}"))
-        return pd.DataFrame(rows, columns=["chance", "nearest", "reason"], index=d.index)
-
     def used(self) -> pd.DataFrame:  # column, use, why
         "Which columns were used, which not, and why."
         rows = [
             (c.name, "used", f"{c.kind}{f', {c.scale} scale' if c.kind == 'number' else ''}")
             for c in self.schema.columns
         ]
-        rows += (
-            [(" : ".join(self.schema.ratio), "used", "ratio of the two monomers, logarithm")]
-            if self.schema.ratio
-            else []
-        )
+        if self.schema.ratio:
+            rows.append((" : ".join(self.schema.ratio), "used", "ratio of the two monomers, logarithm"))
         labs = len(self.encoder.state["laboratories"])
         if labs > 1:
-            rows.append(
-                (
-                    "laboratory",
-                    "used",
-                    f"{len(self.encoder.state['laboratories'])} laboratories, each with its own offset",
-                )
-            )
+            rows.append(("laboratory", "used", f"{labs} laboratories, each with its own offset"))
         rows += [(m, "learned", f"{len(p.y)} membranes") for m, p in self.processes.items()]
         rows += [(m.split(":")[0], "not used", m.split(": ", 1)[1]) for m in self.left_out]
         return pd.DataFrame(
@@ -434,28 +309,3 @@ class Campaign:
             self.rows[c] = pd.to_numeric(self.rows[c])
         self.pending = None if record["pending"] is None else frame(record["pending"])
         return self._learn(record["states"], ratios=record["ratios"])
-
-
-def _with_bounds(c: Column, value) -> Column:
-    "A column with bounds (two numbers) or levels (a list)."
-    from dataclasses import replace
-
-    if isinstance(value, tuple) and len(value) == 2 and c.kind == "number":
-        low, high = map(float, value)
-        if not low <= high:
-            raise InputError(f"bounds of {c.name}: {low:g} is above {high:g}; write the smaller first")
-        return replace(c, low=low, high=high)
-    return replace(c, levels=tuple(value if isinstance(value, list | tuple) else [value]))
-
-
-def _correlated_sampler(correlation: np.ndarray, seed: int):
-    "Quasi-random normal draws whose outputs are correlated as the errors were."
-    Sobol = need("botorch.sampling.normal", "campaign").SobolQMCNormalSampler
-
-    class Correlated(Sobol):
-        def _construct_base_samples(self, posterior):
-            super()._construct_base_samples(posterior)
-            root = torch.linalg.cholesky(torch.tensor(correlation)).to(self.base_samples)
-            self.base_samples = self.base_samples @ root.T
-
-    return Correlated(torch.Size([_N_SAMPLES]), seed=seed)
