@@ -14,14 +14,16 @@ from .kernel_back import explicit_back, exponential_back, midpoint_back
 from .kernel_march import explicit, exponential, midpoint
 from .kernel_newton import CODE, FAILED, MESH, MESH_FILM, STEPS, STIFF, curves
 from .kernel_shot import (
-    DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED, NERNST_PLANCK_FILM, NO_FILM,
-    NODES, P_PERM, PECLET, PLACE, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, shoot,
+    BEFORE_FILM, DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED,
+    NERNST_PLANCK_FILM, NO_FILM, NODES, P_PERM, PECLET, PLACE, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, linear_film,
+    no_film, shoot, stagnant_film,
 )  # fmt: skip
 
-CURVES = types.void(SHOOT, LAYER, LAYER, _f1, _f3, _f2, _i1, _i2, float64, _f2, _f2, _i2, _f2)
+CURVES = types.void(BEFORE_FILM, SHOOT, LAYER, LAYER, _f1, _f3, _f2, _i1, _i2, float64, _f2, _f2, _i2, _f2)
 BACK = types.void(_f2, _f2, _f2, _f1, types.int64, _f2, _f2, _f2)
 _FUNCTIONS = {
-    "shoot": (shoot, SHOOT.signature), "curves": (curves, CURVES),
+    "shoot": (shoot, SHOOT.signature), "curves": (curves, CURVES), NO_FILM: (no_film, BEFORE_FILM.signature),
+    NERNST_PLANCK_FILM: (stagnant_film, BEFORE_FILM.signature), LINEAR_FILM: (linear_film, BEFORE_FILM.signature),
     "explicit": (explicit, LAYER.signature), "explicit back": (explicit_back, BACK),
     "midpoint": (midpoint, LAYER.signature), "midpoint back": (midpoint_back, BACK),
     "exponential": (exponential, LAYER.signature), "exponential back": (exponential_back, BACK),
@@ -47,7 +49,7 @@ class _Words(event.Listener):
 
 
 @lru_cache
-def compiled(name: str):
+def compiled(name: str | int):
     "A function of the kernel, compiled or from the cache."
     f, signature = _FUNCTIONS[name]
     with event.install_listener("numba:compile", _Words()):
@@ -108,13 +110,15 @@ def solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=Non
     if n_flux > 1:
         order = np.take_along_axis(order, place.argsort(1), 1)
     order = order[place.max(1).argsort()]  # neighbours share their meshes
-    run, ways = compiled("curves"), (compiled("shoot"), *marches(q, form))
+    run, ways = compiled("curves"), (compiled(int(form[FILM_KIND])), compiled("shoot"), *marches(q, form))
     work = lambda part: run(*ways, z, q, own, form, np.ascontiguousarray(part), rtol, u, c_wall, count, state)
     if threads > 1 and size >= 4096:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, [order[k::threads] for k in range(threads)]))
     else:
         work(order)
+    if form[FILM_KIND] == NO_FILM:
+        c_wall = np.exp(q[LN_FEED])
     return {"u": u, "code": count[CODE], "n_steps": count[STEPS], "residual": state[RESIDUAL], "error": state[ERROR],
             "n": count[MESH], "n_film": count[MESH_FILM], "c_wall": c_wall, "p_perm": state[P_PERM]}  # fmt: skip
 
@@ -206,6 +210,7 @@ def shots_of(z, q, own, form, u, n: int, n_film: int, jacobian: bool):
         at = slice(k, k + 128)
         state = np.full((2, u[:, at].shape[1]), np.nan)
         q_at, own_at, u_at = (np.array(t[..., at], order="C") for t in (q, own, u))
-        r, J, _ = compiled("shoot")(*marches(q, form), z, q_at, own_at, form, u_at, state, n, n_film, jacobian)
+        film, ways = compiled(int(form[FILM_KIND])), marches(q, form)
+        r, J, _ = compiled("shoot")(film, *ways, z, q_at, own_at, form, u_at, state, n, n_film, jacobian)
         parts.append(J.transpose(2, 0, 1) if jacobian else r)
     return np.concatenate(parts, 0 if jacobian else 1)

@@ -7,7 +7,7 @@ Docs: https://ion-ode.github.io/ion_ode/kernel_newton.html.md"""
 # %% auto #0
 __all__ = ['CODE', 'STEPS', 'MESH', 'MESH_FILM', 'STAGE', 'TRIED', 'BEGUN', 'KEPT', 'SOLVING', 'CHECKING', 'DONE', 'CONVERGED',
            'REFINED', 'NO_SOLUTION', 'FAILED', 'N_MAX', 'LANES', 'STIFF', 'Block', 'invert', 'grouped', 'coarser',
-           'shoot_lanes', 'newton_step', 'judged', 'stepped', 'finer', 'checked', 'first_guess', 'begin', 'close',
+           'shoot_lanes', 'newton_step', 'judged', 'finer', 'stepped', 'checked', 'first_guess', 'begin', 'close',
            'solve_block', 'extrapolated', 'remember', 'curves']
 
 # %% ../../nbs/00n_kernel_newton.ipynb #50359db8
@@ -17,7 +17,9 @@ from collections import namedtuple
 import numpy as np
 
 from .kernel_march import fast
-from .kernel_shot import ALPHA, ATTEMPTS, BEFORE, ERROR, FILM_KIND, LN_FEED, NO_FILM, NORM, P_PERM, PLACE, RESIDUAL, S_PERM
+from ion_ode.dspmde.kernel_shot import (
+    ALPHA, ATTEMPTS, BEFORE, ERROR, FILM_KIND, LAST, LN_FEED, NO_FILM, NORM, P_PERM, PLACE, RESIDUAL, S_PERM,
+)  # fmt: skip
 
 # %% ../../nbs/00n_kernel_newton.ipynb #790aac83
 CODE, STEPS, MESH, MESH_FILM, STAGE, TRIED, BEGUN, KEPT = range(8)  # whole numbers of a problem
@@ -28,7 +30,7 @@ LANES = 32  # Problems side by side: as many as fit the first cache
 STIFF = 60.0  # Rate from which a layer is marched by exponential steps
 
 # problems side by side and their state: (row, ion, lane), (row, lane), (unknown, lane)
-Block = namedtuple("Block", "shoot explicit implicit z q own form u step r inverse count state c_wall")
+Block = namedtuple("Block", "film shoot explicit implicit z q own form u step r inverse count state c_wall")
 
 # %% ../../nbs/00n_kernel_newton.ipynb #607c22a1
 @fast
@@ -108,7 +110,7 @@ def shoot_lanes(b, lanes, x, into):
         n, n_film = b.count[MESH, group[0]], b.count[MESH_FILM, group[0]]
         if jac:
             n, n_film = coarser(n), coarser(n_film)
-        r, J, wall = shoot(b.explicit, b.implicit, b.z, q, own, b.form, v, state, n, n_film, jac)
+        r, J, wall = shoot(b.film, b.explicit, b.implicit, b.z, q, own, b.form, v, state, n, n_film, jac)
         for o in range(size):
             l = group[o]
             if jac:
@@ -164,13 +166,23 @@ def judged(b, l, x):
             state[ALPHA, l] = -1.0
     return 2
 
+# %% ../../nbs/00n_kernel_newton.ipynb #13ab33a5
+@fast
+def finer(b, l):
+    "Check a solution on meshes twice as fine; a problem beyond the largest ends."
+    b.count[MESH, l] *= 2
+    b.count[MESH_FILM, l] *= 2
+    b.state[ALPHA, l] = 0.0
+    b.count[STAGE, l] = CHECKING if max(abs(b.count[MESH, l]), abs(b.count[MESH_FILM, l])) <= N_MAX else DONE
+
 
 @fast
 def stepped(b, l, most, tol):
-    "Prepare the next step, capped at 2, or take the last one; False if it is longer than `most`."
+    "Prepare the next step, capped at 2, or take the last one; False if it is longer than `most` or gains too little."
     size, _ = newton_step(b, l)
-    if not size < most:
+    if not size < most or (size < tol and size > 0.2 * b.state[LAST, l]):  # what is left of the way may exceed tol
         return False
+    b.state[LAST, l] = size
     if size < tol:
         for i in range(len(b.u)):
             b.u[i, l] += b.step[i, l]
@@ -182,20 +194,11 @@ def stepped(b, l, most, tol):
         b.count[KEPT, l] = b.count[KEPT, l] or size < 1e-2  # so close to the root the next steps may use it too
     return True
 
-
-@fast
-def finer(b, l):
-    "Check a solution on meshes twice as fine; a problem beyond the largest ends."
-    b.count[MESH, l] *= 2
-    b.count[MESH_FILM, l] *= 2
-    b.state[ALPHA, l] = 0.0
-    b.count[STAGE, l] = CHECKING if max(abs(b.count[MESH, l]), abs(b.count[MESH_FILM, l])) <= N_MAX else DONE
-
 # %% ../../nbs/00n_kernel_newton.ipynb #6738df25
 @fast
 def checked(b, l, rtol):
     "One step on the finer mesh: its size tells the error of the discretisation."
-    _, top = newton_step(b, l)
+    size, top = newton_step(b, l)
     before, count = b.state[BEFORE, l], b.count
     b.state[RESIDUAL, l] = 0.0
     for i in range(len(b.u)):
@@ -203,21 +206,17 @@ def checked(b, l, rtol):
     if top < 0.05 and top < 0.3 * before:
         for i in range(len(b.u)):
             b.u[i, l] += b.step[i, l]
+        stiff = min(count[MESH, l], count[MESH_FILM, l]) < 0
         b.state[BEFORE, l] = top
-        b.state[ERROR, l] = top if min(count[MESH, l], count[MESH_FILM, l]) < 0 else top / 2
+        b.state[ERROR, l] = max(top, before / 16, size / 4) if stiff else max(top / 2, size / 4)
         if b.state[ERROR, l] <= rtol:
             count[CODE, l], count[STAGE, l] = CONVERGED if before == np.inf else REFINED, DONE
         else:
             finer(b, l)
     else:  # a mesh far from the last one: Newton's method again
         b.state[BEFORE, l], b.state[ERROR, l] = 1e300, np.inf
-        count[STAGE, l], count[KEPT, l], count[TRIED, l], b.state[NORM, l], b.state[ALPHA, l] = (
-            SOLVING,
-            0,
-            0,
-            np.inf,
-            0.0,
-        )
+        count[STAGE, l], count[KEPT, l], count[TRIED, l] = SOLVING, 0, 0
+        b.state[NORM, l], b.state[ALPHA, l] = np.inf, 0.0
         if not top < np.inf:
             first_guess(b, l)
 
@@ -246,13 +245,9 @@ def begin(b, l):
         SOLVING if count[BEGUN, l] <= b.form[ATTEMPTS] and abs(count[MESH, l]) <= 1024 else DONE,
         0,
     )
-    state[P_PERM, l], state[NORM, l], state[ALPHA, l], state[BEFORE, l], state[ERROR, l] = (
-        np.nan,
-        np.inf,
-        0.0,
-        np.inf,
-        np.inf,
-    )
+    state[P_PERM, l], state[ALPHA, l] = np.nan, 0.0
+    for row in (NORM, BEFORE, ERROR, LAST):
+        state[row, l] = np.inf
 
 
 @fast
@@ -298,7 +293,7 @@ def solve_block(b, rtol):
         if fresh:
             shoot_lanes(b, renew[:fresh], b.u, b.inverse)
             for l in renew[:fresh]:
-                b.count[KEPT, l] = 0
+                b.count[KEPT, l], b.state[LAST, l] = 0, np.inf
                 if not stepped(b, l, np.inf, tol):
                     b.state[ALPHA, l] = -1.0  # singular
         w = 0
@@ -341,15 +336,15 @@ def remember(b, l, past, x, have):
 
 # %% ../../nbs/00n_kernel_newton.ipynb #b434aae6
 @fast
-def curves(shoot, explicit, implicit, z, q, own, form, order, rtol, u, c_wall, count, state):
+def curves(film, shoot, explicit, implicit, z, q, own, form, order, rtol, u, c_wall, count, state):
     "Problems of `order` (curve, flux ascending), blocks of curves side by side, each flux from the earlier ones."
     S, F = order.shape
     rows, d, m = len(q), len(z), len(u)
     for block in range(0, S, LANES):
         W = min(LANES, S - block)
-        b = Block(shoot, explicit, implicit, z, np.empty((rows, d, W)), np.empty((2, W)), form,
+        b = Block(film, shoot, explicit, implicit, z, np.empty((rows, d, W)), np.empty((2, W)), form,
                   np.zeros((m, W)), np.zeros((m, W)), np.zeros((1, m, W)),
-                  np.zeros((m, m, W)), np.zeros((8, W), np.int64), np.zeros((8, W)), np.empty((d, W)))  # fmt: skip
+                  np.zeros((m, m, W)), np.zeros((8, W), np.int64), np.zeros((9, W)), np.empty((d, W)))  # fmt: skip
         past, x, have = np.zeros((4, m, W)), np.zeros((4, W)), np.zeros(W, np.int64)
         for f in range(F):
             for l in range(W):

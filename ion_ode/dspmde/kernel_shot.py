@@ -7,9 +7,10 @@ Docs: https://ion-ode.github.io/ion_ode/kernel_shot.html.md"""
 # %% auto #0
 __all__ = ['IDEAL', 'DAVIES_SOLUTION', 'DAVIES', 'NO_FILM', 'NERNST_PLANCK_FILM', 'LINEAR_FILM', 'LN_FEED', 'LN_ENTRY', 'PECLET',
            'K_CONV', 'FILM', 'FILM_D', 'CHARGE', 'A_LN10', 'LAW', 'FILM_KIND', 'NODES', 'ATTEMPTS', 'P_PERM', 'S_PERM',
-           'PLACE', 'RESIDUAL', 'ERROR', 'NORM', 'ALPHA', 'BEFORE', 'LAYER', 'SHOOT', 'davies_shape', 'donnan',
-           'solution_strength', 'strength', 'permeate_mouth', 'feed_mouth', 'wall_solution', 'neutrality',
-           'stagnant_film', 'linear_film', 'shoot']
+           'PLACE', 'RESIDUAL', 'ERROR', 'NORM', 'ALPHA', 'BEFORE', 'LAST', 'LAYER', 'BEFORE_FILM', 'SHOOT',
+           'davies_shape', 'strength', 'donnan_start', 'donnan_fill', 'donnan_step', 'donnan', 'solution_strength',
+           'permeate_mouth', 'feed_mouth', 'wall_solution', 'neutrality', 'no_film', 'stagnant_film', 'linear_film',
+           'through_pore', 'shoot']
 
 # %% ../../nbs/00m_kernel_shot.ipynb #24960555
 import math
@@ -26,11 +27,14 @@ NO_FILM, NERNST_PLANCK_FILM, LINEAR_FILM = range(3)
 LN_FEED, LN_ENTRY, PECLET, K_CONV, FILM, FILM_D = range(6)  # rows of the coefficients (row, ion, problem)
 CHARGE, A_LN10 = range(2)  # rows of (row, problem)
 LAW, FILM_KIND, NODES, ATTEMPTS = range(4)  # what all problems share
-P_PERM, S_PERM, PLACE, RESIDUAL, ERROR, NORM, ALPHA, BEFORE = range(8)  # real numbers of a problem
+P_PERM, S_PERM, PLACE, RESIDUAL, ERROR, NORM, ALPHA, BEFORE, LAST = range(9)  # real numbers of a problem
 _i1, _i2 = (Array(int64, k, "C") for k in (1, 2))
 _f1, _f2, _f3 = (Array(float64, k, "C") for k in (1, 2, 3))
 LAYER = FunctionType(types.void(_f2, _f3, _f2, _f2, _f1, int64))
-SHOOT = FunctionType(Tuple((_f2, _f3, _f2))(LAYER, LAYER, _f1, _f3, _f2, _i1, _f2, _f2, int64, int64, types.boolean))
+BEFORE_FILM = FunctionType(types.void(LAYER, LAYER, _f1, _f3, _f2, _i1, _f2, _f2, _f3, _f2, _f2, int64, _f2, _f3))
+SHOOT = FunctionType(
+    Tuple((_f2, _f3, _f2))(BEFORE_FILM, LAYER, LAYER, _f1, _f3, _f2, _i1, _f2, _f2, int64, int64, types.boolean)
+)
 
 # %% ../../nbs/00m_kernel_shot.ipynb #5af163de
 @fast
@@ -41,61 +45,73 @@ def davies_shape(strength):
 
 
 @fast
+def strength(c, z):
+    "Ionic strength of a solution."
+    total = 0.0
+    for i in range(len(z)):
+        total += 0.5 * z[i] * z[i] * c[i]
+    return total
+
+# %% ../../nbs/00m_kernel_shot.ipynb #5af163d2
+@fast
+def donnan_start(a, c, z, charge, davies):
+    "Potential of a symmetric solution, from which Newton's method begins."
+    up, down = 0.0, 0.0
+    for i in range(len(z)):
+        if z[i] > 0:
+            up += z[i] * math.exp(a[i])
+        elif z[i] < 0:
+            down -= z[i] * math.exp(a[i])
+    return math.asinh(charge / (2 * math.sqrt(up) * math.sqrt(down))) + 0.5 * (math.log(up) - math.log(down))
+
+
+@fast
+def donnan_fill(a, c, z, p, bend):
+    "Concentrations at a potential; bend: Davies' bracket times A ln 10."
+    for i in range(len(z)):
+        c[i] = math.exp(a[i] - z[i] * p + bend * z[i] * z[i])
+
+
+@fast
+def donnan_step(c, z, charge, davies, s):
+    "Newton's step of the potential and of ln of the ionic strength."
+    shape, slope = davies_shape(math.exp(s)) if davies > 0 else (0.0, 0.0)
+    slope *= davies * math.exp(s) if davies > 0 else 0.0
+    plus, minus = max(charge, 0.0), max(-charge, 0.0)
+    s2p = s2m = s3p = s3m = s4 = 0.0
+    for i in range(len(z)):
+        zi, zc = z[i], z[i] * c[i]
+        s4 += zi * zi * zi * zc
+        if zi > 0:
+            plus, s2p, s3p = plus + zc, s2p + zi * zc, s3p + zi * zi * zc
+        elif zi < 0:
+            minus, s2m, s3m = minus - zc, s2m + zi * zc, s3m + zi * zi * zc
+    f, fp = math.log(plus) - math.log(minus), -(s2p / plus + s2m / minus)
+    if not davies > 0:
+        return f / fp, 0.0
+    total, fs = s2p + s2m, slope * (s3p / plus + s3m / minus)
+    g, gp, gs = math.log(0.5 * total) - s, -(s3p + s3m) / total, slope * s4 / total - 1
+    det = fp * gs - fs * gp
+    return (f * gs - g * fs) / det, (fp * g - gp * f) / det
+
+# %% ../../nbs/00m_kernel_shot.ipynb #5af163d5
+@fast
 def donnan(a, c, z, charge, davies, p, s):
     "Potential and ln of strength behind a step, from a (ln c at zero potential); fills c. p NaN: cold start."
-    d = len(z)
-    up, down = 0.0, 0.0
-    cold = not np.isfinite(p)
+    cold, dp, ds = not np.isfinite(p), 1.0, 0.0
     if cold:
-        for i in range(d):
-            if z[i] > 0:
-                up += z[i] * math.exp(a[i])
-            elif z[i] < 0:
-                down -= z[i] * math.exp(a[i])
-        p = math.asinh(charge / (2 * math.sqrt(up) * math.sqrt(down))) + 0.5 * (math.log(up) - math.log(down))
-    for stage in range(2 if davies > 0 and cold else 1):
+        p = donnan_start(a, c, z, charge, davies)
+    for stage in range(2 if davies > 0 and cold else 1):  # an ideal mouth first
         law = davies if stage == 1 or not cold else 0.0
         if law > 0 and cold:
-            s = 0.0
-            for i in range(d):
-                s += 0.5 * z[i] * z[i] * c[i]
-            s = math.log(s)
-        for _ in range(60):
-            shape, slope = davies_shape(math.exp(s)) if law > 0 else (0.0, 0.0)
-            slope *= law * math.exp(s) if law > 0 else 0.0
-            plus, minus = max(charge, 0.0), max(-charge, 0.0)
-            s2p = s2m = s3p = s3m = s4 = 0.0
-            for i in range(d):
-                zi = z[i]
-                c[i] = math.exp(a[i] - zi * p + law * zi * zi * shape)
-                zc = zi * c[i]
-                s4 += zi * zi * zi * zc
-                if zi > 0:
-                    plus += zc
-                    s2p += zi * zc
-                    s3p += zi * zi * zc
-                elif zi < 0:
-                    minus -= zc
-                    s2m += zi * zc
-                    s3m += zi * zi * zc
-            f = math.log(plus) - math.log(minus)
-            fp = -(s2p / plus + s2m / minus)
-            if law > 0:
-                fs = slope * (s3p / plus + s3m / minus)
-                total = s2p + s2m
-                g, gp, gs = math.log(0.5 * total) - s, -(s3p + s3m) / total, slope * s4 / total - 1
-                det = fp * gs - fs * gp
-                dp, ds = (f * gs - g * fs) / det, (fp * g - gp * f) / det
-            else:
-                dp, ds = f / fp, 0.0
+            s = math.log(strength(c, z))
+        for step in range(60):
+            donnan_fill(a, c, z, p, law * davies_shape(math.exp(s))[0] if law > 0 else 0.0)
+            if step and not max(abs(dp) / (1 + abs(p)), abs(ds)) > 1e-9:
+                break
+            dp, ds = donnan_step(c, z, charge, law, s)
             p -= clip(dp, 2.0)
             s -= clip(ds, 2.0)
-            last = max(abs(dp) / (1 + abs(p)), abs(ds))
-            if not last > 1e-9:
-                break
-    shape = davies_shape(math.exp(s))[0] if davies > 0 else 0.0
-    for i in range(d):
-        c[i] = math.exp(a[i] - z[i] * p + davies * z[i] * z[i] * shape)
     return p, s
 
 # %% ../../nbs/00m_kernel_shot.ipynb #8d020526
@@ -123,18 +139,10 @@ def solution_strength(a, c, z, davies):
         c[i] = math.exp(a[i] + davies * z[i] * z[i] * shape)
     return s
 
-
-@fast
-def strength(c, z):
-    total = 0.0
-    for i in range(len(z)):
-        total += 0.5 * z[i] * z[i] * c[i]
-    return total
-
 # %% ../../nbs/00m_kernel_shot.ipynb #eb978b28
 @fast
-def permeate_mouth(z, q, own, form, u, state, c, T, source):
-    "Concentrations behind the permeate's Donnan step, and their derivatives by ln c_p; source becomes c_p."
+def permeate_mouth(z, q, own, form, u, state, c, T, c_perm):
+    "Concentrations behind the permeate's Donnan step, and their derivatives by ln c_p; fills c_perm."
     d, w = c.shape
     a, c1, cp = np.empty(d), np.empty(d), np.empty(d)
     for k in range(w):
@@ -143,7 +151,7 @@ def permeate_mouth(z, q, own, form, u, state, c, T, source):
             there = q[LN_FEED, i, k] > -np.inf
             cp[i] = math.exp(u[i, k]) if there else 0.0
             a[i] = u[i, k] + q[LN_ENTRY, i, k] if there else -np.inf
-            source[i, k] = cp[i]
+            c_perm[i, k] = cp[i]
         bend_perm = 0.0
         if A > 0:
             shape, slope = davies_shape(strength(cp, z))
@@ -209,7 +217,7 @@ def feed_mouth(z, q, own, form, u, c, T, ln_w, dln_w):
 
 # %% ../../nbs/00m_kernel_shot.ipynb #88f88e75
 @fast
-def wall_solution(z, q, own, form, ln_w, dln_w, c_wall):
+def wall_solution(z, own, form, ln_w, dln_w, c_wall):
     "Concentrations at the wall from their activities; dln_w becomes their derivatives."
     d, w = ln_w.shape
     a, c = np.empty(d), np.empty(d)
@@ -259,10 +267,27 @@ def neutrality(c, z, row, r, J, k, dc):
                 for j in range(d + 1):
                     J[row, j, k] += share * dc[i, j, k] * c[i, k]
 
+# %% ../../nbs/00m_kernel_shot.ipynb #0aeac190
+@fast
+def no_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall, n_film, r, J):
+    "A feed stirred up to the wall: the activities at the wall are the feed's; c_wall is left to the caller."
+    d, w = c_wall.shape
+    for k in range(w):
+        shape = total = 0.0
+        if form[LAW] != IDEAL:
+            for i in range(d):
+                total += 0.5 * z[i] * z[i] * math.exp(q[LN_FEED, i, k])
+            shape = own[A_LN10, k] * davies_shape(total)[0]
+        for i in range(d):
+            r[i, k] = ln_w[i, k] - q[LN_FEED, i, k] + shape * z[i] * z[i]
+            for j in range(dln_w.shape[1]):
+                J[i, j, k] = dln_w[i, j, k]
+
 # %% ../../nbs/00m_kernel_shot.ipynb #0aeac19c
 @fast
-def stagnant_film(explicit, implicit, z, q, own, form, c_wall, c_perm, dln_w, n_film, r, J):
+def stagnant_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall, n_film, r, J):
     "Extended Nernst-Planck through a stagnant film, from the wall to the bulk."
+    wall_solution(z, own, form, ln_w, dln_w, c_wall)
     d, w = c_wall.shape
     rate, source, c = np.empty((d, w)), np.empty((d, w)), c_wall.copy()
     Tf = np.empty((d, dln_w.shape[1], w))
@@ -282,11 +307,13 @@ def stagnant_film(explicit, implicit, z, q, own, form, c_wall, c_perm, dln_w, n_
             for j in range(Tf.shape[1]):
                 J[i, j, k] = Tf[i, j, k] / c[i, k]
 
-
+# %% ../../nbs/00m_kernel_shot.ipynb #0aeac193
 @fast
-def linear_film(z, q, own, form, u, c_wall, c_perm, dln_w, r, J, none):
+def linear_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall, n_film, r, J):
     "J c_p = -k (c_w - c_b) + J c_w - z c_w D X over k, divided by what may grow without bound, and a neutral wall."
+    wall_solution(z, own, form, ln_w, dln_w, c_wall)
     d, w = c_wall.shape
+    none = np.empty((d, 0, w))
     for k in range(w):
         X = u[d + 1, k]
         for i in range(d):
@@ -303,49 +330,33 @@ def linear_film(z, q, own, form, u, c_wall, c_perm, dln_w, r, J, none):
 
 # %% ../../nbs/00m_kernel_shot.ipynb #25669a70
 @fast
-def shoot(explicit, implicit, z, q, own, form, u, state, n, n_film, jac):
-    "Residual (unknown, lane), Jacobian (unknown, unknown, lane; empty unless asked), concentrations at the wall."
-    d, w = len(z), u.shape[1]
-    m = u.shape[0]
-    c, rate, source = np.empty((d, w)), np.empty((d, w)), np.empty((d, w))
-    T = np.empty((d, d if jac else 0, w))
-    permeate_mouth(z, q, own, form, u, state, c, T, source)
-    c_perm = source.copy()
+def through_pore(explicit, implicit, z, q, form, c, T, c_perm, n):
+    "From behind the permeate's Donnan step to before the feed's, in place."
+    d, w = c.shape
+    rate, source = np.empty((d, w)), np.empty((d, w))
     for i in range(d):
         for k in range(w):
             rate[i, k] = q[PECLET, i, k] * q[K_CONV, i, k]
-            source[i, k] *= q[PECLET, i, k]
+            source[i, k] = q[PECLET, i, k] * c_perm[i, k]
     if form[NODES]:
         implicit(c, T, rate, source, z, form[NODES])
     elif n > 0:
         explicit(c, T, rate, source, z, n)
     else:
         implicit(c, T, rate, source, z, n)
+
+
+@fast
+def shoot(film, explicit, implicit, z, q, own, form, u, state, n, n_film, jac):
+    "Residual (unknown, lane), Jacobian (unknown, unknown, lane; empty unless asked), concentrations at the wall."
+    d, (m, w) = len(z), u.shape
+    c, c_perm, T = np.empty((d, w)), np.empty((d, w)), np.empty((d, d if jac else 0, w))
+    permeate_mouth(z, q, own, form, u, state, c, T, c_perm)
+    through_pore(explicit, implicit, z, q, form, c, T, c_perm, n)
     ln_w, dln_w = np.empty((d, w)), np.empty((d, d + 1 if jac else 0, w))
     feed_mouth(z, q, own, form, u, c, T, ln_w, dln_w)
-    r, J = np.empty((m, w)), np.zeros((m if jac else 0, m, w))
-    c_wall, none = np.empty((d, w)), np.empty((d, 0, w))
-    if form[FILM_KIND] == NO_FILM:
-        for k in range(w):
-            shape = 0.0
-            for i in range(d):
-                c_wall[i, k] = math.exp(q[LN_FEED, i, k])
-            if form[LAW] != IDEAL:
-                total = 0.0
-                for i in range(d):
-                    total += 0.5 * z[i] * z[i] * c_wall[i, k]
-                shape = own[A_LN10, k] * davies_shape(total)[0]
-            for i in range(d):
-                r[i, k] = ln_w[i, k] - q[LN_FEED, i, k] + shape * z[i] * z[i]
-                if jac:
-                    for j in range(d + 1):
-                        J[i, j, k] = dln_w[i, j, k]
-    else:
-        wall_solution(z, q, own, form, ln_w, dln_w, c_wall)
-        if form[FILM_KIND] == NERNST_PLANCK_FILM:
-            stagnant_film(explicit, implicit, z, q, own, form, c_wall, c_perm, dln_w, n_film, r, J)
-        else:
-            linear_film(z, q, own, form, u, c_wall, c_perm, dln_w, r, J, none)
+    r, J, c_wall, none = np.empty((m, w)), np.zeros((m if jac else 0, m, w)), np.empty((d, w)), np.empty((d, 0, w))
+    film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall, n_film, r, J)
     for k in range(w):
         neutrality(c_perm, z, d, r, J, k, none)
         for i in range(d):  # an absent ion has no equation but u = 0
