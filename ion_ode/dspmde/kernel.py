@@ -124,15 +124,18 @@ def solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=Non
 
 
 def climb(z, q, own, form, rtol, found, rows, factors) -> None:
-    "Failed problems again, along a curve on which some coefficients rise to their value; the others are left as found."
+    "Failed problems again, along a curve on which some coefficients rise to their value; else u of the last rung held."
     lost, form = np.flatnonzero(found["code"] == FAILED), np.array([*form[:-1], 2])
     for at in np.split(lost, range(256, len(lost), 256)) if len(lost) else ():
         part = np.repeat(q[:, :, at], len(factors), 2)
         part[rows] *= np.tile(factors, len(at))
         more = solve_packed(z, part, np.repeat(own[:, at], len(factors), 1), form, len(factors), rtol)
-        for k, v in more.items():
-            last = v.reshape(*v.shape[:-1], len(at), len(factors))[..., -1]
-            found[k][..., at] = np.where(more["code"].reshape(len(at), -1)[:, -1] < FAILED, last, found[k][..., at])
+        rungs = {k: v.reshape(*v.shape[:-1], len(at), len(factors)) for k, v in more.items()}
+        held, every = rungs["code"] < FAILED, np.arange(len(at))
+        for k, v in rungs.items():
+            found[k][..., at] = np.where(held[:, -1], v[..., -1], found[k][..., at])
+        last = np.where(held, np.arange(len(factors)), -1).max(1)
+        found["u"][:, at] = np.where(last >= 0, rungs["u"][:, every, last], found["u"][:, at])
 
 
 def solve_all(

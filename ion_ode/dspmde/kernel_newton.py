@@ -18,7 +18,7 @@ import numpy as np
 
 from .kernel_march import fast
 from ion_ode.dspmde.kernel_shot import (
-    ALPHA, ATTEMPTS, BEFORE, ERROR, FILM_KIND, LAST, LN_FEED, NO_FILM, NORM, P_PERM, PLACE, RESIDUAL, S_PERM,
+    ALPHA, ATTEMPTS, BEFORE, DAVIES, ERROR, FILM_KIND, LAST, LAW, LN_FEED, NO_FILM, NORM, P_PERM, PLACE, RESIDUAL, S_PERM,
 )  # fmt: skip
 
 # %% ../../nbs/00n_kernel_newton.ipynb #790aac83
@@ -203,12 +203,13 @@ def checked(b, l, rtol):
     b.state[RESIDUAL, l] = 0.0
     for i in range(len(b.u)):
         b.state[RESIDUAL, l] = max(b.state[RESIDUAL, l], abs(b.r[0, i, l]))
-    if top < 0.05 and top < 0.3 * before:
+    if top < 0.05 and (top < 0.3 * before or max(top, before) < rtol):
         for i in range(len(b.u)):
             b.u[i, l] += b.step[i, l]
         stiff = min(count[MESH, l], count[MESH_FILM, l]) < 0
         b.state[BEFORE, l] = top
-        b.state[ERROR, l] = max(top, before / 16, size / 4) if stiff else max(top / 2, size / 4)
+        doubt = size / 4 if b.form[FILM_KIND] == NO_FILM and b.form[LAW] != DAVIES else size
+        b.state[ERROR, l] = max(top, before / 16, doubt) if stiff else max(top / 2, doubt)
         if b.state[ERROR, l] <= rtol:
             count[CODE, l], count[STAGE, l] = CONVERGED if before == np.inf else REFINED, DONE
         else:

@@ -328,7 +328,7 @@ def linear_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_w
                 J[i, d + 1, k] = c_wall[i, k] * zD / scale
         neutrality(c_wall, z, d + 1, r, J, k, dln_w if J.shape[0] else none)
 
-# %% ../../nbs/00m_kernel_shot.ipynb #25669a70
+# %% ../../nbs/00m_kernel_shot.ipynb #25669a71
 @fast
 def through_pore(explicit, implicit, z, q, form, c, T, c_perm, n):
     "From behind the permeate's Donnan step to before the feed's, in place."
@@ -345,7 +345,7 @@ def through_pore(explicit, implicit, z, q, form, c, T, c_perm, n):
     else:
         implicit(c, T, rate, source, z, n)
 
-
+# %% ../../nbs/00m_kernel_shot.ipynb #25669a70
 @fast
 def shoot(film, explicit, implicit, z, q, own, form, u, state, n, n_film, jac):
     "Residual (unknown, lane), Jacobian (unknown, unknown, lane; empty unless asked), concentrations at the wall."

@@ -7,10 +7,35 @@ import numpy as np
 from ..water.activity import debye_huckel_A
 from ..water.ions import ion_arrays
 
+_LEAST = -500.0  # ln of a permeate's concentration from which double precision runs out at a little more flux
 _WALL = 50.0  # Enrichment of the wall beyond which few solutions stay solutions
 _DAVIES = 500.0  # Ionic strength Davies' equation was made for [mol/m³] (Davies 1962, Ion Association)
 # Solubility products, log10 at 25 °C: database phreeqc.dat (Parkhurst and Appelo 2013, 10.3133/tm6A43)
 _MINERALS = {"gypsum": ("Ca+2", "SO4-2", -4.58), "calcite": ("Ca+2", "CO3-2", -8.48)}
+
+
+def failure(
+    ions: tuple[str, ...],  # Names
+    u: np.ndarray,  # Unknowns of the last state that was believed, ln c_p first (unknown,)
+    error: float,  # Estimated relative error of c_p on the finest mesh
+    n: int,  # Steps of that mesh through the pore, negative: exponential ones
+    n_film: int,  # Through a film
+    n_steps: int,  # Newton steps
+    peclet: np.ndarray,  # Péclet numbers (ion,)
+) -> str:
+    "Why a problem has no certified solution, and what to do."
+    low = np.nan_to_num(u[: len(ions)]).argmin()
+    if u[low] < _LEAST:
+        said = f"the permeate holds less than 1e-300 mol/m³ of {ions[low]}, which no double-precision number can tell "
+        return f"failed: {said}from none; leave the ion out or lower the flux"
+    if np.isfinite(error) and error > 0:
+        steps = max(abs(int(n)), abs(int(n_film)))
+        return f"failed: on {steps} steps the error of c_perm is still {error:.1g}; ask for a looser rtol"
+    top = int(peclet.argmax())
+    return (
+        f"failed: no root within the work limit of a problem ({int(n_steps)} Newton steps; largest Péclet number "
+        f"{peclet[top]:.2g}, {ions[top]}); lower the flux, widen the pore or thin the film"
+    )
 
 
 def solution_notes(
@@ -26,10 +51,12 @@ def solution_notes(
         up = np.where(c_feed > 0, face / c_feed, 0.0)
     if up.max() > _WALL:
         ion = ions[int(up.max(0).argmax())]
-        notes.append(f"the wall holds up to {up.max():.0f} times the feed ({ion}): beyond {_WALL:.0f} times few salts stay dissolved")
+        said = f"the wall holds up to {up.max():.0f} times the feed ({ion}): "
+        notes.append(f"{said}beyond {_WALL:.0f} times few salts stay dissolved")
     strength = 0.5 * (z**2 * np.maximum(face, c_feed)).sum(-1)
     if activity != "ideal" and strength.max() > _DAVIES:
-        notes.append(f"ionic strength up to {strength.max() / 1000:.2g} mol/L: Davies' equation was made for at most .5 mol/L")
+        said = f"ionic strength up to {strength.max() / 1000:.2g} mol/L: "
+        notes.append(f"{said}Davies' equation was made for at most .5 mol/L")
     root = np.sqrt(np.minimum(strength, _DAVIES) / 1000)
     ln_gamma = -math.log(10) * debye_huckel_A() * 4 * (root / (1 + root) - 0.3 * root**2)  # of a divalent ion
     for mineral, (cation, anion, log_K) in _MINERALS.items():

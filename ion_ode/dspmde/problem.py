@@ -97,6 +97,63 @@ def tensors(self: Transport) -> list:
     "The differentiable coefficients, in the order of FIELDS."
     return [getattr(self, k) for k in self.FIELDS]
 
+
+@patch
+def detached(self: Transport) -> "Transport":
+    "The same numbers without a graph."
+    return replace(self, **{k: t if t is None else t.detach() for k, t in zip(self.FIELDS, self.tensors(), strict=True)})
+
+# %% ../../nbs/00d_problem.ipynb #77e987c1
+def _per(v, batch: int, device) -> Tensor:
+    "One number a sample."
+    t = torch.as_tensor(v, dtype=torch.float64, device=device)
+    return t.expand(batch) if t.ndim == 0 or t.shape == (1,) else t
+
+
+def _sizes(names, present: Tensor, r_s: Tensor, r_pore: Tensor) -> Tensor:
+    "Ion over pore (ion, batch); refuses what does not fit."
+    lam = torch.where(present, r_s / r_pore, 0.5)
+    if bool((lam.detach() >= 1).any()):
+        j, i = (lam.detach() >= 1).nonzero()[0].tolist()
+        raise InputError(
+            f"{names[j]} (Stokes radius {r_s[j, i].item() * 1e9:.3f} nm) does not fit the pore of sample {i} "
+            f"(radius {r_pore[i].item() * 1e9:.3f} nm); choose a wider pore or leave the ion out"
+        )
+    return lam
+
+
+def _entry(names, z, r_s, lam, membrane: Membrane, born: bool, eps_bulk, T) -> Tensor:
+    "ln of all that decides on entering: size, permittivity, and what is known to be missing."
+    batch, device = len(T), T.device
+    ln_entry = partition_steric(lam).log()
+    if born:
+        ln_entry = ln_entry - born_energy(z, r_s, _per(membrane.eps_pore, batch, device), eps_bulk, T)
+    for ion, offset in (membrane.ln_partition or {}).items():
+        if ion in names:
+            row = torch.zeros(len(names), 1, dtype=torch.float64, device=device)
+            row[names.index(ion)] = 1.0
+            ln_entry = ln_entry + row * _per(offset, batch, device)
+    return ln_entry
+
+# %% ../../nbs/00d_problem.ipynb #77e987c2
+def _film_rows(names, film: Film | None, J: Tensor, D_bulk: Tensor, wide) -> dict:
+    "Coefficients of a film: Péclet numbers of a stagnant one; ratios and mobilities of a linear one."
+    batch, device = D_bulk.shape[1], D_bulk.device
+    if film is None:
+        return {}
+    if film.thickness is not None:
+        return {"film_peclet": J * wide(_per(film.thickness, batch, device) / D_bulk)}
+    if not isinstance(film.k, dict):
+        k = _per(film.k, batch, device).expand(len(names), batch)
+    elif missing := [n for n in names if n not in film.k]:
+        raise InputError(
+            f"film k is given for {', '.join(film.k)} but not for {', '.join(missing)}; give one for every ion of the feed"
+        )
+    else:
+        k = torch.stack([_per(film.k[n], batch, device) for n in names])
+    mobility = D_bulk / D_bulk.detach().amax(0) * (k.detach().amin(0) / k)
+    return {"film_ratio": J / wide(k), "film_diffusion": wide(mobility)}
+
 # %% ../../nbs/00d_problem.ipynb #77e987cc
 def transport_problem(
     names: tuple[str, ...],  # Canonical ion names
@@ -113,71 +170,30 @@ def transport_problem(
     davies_A: float | None = None,
 ) -> tuple[Transport, dict]:  # Coefficients for batch × n_flux problems; hindrance and diffusivities for later use
     "From membrane, feed and flux to the coefficients of the equations."
-    batch, n_flux = flux.shape
-    dev = c_feed.device
-    as_t = lambda v: torch.as_tensor(v, dtype=torch.float64, device=dev)
-    per = lambda v: as_t(v).expand(batch) if as_t(v).ndim == 0 or as_t(v).shape == (1,) else as_t(v)
-    ions = ion_arrays(names, device=dev)
-    z = ions.z[:, None]
-    T = per(temperature)
+    (batch, n_flux), dev, ions = flux.shape, c_feed.device, ion_arrays(names, device=c_feed.device)
+    z, T = ions.z[:, None], _per(temperature, batch, dev)
     D_bulk = ions.D_bulk[:, None] * (T / T_REF * viscosity_water(T_REF) / viscosity_water(T))
-    eps_bulk = eps_water(T) if eps_bulk is None else per(eps_bulk)
-    present = (c_feed.detach() > 0).T
-    r_s = ions.r_stokes[:, None].expand(-1, batch)
-    r_pore, thickness, eps_pore = per(membrane.r_pore), per(membrane.thickness), per(membrane.eps_pore)
-    lam = torch.where(present, r_s / r_pore, 0.5)
-    if bool((lam.detach() >= 1).any()):
-        j, i = (lam.detach() >= 1).nonzero()[0].tolist()
-        raise InputError(
-            f"{names[j]} (Stokes radius {r_s[j, i].item() * 1e9:.3f} nm) does not fit the pore of sample {i} "
-            f"(radius {r_pore[i].item() * 1e9:.3f} nm); choose a wider pore or leave the ion out"
-        )
+    eps_bulk = eps_water(T) if eps_bulk is None else _per(eps_bulk, batch, dev)
+    present, r_s = (c_feed.detach() > 0).T, ions.r_stokes[:, None].expand(-1, batch)
+    r_pore, thickness = _per(membrane.r_pore, batch, dev), _per(membrane.thickness, batch, dev)
+    lam = _sizes(names, present, r_s, r_pore)
     K_conv, K_diff = HINDRANCE[hindrance](lam)
-    ln_entry = partition_steric(lam).log()
-    if born:
-        ln_entry = ln_entry - born_energy(z, r_s, eps_pore, eps_bulk, T)
-    for ion, offset in (membrane.ln_partition or {}).items():
-        if ion in names:
-            row = torch.zeros(len(names), 1, dtype=torch.float64, device=dev)
-            row[names.index(ion)] = 1.0
-            ln_entry = ln_entry + row * per(offset)
-    ln_entry = torch.where(present, ln_entry, 0.0)
-    charge = charge_of_feed(membrane.charge_density, c_feed, ions.z, names)
-    ln_feed = torch.where(present, torch.where(present, c_feed.T, 1.0).log(), 0.0)
+    ln_entry = _entry(names, z, r_s, lam, membrane, born, eps_bulk, T)
+    A = debye_huckel_A(T, eps_bulk) if davies_A is None else torch.full_like(T, davies_A)
     wide = lambda t: t[..., None].expand(*t.shape, n_flux).reshape(*t.shape[:-1], batch * n_flux)
     J = flux.reshape(-1)
     q = Transport(
         z=z,
         present=wide(present),
-        ln_feed=wide(ln_feed),
-        ln_entry=wide(ln_entry),
+        ln_feed=wide(torch.where(present, torch.where(present, c_feed.T, 1.0).log(), 0.0)),
+        ln_entry=wide(torch.where(present, ln_entry, 0.0)),
         peclet=J * wide(thickness / (K_diff * D_bulk)),
         K_conv=wide(K_conv),
-        charge=wide(charge),
-        davies=None if activity == "ideal" else wide(math.log(10) * (debye_huckel_A(T, eps_bulk) if davies_A is None else torch.full_like(T, davies_A))),
+        charge=wide(charge_of_feed(membrane.charge_density, c_feed, ions.z, names)),
+        davies=None if activity == "ideal" else wide(math.log(10) * A),
         davies_pore=activity == "davies",
         nodes=nodes,
+        **_film_rows(names, film, J, D_bulk, wide),
     )
-    if film is not None and film.thickness is not None:
-        q = replace(q, film_peclet=J * wide(per(film.thickness) / D_bulk))
-    elif film is not None:
-        if isinstance(film.k, dict):
-            missing = [n for n in names if n not in film.k]
-            if missing:
-                raise InputError(
-                    f"film k is given for {', '.join(film.k)} but not for {', '.join(missing)}; give one for every ion of the feed"
-                )
-            k = torch.stack([per(film.k[n]) for n in names])
-        else:
-            k = per(film.k).expand(len(names), batch)
-        q = replace(
-            q, film_ratio=J / wide(k), film_diffusion=wide(D_bulk / D_bulk.detach().amax(0) * (k.detach().amin(0) / k))
-        )
-    return q, {
-        "D_bulk": D_bulk,
-        "K_diff": K_diff,
-        "eps_bulk": eps_bulk,
-        "T": T,
-        "r_pore": r_pore,
-        "thickness": thickness,
-    }
+    known = {"D_bulk": D_bulk, "K_diff": K_diff, "eps_bulk": eps_bulk, "T": T, "r_pore": r_pore}
+    return q, known | {"thickness": thickness}

@@ -8,23 +8,23 @@ Docs: https://ion-ode.github.io/ion_ode/dspmde.html.md"""
 __all__ = ['Solution', 'simulate', 'pore_profile']
 
 # %% ../../nbs/00_dspmde.ipynb #5766173a
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..core import FARADAY, LMH, R_GAS, T_REF, ConvergenceError, InputError, batch_of, progress
+from ..core import FARADAY, LMH, R_GAS, T_REF, ConvergenceError, InputError, progress
 from .backend import eagerly
-from .certify import NO_SOLUTION, REFINED, STATUS, Certified, certify
-from .entry import HINDRANCE
-from .feed import read_feed, read_flux
+from .certify import FAILED, NO_SOLUTION, REFINED, STATUS, Certified, certify
+from .feed import read_feed
 from .film import Film
 from .gradient import _Implicit
 from .march import nernst_planck, rk4_step
 from .membranes import NF270, Membrane
 from .pressure import at_pressure
-from .notes import solution_notes
+from .notes import failure, solution_notes
+from .options import one_batch, read_options
 from .problem import Transport, transport_problem
 from .residual import shoot
 from ..water.feeds import flux_of, has_flux
@@ -43,7 +43,7 @@ class Solution:
     psi_donnan: Tensor  # Donnan potentials at feed and permeate side (batch, n_flux, 2) [V]
     pressure: Tensor  # Transmembrane pressure $\Delta P$ (batch, n_flux) [Pa]
     osmotic: Tensor  # Osmotic pressure difference $\Delta\pi$ (batch, n_flux) [Pa]
-    status: np.ndarray  # Text (batch, n_flux): converged, refined, no solution, failed
+    status: np.ndarray  # Text (batch, n_flux): converged, refined, or `no solution` or `failed` with the reason
     residual: Tensor  # Largest residual on the finest mesh, before the last Newton correction (batch, n_flux)
     error: Tensor  # Estimated relative error of c_perm against the continuous model (batch, n_flux)
     n_steps: Tensor  # Newton steps (batch, n_flux)
@@ -106,17 +106,76 @@ class Solution:
 # %% ../../nbs/00_dspmde.ipynb #df8693a4
 _AT_ONCE = 65536  # problems in memory at a time
 
+
+def _in_parts(q: Transport, J: Tensor, rtol: float, show_progress: bool) -> Certified:
+    "All problems certified, so many at a time that memory stays bounded."
+    batch, n_flux = J.shape
+    rows = max(1, _AT_ONCE // n_flux) if J.device.type == "cpu" else batch
+    parts, found = range(0, batch, rows), []
+    for i in progress(parts, "DSPM-DE") if show_progress else parts:
+        index = torch.arange(i * n_flux, min(i + rows, batch) * n_flux, device=J.device)
+        found.append(certify(q.take(index), None, rtol, n_flux=n_flux))
+    return Certified(*(torch.cat(f, -1) for f in zip(*(vars(c).values() for c in found), strict=True)))
+
 # %% ../../nbs/00_dspmde.ipynb #154340cc
-def _cause(code: int) -> str:
-    return (
-        "no solution: the linear film cannot carry the rejected salt back at this flux"
-        if code == NO_SOLUTION
-        else STATUS[code]
+def _status(names, q: Transport, found: Certified) -> np.ndarray:
+    "A text for every problem; one that failed says why."
+    code = found.code.cpu()
+    # inside torch.func transforms a tensor gives away single numbers only
+    code = np.array([c.item() for c in code]) if torch._C._functorch.is_functorch_wrapped_tensor(code) else code.numpy()
+    text = np.array(STATUS, dtype=object)[code]
+    for i in np.flatnonzero(code == FAILED):
+        one = (t[..., int(i)].cpu().numpy() for t in (found.u, found.error, found.n, found.n_film, found.n_steps))
+        text[i] = failure(names, *one, torch.where(q.present, q.peclet, 0.0)[:, int(i)].detach().cpu().numpy())
+    text[code == NO_SOLUTION] += ": the linear film cannot carry the rejected salt back at this flux"
+    return text
+
+
+def _refuse(status: np.ndarray, J: Tensor) -> None:
+    "The error that names the first problem without a solution."
+    lost = np.array([s not in STATUS[: REFINED + 1] for s in status])
+    where = tuple(int(k) for k in np.unravel_index(lost.argmax(), J.shape))
+    cause = status[lost.argmax()]
+    raise ConvergenceError(
+        f"sample {where[0]}, flux {where[1]} ({J[where].item():.3g} m/s): {cause}; "
+        f"{lost.sum()} of {lost.size} entries have no solution; pass throw=False to keep the others",
+        where,
+        cause,
     )
+
+# %% ../../nbs/00_dspmde.ipynb #154340c1
+def _differentiable(q: Transport, plain: Transport, found: Certified, solved: Tensor, eager: bool):
+    "Unknowns, wall and permeate potential, with the graph of what asks for gradients."
+    # a failed entry gets a harmless state so that nothing downstream meets inf, then NaN on the way out
+    found.u = torch.where(solved, torch.nan_to_num(found.u, nan=0.0, posinf=0.0, neginf=0.0).clamp(-700, 700), 0.0)
+    found.n, found.n_film = torch.where(solved, found.n, 4), torch.where(solved, found.n_film, 4)
+    if any(t is not None and t.requires_grad for t in q.tensors()):
+        return _Implicit.apply(plain, found, eager, *q.tensors())
+    return found.u, found.c_wall, found.p_perm
+
+
+def _solution(names, c_feed, J, membrane, q, aux, found: Certified, state, status, activity: str) -> Solution:
+    "From the unknowns of all problems to what the caller sees."
+    (u, c_wall, p_perm), d, solved, T = state, len(names), found.code <= REFINED, aux["T"][:, None]
+    grid = lambda t: t.reshape(*t.shape[:-1], *J.shape)
+    blank = lambda t: grid(torch.where(solved, t, torch.nan))
+    last = lambda t: blank(torch.where(q.present, t, 0.0)).permute(1, 2, 0)
+    c_perm = last(u[:d].exp())
+    c_wall = last(q.ln_feed.exp() if q.film_peclet is None and q.film_ratio is None else c_wall)
+    osmotic = R_GAS * T * (c_wall - c_perm).sum(-1)
+    if membrane.permeability is None:
+        resistance = (8 * viscosity_water(aux["T"]) * aux["thickness"] / aux["r_pore"] ** 2)[:, None]
+    else:
+        resistance = 1 / torch.as_tensor(membrane.permeability, dtype=torch.float64, device=J.device).reshape(-1, 1)
+    return Solution(
+        names, J, c_feed, c_perm, c_wall, torch.stack([blank(u[d]), blank(p_perm)], -1) * (R_GAS * T / FARADAY)[..., None],
+        J * resistance + osmotic, osmotic, status.reshape(*J.shape), *map(grid, (found.residual, found.error)),
+        *map(grid, (found.n_steps, found.n)), activity,
+    )  # fmt: skip
 
 # %% ../../nbs/00_dspmde.ipynb #19757f39
 def simulate(
-    feed,  # {ion: number or (batch,)} [mol/m³], a list of such, a DataFrame with one column an ion, or a (batch, ion) tensor; "Na+ [mg/L]" names a unit
+    feed,  # {ion: number or (batch,)} [mol/m³; "Na+ [mg/L]" names a unit], such a list, a DataFrame, a (batch, ion) tensor
     flux=None,  # Water flux $J_v$: number, (n_flux,) or (batch, n_flux) [m/s]; None: the column "flux [LMH]" of a DataFrame
     membrane: Membrane = NF270,  # Fields one number or (batch,)
     *,
@@ -129,7 +188,7 @@ def simulate(
     born: bool = True,  # Born's dielectric exclusion
     temperature=T_REF,  # $T$ [K], number or (batch,)
     eps_bulk=None,  # Relative permittivity of the solution; None: that of water at `temperature`
-    davies_A: float | None = None,  # Davies' constant $A$ [(L/mol)^(1/2)]; None: from `temperature` and `eps_bulk` (.509 at 25 °C)
+    davies_A: float | None = None,  # Davies' $A$ [(L/mol)^(1/2)]; None: from `temperature`, `eps_bulk` (.509 at 25 °C)
     nodes: int | None = None,  # None: the continuous equations; 1: WaterTAP's two-node convention
     rtol: float = 1e-6,  # Relative accuracy of c_perm against the continuous model, down to 1e-10
     throw: bool = True,  # Raise ConvergenceError if any entry has no certified solution; False: flag it
@@ -144,113 +203,20 @@ def simulate(
         if flux is not None or has_flux(feed):
             raise InputError("a flux and a pressure arrived; a pressure drives a flux of its own, so give one of them")
         return at_pressure(lambda J: simulate(c_feed, J, ions=names, throw=False, **options), pressure, throw)
-    flux = flux_of(feed, flux)
-    for name, value, allowed in (
-        ("activity", activity, ("ideal", "davies", "davies_solution")),
-        ("hindrance", hindrance, tuple(HINDRANCE)),
-        ("backend", backend, ("auto", "eager")),
-    ):
-        if value not in allowed:
-            raise InputError(f"{name} is {value!r}, expected one of {', '.join(allowed)}")
-    if film is not None and not isinstance(film, Film):
-        raise InputError(f"film is {film!r}, expected None, Film(k=...) or Film(thickness=...)")
-    if not isinstance(membrane, Membrane):
-        raise InputError(
-            f"membrane is {membrane!r}, expected a Membrane such as NF270 or Membrane(r_pore, thickness, charge_density, eps_pore)"
-        )
-    if eps_bulk is not None and not bool((torch.as_tensor(eps_bulk).detach() > 1).all()):
-        raise InputError(f"eps_bulk is {eps_bulk}, expected a relative permittivity above 1, such as 78.36")
-    if davies_A is not None and not 0 < davies_A < 5:
-        raise InputError(f"davies_A is {davies_A}, expected Davies' constant in (L/mol)^(1/2), such as 0.509")
-    if nodes is not None and (not isinstance(nodes, int) or not 1 <= nodes <= 4096):
-        raise InputError(
-            f"nodes is {nodes!r}, expected None (continuous) or a whole number of intervals from 1 to 4096"
-        )
-    if not 1e-10 <= rtol <= 1e-2:
-        raise InputError(f"rtol is {rtol:g}, expected 1e-10 to 1e-2")
-    sizes = {"feed": c_feed.shape[0]}
-    flux_t = flux if isinstance(flux, Tensor) else np.asarray(flux)
-    if flux_t.ndim == 2:
-        sizes["flux"] = flux_t.shape[0]
-    others = membrane.tensors() | {"temperature": temperature} | ({} if eps_bulk is None else {"eps_bulk": eps_bulk})
-    if film is not None:
-        others |= (
-            {"film": film.thickness} if film.k is None else film.k if isinstance(film.k, dict) else {"film": film.k}
-        )
-    for k, v in others.items():
-        shape = torch.as_tensor(v).shape
-        if len(shape):
-            sizes[k] = shape[0]
-    batch = batch_of(sizes)
-    c_feed = c_feed.expand(batch, -1)
-    J = read_flux(flux, batch, c_feed.device)
-    q, aux = transport_problem(names, c_feed, J, membrane, film, activity, hindrance, born, temperature, nodes, eps_bulk, davies_A)
-    n_flux = J.shape[1]
+    read_options(activity, hindrance, backend, film, membrane, eps_bulk, davies_A, nodes, rtol)
+    c_feed, J = one_batch(c_feed, flux_of(feed, flux), membrane, film, temperature, eps_bulk)
+    q, aux = transport_problem(
+        names, c_feed, J, membrane, film, activity, hindrance, born, temperature, nodes, eps_bulk, davies_A
+    )
     with torch.no_grad(), eagerly(backend == "eager"):
-        plain = replace(
-            q, **{k: None if t is None else t.detach() for k, t in zip(Transport.FIELDS, q.tensors(), strict=True)}
-        )
-        rows = max(1, _AT_ONCE // n_flux) if J.device.type == "cpu" else batch
-        found = []
-        for i in progress(range(0, batch, rows), "DSPM-DE") if show_progress else range(0, batch, rows):
-            index = torch.arange(i * n_flux, min(i + rows, batch) * n_flux, device=J.device)
-            found.append(certify(plain.take(index), None, rtol, n_flux=n_flux))
-        found = Certified(*(torch.cat(f, -1) for f in zip(*(vars(c).values() for c in found), strict=True)))
+        plain = q.detached()
+        found = _in_parts(plain, J, rtol, show_progress)
+    status = _status(names, q, found)
     solved = found.code <= REFINED
     if throw and not bool(solved.all()):
-        i = int((~solved).nonzero()[0, 0])
-        where, cause = (i // n_flux, i % n_flux), _cause(int(found.code[i]))
-        raise ConvergenceError(
-            f"sample {where[0]}, flux {where[1]} ({J[where].item():.3g} m/s): {cause}; "
-            f"{int((~solved).sum())} of {solved.numel()} entries have no solution; pass throw=False to keep the others",
-            where,
-            cause,
-        )
-    # a failed entry gets a harmless state so that nothing downstream meets inf, then NaN on the way out
-    found.u = torch.where(solved, torch.nan_to_num(found.u, nan=0.0, posinf=0.0, neginf=0.0).clamp(-700, 700), 0.0)
-    found.n, found.n_film = torch.where(solved, found.n, 4), torch.where(solved, found.n_film, 4)
-    if any(t is not None and t.requires_grad for t in q.tensors()):
-        u, c_wall, p_perm = _Implicit.apply(plain, found, backend == "eager", *q.tensors())
-    else:
-        u, c_wall, p_perm = found.u, found.c_wall, found.p_perm
-    d = len(names)
-    grid = lambda t: t.reshape(*t.shape[:-1], batch, n_flux)
-    blank = lambda t: torch.where(solved, t, torch.nan)
-    c_perm = blank(torch.where(q.present, u[:d].exp(), 0.0))
-    c_wall = (
-        blank(torch.where(q.present, c_wall, 0.0))
-        if film is not None
-        else blank(torch.where(q.present, q.ln_feed.exp(), 0.0))
-    )
-    thermal = R_GAS * aux["T"][:, None] / FARADAY
-    psi = torch.stack([grid(blank(u[d])), grid(blank(p_perm))], -1) * thermal[..., None]
-    last = lambda t: grid(t).permute(1, 2, 0)
-    c_perm, c_wall = last(c_perm), last(c_wall)
-    osmotic = R_GAS * aux["T"][:, None] * (c_wall - c_perm).sum(-1)
-    if membrane.permeability is not None:
-        resistance = 1 / torch.as_tensor(membrane.permeability, dtype=torch.float64, device=J.device).expand(batch)
-    else:
-        resistance = 8 * viscosity_water(aux["T"]) * aux["thickness"] / aux["r_pore"] ** 2
-    code = found.code.cpu()
-    # inside torch.func transforms a tensor gives away single numbers only
-    code = np.array([c.item() for c in code]) if torch._C._functorch.is_functorch_wrapped_tensor(code) else code.numpy()
-    status = np.array([_cause(c) for c in range(len(STATUS))], dtype=object)[code].reshape(batch, n_flux)
-    return Solution(
-        ions=names,
-        flux=J,
-        c_feed=c_feed,
-        c_perm=c_perm,
-        c_wall=c_wall,
-        psi_donnan=psi,
-        pressure=J * resistance[:, None] + osmotic,
-        osmotic=osmotic,
-        status=status,
-        residual=grid(found.residual),
-        error=grid(found.error),
-        n_steps=grid(found.n_steps),
-        n_mesh=grid(found.n),
-        activity=activity,
-    )
+        _refuse(status, J)
+    u, c_wall, p_perm = _differentiable(q, plain, found, solved, backend == "eager")
+    return _solution(names, c_feed, J, membrane, q, aux, found, (u, c_wall, p_perm), status, activity)
 
 # %% ../../nbs/00_dspmde.ipynb #ca6c524e
 def pore_profile(
