@@ -1,13 +1,15 @@
 """Stress the pore model with hard random problems; every one must end certified or with a true 'no solution'.
 
-    python benchmarks/dspmde_stress.py --draws 100000 --check 10000 --workers 2 --out stress
-    python benchmarks/dspmde_stress.py --draws 2000 --check 200 --block 200          # minutes
+    python benchmarks/dspmde_stress.py --draws 1000000 --workers 2 --out stress
+    python benchmarks/dspmde_stress.py --draws 4500 --block 500          # a minute
 
-Draws: 2-8 ions, 1e-4 to 1000 mol/m³ each, some ions thinned to 1e-9 of the feed, pore radius 0.35-2 nm, fixed charge
--1000 to 1000 mol/m³, pore permittivity 30-78, Peclet numbers to 60; no film, a Nernst-Planck film or a linear film; ideal
-solutions, Davies outside, or Davies everywhere. A part is solved again at a hundred times tighter tolerance. Where a linear
-film is said to have no solution, Newton's method looks for one from 50 random starts. Blocks are written as they finish, and a
-second call goes on where the first stopped.
+Draws: 2-8 ions, 1e-4 to 1000 mol/m³ each, some ions thinned to 1e-9 of the feed, pore radius 0.35-2 nm and in a fifth of
+the draws 1.001 to 1.1 times the widest ion, fixed charge -1000 to 1000 mol/m³, pore permittivity 30-78, Péclet numbers
+through the pore to 300, through a film to 16; no film, a Nernst-Planck film or a linear film; ideal solutions, Davies
+outside, or Davies everywhere. One block in forty has a linear film, the dear ones. Every certified answer (rtol 1e-6) is solved again at 1e-10, where rounding forbids that at
+1e-8, and may not be off by more than its tolerance. Where a linear film is said to have no solution, Newton's method looks
+for one from 50 random starts, for the first few of a block. Blocks are written as they finish, and a second call goes on
+where the first stopped.
 """
 
 import argparse
@@ -33,8 +35,9 @@ from ion_ode.dspmde.solve import simulate
 from ion_ode.store import atomic_write, provenance
 from ion_ode.water.ions import IONS, ion_arrays
 
-FILMS = ("none", "nernst-planck", "linear")
+FILMS = ("none", "nernst-planck")
 ACTIVITIES = ("ideal", "davies_solution", "davies")
+RTOL = 1e-6
 
 
 def draw(n: int, seed: int):
@@ -57,6 +60,7 @@ def draw(n: int, seed: int):
     c *= np.where(z > 0, (level / up)[:, None], (level / down)[:, None])
     biggest = np.where(c > 0, r_s, 0).max(1)
     r_pore = np.maximum(np.exp(g.uniform(np.log(0.35e-9), np.log(2e-9), n)), 1.03 * biggest)
+    r_pore = np.where(g.random(n) < 0.2, biggest * (1 + 10 ** g.uniform(-3, -1, n)), r_pore)
     charge = np.sign(g.uniform(-1, 0.4, n)) * 10 ** g.uniform(-1, 3, n)
     eps = g.uniform(30, 78, n)
     membrane = Membrane(*(torch.tensor(v) for v in (r_pore, np.full(n, 1e-6), charge, eps)))
@@ -64,11 +68,13 @@ def draw(n: int, seed: int):
     # the flux that gives the wanted largest Peclet number
     q, _ = transport_problem(IONS, feed, read_flux(1e-6, n), membrane)
     at_one = torch.where(q.present, q.peclet, 0.0).amax(0)
-    peclet = torch.tensor(10 ** g.uniform(-3, np.log10(60), n))
-    flux = (1e-6 * peclet / at_one)[:, None]
-    # films of Peclet number up to 5; linear films from far below to beyond their limit
+    peclet = torch.tensor(10 ** np.where(g.random(n) < 0.3, g.uniform(1, np.log10(300), n), g.uniform(-3, np.log10(60), n)))
+    wanted = 1e-6 * peclet / at_one
+    flux = wanted.clamp(max=0.5)[:, None]  # beyond, a thicker membrane
+    membrane = membrane.with_(thickness=1e-6 * wanted / flux[:, 0])
+    # films of Péclet number up to 16; linear films from far below to beyond their limit
     D = a.D_bulk.min().item()
-    thickness = torch.tensor(10 ** g.uniform(-2, np.log10(5), n)) * D / flux[:, 0]
+    thickness = torch.tensor(10 ** g.uniform(-2, 1.2, n)) * D / flux[:, 0]
     k = flux[:, 0] * torch.tensor(10 ** g.uniform(-0.5, 2, n))
     return feed, membrane, flux, thickness.clamp(max=0.9), k.clamp(max=0.9)
 
@@ -95,41 +101,47 @@ def solve(block, film: str, activity: str, rtol: float, index=None):
     return simulate(feed, flux, m, ions=IONS, film=f, activity=activity, rtol=rtol, throw=False)
 
 
-def run_block(b: int, size: int, n_check: int, seed: int) -> dict:
-    film, activity = FILMS[b % 3], ACTIVITIES[(b // 3) % 3]
+def far_from(block, film: str, activity: str, sol, pick) -> tuple[torch.Tensor, dict]:
+    "Largest relative error of c_p of some answers against a solution at 1e-10 (else 1e-8); NaN where neither is had."
+    gap, how, left = torch.full((len(pick),), torch.nan, dtype=torch.float64), {}, torch.arange(len(pick))
+    for rtol in (1e-10, 1e-8):
+        if len(left) == 0:
+            break
+        tight = solve(block, film, activity, rtol, pick[left])
+        off = torch.where(block[0][pick[left]] > 0, tight.c_perm[:, 0] / sol.c_perm[pick[left], 0] - 1, 0.0).abs().amax(1)
+        ok = torch.tensor(tight.ok[:, 0])
+        gap[left[ok]], how[f"{rtol:g}"], left = off[ok], int(ok.sum()), left[~ok]
+    return gap, how
+
+
+def run_block(b: int, size: int, seed: int) -> dict:
+    film, activity = "linear" if b % 40 == 39 else FILMS[b % 2], ACTIVITIES[(b // 2) % 3]
     block = draw(size, seed * 1_000_003 + b)
     start = time.process_time()
-    sol = solve(block, film, activity, 1e-6)
+    sol = solve(block, film, activity, RTOL)
     seconds = time.process_time() - start
-    status = sol.status[:, 0].astype(str)
-    ok = torch.tensor(sol.ok[:, 0])
-    present = block[0] > 0
-    cp = sol.c_perm[:, 0]
-    z = ion_arrays(IONS).z
+    status = np.char.partition(sol.status[:, 0].astype(str), ":")
+    ok, cp, z = torch.tensor(sol.ok[:, 0]), sol.c_perm[:, 0], ion_arrays(IONS).z
+    none = status[:, 0] == "no solution"  # only a linear film has such a limit
+    doubted = torch.tensor(np.flatnonzero(none)[:20])
+    gap, how = far_from(block, film, activity, sol, torch.arange(size)[ok])
     bad = {
         "nan": int((torch.isnan(cp).any(1) & ok).sum()),
-        "not positive": int(((cp <= 0) & present)[ok].any(1).sum()),
+        "not positive": int(((cp <= 0) & (block[0] > 0))[ok].any(1).sum()),
         "not neutral": int(((cp @ z).abs() > 1e-10 * (cp @ z.abs()))[ok].sum()),
+        "no solution without a linear film": int(none.sum()) if film != "linear" else 0,
+        "no solution, yet one was found": found_after_all(some(block, doubted), activity) if len(doubted) else 0,
+        "failed without a reason": int(((status[:, 0] == "failed") & (status[:, 2] == "")).sum()),
     }
-    none = np.char.startswith(status, "no solution")  # only a linear film has such a limit
-    bad["no solution without a linear film"] = int(none.sum()) if film != "linear" else 0
-    doubted = torch.tensor(np.flatnonzero(none)[:100])
-    bad["no solution, yet one was found"] = found_after_all(some(block, doubted), activity) if film == "linear" and len(doubted) else 0
-    failed = [int(i) for i in np.flatnonzero(status == "failed")]
-    pick = torch.arange(size)[ok][:n_check]
-    wrong, worst = [], 0.0
-    if len(pick):
-        tight = solve(block, film, activity, 1e-8, pick)
-        gap = torch.where(present[pick], tight.c_perm[:, 0] / cp[pick] - 1, 0.0).abs().amax(1)
-        both = torch.tensor(tight.ok[:, 0])
-        worst = float(gap[both].max()) if bool(both.any()) else 0.0
-        wrong = [int(i) for i in pick[both & (gap > 2e-6)]]
-        bad["tight solve failed"] = int((~both).sum())
-    names, counts = np.unique(np.char.partition(status, ":")[:, 0], return_counts=True)
+    reasons = Counter(" ".join(w.split()[:3]) for w in status[status[:, 0] == "failed", 2])
+    error = sol.error[ok, 0]
     return {
         "block": b, "film": film, "activity": activity, "size": size, "seconds": seconds,
-        "status": dict(zip(names.tolist(), counts.tolist(), strict=True)), "checked": len(pick), "wrong": wrong, "worst_gap": worst,
-        "failed": failed, "bad": bad, "no solution checked": len(doubted), "newton_mean": float(sol.n_steps.double().mean()), "mesh_max": int(sol.n_mesh.max()),
+        "status": Counter(status[:, 0].tolist()), "failed because": reasons, "checked": how,
+        "not checked": int(gap.isnan().sum()), "wrong": [int(i) for i in torch.arange(size)[ok][gap > RTOL]],
+        "worst": float(torch.nan_to_num(gap).max()), "error beyond estimate": int((gap > error.clamp(min=1e-9)).sum()),
+        "bad": bad, "no solution checked": len(doubted), "newton_mean": float(sol.n_steps.double().mean()),
+        "mesh_max": int(sol.n_mesh.abs().max()),
     }  # fmt: skip
 
 
@@ -139,14 +151,13 @@ def one_block(b: int, a) -> dict:
     size = min(a.block, a.draws - b * a.block)
     file = a.out / f"seed{a.seed}_block{b:05d}_{size}.json"
     if not file.exists():
-        atomic_write(file, json.dumps(run_block(b, size, -(-a.check * size // a.draws), a.seed)) + "\n")
+        atomic_write(file, json.dumps(run_block(b, size, a.seed)) + "\n")
     return json.loads(file.read_text())
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--draws", type=int, default=100_000)
-    p.add_argument("--check", type=int, default=10_000, help="how many are solved again at rtol 1e-8")
     p.add_argument("--block", type=int, default=5000)
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--workers", type=int, default=1, help="processes, one thread each")
@@ -158,32 +169,33 @@ def main():
         rows = list(progress(pool.map(one_block, blocks, repeat(a)), "stress", total=len(blocks)))
     if a.report:
         rows = [json.loads(f.read_text()) for f in sorted(a.out.glob("seed*_block*.json"))]
-    add = lambda part: dict(sum((Counter(r["status"]) for r in part), Counter()))
-    total = add(rows)
+    add = lambda part, key: dict(sum((Counter(r[key]) for r in part), Counter()))
     cases = {}
     for r in rows:
         cases.setdefault(f"{r['film']}, {r['activity']}", []).append(r)
     summary = {
-        "command": f"python benchmarks/dspmde_stress.py --draws {a.draws} --check {a.check} --block {a.block} --seed {a.seed}",
+        "command": f"python benchmarks/dspmde_stress.py --draws {a.draws} --block {a.block} --seed {a.seed}",
         "draws": sum(r["size"] for r in rows),
-        "draws asked for": a.draws,
-        "status": total,
+        "status": add(rows, "status"),
+        "failed because": add(rows, "failed because"),
         "by film and activity": {
-            name: {"draws": sum(r["size"] for r in part)} | add(part) | {"largest disagreement": max(r["worst_gap"] for r in part)}
+            name: {"draws": sum(r["size"] for r in part)} | add(part, "status") | {"largest error": max(r["worst"] for r in part)}
             for name, part in cases.items()
         },
-        "checked at 1e-8": sum(r["checked"] for r in rows),
+        "solved again at": add(rows, "checked"),
+        "could not be solved again": sum(r["not checked"] for r in rows),
+        f"off by more than {RTOL:g}": sum(len(r["wrong"]) for r in rows),
+        "largest error": max(r["worst"] for r in rows),
+        "error above its estimate": sum(r["error beyond estimate"] for r in rows),
         "no solution checked from random starts": sum(r["no solution checked"] for r in rows),
-        "disagree by more than 2e-6": sum(len(r["wrong"]) for r in rows),
-        "largest disagreement": max(r["worst_gap"] for r in rows),
-        "violations": {k: sum(r["bad"].get(k, 0) for r in rows) for k in sorted({k for r in rows for k in r["bad"]})},
-        "failed (block, draw)": [(r["block"], i) for r in rows for i in r["failed"]][:50],
-        "cpu_seconds": round(sum(r["seconds"] for r in rows), 1),
+        "violations": {k: sum(r["bad"][k] for r in rows) for k in rows[0]["bad"]},
+        "wrong (block, draw)": [(r["block"], i) for r in rows for i in r["wrong"]][:50],
+        "cpu_seconds of the answers": round(sum(r["seconds"] for r in rows), 1),
         "provenance": provenance(seed=a.seed),
     }
     atomic_write(a.out / "summary.json", json.dumps(summary, indent=1, default=str) + "\n")
     print(json.dumps(summary, indent=1, default=str))
-    clean = not any(summary["violations"].values()) and not summary["disagree by more than 2e-6"] and "failed" not in total
+    clean = not any(summary["violations"].values()) and not summary["wrong (block, draw)"]
     sys.exit(0 if clean else 1)
 
 

@@ -91,7 +91,7 @@ def test_residual_jacobian_and_solution_of_the_reference(film, activity):
     assert_allclose(shots_of(*packed(q), u.numpy(), 16, 8, False), r, rtol=1e-10, atol=1e-12)
     assert_allclose(shots_of(*packed(q), u.numpy(), 16, 8, True), J, rtol=1e-9, atol=1e-11)
     here, there = certify(q, rtol=1e-10), certify_eager(q, rtol=1e-10)
-    assert (here.n == there.n).all() and (here.code <= REFINED).all()
+    assert (here.n >= there.n).all() and (here.code <= REFINED).all()
     assert_allclose(here.u.exp(), there.u.exp(), rtol=1e-10)
     assert_allclose(here.c_wall, there.c_wall, rtol=1e-9)
 

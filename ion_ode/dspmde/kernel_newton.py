@@ -18,7 +18,8 @@ import numpy as np
 
 from .kernel_march import fast
 from ion_ode.dspmde.kernel_shot import (
-    ALPHA, ATTEMPTS, BEFORE, DAVIES, ERROR, FILM_KIND, LAST, LAW, LN_FEED, NO_FILM, NORM, P_PERM, PLACE, RESIDUAL, S_PERM,
+    ALPHA, ATTEMPTS, BEFORE, DAVIES, ERROR, FILM_KIND, LAST, LAW, LN_FEED, NERNST_PLANCK_FILM, NO_FILM, NORM, P_PERM,
+    PLACE, RESIDUAL, S_PERM,
 )  # fmt: skip
 
 # %% ../../nbs/00n_kernel_newton.ipynb #790aac83
@@ -208,7 +209,8 @@ def checked(b, l, rtol):
             b.u[i, l] += b.step[i, l]
         stiff = min(count[MESH, l], count[MESH_FILM, l]) < 0
         b.state[BEFORE, l] = top
-        doubt = size / 4 if b.form[FILM_KIND] == NO_FILM and b.form[LAW] != DAVIES else size
+        film = b.form[FILM_KIND] == NERNST_PLANCK_FILM
+        doubt = 3 * size if film else size if b.form[LAW] == DAVIES else size / 4
         b.state[ERROR, l] = max(top, before / 16, doubt) if stiff else max(top / 2, doubt)
         if b.state[ERROR, l] <= rtol:
             count[CODE, l], count[STAGE, l] = CONVERGED if before == np.inf else REFINED, DONE
