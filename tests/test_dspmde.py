@@ -447,7 +447,6 @@ BAD = {
     "nan flux": (lambda: simulate(GOOD, np.nan), "expected positive numbers"),
     "LMH as m/s": (lambda: simulate(GOOD, 20), "give m/s"),
     "flux shape": (lambda: simulate(GOOD, np.ones((3, 2, 1)) * 1e-5), "flux has shape"),
-    "narrow pore": (lambda: simulate(GOOD, 1e-5, NF270_WATERTAP.with_(r_pore=0.15e-9)), "does not fit the pore"),
     "activity": (lambda: simulate(GOOD, 1e-5, activity="pitzer"), "activity is 'pitzer', expected one of"),
     "hindrance": (lambda: simulate(GOOD, 1e-5, hindrance="none"), "hindrance is 'none'"),
     "film": (lambda: simulate(GOOD, 1e-5, film=25e-6), "film is 2.5e-05, expected"),

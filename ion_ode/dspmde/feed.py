@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..core import InputError, is_frame
 from ..water.feeds import feed_table, ion_column
-from ..water.ions import ion_arrays, ion_name
+from ..water.ions import get_ion, ion_arrays, ion_name
 from ..water.neutrality import close_charge
 
 # %% ../../nbs/00e_feed.ipynb #a7885d64
@@ -90,6 +90,9 @@ def _checked(c: Tensor, names) -> None:
         raise InputError(f"feed {i} has {c[i, j].item():g} mol/m³ of {names[j]}, expected 0 or more")
 
 
+_PURE_WATER = 1e-4  # H+ and OH- of pure water at pH 7 [mol/m³]
+
+
 def _values(c: Tensor) -> np.ndarray:
     "The numbers of a tensor, also under `torch.func.jacrev`."
     if torch._C._functorch.is_functorch_wrapped_tensor(c):
@@ -129,6 +132,8 @@ def read_feed(
     columns = _named(feed, ions, as_t, zero)
     if balance is not None:
         columns.setdefault(ion_name(balance), zero)
+    elif columns and not any(get_ion(n).z for n in columns):  # neutral solutes alone: water has ions of its own
+        columns |= dict.fromkeys(("H+", "OH-"), zero + _PURE_WATER)
     sizes = {v.shape[0] for v in columns.values() if v.ndim}
     if len(sizes - {1}) > 1:
         raise InputError(

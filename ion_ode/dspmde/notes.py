@@ -8,6 +8,7 @@ from ..water.activity import debye_huckel_A
 from ..water.ions import ion_arrays
 
 _LEAST = -500.0  # ln of a permeate's concentration from which double precision runs out at a little more flux
+_NONE = 1e-20  # Share of the feed below which nothing passes
 _WALL = 50.0  # Enrichment of the wall beyond which few solutions stay solutions
 _DAVIES = 500.0  # Ionic strength Davies' equation was made for [mol/m³] (Davies 1962, Ion Association)
 # Solubility products, log10 at 25 °C: database phreeqc.dat (Parkhurst and Appelo 2013, 10.3133/tm6A43)
@@ -42,6 +43,7 @@ def solution_notes(
     ions: tuple[str, ...],  # Names, the order of the last axis
     c_feed: np.ndarray,  # Feed (batch, ion) [mol/m³]
     c_wall: np.ndarray,  # At the membrane's face (batch, flux, ion) [mol/m³]
+    c_perm: np.ndarray,  # Permeate (batch, flux, ion) [mol/m³]
     activity: str,  # As for `simulate`
 ) -> list[str]:
     "What a reader of these numbers should know."
@@ -49,6 +51,11 @@ def solution_notes(
     face = np.nanmax(np.where(np.isfinite(c_wall), c_wall, 0.0), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         up = np.where(c_feed > 0, face / c_feed, 0.0)
+    with np.errstate(invalid="ignore"):
+        none = (c_perm < _NONE * c_feed[:, None]).any((0, 1))
+    if none.any():
+        said = ", ".join(np.array(ions)[none])
+        notes.append(f"none of {said} passes: an ion that is wider than the pore stays, with the charge it needs")
     if up.max() > _WALL:
         ion = ions[int(up.max(0).argmax())]
         said = f"the wall holds up to {up.max():.0f} times the feed ({ion}): "

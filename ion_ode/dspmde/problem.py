@@ -110,21 +110,19 @@ def _per(v, batch: int, device) -> Tensor:
     return t.expand(batch) if t.ndim == 0 or t.shape == (1,) else t
 
 
-def _sizes(names, present: Tensor, r_s: Tensor, r_pore: Tensor) -> Tensor:
-    "Ion over pore (ion, batch); refuses what does not fit."
+_SHUT_OUT = -60.0  # ln of the partition coefficient of what is wider than the pore: a share of 1e-26 gets in
+
+
+def _sizes(present: Tensor, r_s: Tensor, r_pore: Tensor) -> tuple[Tensor, Tensor]:
+    "Ion over pore (ion, batch), and what is wider than the pore, whose ratio is none and reads .9."
     lam = torch.where(present, r_s / r_pore, 0.5)
-    if bool((lam.detach() >= 1).any()):
-        j, i = (lam.detach() >= 1).nonzero()[0].tolist()
-        raise InputError(
-            f"{names[j]} (Stokes radius {r_s[j, i].item() * 1e9:.3f} nm) does not fit the pore of sample {i} "
-            f"(radius {r_pore[i].item() * 1e9:.3f} nm); choose a wider pore or leave the ion out"
-        )
-    return lam
+    wider = lam.detach() >= 1
+    return torch.where(wider, 0.9, lam), wider
 
 
-def _entry(names, z, r_s, lam, membrane: Membrane, born: bool, eps_bulk, T) -> Tensor:
+def _entry(names, z, r_s, sizes, membrane: Membrane, born: bool, eps_bulk, T) -> Tensor:
     "ln of all that decides on entering: size, permittivity, and what is known to be missing."
-    batch, device = len(T), T.device
+    (lam, wider), batch, device = sizes, len(T), T.device
     ln_entry = partition_steric(lam).log()
     if born:
         ln_entry = ln_entry - born_energy(z, r_s, _per(membrane.eps_pore, batch, device), eps_bulk, T)
@@ -133,7 +131,7 @@ def _entry(names, z, r_s, lam, membrane: Membrane, born: bool, eps_bulk, T) -> T
             row = torch.zeros(len(names), 1, dtype=torch.float64, device=device)
             row[names.index(ion)] = 1.0
             ln_entry = ln_entry + row * _per(offset, batch, device)
-    return ln_entry
+    return torch.where(wider, _SHUT_OUT, ln_entry)
 
 # %% ../../nbs/00d_problem.ipynb #77e987c2
 def _film_rows(names, film: Film | None, J: Tensor, D_bulk: Tensor, wide) -> dict:
@@ -176,9 +174,9 @@ def transport_problem(
     eps_bulk = eps_water(T) if eps_bulk is None else _per(eps_bulk, batch, dev)
     present, r_s = (c_feed.detach() > 0).T, ions.r_stokes[:, None].expand(-1, batch)
     r_pore, thickness = _per(membrane.r_pore, batch, dev), _per(membrane.thickness, batch, dev)
-    lam = _sizes(names, present, r_s, r_pore)
-    K_conv, K_diff = HINDRANCE[hindrance](lam)
-    ln_entry = _entry(names, z, r_s, lam, membrane, born, eps_bulk, T)
+    sizes = _sizes(present, r_s, r_pore)
+    K_conv, K_diff = HINDRANCE[hindrance](sizes[0])
+    ln_entry = _entry(names, z, r_s, sizes, membrane, born, eps_bulk, T)
     A = debye_huckel_A(T, eps_bulk) if davies_A is None else torch.full_like(T, davies_A)
     wide = lambda t: t[..., None].expand(*t.shape, n_flux).reshape(*t.shape[:-1], batch * n_flux)
     J = flux.reshape(-1)

@@ -64,7 +64,8 @@ class Solution:
     @property
     def notes(self) -> list[str]:
         "Words for answers on ground the model does not know; nothing is refused for them."
-        return solution_notes(self.ions, *(t.detach().cpu().numpy() for t in (self.c_feed, self.c_wall)), self.activity)
+        found = (t.detach().cpu().numpy() for t in (self.c_feed, self.c_wall, self.c_perm))
+        return solution_notes(self.ions, *found, self.activity)
 
     def to_frame(self) -> "Rejections":
         "Tidy: one row a sample, flux and ion that the feed holds."

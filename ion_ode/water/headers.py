@@ -58,7 +58,7 @@ QUANTITIES = {  # quantity: what people call it, in lower case, without the word
     "composition unit"),  # of this package's own tables
     "other": ("charge", "valence", "permeate ph", "permeate temperature", "turbidity", "toc", "doc", "sdi",
     "recovery", "crossflow", "crossflow velocity", "cross flow velocity", "velocity", "feed flow", "permeate flow",
-    "osmotic pressure", "flux std", "flux sd", "cod", "bod", "tss", "silica", "sio2", "co2", "oxygen", "o2", "colour",
+    "osmotic pressure", "flux std", "flux sd", "cod", "bod", "tss", "oxygen", "o2", "colour",
     "color", "odour", "pore radius", "location", "operator", "dissolved oxygen", "redox", "orp", "density",
     "ionic strength", "recipe"),
 }  # fmt: skip
@@ -110,7 +110,8 @@ _KIND = {
 }
 _MASTER = {  # PHREEQC's names of a water's elements (phreeqc.dat), and what a mass of them is counted as there
     "S(6)": ("SO4-2", "SO4"), "N(5)": ("NO3-", "N"), "N(-3)": ("NH4+", "N"), "N(3)": ("NO2-", "N"), "C(4)": ("HCO3-",
-    "HCO3"), "Alkalinity": ("alkalinity", "CaCO3"),
+    "HCO3"), "Alkalinity": ("alkalinity", "CaCO3"), "B": ("H3BO3", "B"), "b": ("H3BO3", "B"), "Boron": ("H3BO3", "B"),
+    "boron": ("H3BO3", "B"), "Si": ("SiO2", "Si"),
     "Na(+1)": ("Na+", ""), "Fe(2)": ("Fe+2", ""), "Mn(2)": ("Mn+2", ""),
 }  # fmt: skip
 

@@ -21,10 +21,10 @@ from ..store import asset, read_rows
 # %% ../../nbs/support/ions.ipynb #7b03cd26
 @dataclass(frozen=True)
 class Ion:
-    "A dissolved ion at 298.15 K and infinite dilution."
+    "A dissolved ion, or a neutral solute, at 298.15 K and infinite dilution."
 
     name: str  # Canonical name, as PHREEQC writes it: Na+, SO4-2
-    z: int  # Valence
+    z: int  # Valence, 0 for a neutral solute
     D_bulk: float  # Diffusivity in free solution $D_\infty$ [m²/s]
     r_stokes: float  # Stokes radius $r_s$ [m]
     molar_mass: float  # [g/mol]
@@ -87,8 +87,8 @@ def read_ion_table(
         ):
             if not low < value < high:
                 raise InputError(f"{path.name} line {n}: {what} is {value:g}, expected {low:g} to {high:g}; check the unit")
-        if not ion.name or ion.z == 0 or not row["source"].strip():
-            raise InputError(f"{path.name} line {n}: a name, a charge other than 0 and a source are needed")
+        if not ion.name or not row["source"].strip():
+            raise InputError(f"{path.name} line {n}: a name and a source are needed")
         if ion.name in _TABLE and _TABLE[ion.name] != ion:
             raise InputError(f"{path.name} line {n}: {ion.name} is already in the table; choose another name")
         ions.append((ion, row["aliases"].split()))
@@ -200,5 +200,7 @@ def ion_label(
     "An ion's name as it is printed."
     ion = get_ion(spelling)
     formula = re.match(r"[A-Za-z0-9]*", ion.name).group(0).translate(str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉"))
+    if ion.z == 0:
+        return formula
     digits = "" if abs(ion.z) == 1 else str(abs(ion.z))
     return formula + (digits + ("+" if ion.z > 0 else "-")).translate(str.maketrans("0123456789+-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻"))

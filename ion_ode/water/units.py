@@ -233,6 +233,8 @@ def is_unit(text: str) -> bool:
 def _per_mole(unit: Unit, ion: Ion) -> float:
     "mol/m³ in one `unit` of an ion's concentration."
     dims = dict(unit.dimension)
+    if ion.z == 0 and ("eq" in dims or unit.basis == "CaCO3"):
+        raise InputError(f"{unit.text!r}: {ion.name} has no charge and no equivalents; write it in mg/L or mmol/L")
     if "eq" in dims:
         return unit.factor / abs(ion.z)
     if "mol" in dims:

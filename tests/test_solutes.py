@@ -1,0 +1,85 @@
+"""Solutes without a charge, and ions wider than the pore: alone, beside salts, behind films, on every path."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from ion_ode import NF270, NF270_WATERTAP, InputError, get_ion, simulate
+from ion_ode.core import LMH, nm
+from ion_ode.dspmde import HINDRANCE, Film, Membrane
+from ion_ode.water.feeds import feed_table
+from ion_ode.water.ions import read_ion_table
+
+FLUX = np.array([2.0, 20.0, 150.0]) * LMH
+HEAD = "name,z,D_bulk_m2_s,r_stokes_m,molar_mass_g_mol,aliases,source,doi\n"
+
+
+def closed_form(name: str, m, flux):
+    "Rejection of a neutral solute: steric entry and hindered convection and diffusion in a pore."
+    s = get_ion(name)
+    lam = torch.tensor([s.r_stokes / m.r_pore], dtype=torch.float64)
+    K_conv, K_diff = (k.item() for k in HINDRANCE["dechadilok_deen"](lam))
+    phi, peclet = (1 - lam.item()) ** 2, K_conv * flux * m.thickness / (K_diff * s.D_bulk)
+    return 1 - phi * K_conv / (1 - (1 - phi * K_conv) * np.exp(-peclet))
+
+
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+@pytest.mark.parametrize("feed", [{}, {"Na+": 10, "Cl-": 10}, {"Mg+2": 50, "Na+": 20, "SO4-2": 60}])
+def test_a_neutral_solute_follows_its_closed_form_beside_any_salt(feed, backend):
+    s = simulate(feed | {"glucose": 1.0, "boric acid": 0.5}, FLUX, NF270_WATERTAP, backend=backend)
+    for name in ("glucose", "H3BO3"):
+        assert_allclose(s.rejection[0, :, s.ions.index(name)], closed_form(name, NF270_WATERTAP, FLUX), rtol=1e-6)
+    if feed:
+        alone = simulate(feed, FLUX, NF270_WATERTAP, backend=backend)
+        assert_allclose(s.c_perm[0, :, : len(feed)], alone.c_perm[0], rtol=2e-6)
+
+
+def test_a_neutral_solute_behind_a_linear_film():
+    k, R = 1e-4, closed_form("glucose", NF270_WATERTAP, FLUX)
+    s = simulate({"Na+": 10, "Cl-": 10, "glucose": 1}, FLUX, NF270_WATERTAP, film=Film(k=k))
+    wall = 1 / (1 - FLUX / k * R)  # J (c_w - c_p) = k (c_w - c_f)
+    assert_allclose(s.c_wall[0, :, 2], wall, rtol=1e-6)
+    assert_allclose(s.rejection[0, :, 2], 1 - (1 - R) * wall, rtol=1e-6)
+
+
+@pytest.fixture
+def dye(tmp_path):
+    (tmp_path / "mine.csv").write_text(HEAD + "dye-4,-4,0.3e-9,0.82e-9,800,,made up for a test,\n")
+    return read_ion_table(tmp_path / "mine.csv")[0]
+
+
+@pytest.mark.parametrize("film", [None, Film(k=1e-4), Film(thickness=25e-6)])
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+def test_an_ion_wider_than_the_pore_stays_and_pushes_its_like_through(dye, film, backend):
+    plain = simulate({"Na+": 10, "Cl-": 10}, FLUX, NF270, film=film, backend=backend)
+    s = simulate({"Na+": 50, "Cl-": 10, "dye-4": 10}, FLUX, NF270, film=film, backend=backend)
+    R = s.rejection[0]
+    assert_allclose(R[:, 2], 1.0, rtol=1e-12)
+    assert (R[:, 1] < plain.rejection[0, :, 1] - 0.1).all() and R[0, 1] < -0.3
+    assert_allclose(s.c_perm[0, :, 0], s.c_perm[0, :, 1], rtol=1e-9)  # the permeate is NaCl
+    assert np.abs((s.c_wall[0] @ torch.tensor([1.0, -1.0, -4.0]).double()) / s.c_wall[0, :, 0]).max() < 1e-6
+    assert any("none of dye-4 passes" in w for w in s.notes)
+
+
+def test_the_wall_side_of_an_excluded_ion_is_a_donnan_equilibrium(dye):
+    "Without a fixed charge and at vanishing flux the pore holds NaCl of the activity product of the feed."
+    m = Membrane(0.6 * nm, 1e-6, 0.0, 78.36)
+    s = simulate({"Na+": 50, "Cl-": 10, "dye-4": 10}, 1e-4 * LMH, m)
+    assert_allclose(s.c_perm[0, 0, 0], np.sqrt(50 * 10), rtol=1e-3)
+
+
+def test_a_pore_narrower_than_every_cation_passes_nothing():
+    s = simulate({"Na+": 1, "Cl-": 1}, FLUX, NF270_WATERTAP.with_(r_pore=0.15 * nm))
+    assert_allclose(s.rejection, 1.0, rtol=1e-12)
+
+
+def test_solutes_in_a_laboratory_table():
+    row = {"Na+ [mM]": 10, "Cl- [mM]": 10, "Boron [mg/L]": 1.081, "SiO2 [mg/L]": 60.083, "Si [mg/L]": 0, "glucose [mg/L]": 180.16}
+    t = feed_table(pd.DataFrame([{k: v for k, v in row.items() if not k.startswith("Si ")}]))
+    assert_allclose([t.c_feed[0, t.ions.index(i)] for i in ("H3BO3", "SiO2", "glucose")], [0.1, 1.0, 1.0], rtol=1e-9)
+    with pytest.raises(InputError, match="glucose has no charge and no equivalents"):
+        feed_table(pd.DataFrame([row | {"glucose [mg/L]": 0, "glucose [meq/L]": 1}]).drop(columns=["Si [mg/L]", "glucose [mg/L]"]))
+    with pytest.raises(InputError, match="name an ion with a charge other than 0"):
+        simulate({"Na+": 1, "Cl-": 2, "glucose": 1}, 1e-5, balance="glucose")
