@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ion_ode.closure import code_digest, tables_digest
 from ion_ode.core import InputError, need, progress
+from ion_ode.results.board import _cell_board
 from ion_ode.results.contestants import _cell_curves, _cell_finetune, _cell_membranes, _cell_pretrain, _cell_rival
 from ion_ode.results.trials import _cell_ablation, _cell_recipes, _cell_start, _cell_sweep
 from ion_ode.store import CheckpointError, asset, digest, provenance, read_checkpoint, write_checkpoint
@@ -27,6 +28,7 @@ _CELLS = {
     "start": _cell_start,
     "sweep": _cell_sweep,
     "recipes": _cell_recipes,
+    "board": _cell_board,
 }
 
 

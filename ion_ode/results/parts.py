@@ -8,13 +8,15 @@ from pathlib import Path
 import ion_ode
 from ion_ode.core import InputError
 from ion_ode.results import surrogate
-from ion_ode.results.cells import cell_keys, only_for, run_cells
+from ion_ode.results.board import answers_digest, board_cells, collect_board
+from ion_ode.results.cells import Cell, cell_keys, only_for, read_cell, run_cells
 from ion_ode.results.heldout import TABLES
 from ion_ode.results.plan import PROFILES, plan_cells, store
+from ion_ode.results.seal import key_here, seal
 from ion_ode.results.run import make_weights
 from ion_ode.results.claims import metrics
 from ion_ode.results.tables import read_tables, write_tables
-from ion_ode.store import atomic_write
+from ion_ode.store import atomic_write, provenance
 from ion_ode.results.twin import store_twin_fit
 
 ASSETS = Path(ion_ode.__file__).parent / "assets"
@@ -55,11 +57,29 @@ def _comparison(table: str) -> Part:
     return Part(f"table of training: {TABLES[table]}", run, keep)
 
 
+def _run_board(folder, profile, workers, scheduler):
+    "Every fold of the comparison, a cell each."
+    return run_cells(board_cells(Cell), Path(folder) / "cells" / "board", workers, scheduler)
+
+
+def _keep_board(folder, profile) -> Path:
+    "Tables of the comparison, what they were made by, and their seal."
+    cells, where = board_cells(Cell), Path(folder) / "cells" / "board"
+    keys = cell_keys(cells)
+    made = collect_board(lambda name: read_cell(where, name, keys[name])[1])
+    for name, table in made.items():
+        atomic_write(ASSETS / "results" / f"{name}.csv", table.to_csv(index=False, float_format="%.5g"))
+    facts = provenance(seed=0, key=key_here("board"), answers=answers_digest(), cells=keys)
+    atomic_write(ASSETS / "results" / "board.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    return seal("board", key_here("board"))
+
+
 def _effort(profile: str) -> str:
     return "full" if profile == "full" else "smoke"
 
 
 PARTS = {
+    "board": Part("whole compositions and whole laboratories held out, all entrants", _run_board, _keep_board),
     **{table: _comparison(table) for table in TABLES},
     "surrogate": Part(
         "networks that stand in for the pore model",

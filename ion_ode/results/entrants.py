@@ -1,0 +1,117 @@
+"""Those who are asked: each learns from the rows of a fold and answers for rows that it was not shown"""
+
+import numpy as np
+import pandas as pd
+
+from ion_ode.data.points import measurement_points
+from ion_ode.inference.answer import Answer, load_answer
+from ion_ode.inference.build import _fold_answer, learn
+from ion_ode.inference.fit import FOUR, Scale, fit_membrane, observations
+from ion_ode.inference.rows import answer_feeds
+from ion_ode.inference.score import own_values, predicted
+from ion_ode.results.protocol import (
+    CONSTANT,
+    FOUR_FITTED,
+    GAUSSIAN,
+    LIKELIEST,
+    NEAREST,
+    PER_ION,
+    POSTERIOR,
+    PROTOCOL,
+    REPEATED,
+    SECOND,
+    SHIFT,
+    fold_rows,
+)
+from ion_ode.results.contestants import predict_constant, predict_nearest
+from ion_ode.training.rivals import SDEM, ResidualGP, SpieglerKedem
+
+__all__ = ["answers_of", "own_answers"]
+
+
+def _with_feeds(d: pd.DataFrame) -> pd.DataFrame:
+    "Rows that carry the whole feed of their runs."
+    runs = d[["state_id", "solution_id"]].drop_duplicates().merge(answer_feeds(), on="solution_id")
+    out = d.copy()
+    out.attrs["feeds"] = runs[["state_id", "ion", "c_feed_mol_m3"]]
+    return out
+
+
+def _four(train: pd.DataFrame, test: pd.DataFrame):  # (row,) rejection; parameters on their bounds
+    "DSPM-DE with four parameters by least squares, and which of them sit on their bounds."
+    low, high = (1e-6 * v for v in PROTOCOL.four_bounds_um)
+    scales = {"thickness": Scale("log", low, high, unit="m")}
+    known = measurement_points(train)
+    fit = fit_membrane(known, FOUR, scales=scales, n_starts=PROTOCOL.starts, n_sobol=64, intervals="none", seed=0)
+    asked = observations(measurement_points(test))
+    e = fit.estimates
+    return fit.predict(asked)[asked.state, asked.ion].numpy(), e.parameter[e.at_bound].tolist()
+
+
+def _residual(train: pd.DataFrame, test: pd.DataFrame, base: np.ndarray, own: np.ndarray) -> np.ndarray:
+    "A Gaussian process on what the four-parameter fit leaves."
+    both = pd.Series(np.concatenate([own, base]), [*train.index, *test.index])
+    return ResidualGP(lambda d: both.reindex(d.index).to_numpy()).fit(train).predict(test)
+
+
+def _likeliest(population) -> Answer:
+    "The membrane of highest posterior density, on the coupon of none, as `NF270` is chosen."
+    k = int(np.argmax(population.log_target))
+    return Answer(population.x[k : k + 1], np.zeros((1, 5)), population.prior)
+
+
+def answers_of(
+    name: str,  # Composition or source held out
+) -> tuple[pd.DataFrame, dict]:  # Rows (row_id, model, predicted, lower, upper); facts
+    "What every entrant says of a fold."
+    whole, train, test = fold_rows(name)
+    out, facts = {}, {}
+    own, test_feeds = _with_feeds(train), _with_feeds(test)
+    out[POSTERIOR] = predicted(load_answer(f"without-{name}"), test)
+    population = learn(whole, PROTOCOL.seeds[1], n=PROTOCOL.membranes)
+    out[SECOND] = predicted(_fold_answer(name, population, whole), test)
+    facts["distinct"] = population.n_distinct
+    out[LIKELIEST] = predicted(_likeliest(population), test).predicted
+    both = _with_feeds(pd.concat([train, test]))
+    four, facts["at bounds"] = _four(own, both)
+    out[FOUR_FITTED] = four[len(train) :]
+    out[GAUSSIAN] = _residual(own, test_feeds, four[len(train) :], four[: len(train)])
+    out[SHIFT] = SDEM(shift=True).fit(own).predict(test_feeds)
+    out[PER_ION] = SpieglerKedem().fit(train).predict(test)
+    out[NEAREST], out[CONSTANT] = predict_nearest(train, test), predict_constant(train, test)
+    rows = [
+        pd.DataFrame({"row_id": test.index, "model": m, "predicted": np.asarray(getattr(p, "predicted", p), float)})
+        .assign(lower=p.lower.to_numpy() if hasattr(p, "lower") else np.nan)
+        .assign(upper=p.upper.to_numpy() if hasattr(p, "upper") else np.nan)
+        for m, p in out.items()
+    ]
+    facts["four"] = {str(k): float(v) for k, v in zip(both.index, four, strict=True)}
+    return pd.concat(rows, ignore_index=True), facts
+
+
+def own_answers(
+    name: str,  # Source held out
+    four: dict,  # Of `answers_of`: what the four-parameter fit says of every row
+) -> pd.DataFrame:  # row_id, model, own (0 or 1 states told), predicted, lower, upper
+    "The other rows of a coupon, before and after one of its own states is told."
+    _, train, test = fold_rows(name)
+    told = own_values(load_answer(f"without-{name}"), test, most=1)
+    parts = [told.reset_index().assign(model=POSTERIOR)]
+    base = lambda d: np.array([four[k] for k in d.index])
+    for _, g in test.groupby("coupon", sort=False):
+        rest = g[g.index.isin(told.index)]
+        mine = g.drop(rest.index)
+        if rest.empty:
+            continue
+        for n, seen in enumerate((train, pd.concat([train, mine]))):
+            a, b = _with_feeds(seen), _with_feeds(rest)
+            says = {
+                PER_ION: SpieglerKedem().fit(seen).predict(rest),
+                NEAREST: predict_nearest(seen, rest),
+                GAUSSIAN: _residual(a, b, base(rest), base(seen)),
+                REPEATED: np.full(len(rest), mine.rejection.mean()) if n else predict_constant(train, rest),
+            }
+            here = pd.DataFrame({"row_id": rest.index, "own": n})
+            parts += [here.assign(model=m, predicted=p) for m, p in says.items()]
+    columns = ["row_id", "model", "own", "predicted", "lower", "upper"]
+    return pd.concat(parts, ignore_index=True).reindex(columns=columns)
