@@ -5,13 +5,11 @@ from itertools import combinations
 
 import pandas as pd
 
-from ion_ode.core import InputError
 from ion_ode.data.nf270 import MIXTURES, independent_rows
 from ion_ode.dspmde.film import FILM_THICKNESS
-from ion_ode.inference.rows import answer_feeds
+from ion_ode.results.baselines import feed_equivalents
 from ion_ode.results.twin import Truth, load_twin
 from ion_ode.store import digest
-from ion_ode.water.ions import get_ion
 
 
 @dataclass(frozen=True)
@@ -54,24 +52,6 @@ def contest_rows(
         return d.assign(composition=d.solution_id.map(twin_folds()))
     d = independent_rows()
     return d[d.composition.isin(MIXTURES)]
-
-
-def feed_equivalents(
-    df: pd.DataFrame,  # Measurements with columns solution_id, ion, c_feed_mol_m3
-) -> pd.DataFrame:  # One row a feed, one column a charged ion [mol/m³ of charge]
-    "Charge equivalents of every feed, unmeasured ions included where the feed's list is known."
-    known = answer_feeds()
-    own = df[~df.solution_id.isin(known.solution_id)]
-    s = pd.concat([known[known.solution_id.isin(df.solution_id)], own])[["solution_id", "ion", "c_feed_mol_m3"]].drop_duplicates(["solution_id", "ion"])
-    z = s.ion.map({i: _valence(i) for i in s.ion.unique()})
-    return s.assign(eq=s.c_feed_mol_m3 * z.abs())[z != 0].pivot_table(index="solution_id", columns="ion", values="eq", aggfunc="sum", fill_value=0.0)
-
-
-def _valence(name: str) -> int:
-    try:
-        return get_ion(name).z
-    except InputError:
-        return 0
 
 
 def score(

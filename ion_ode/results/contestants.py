@@ -19,7 +19,8 @@ from ion_ode.dspmde.film import FILM_THICKNESS
 from ion_ode.dspmde.prior import NAMES, SLOTS, from_normal
 from ion_ode.inference.fit import FOUR, Scale, fit_membrane, observations
 from ion_ode.inference.posterior import Experiment, find_modes, predict_membranes, sample_posterior
-from ion_ode.results.benchmarks import BENCHMARKS, Benchmark, contest_rows, feed_equivalents
+from ion_ode.results.baselines import predict_constant, predict_ion_mean, predict_nearest
+from ion_ode.results.benchmarks import BENCHMARKS, Benchmark, contest_rows
 from ion_ode.training.optimise import Plan
 from ion_ode.training.recipe import ARCHITECTURES, TrainConfig, build
 from ion_ode.training.rivals import SDEM, ResidualGP, SpieglerKedem, match_width
@@ -33,45 +34,6 @@ from ion_ode.training.teach import (
     to_rows,
 )
 from ion_ode.training.told import n_told
-
-
-def predict_constant(
-    train: pd.DataFrame,  # Rows to learn from
-    test: pd.DataFrame,  # Rows to predict
-) -> np.ndarray:  # (row,) rejection
-    "The weighted mean of all training values."
-    return np.full(len(test), np.average(train.rejection, weights=train.weight))
-
-
-def predict_ion_mean(
-    train: pd.DataFrame,  # Rows to learn from
-    test: pd.DataFrame,  # Rows to predict
-) -> np.ndarray:  # (row,) rejection
-    "The weighted mean of the same ion; of the ions of its sign where it was never measured."
-    mean = lambda d: np.average(d.rejection, weights=d.weight)
-    own = {i: mean(g) for i, g in train.groupby("ion")}
-    sign = {s: mean(g) for s, g in train.groupby(np.sign(train.z))}
-    return np.array([own.get(i, sign[np.sign(z)]) for i, z in zip(test.ion, test.z, strict=True)])
-
-
-def predict_nearest(
-    train: pd.DataFrame,  # Rows to learn from
-    test: pd.DataFrame,  # Rows to predict
-) -> np.ndarray:  # (row,) rejection
-    "The same ion in the nearest training composition that has it, linear in flux and held flat outside."
-    x = feed_equivalents(pd.concat([train, test]))
-    x = x.div(x.sum(axis=1), axis=0)
-    fallback = predict_ion_mean(train, test)
-    out = []
-    for k, row in enumerate(test.itertuples()):
-        have = train[train.ion == row.ion]
-        if have.empty:
-            out.append(fallback[k])
-            continue
-        near = (x.loc[have.solution_id.unique()] - x.loc[row.solution_id]).abs().sum(axis=1).idxmin()
-        g = have[have.solution_id == near].sort_values("flux_m_s")
-        out.append(np.interp(row.flux_m_s, g.flux_m_s, g.rejection))
-    return np.array(out)
 
 
 REFERENCES = {"constant": predict_constant, "per-ion mean": predict_ion_mean, "nearest composition": predict_nearest}

@@ -23,7 +23,7 @@ from ion_ode.results.protocol import (
     SHIFT,
     fold_rows,
 )
-from ion_ode.results.contestants import predict_constant, predict_nearest
+from ion_ode.results.baselines import predict_constant, predict_nearest
 from ion_ode.training.rivals import SDEM, ResidualGP, SpieglerKedem
 
 __all__ = ["answers_of", "own_answers"]
