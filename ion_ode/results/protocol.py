@@ -30,7 +30,7 @@ class Protocol:
     entrants: tuple[str, ...] = ENTRANTS
     own: tuple[str, ...] = OWN
     seeds: tuple[int, int] = (0, 1)  # Of the shipped samples, and of the run that is made to hold them against
-    membranes: int = 384  # Of the second run, thinned as the shipped ones
+    membranes: int = 192  # Of the second run, thinned as the shipped ones
     starts: int = 2  # Searches of the four-parameter fit
     four_bounds_um: tuple[float, float] = (0.05, 10.0)  # Of its thickness over porosity [µm]
     within: float = 0.1  # A prediction this near to the measured rejection counts as right
