@@ -18,7 +18,8 @@ import torch
 
 from ion_ode.core import progress
 from ion_ode.data.points import measurement_points
-from ion_ode.inference.fit import FOUR, dspmde_plus, fit_membrane, observations
+from ion_ode.inference.fit import fit_membrane, observations
+from ion_ode.inference.scales import FOUR, dspmde_plus
 from ion_ode.store import atomic_write, provenance
 from ion_ode.water.ions import IONS
 

@@ -11,9 +11,11 @@ RENAMED = {  # Module of version 0.1 -> where its names are now
     "activity": ("water.activity",),
     "baselines": ("training.rivals",),
     "constraints": ("attention_odenet.constraints",),
-    "contest": ("results.contestants", "results.benchmarks", "results.cells", "results.plan", "results.heldout", "results.trials"),
+    "contest": (
+        "results.contestants", "results.benchmarks", "results.cells", "results.plan", "results.heldout", "results.trials",
+    ),  # fmt: skip
     "feeds": ("water.feeds", "water.units", "rejections"),
-    "fitting": ("inference.fit", "data.points"),
+    "fitting": ("inference.fit", "inference.scales", "data.points"),
     "fused": ("attention_odenet.fused", "attention_odenet.build"),
     "ions": ("water.ions",),
     "membranes": ("dspmde.membranes",),

@@ -14,7 +14,8 @@ from ion_ode.data.measurements import Measurements
 from ion_ode.data.reader import read_measurements
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.solve import simulate
-from ion_ode.inference.fit import FOUR, fit_membrane
+from ion_ode.inference.fit import fit_membrane
+from ion_ode.inference.scales import FOUR
 from ion_ode.dspmde.membranes import NF270_WATERTAP
 from ion_ode.training.recipe import TrainConfig
 from ion_ode.training.run import train

@@ -10,7 +10,8 @@ from ion_ode.core import InputError
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.dspmde.solve import simulate
-from ion_ode.inference.fit import FOUR, Scale, _Model, dspmde_plus, fit_membrane, observations
+from ion_ode.inference.fit import _Model, fit_membrane, observations
+from ion_ode.inference.scales import FOUR, Scale, dspmde_plus
 
 TRUE = Membrane(0.47e-9, 1.7e-6, -30.0, 43.0)
 FEEDS = [{"Na+": 10, "Cl-": 10}, {"Mg+2": 5, "Na+": 5, "Cl-": 15}, {"Na+": 12, "Cl-": 2, "SO4-2": 5}]

@@ -8,7 +8,7 @@ Docs: https://ion-ode.github.io/ion_ode/certify.html.md"""
 __all__ = ['CONVERGED', 'REFINED', 'NO_SOLUTION', 'FAILED', 'STATUS', 'Certified', 'first_guess', 'certify_eager', 'certify']
 
 # %% ../../nbs/00h_certify.ipynb #e06cea91
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -40,6 +40,11 @@ class Certified:
     n_film: Tensor
     c_wall: Tensor  # Concentrations at the wall (ion, batch) [mol/m³]
     p_perm: Tensor  # Donnan potential at the permeate (batch,)
+
+    def take(self, rows, each: int = 1) -> "Certified":
+        "Some of them, in runs of `each`."
+        at = torch.as_tensor(rows)[:, None].mul(each).add(torch.arange(each)).flatten()
+        return replace(self, **{k: v[..., at] for k, v in vars(self).items()})
 
 
 def _mesh(top: Tensor, rtol: float) -> Tensor:

@@ -2,4 +2,4 @@
 
 from ion_ode._names import face
 
-__getattr__, __dir__ = face(__name__, "fit", "posterior")
+__getattr__, __dir__ = face(__name__, "fit", "scales", "posterior")

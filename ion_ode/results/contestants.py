@@ -17,7 +17,8 @@ from ion_ode.data.design import Design, simulate_curves
 from ion_ode.data.points import measurement_points
 from ion_ode.dspmde.film import FILM_THICKNESS
 from ion_ode.dspmde.prior import NAMES, SLOTS, from_normal
-from ion_ode.inference.fit import FOUR, Scale, fit_membrane, observations
+from ion_ode.inference.fit import fit_membrane, observations
+from ion_ode.inference.scales import FOUR, Scale
 from ion_ode.inference.posterior import Experiment, find_modes, predict_membranes, sample_posterior
 from ion_ode.results.baselines import predict_constant, predict_ion_mean, predict_nearest
 from ion_ode.results.benchmarks import BENCHMARKS, Benchmark, contest_rows

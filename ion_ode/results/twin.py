@@ -28,7 +28,8 @@ from ..data.points import measurement_points
 from ..dspmde.film import solve_film
 from ..dspmde.membranes import ChargeBinding, Freundlich, Membrane
 from ..dspmde.solve import simulate
-from ..inference.fit import FOUR, MembraneFit, fit_membrane
+from ..inference.fit import MembraneFit, fit_membrane
+from ..inference.scales import FOUR
 from ..store import asset, atomic_write, digest, provenance
 from ..water.ions import IONS, get_ion
 
