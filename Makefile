@@ -82,6 +82,10 @@ lab: dev ## open the chapters in JupyterLab
 readme: dev ## README.md from nbs/index.ipynb
 	$(BIN)/python tools/readme.py
 
+.PHONY: page
+page: install ## the live page as one file, nbs/explore/standalone.html
+	$(BIN)/python tools/explore_data.py
+
 .PHONY: export
 export: dev ## notebooks to modules, then clean the notebooks
 	$(BIN)/nbdev-export && $(BIN)/nbdev-clean

@@ -7,13 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from ion_ode import NF270_WATERTAP, ConvergenceError, InputError, Membrane
+from ion_ode import NF270_WATERTAP, ConvergenceError, InputError, Membrane, load_model, simulate
 from ion_ode.core import LMH, T_REF, bar, nm, um
 from ion_ode.dspmde.feed import read_feed
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich
 from ion_ode.module.answers import simulate_plant, summary
 from ion_ode.module.channel import MIXING, Mixing
 from ion_ode.module.design import pareto, slopes, sweep
+from ion_ode.module.draws import membranes_of
 from ion_ode.module.element import Element, element_table, get_element
 from ion_ode.module.law import Law, map_membrane, stack_membranes
 from ion_ode.module.plant import Plant, Stage, read_operation
@@ -200,6 +201,36 @@ def test_draws_with_charge_laws():
     assert_allclose(many.c_perm[2], one.c_perm[0], rtol=1e-6)
     again = map_membrane(stack_membranes(draws), lambda t: t[1].item())
     assert again.charge_density.shifts == {"Mg+2": 20.0} and again.ln_partition == {"Mg+2": 0.1}
+
+
+def test_an_answer_is_solved_for_each_of_its_membranes():
+    "Charges that grow and saturate with the water along the module; the fourth alone gives what it gives among others."
+    answer = load_model("nf270").thinned(5)
+    feed = {"Na+": 20.0, "Mg+2": 5.0, "Cl-": 30.0}
+    few = membranes_of(answer, tuple(feed))
+    intrinsic = simulate([feed] * 5, 30 * LMH, few).rejection[:, 0]
+    names, _, _, said = answer.draws(feed, 30 * LMH, kind="intrinsic", rtol=1e-8)
+    assert names == tuple(feed)
+    assert_allclose(1 - intrinsic, 1 - said[:, 0, 0], rtol=1e-5)
+    many = simulate_plant(feed, Stage(elements=3), membrane=answer, feed_flow=8 / 3600, recovery=0.3)
+    alone = map_membrane(few, lambda v: v[3:4])
+    assert alone.charge_density.growth == few.charge_density.growth[3]
+    one = simulate_plant(feed, Stage(elements=3), membrane=alone, feed_flow=8 / 3600, recovery=0.3)
+    assert_allclose(many.c_perm[3], one.c_perm[0], rtol=1e-6)
+
+
+def test_one_sample_out_of_reach_leaves_the_others():
+    "Membranes that would use up the feed are flagged, the others solved."
+    answer = load_model("nf270").thinned(16)
+    s = simulate_plant(
+        {"Na+": 20.0, "Cl-": 20.0},
+        Stage(elements=6),
+        membrane=answer,
+        feed_flow=8 / 3600,
+        pressure=2.9 * bar,
+        throw=False,
+    )
+    assert 0 < s.ok.sum() < 16 and all("used up" in why for why in s.status[~s.ok])
 
 
 def test_sweep_keeps_designs_without_an_operating_point():

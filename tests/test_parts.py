@@ -21,16 +21,16 @@ def test_store_needs_a_part(tmp_path):
 
 
 def test_tables_of_a_run_are_stored_as_they_were(tmp_path):
-    parts.store_tables(parts.ASSETS / "results", tmp_path)
-    kept = json.loads((parts.ASSETS / "results" / "claims.json").read_text())
+    parts.store_tables(parts._ASSETS / "results", tmp_path)
+    kept = json.loads((parts._ASSETS / "results" / "claims.json").read_text())
     assert json.loads((tmp_path / "claims.json").read_text())["claims"] == kept["claims"]
     assert (tmp_path / "predictions.csv.gz").stat().st_size > 1e5
 
 
 def test_a_short_profile_never_replaces_what_ships(tmp_path):
-    before = {f.name: f.stat().st_mtime_ns for f in parts.ASSETS.rglob("*") if f.is_file()}
+    before = {f.name: f.stat().st_mtime_ns for f in parts._ASSETS.rglob("*") if f.is_file()}
     for name in parts.PARTS:
         with pytest.raises(InputError, match="profile quick is a short one; add --profile full"):
             parts.reproduce_part(name, tmp_path, "quick", keep=True)
-    assert before == {f.name: f.stat().st_mtime_ns for f in parts.ASSETS.rglob("*") if f.is_file()}
+    assert before == {f.name: f.stat().st_mtime_ns for f in parts._ASSETS.rglob("*") if f.is_file()}
     assert not list(tmp_path.iterdir())

@@ -20,6 +20,8 @@ from ..dspmde.feed import read_feed
 from ..water.ions import get_ion
 from ..dspmde.membranes import Membrane
 from .element import get_element
+from ..inference.answer import Answer
+from .draws import membranes_of
 from .law import stack_membranes
 from .plant import Plant, Stage, read_operation, streams
 from .solve import Setting, Solved, solve_plant
@@ -162,7 +164,7 @@ def simulate_plant(
     recovery=None,  # Product over feed [-]
     pressure=None,  # Of the feed pump, gauge [Pa]
     permeate_flow=None,  # Product [m³/s]
-    membrane=None,  # Membrane, or a list of them such as the draws of a fit; None: that of the plant
+    membrane=None,  # Membrane, a list of them, or an answer such as load_model("nf270"); None: that of the plant
     ions=None,  # As for `simulate`
     balance: str | None = None,  # As for `simulate`
     temperature: float = T_REF,  # $T$ [K]
@@ -174,9 +176,11 @@ def simulate_plant(
 ) -> PlantSolution:
     "What a plant of modules makes of a feed."
     plant = plant if isinstance(plant, Plant) else Plant(plant)
+    names, c = read_feed(feed, ions, balance)
+    if isinstance(membrane, Answer):
+        membrane = membranes_of(membrane, names)
     if membrane is not None:
         plant = replace(plant, membrane=membrane if isinstance(membrane, Membrane) else stack_membranes(list(membrane)))
-    names, c = read_feed(feed, ions, balance)
     given = {"feed_flow": feed_flow, "recovery": recovery, "pressure": pressure, "permeate_flow": permeate_flow}
     batch = _samples(plant, given, c)
     c = np.broadcast_to(c.detach().numpy(), (batch, len(names)))

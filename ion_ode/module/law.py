@@ -23,10 +23,10 @@ from ..dspmde.membranes import ChargeBinding, Freundlich, Membrane
 def _each(values, change):
     "The same place of several membranes, changed into one."
     v = values[0]
-    if isinstance(v, Freundlich):
-        return Freundlich(_each([x.a for x in values], change), _each([x.b for x in values], change))
-    if isinstance(v, ChargeBinding):
-        return ChargeBinding(_each([x.base for x in values], change), _each([x.shifts for x in values], change))
+    if isinstance(v, float) and all(isinstance(x, float) and x == v for x in values) and v in (0.0, np.inf):
+        return v  # a law without growth or saturation stays without
+    if isinstance(v, (Freundlich, ChargeBinding)):
+        return replace(v, **{f.name: _each([getattr(x, f.name) for x in values], change) for f in fields(v)})
     if isinstance(v, dict):
         return {k: _each([x[k] for x in values], change) for k in v}
     return None if v is None else change(values)

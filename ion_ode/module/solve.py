@@ -148,6 +148,16 @@ class Search:
             )
 
 # %% ../../nbs/07f_solve.ipynb #701af8a0
+def _solve_each(M, r):
+    "Solutions of linear systems; NaN where one has none, without loss of the others."
+    try:
+        return np.linalg.solve(M, r[..., None])[..., 0]
+    except np.linalg.LinAlgError:
+        full = np.linalg.matrix_rank(np.nan_to_num(M)) == M.shape[-1]
+        safe = np.where(full[:, None, None], M, np.eye(M.shape[-1]))
+        return np.where(full[:, None], np.linalg.solve(safe, r[..., None])[..., 0], np.nan)
+
+
 def propose(p: Setting, search: Search):
     "Newton's change of everything, its relative size (batch,), and the share of it to go."
     lines = [linearise(v) for v in search.vessels]
@@ -162,7 +172,7 @@ def propose(p: Setting, search: Search):
     )
     M = M * unit[:, None]
     rows = np.abs(M).max(2)
-    x = unit * np.linalg.solve(M / rows[..., None], (r / rows)[..., None])[..., 0]
+    x = unit * _solve_each(M / rows[..., None], r / rows)
     d_in = [x[:, s * d : (s + 1) * d] - inlet for s, inlet in enumerate(inlets)]
     insides = [inner_change(v, line[2], dx) for v, line, dx in zip(search.vessels, lines, d_in, strict=True)]
     size, share = np.zeros(p.batch), np.ones(p.batch)

@@ -19,7 +19,7 @@ from ion_ode.results.tables import read_tables, write_tables
 from ion_ode.store import atomic_write, provenance
 from ion_ode.results.twin import store_twin_fit
 
-ASSETS = Path(ion_ode.__file__).parent / "assets"
+_ASSETS = Path(ion_ode.__file__).parent / "assets"
 _TWIN_FILES = ("twin_fit.csv", "twin_fit.json")
 
 
@@ -52,7 +52,7 @@ def _comparison(table: str) -> Part:
 
     def keep(folder, profile):
         keys = cell_keys(cells(profile))
-        return store(PROFILES[profile], where(folder, profile), keys, ASSETS / "results", f"training_{table}")
+        return store(PROFILES[profile], where(folder, profile), keys, _ASSETS / "results", f"training_{table}")
 
     return Part(f"table of training: {TABLES[table]}", run, keep)
 
@@ -89,7 +89,7 @@ PARTS = {
     "twin": Part(
         "the four-parameter fit of the synthetic experiment",
         lambda folder, profile, workers, scheduler: store_twin_fit(folder, 4 if profile == "full" else 1),
-        lambda folder, profile: [atomic_write(ASSETS / f, (folder / f).read_bytes()) for f in _TWIN_FILES][-1],
+        lambda folder, profile: [atomic_write(_ASSETS / f, (folder / f).read_bytes()) for f in _TWIN_FILES][-1],
     ),
     "weights": Part(
         "the networks that ship, out of the cells of the full profile",
@@ -99,7 +99,7 @@ PARTS = {
     "tables": Part(
         "tables and claims of a full run",
         lambda folder, profile, workers, scheduler: read_tables(Path(folder) / "tables"),
-        lambda folder, profile: store_tables(Path(folder) / "tables", ASSETS / "results"),
+        lambda folder, profile: store_tables(Path(folder) / "tables", _ASSETS / "results"),
     ),
 }
 

@@ -55,15 +55,16 @@ const path = (points) => {
 
 // series: one a ion, { ion, label, color, marker, curves: [{ flux[], rejection[], lower?, upper?, at, dashed }], measured:
 // [{ flux, rejection, sd }] }; flux in m/s, rejection a fraction. Returns the inner SVG and the scales.
-export function drawChart({ series, fluxMax, flux, unit, width, height, highlight = null }) {
+export function drawChart({ series, fluxMax, flux, unit, width, height, highlight = null, title = "Water flux (L m⁻² h⁻¹)" }) {
   const narrow = width < 520;
-  const box = { left: narrow ? 42 : 62, right: narrow ? 58 : 62, top: narrow ? 28 : 12, bottom: narrow ? 42 : 46 };
+  const box = { left: narrow ? 42 : 62, right: 66, top: narrow ? 28 : 12, bottom: narrow ? 42 : 46 };
   const inner = { w: width - box.left - box.right, h: height - box.top - box.bottom };
   let low = 0;
   for (const s of series) {
     for (const c of s.curves) for (const r of c.rejection) if (r < low) low = r;
     for (const m of s.measured) if (m.rejection < low) low = m.rejection;
   }
+  for (const s of series) for (const c of s.curves) for (const r of c.lower ?? []) if (r < low) low = Math.max(r, -0.5, low - 0.5);
   low = Math.max(low, -4);
   const floor = low < 0 ? low * 100 - 0.03 * (100 - low * 100) : 0;
   const yTicks = ticks(floor, 100, height < 300 ? 5 : 7);
@@ -83,7 +84,7 @@ export function drawChart({ series, fluxMax, flux, unit, width, height, highligh
     svg += `<text x="${x}" y="${box.top + inner.h + 19}" text-anchor="middle">${t}</text>`;
   }
   svg += `<line class="axis" x1="${box.left}" x2="${box.left + inner.w}" y1="${box.top + inner.h}" y2="${box.top + inner.h}"/>`;
-  svg += `<text class="title" x="${box.left + inner.w / 2}" y="${height - 4}" text-anchor="middle">Water flux (L m⁻² h⁻¹)</text>`;
+  svg += `<text class="title" x="${box.left + inner.w / 2}" y="${height - 4}" text-anchor="middle">${title}</text>`;
   const upright = `transform="translate(14 ${box.top + inner.h / 2}) rotate(-90)" text-anchor="middle"`;
   svg += `<text class="title" ${narrow ? 'x="2" y="13"' : upright}>Rejection (%)</text></g>`;
 
@@ -93,11 +94,11 @@ export function drawChart({ series, fluxMax, flux, unit, width, height, highligh
   for (const s of series.filter((s) => !highlight || s.ion === highlight))
     for (const c of s.curves.filter((c) => c.lower)) {
       const up = c.flux.map((j, i) => [X(j), Y(c.upper[i])]), down = c.flux.map((j, i) => [X(j), Y(c.lower[i])]);
-      const opacity = highlight ? 0.22 : Math.min(0.18, Math.max(0.03, (0.18 * 0.12) / (c.upper.at(-1) - c.lower.at(-1))));
+      const opacity = highlight ? 0.22 : Math.min(0.18, Math.max(0.03, (0.18 * 0.12) / (c.upper.at(-1) - c.lower.at(-1) || 1)));
       svg += `<path class="band" d="${path(up)}${path(down.slice().reverse()).replace("M", "L")}Z" fill="${s.color}" opacity="${opacity.toFixed(3)}"/>`;
       svg += `<path class="edge" d="${path(up)}${path(down)}" stroke="${s.color}"/>`;
     }
-  svg += `<line class="cursor" x1="${X(flux)}" x2="${X(flux)}" y1="${box.top}" y2="${box.top + inner.h}"/>`;
+  if (flux !== null) svg += `<line class="cursor" x1="${X(flux)}" x2="${X(flux)}" y1="${box.top}" y2="${box.top + inner.h}"/>`;
   for (const s of series)
     for (const c of s.curves) {
       const d = path(c.flux.map((j, i) => [X(j), Y(c.rejection[i])]));
@@ -107,10 +108,10 @@ export function drawChart({ series, fluxMax, flux, unit, width, height, highligh
   for (const s of series) {
     for (const m of s.measured) {
       if (m.sd) svg += `<line class="error${faded(s)}" stroke="${s.color}" x1="${X(m.flux)}" x2="${X(m.flux)}" y1="${Y(m.rejection - m.sd)}" y2="${Y(m.rejection + m.sd)}"/>`;
-      svg += marker(s.marker, X(m.flux), Y(m.rejection), 4.2, `class="measured${faded(s)}" fill="${s.color}"`);
+      svg += marker(s.marker, X(m.flux), Y(m.rejection), m.own ? 5.4 : 4.2, `class="measured${m.own ? " own" : ""}${faded(s)}" fill="${s.color}"`);
     }
     const main = s.curves.find((c) => !c.dashed) ?? s.curves[0];
-    if (main && Number.isFinite(main.at)) svg += marker(s.marker, X(flux), Y(main.at), 4.6, `class="at${faded(s)}" fill="var(--surface)" stroke="${s.color}"`);
+    if (main && flux !== null && Number.isFinite(main.at)) svg += marker(s.marker, X(flux), Y(main.at), 4.6, `class="at${faded(s)}" fill="var(--surface)" stroke="${s.color}"`);
   }
   svg += "</g>";
 

@@ -1,8 +1,8 @@
 // The Donnan-steric pore model with dielectric exclusion, solved in plain JavaScript.
 //
 // Same equations, conventions and units (SI) as ion_ode.dspmde: coordinate x in [0, 1] from the feed side, potentials in
-// RT/F, charge signed and per pore volume. Shooting from the permeate side, where backward integration is stable, by a
-// damped Newton method in ln c_perm with exact sensitivities of the Runge-Kutta steps, and step doubling to bound the error.
+// RT/F, charge signed and per pore volume. Shooting from the permeate through pore and film, where backward integration is
+// stable, by a damped Newton method in ln c_perm with exact slopes of the Runge–Kutta steps; step doubling bounds the error.
 
 export class InputError extends Error {}
 
@@ -51,46 +51,24 @@ export function donnan(z, a, charge) {
   return p;
 }
 
-// Gaussian elimination with partial pivoting; A is an array of rows, both are overwritten.
-export function solveLinear(A, b) {
-  const n = b.length;
-  for (let k = 0; k < n; k++) {
-    let pivot = k;
-    for (let i = k + 1; i < n; i++) if (Math.abs(A[i][k]) > Math.abs(A[pivot][k])) pivot = i;
-    if (!(Math.abs(A[pivot][k]) > 0)) return null;
-    [A[k], A[pivot]] = [A[pivot], A[k]];
-    [b[k], b[pivot]] = [b[pivot], b[k]];
-    for (let i = k + 1; i < n; i++) {
-      const f = A[i][k] / A[k][k];
-      if (f === 0) continue;
-      for (let j = k; j < n; j++) A[i][j] -= f * A[k][j];
-      b[i] -= f * b[k];
-    }
-  }
-  for (let k = n - 1; k >= 0; k--) {
-    for (let j = k + 1; j < n; j++) b[k] -= A[k][j] * b[j];
-    b[k] /= A[k][k];
-  }
-  return b;
-}
-
 // The fixed charge a feed meets: a number, Freundlich's { a, b }, or { base, shifts } by equivalent fractions, as in
 // ion_ode.membranes. c, z, names: the ions that are present.
 export function chargeOfFeed(law, c, z, names) {
   if (typeof law === "number") return law;
   const equivalents = 0.5 * c.reduce((sum, ci, i) => sum + Math.abs(z[i]) * ci, 0);
   if ("a" in law) return law.a * equivalents ** law.b;
-  return names.reduce(
-    (sum, name, i) => sum + ((law.shifts[name] ?? 0) * Math.abs(z[i]) * c[i]) / equivalents,
-    chargeOfFeed(law.base, c, z, names),
-  );
+  const kappa = law.saturation ?? Infinity, grown = (equivalents / 15) ** (law.growth ?? 0);
+  const bound = (share) => (Number.isFinite(kappa) ? (share * (1 + kappa)) / (share + kappa) : share);
+  return names.reduce((sum, name, i) => sum + (law.shifts[name] ?? 0) * bound((Math.abs(z[i]) * c[i]) / equivalents) * grown,
+    chargeOfFeed(law.base, c, z, names));
 }
 
-// What does not depend on the flux. feed: {ion: mol/m³}; ions: {name: {z, D_bulk, r_stokes}}; membrane: {r_pore,
-// thickness, charge_density, eps_pore, ln_partition} in SI. Ions with zero concentration leave the problem exactly.
-export function prepare(feed, membrane, data) {
+// What does not depend on the flux. feed: {ion: mol/m³}; ions: {name: {z, D_bulk, r_stokes}}; membrane: {r_pore, thickness,
+// charge_density, eps_pore, ln_partition} in SI; film: thickness of the stagnant layer [m], or what a flux of one meets in
+// it ion by ion (1/k_i) [s/m]; 0 for none. Ions with zero concentration leave the problem exactly.
+export function prepare(feed, membrane, data, film = 0) {
   const names = Object.keys(feed).filter((name) => feed[name] !== 0);
-  if (names.length === 0) throw new InputError("the feed holds no salt; give at least one salt a concentration above zero");
+  if (names.length === 0) throw new InputError("the feed holds no salt; give at least two ions a concentration above zero");
   const table = names.map((name) => {
     const ion = data.ions[name];
     if (!ion) throw new InputError(`unknown ion ${name}; the table holds ${Object.keys(data.ions).join(", ")}`);
@@ -108,132 +86,181 @@ export function prepare(feed, membrane, data) {
   const z = table.map((ion) => ion.z);
   const balance = z.reduce((s, zi, i) => s + zi * c[i], 0) / z.reduce((s, zi, i) => s + Math.abs(zi) * c[i], 0);
   if (Math.abs(balance) > 1e-9)
-    throw new InputError(`the feed is not electroneutral: charge imbalance ${(100 * balance).toPrecision(3)} %; add salts, not ions`);
+    throw new InputError(`the feed is not electroneutral: charge imbalance ${(100 * balance).toPrecision(3)} %; let one ion close the balance`);
   const charge = chargeOfFeed(charge_density, c, z, names);
   if (!Number.isFinite(charge)) throw new InputError(`the membrane's charge is ${charge} mol/m³; expected a finite number`);
   const k = data.constants;
   const lam = table.map((ion) => ion.r_stokes / r_pore);
   const phi = table.map((ion, i) => partitionSteric(lam[i]) * Math.exp(ln_partition?.[names[i]] ?? 0)
     * partitionBorn(ion.z, ion.r_stokes, eps_pore, k.epsBulk, k.temperature, k));
-  const kConv = lam.map(hindranceConvection);
-  const pecletPerFlux = table.map((ion, i) => thickness / (hindranceDiffusion(lam[i]) * ion.D_bulk));
+  const perFlux = table.map((ion, i) => thickness / (hindranceDiffusion(lam[i]) * ion.D_bulk));
   const entering = c.map((ci, i) => ci * phi[i]);
-  return { names, c, z, phi, kConv, pecletPerFlux, charge, lnEntering: entering.map(Math.log),
-    psiFeed: donnan(z, entering, charge) };
+  return { names, c, z, phi, rate: perFlux.map((p, i) => p * hindranceConvection(lam[i])), perFlux, charge,
+    lnPhi: phi.map(Math.log), lnFeed: c.map(Math.log), psiFeed: donnan(z, entering, charge), film: filmPerFlux(film, table) };
 }
 
-// Concentrations in the pore at the feed side, c(0), that belong to a permeate, and d c(0) / d ln c_perm.
-// Runge-Kutta 4 from x = 1 to x = 0; `null` where a concentration turned negative (too large a step).
-function shoot(problem, peclet, cPerm, nSteps) {
-  const { z, phi, kConv, charge } = problem;
-  const n = z.length, size = n * (n + 1);
-  const psi = donnan(z, cPerm.map((c, i) => c * phi[i]), charge);
-  // column 0 holds c, column k + 1 its derivative with respect to ln c_perm of ion k; row-major (ion, column)
-  const w = n + 1;
-  const y = new Float64Array(size), yStage = new Float64Array(size), sum = new Float64Array(size), slope = new Float64Array(size);
-  let ionic = 0;
-  for (let i = 0; i < n; i++) {
-    y[i * w] = cPerm[i] * phi[i] * Math.exp(-z[i] * psi);
-    ionic += z[i] ** 2 * y[i * w];
+const filmPerFlux = (film, table) => (Array.isArray(film) ? film : film > 0 ? table.map((ion) => film / ion.D_bulk) : null);
+
+// Another feed or another film in front of the same membrane of a fixed charge, such as the next place of a module.
+export function movedTo(problem, c, film) {
+  const entering = c.map((ci, i) => ci * problem.phi[i]);
+  return { ...problem, c, lnFeed: c.map(Math.log), psiFeed: donnan(problem.z, entering, problem.charge), film };
+}
+
+// Work space of a number of ions: the state with its slopes, Runge–Kutta's stages, the Jacobian.
+const spaces = new Map();
+function space(n) {
+  if (!spaces.has(n)) {
+    const f = (m) => new Float64Array(m), size = n * (n + 2), m = n + 1;
+    spaces.set(n, { y: f(size), stage: f(size), slope: f(size), sum: f(size), dField: f(m), rate: f(n), source: f(n),
+      cPerm: f(n), r: f(m), J: f(m * (m + 1)), u: f(m), next: f(m) });
   }
-  for (let i = 0; i < n; i++)
-    for (let k = 0; k < n; k++) y[i * w + k + 1] = y[i * w] * ((i === k ? 1 : 0) - (z[i] * z[k] * y[k * w]) / ionic);
-  const a = kConv.map((kc, i) => peclet[i] * kc);
-  const b = cPerm.map((c, i) => peclet[i] * c);
-  const dField = new Float64Array(n);
-  const derivative = (s, out) => {
+  return spaces.get(n);
+}
+
+// Runge–Kutta 4 from x = 1 to x = 0 of Σ z c = const. with its slopes: y holds (ion, 1 + unknown), row-major; the source of ion
+// i grows with unknown i. False where a concentration turned negative: too large a step.
+function march(w, z, n, nSteps, columns) {
+  const { y, stage, slope, sum, dField, rate, source } = w, row = n + 2, h = -1 / nSteps, size = n * row;
+  const derivative = (s) => {
     let current = 0, conductance = 0;
     for (let i = 0; i < n; i++) {
-      const c = s[i * w];
-      current += z[i] * (a[i] * c - b[i]);
-      conductance += z[i] * z[i] * c;
+      const zi = z[i], c = s[i * row];
+      current += zi * (rate[i] * c - source[i]);
+      conductance += zi * zi * c;
     }
-    const field = current / conductance; // d psi / dx from Σ z dc/dx = 0
-    for (let k = 0; k < n; k++) {
-      let d = -z[k] * b[k];
-      for (let i = 0; i < n; i++) d += z[i] * (a[i] - field * z[i]) * s[i * w + k + 1];
-      dField[k] = d / conductance;
-    }
+    const field = current / conductance;
+    for (let k = 0; k < columns; k++) dField[k] = k < n ? -z[k] * source[k] : 0;
     for (let i = 0; i < n; i++) {
-      const c = s[i * w], drift = a[i] - z[i] * field;
-      out[i * w] = drift * c - b[i];
-      for (let k = 0; k < n; k++)
-        out[i * w + k + 1] = drift * s[i * w + k + 1] - z[i] * c * dField[k] - (i === k ? b[i] : 0);
+      const f = z[i] * (rate[i] - field * z[i]), at = i * row + 1;
+      for (let k = 0; k < columns; k++) dField[k] += f * s[at + k];
+    }
+    for (let k = 0; k < columns; k++) dField[k] /= conductance;
+    for (let i = 0; i < n; i++) {
+      const c = s[i * row], drift = rate[i] - z[i] * field, zc = z[i] * c, at = i * row + 1;
+      slope[i * row] = drift * c - source[i];
+      for (let k = 0; k < columns; k++) slope[at + k] = drift * s[at + k] - zc * dField[k];
+      slope[at + i] -= source[i];
     }
   };
-  const h = -1 / nSteps;
   for (let step = 0; step < nSteps; step++) {
-    derivative(y, slope);
-    for (let j = 0; j < size; j++) { sum[j] = slope[j]; yStage[j] = y[j] + (h / 2) * slope[j]; }
-    derivative(yStage, slope);
-    for (let j = 0; j < size; j++) { sum[j] += 2 * slope[j]; yStage[j] = y[j] + (h / 2) * slope[j]; }
-    derivative(yStage, slope);
-    for (let j = 0; j < size; j++) { sum[j] += 2 * slope[j]; yStage[j] = y[j] + h * slope[j]; }
-    derivative(yStage, slope);
+    derivative(y);
+    for (let j = 0; j < size; j++) { sum[j] = slope[j]; stage[j] = y[j] + (h / 2) * slope[j]; }
+    derivative(stage);
+    for (let j = 0; j < size; j++) { sum[j] += 2 * slope[j]; stage[j] = y[j] + (h / 2) * slope[j]; }
+    derivative(stage);
+    for (let j = 0; j < size; j++) { sum[j] += 2 * slope[j]; stage[j] = y[j] + h * slope[j]; }
+    derivative(stage);
     for (let j = 0; j < size; j++) y[j] += (h / 6) * (sum[j] + slope[j]);
-    for (let i = 0; i < n; i++) if (!(y[i * w] > 0)) return null;
+    for (let i = 0; i < n; i++) if (!(y[i * row] > 0)) return false;
   }
-  return { y, w, psi };
+  return true;
 }
 
-// Residual in log units, last row the charge of the permeate; with the Jacobian in (ln c_perm, psi_feed).
-function residual(problem, peclet, u, nSteps) {
-  const { z, lnEntering } = problem, n = z.length;
-  const cPerm = Array.from(u.subarray(0, n), Math.exp);
-  const shot = shoot(problem, peclet, cPerm, nSteps);
-  if (!shot) return null;
-  const { y, w, psi } = shot;
-  const r = new Array(n + 1), J = [];
+// Residual r and Jacobian J (rows of n + 2, the last column free for the right side) in (ln c_perm, psi_feed), from the permeate
+// through pore and film to the feed; the last row is the charge of the permeate. False where the march failed.
+function shoot(p, flux, u, nSteps, w) {
+  const { z, lnPhi } = p, n = z.length, row = n + 2, { y, cPerm, r, J, rate, source } = w;
+  for (let i = 0; i < n; i++) cPerm[i] = Math.exp(u[i]);
+  const psi = donnan(z, Array.from(cPerm, (c, i) => c * p.phi[i]), p.charge);
+  let ionic = 0;
+  y.fill(0);
   for (let i = 0; i < n; i++) {
-    r[i] = Math.log(y[i * w]) - lnEntering[i] + z[i] * u[n];
-    const row = new Array(n + 1);
-    for (let k = 0; k < n; k++) row[k] = y[i * w + k + 1] / y[i * w];
-    row[n] = z[i];
-    J.push(row);
+    y[i * row] = cPerm[i] * p.phi[i] * Math.exp(-z[i] * psi);
+    ionic += z[i] ** 2 * y[i * row];
+    rate[i] = p.rate[i] * flux;
+    source[i] = p.perFlux[i] * flux * cPerm[i];
+  }
+  for (let i = 0; i < n; i++)
+    for (let k = 0; k < n; k++) y[i * row + k + 1] = y[i * row] * ((i === k ? 1 : 0) - (z[i] * z[k] * y[k * row]) / ionic);
+  if (!march(w, z, n, nSteps, n)) return false;
+  w.psi = psi;
+  for (let i = 0; i < n; i++) { // through the entry to the wall
+    const wall = y[i * row] * Math.exp(z[i] * u[n] - lnPhi[i]), scale = wall / y[i * row];
+    for (let k = 0; k < n; k++) y[i * row + k + 1] *= scale;
+    y[i * row] = wall;
+    y[i * row + n + 1] = z[i] * wall;
+  }
+  w.wall = p.film ? Array.from({ length: n }, (_, i) => y[i * row]) : p.c;
+  if (p.film) {
+    for (let i = 0; i < n; i++) { rate[i] = p.film[i] * flux; source[i] = rate[i] * cPerm[i]; }
+    if (!march(w, z, n, Math.max(4, nSteps >> 1), n + 1)) return false;
   }
   let net = 0, total = 0;
-  for (let i = 0; i < n; i++) { net += z[i] * cPerm[i]; total += Math.abs(z[i]) * cPerm[i]; }
+  for (let i = 0; i < n; i++) {
+    r[i] = Math.log(y[i * row]) - p.lnFeed[i];
+    for (let k = 0; k <= n; k++) J[i * row + k] = y[i * row + k + 1] / y[i * row];
+    net += z[i] * cPerm[i];
+    total += Math.abs(z[i]) * cPerm[i];
+  }
   r[n] = net / total;
-  J.push([...z.map((zi, k) => (cPerm[k] * (zi - Math.abs(zi) * r[n])) / total), 0]);
-  return r.every(Number.isFinite) ? { r, J, cPerm, psi } : null;
+  for (let k = 0; k < n; k++) J[n * row + k] = (cPerm[k] * (z[k] - Math.abs(z[k]) * r[n])) / total;
+  J[n * row + n] = 0;
+  for (let i = 0; i <= n; i++) if (!Number.isFinite(r[i])) return false;
+  return true;
 }
 
-const largest = (v) => v.reduce((m, x) => Math.max(m, Math.abs(x)), 0);
+const largest = (v, n = v.length) => { let m = 0; for (let i = 0; i < n; i++) m = Math.max(m, Math.abs(v[i])); return m; };
 
-function newton(problem, peclet, start, nSteps, maxIterations = 60) {
-  let u = Float64Array.from(start), now = residual(problem, peclet, u, nSteps), iterations = 0;
-  if (!now) return null;
-  for (; iterations < maxIterations; iterations++) {
-    const size = largest(now.r);
-    if (size < 1e-13) break;
-    const step = solveLinear(now.J.map((row) => row.slice()), now.r.map((x) => -x));
-    if (!step || !step.every(Number.isFinite)) return null;
-    let t = Math.min(1, 2 / largest(step)), next = null;
-    for (let halving = 0; halving < 30; halving++, t /= 2) {
-      next = residual(problem, peclet, u.map((x, i) => x + t * step[i]), nSteps);
-      if (next && largest(next.r) < size * (1 - 1e-4 * t)) break;
-      next = null;
+// Gaussian elimination with partial pivoting in rows of m + 1 numbers, the last the right side; the solution in x.
+function eliminate(A, x, m) {
+  const row = m + 1;
+  for (let k = 0; k < m; k++) {
+    let pivot = k;
+    for (let i = k + 1; i < m; i++) if (Math.abs(A[i * row + k]) > Math.abs(A[pivot * row + k])) pivot = i;
+    if (!(Math.abs(A[pivot * row + k]) > 0)) return false;
+    if (pivot !== k) for (let j = k; j < row; j++) { const t = A[k * row + j]; A[k * row + j] = A[pivot * row + j]; A[pivot * row + j] = t; }
+    for (let i = k + 1; i < m; i++) {
+      const f = A[i * row + k] / A[k * row + k];
+      if (f !== 0) for (let j = k; j < row; j++) A[i * row + j] -= f * A[k * row + j];
     }
-    if (!next) { // no decrease left: either at round-off or stuck
+  }
+  for (let k = m - 1; k >= 0; k--) {
+    let s = A[k * row + m];
+    for (let j = k + 1; j < m; j++) s -= A[k * row + j] * x[j];
+    x[k] = s / A[k * row + k];
+    if (!Number.isFinite(x[k])) return false;
+  }
+  return true;
+}
+
+function newton(problem, flux, start, nSteps, done = 1e-12, maxIterations = 60) {
+  const n = problem.z.length, m = n + 1, w = space(n), step = w.next;
+  let u = Float64Array.from(start);
+  if (!shoot(problem, flux, u, nSteps, w)) return null;
+  let size = largest(w.r), iterations = 0;
+  for (; iterations < maxIterations && size > done; iterations++) {
+    for (let i = 0; i < m; i++) w.J[i * (m + 1) + m] = -w.r[i];
+    if (!eliminate(w.J, step, m)) return null;
+    const change = Float64Array.from(step);
+    let t = Math.min(1, 2 / largest(change)), better = false, next = null;
+    for (let halving = 0; halving < 30; halving++, t /= 2) {
+      next = u.map((x, i) => x + t * change[i]);
+      if (shoot(problem, flux, next, nSteps, w) && largest(w.r) < size * (1 - 1e-4 * t)) { better = true; break; }
       if (size < 1e-9) break;
+    }
+    if (!better) { // no decrease left: either at round-off or stuck
+      if (size < 1e-9) { shoot(problem, flux, u, nSteps, w); break; }
       return null;
     }
-    u = u.map((x, i) => x + t * step[i]);
-    now = next;
+    u = next;
+    size = largest(w.r);
   }
-  return largest(now.r) < 1e-9 ? { u, ...now, iterations } : null;
+  return size < 1e-9 ? { u, size, iterations, cPerm: Array.from(w.cPerm), wall: Array.from(w.wall), psi: w.psi } : null;
 }
 
 // Newton at n steps and again at 2 n: their difference bounds the error of the integration.
 function certified(problem, flux, start, tolerance) {
-  const peclet = problem.pecletPerFlux.map((p) => p * flux);
-  let nSteps = Math.max(24, Math.ceil(4 * peclet.reduce((m, p, i) => Math.max(m, p * problem.kConv[i]), 0)));
-  let coarse = newton(problem, peclet, start, nSteps);
+  let steepest = largest(problem.rate) * flux;
+  if (problem.film) steepest = Math.max(steepest, 2 * largest(problem.film) * flux);
+  let nSteps = Math.max(8, 2 * Math.ceil(1.5 * steepest)), coarse = newton(problem, flux, start, nSteps, 1e-8);
+  for (let finer = 0; !coarse && finer < 3; finer++) coarse = newton(problem, flux, start, (nSteps *= 2), 1e-8);
   while (coarse && nSteps < 20000) {
     nSteps *= 2;
-    const fine = newton(problem, peclet, coarse.u, nSteps);
+    const fine = newton(problem, flux, coarse.u, nSteps);
     if (!fine) return null;
-    const error = largest(Array.from(fine.u, (x, i) => x - coarse.u[i]).slice(0, -1)) / 15; // order 4
+    let error = 0; // order 4
+    for (let i = 0; i < problem.z.length; i++) error = Math.max(error, Math.abs(fine.u[i] - coarse.u[i]) / 15);
     fine.iterations += coarse.iterations;
     if (error < tolerance) return { ...fine, nSteps, error };
     coarse = fine;
@@ -245,9 +272,9 @@ const describe = (problem, flux, s) => {
   const charge = problem.z.reduce((sum, z, i) => sum + z * s.cPerm[i], 0);
   const scale = problem.z.reduce((sum, z, i) => sum + Math.abs(z) * s.cPerm[i], 0);
   return {
-    flux, converged: true, names: problem.names, cPerm: s.cPerm,
+    flux, converged: true, names: problem.names, cPerm: s.cPerm, wall: s.wall,
     rejection: s.cPerm.map((c, i) => 1 - c / problem.c[i]),
-    psiFeed: s.u[problem.z.length], psiPerm: s.psi, residual: largest(s.r), chargeBalance: charge / scale,
+    psiFeed: s.u[problem.z.length], psiPerm: s.psi, residual: s.size, chargeBalance: charge / scale,
     error: s.error, nSteps: s.nSteps, iterations: s.iterations, u: s.u,
   };
 };
@@ -255,9 +282,9 @@ const describe = (problem, flux, s) => {
 // The permeate at one flux [m/s]; `near` may be a solution at a flux nearby. A ladder in ln flux is the fallback.
 export function solve(problem, flux, near = null, tolerance = 1e-9) {
   if (!(flux >= 0 && Number.isFinite(flux))) throw new InputError(`the flux is ${flux} m/s; expected zero or a positive number`);
-  const rest = Float64Array.from([...problem.c.map(Math.log), problem.psiFeed]);
+  const rest = Float64Array.from([...problem.lnFeed, problem.psiFeed]);
   if (flux === 0) { // nothing is carried: the permeate is the feed
-    const at = { cPerm: problem.c.slice(), psi: problem.psiFeed, u: rest, r: [0], error: 0, nSteps: 0, iterations: 0 };
+    const at = { cPerm: problem.c.slice(), wall: problem.c.slice(), psi: problem.psiFeed, u: rest, size: 0, error: 0, nSteps: 0, iterations: 0 };
     return describe(problem, 0, at);
   }
   for (const start of near?.u ? [near.u, rest] : [rest]) {
@@ -271,7 +298,8 @@ export function solve(problem, flux, near = null, tolerance = 1e-9) {
     if (s) { u = s.u; reached = next; next = Math.min(flux, next * 4); }
     else { failures++; next = reached ? Math.sqrt(reached * next) : next / 100; }
   }
-  return { flux, converged: false, names: problem.names, cPerm: problem.c.map(() => NaN), rejection: problem.c.map(() => NaN), u: null };
+  const none = problem.c.map(() => NaN);
+  return { flux, converged: false, names: problem.names, cPerm: none, wall: none, rejection: none, u: null };
 }
 
 // Permeates along increasing fluxes, each started from a straight line through the two before.

@@ -1,44 +1,23 @@
-// The live page: neutral salts and the water flux on sliders, the rejection of every ion as a drawing and as a table.
+// The live page: a feed, a flux or a pressure; what NF270 rejects with its interval, what a membrane set by hand does, what a
+// vessel of elements makes of it.
 
-import { InputError, prepare, solve, sweep } from "./dspmde.mjs";
-import { loadNetwork, predictNetwork } from "./network.mjs";
+import { loadAnswer, logOwn, notesOf, quantile, readFeed, reweighed, summarise, withCoupons } from "./answer.mjs";
 import { drawChart } from "./chart.mjs";
+import { InputError, prepare, solve, sweep } from "./dspmde.mjs";
+import { closing, feedControls } from "./feed.mjs";
+import { askAll, moduleControls, solveModule } from "./plant.mjs";
+import { PAIRS, UNITS, amount, analysis, percent, readOwn } from "./water.mjs";
+import { choice, element, jobs, numberRow, save, savePicture, tabs } from "./widgets.mjs";
 
-const POINTS = 56; // fluxes of a curve, dense near zero where curves are steep
-const START = { salts: { NaCl: 10, MgCl2: 10, MgSO4: 10 }, flux: 50 };
-const LOG_RANGE = [-2, 3]; // decades of the concentration sliders, mol/m³
-const MEMBRANE_FIELDS = [
-  { key: "r_pore", label: "Pore radius", unit: "nm", si: "nm", min: 0.4, max: 0.8, step: 0.005 },
-  { key: "thickness", label: "Thickness over porosity", unit: "µm", si: "um", min: 0.2, max: 4, step: 0.01 },
-  { key: "charge_density", label: "Fixed charge", unit: "mol/m³", si: null, min: -200, max: 100, step: 1 },
-  { key: "eps_pore", label: "Permittivity in the pore", unit: "", si: null, min: 34, max: 78, step: 0.1 },
+const CURVE = 22; // fluxes of a curve
+const COUPONS = 3; // coupons a membrane meets when own measurements weigh it
+const FIELDS = [
+  { key: "r_pore", label: "Pore radius", unit: "nm", si: "nm", min: 0.38, max: 0.8, step: 0.005 },
+  { key: "thickness", label: "Thickness over porosity", unit: "µm", si: "um", min: 0.1, max: 6, step: 0.01 },
+  { key: "charge_density", label: "Fixed charge", unit: "mol/m³", si: null, min: -300, max: 300, step: 1 },
+  { key: "eps_pore", label: "Permittivity in the pore", unit: "", si: null, min: 30, max: 78, step: 0.1 },
 ];
-
-function element(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
-    else if (value === true) node.setAttribute(name, "");
-    else if (value !== false && value != null) node.setAttribute(name, value);
-  }
-  node.append(...children);
-  return node;
-}
-
-const minus = (text) => text.replace("-", "−");
-// One decimal; above 99.9 % as many as show the first digit that is not a nine.
-const percent = (r) => {
-  if (!Number.isFinite(r)) return "–";
-  if (r > 0.9999999) return r === 1 ? "100" : ">99.99999";
-  const digits = r > 0.999 ? Math.ceil(-Math.log10(1 - r)) - 2 : 1;
-  return minus((100 * r).toFixed(Math.max(1, digits)));
-};
-const amount = (c) => {
-  if (!Number.isFinite(c)) return "–";
-  if (c === 0) return "0";
-  if (c < 1e-4) return minus(c.toExponential(1));
-  return String(Number(c.toPrecision(3)));
-};
+const TABS = { answer: "NF270, with its interval", hand: "A membrane you set", module: "A vessel of NF270" };
 
 async function readJson(name) {
   const inline = document.querySelector(`script[data-file="${name}"]`);
@@ -48,371 +27,361 @@ async function readJson(name) {
   return answer.json();
 }
 
-// What the address says after '#', over the defaults; anything it does not know is left out.
-function readHash(text, data, fluxMax) {
-  const query = new URLSearchParams(text.replace(/^#/, "")), salts = {}, membrane = {};
-  let flux = START.flux;
-  for (const [key, value] of query) {
-    const x = Number(value), field = MEMBRANE_FIELDS.find((f) => f.key === key);
-    if (!Number.isFinite(x) || value === "") continue;
-    if (Object.hasOwn(data.salts, key) && x >= 0) salts[key] = Math.min(x, 10 ** LOG_RANGE[1]);
-    else if (key === "flux" && x >= 0) flux = Math.min(x, fluxMax);
-    else if (field) membrane[key] = Math.min(field.max, Math.max(field.min, x));
+const startState = (data) => ({
+  feed: { ...data.waters.find((w) => w.id === "brackish well").feed }, close: "HCO3-", unit: "mg/L", by: "flux", flux: 40, pressure: 5, kind: "observed",
+  ownFilm: false, film: 25, tab: "answer", membrane: {}, own: [], module: { element: Object.keys(data.module.elements)[0], count: 6, flow: 8, by: "recovery", pressure: 3, recovery: 50 },
+});
+
+// What the address says after '#', over the start; what it does not know, or what is out of range, is left out.
+export function readHash(text, data) {
+  const s = startState(data), query = new URLSearchParams(text.replace(/^#/, "")), feed = {};
+  for (const [written, value] of query) {
+    const key = written.replace(/ /g, "+"), x = Number(value), ok = value !== "" && Number.isFinite(x), between = (low, high) => ok && x >= low && x <= high;
+    if (key in data.ions && between(0, 5000)) feed[key] = x;
+    else if (key === "close" && (value === "" || value in data.ions)) s.close = value;
+    else if (key === "unit" && value in UNITS) s.unit = value;
+    else if (key === "tab" && value in TABS) s.tab = value;
+    else if (key === "kind" && ["observed", "intrinsic"].includes(value)) s.kind = value;
+    else if (key === "flux" && between(0.5, 210)) [s.flux, s.by] = [x, "flux"];
+    else if (key === "pressure" && between(0.2, 40)) [s.pressure, s.by] = [x, "pressure"];
+    else if (key === "film" && between(1, 200)) [s.film, s.ownFilm] = [x, true];
+    else if (key === "element" && value in data.module.elements) s.module.element = value;
+    else if (key === "elements" && between(1, 8)) s.module.count = Math.round(x);
+    else if (key === "flow" && between(0.1, 20)) s.module.flow = x;
+    else if (key === "recovery" && between(1, 90)) [s.module.recovery, s.module.by] = [x, "recovery"];
+    else if (key === "feedPressure" && between(0.2, 60)) [s.module.pressure, s.module.by] = [x, "pressure"];
+    else { const f = FIELDS.find((f) => f.key === key); if (f && between(f.min, f.max)) s.membrane[key] = x; }
   }
-  return { salts: Object.keys(salts).length ? salts : { ...START.salts }, flux, membrane };
-}
-
-function feedOf(salts, data) {
-  const feed = Object.fromEntries(Object.keys(data.ions).map((ion) => [ion, 0]));
-  for (const [salt, c] of Object.entries(salts))
-    for (const [ion, n] of Object.entries(data.salts[salt].ions)) feed[ion] += n * c;
-  return feed;
-}
-
-// Water flux to applied pressure: Δp = J/A + Δπ, with van 't Hoff's osmotic pressure.
-export function pressure(flux, membrane, cFeed, cPerm, k) {
-  const osmotic = k.gasConstant * k.temperature * cFeed.reduce((sum, c, i) => sum + c - cPerm[i], 0);
-  return flux / membrane.permeability + osmotic;
+  if (Object.keys(feed).length) { s.feed = feed; if (!query.has("close") || (s.close && !(s.close in feed))) s.close = closing(feed, data); }
+  return s;
 }
 
 export async function mount(root) {
-  let data, network;
+  let data, shipped;
   try {
-    data = await readJson("data.json");
-    network = data.network && loadNetwork(await readJson(data.network));
+    [data, shipped] = [await readJson("data.json"), loadAnswer(await readJson("answer.json"))];
   } catch (error) {
     root.textContent = `The page could not read its data (${error.message}). Open standalone.html, which holds everything in one file.`;
     return;
   }
-  const k = data.constants, LMH = k.LMH, interval = network && `${Number((100 * network.interval.level).toPrecision(3))} % interval`;
-  const measuredMax = Math.max(...data.mixtures.flatMap((m) => m.points.map((p) => p[1])));
-  const fluxMax = Math.ceil(measuredMax / LMH / 10) * 10; // the axis ends where the measurements do
-  const grid = Array.from({ length: POINTS }, (_, i) => ((fluxMax * LMH) / 60) * Math.expm1(Math.log1p(60) * (i / (POINTS - 1))));
-  const state = readHash(location.hash, data, fluxMax);
-  const show = { dspmde: true, network: Boolean(network), band: Boolean(network), measured: true };
-  const shipped = Object.fromEntries(MEMBRANE_FIELDS.map((f) => [f.key, Number((data.membrane[f.key] / (k[f.si] ?? 1)).toPrecision(12))]));
-  state.membrane = { ...shipped, ...state.membrane };
-  let curveKey = "", problem = null, dspmde = null, predicted = null, hovered = null, pinned = null, speak = 0, queued = false;
-  const changedMembrane = () => MEMBRANE_FIELDS.some((f) => state.membrane[f.key] !== shipped[f.key]);
-  const membraneSI = () => {
-    const out = { ...data.membrane };
-    for (const f of MEMBRANE_FIELDS)
-      if (state.membrane[f.key] !== shipped[f.key]) out[f.key] = state.membrane[f.key] * (k[f.si] ?? 1);
-    return out;
-  };
+  const k = data.constants, { LMH, bar } = k, level = 0.9, fluxMax = 210;
+  const grid = Array.from({ length: CURVE }, (_, i) => ((fluxMax * LMH) / 40) * Math.expm1(Math.log1p(40) * ((i + 0.25) / (CURVE - 0.75))));
+  const state = readHash(location.hash, data), problems = new Map(), run = jobs();
+  const start = Object.fromEntries(FIELDS.map((f) => [f.key, Number((data.membrane[f.key] / (k[f.si] ?? 1)).toPrecision(12))]));
+  state.membrane = { ...start, ...state.membrane };
+  let answer = shipped, taught = null, view = null, hovered = null, pinned = null, queued = false, speak = 0;
+  const ask = () => { if (!queued) { queued = true; requestAnimationFrame(() => { queued = false; update(); }); } };
+  const set = (key) => (x) => { if (x !== null) state[key] = x; ask(); };
 
   // ---- controls
-  const ask = () => { if (!queued) { queued = true; requestAnimationFrame(() => { queued = false; update(); }); } };
-  const row = (name, label, unit, range, number, extra = "") => element("div", { class: "row", "data-name": name },
-    element("span", { class: "name" }, label), number, element("span", { class: "unit" }, unit), extra, range);
-
-  const saltRows = element("div", { class: "salts" });
-  const decades = (c) => (c > 0 ? Math.max(LOG_RANGE[0], Math.log10(c)) : LOG_RANGE[0]);
-  function saltRow(salt) {
-    const { label } = data.salts[salt];
-    const says = (c) => `${amount(c)} mol per cubic metre`;
-    const range = element("input", { type: "range", min: LOG_RANGE[0], max: LOG_RANGE[1], step: 0.01, value: decades(state.salts[salt]),
-      id: `salt-${salt}`, "aria-label": `${label} concentration, logarithmic slider`, "aria-valuetext": says(state.salts[salt]) });
-    const number = element("input", { type: "number", min: 0, max: 10 ** LOG_RANGE[1], step: "any", inputmode: "decimal", value: state.salts[salt],
-      "aria-label": `${label} concentration in mol per cubic metre` });
-    range.addEventListener("input", () => {
-      state.salts[salt] = Number((10 ** Number(range.value)).toPrecision(3));
-      number.value = state.salts[salt];
-      range.setAttribute("aria-valuetext", says(state.salts[salt]));
-      ask();
-    });
-    number.addEventListener("input", () => {
-      const c = Number(number.value), good = number.value !== "" && c >= 0 && c <= 10 ** LOG_RANGE[1];
-      number.setAttribute("aria-invalid", String(!good));
-      if (!good) return;
-      state.salts[salt] = c;
-      range.value = decades(c);
-      range.setAttribute("aria-valuetext", says(c));
-      ask();
-    });
-    const remove = element("button", { type: "button", class: "icon", "aria-label": `Remove ${label}`, title: `Remove ${label}`,
-      onclick: () => { delete state.salts[salt]; fillSalts(); (saltRows.querySelector("input") ?? adder).focus(); ask(); } }, "×");
-    return row(salt, label, "mol/m³", range, number, remove);
+  const feed = feedControls(state, data, problems, ask);
+  const fluxRow = numberRow({ key: "flux", label: "Water flux", unit: "L m⁻² h⁻¹", spoken: "litres per square metre and hour", value: state.flux, min: 0.5, max: fluxMax, step: 0.5, problems, onchange: set("flux") });
+  const pressureRow = numberRow({ key: "pressure", label: "Pressure", unit: "bar", value: state.pressure, min: 0.2, max: 40, step: 0.1, problems, onchange: set("pressure") });
+  const filmRow = numberRow({ key: "film", label: "Film thickness", unit: "µm", spoken: "micrometres", value: state.film, min: 1, max: 200, step: 1, problems, onchange: set("film") });
+  const by = choice({ id: "ie-by", "aria-label": "Given" }, [["flux", "flux"], ["pressure", "pressure"]], state.by, (v) => { state.by = v; show(); ask(); });
+  const side = () => (state.kind === "intrinsic" ? "intrinsic" : state.ownFilm ? "film" : "observed");
+  const kind = choice({ id: "ie-kind", "aria-label": "Rejection against" }, [["observed", "the bulk feed, film as laboratories have it"], ["film", "the bulk feed, film of my own"], ["intrinsic", "the wall (intrinsic, no film)"]], side(),
+    (v) => { state.kind = v === "intrinsic" ? v : "observed"; state.ownFilm = v === "film"; show(); ask(); });
+  const operating = element("fieldset", { class: "operating" }, element("legend", {}, "Operating point"), element("div", { class: "pick" }, element("label", { for: "ie-by" }, "Given"), by), fluxRow.node, pressureRow.node,
+    element("div", { class: "pick" }, element("label", { for: "ie-kind" }, "Rejection against"), kind), filmRow.node);
+  const membraneRows = FIELDS.map((f) => numberRow({ ...f, key: `membrane-${f.key}`, value: state.membrane[f.key], problems, onchange: (x) => { if (x !== null) state.membrane[f.key] = x; ask(); } }));
+  const resetMembrane = element("button", { type: "button", onclick: () => { FIELDS.forEach((f, i) => { state.membrane[f.key] = start[f.key]; membraneRows[i].set(start[f.key]); }); ask(); } }, "Back to the example");
+  const byHand = element("fieldset", { class: "hand" }, element("legend", {}, "Membrane"), ...membraneRows.map((r) => r.node), element("div", { class: "pick" }, resetMembrane),
+    element("p", { class: "hint" }, "Four numbers of DSPM‑DE; it starts with the example set of another program, which is not a fit to NF270."));
+  const vesselControls = moduleControls(state, data, problems, ask);
+  const ownText = element("textarea", { id: "ie-own", rows: 4, spellcheck: "false", placeholder: "ion,rejection [%],flux [LMH]\nNa+,45,20\nMg+2,80,20", "aria-describedby": "ie-own-said" });
+  const ownSaid = element("p", { class: "hint", id: "ie-own-said", role: "status" });
+  const useOwn = element("button", { type: "button", onclick: () => teach() }, "Calibrate with these");
+  const dropOwn = element("button", { type: "button", onclick: () => { state.own = []; answer = shipped; taught = null; ownText.value = ""; ownSaid.textContent = ""; update(); } }, "Forget them");
+  const own = element("details", { class: "own" }, element("summary", {}, "Own measurements of your coupon"), element("label", { class: "hint", for: "ie-own" }, "Paste a table, measured in the feed above; more feeds one after the other."),
+    ownText, element("div", { class: "pick" }, useOwn, dropOwn), ownSaid);
+  function show() {
+    fluxRow.node.hidden = state.by !== "flux"; pressureRow.node.hidden = state.by !== "pressure"; filmRow.node.hidden = side() !== "film";
+    if (state.by !== "flux") problems.delete("flux"); else problems.delete("pressure");
+    if (side() !== "film") problems.delete("film");
+    operating.hidden = state.tab === "module"; byHand.hidden = state.tab !== "hand"; vesselControls.hidden = state.tab !== "module"; own.hidden = state.tab === "hand";
+    for (const key of [...problems.keys()]) if ((key.startsWith("module-") && state.tab !== "module") || (key.startsWith("membrane-") && state.tab !== "hand")) problems.delete(key);
   }
-  const adder = element("select", { "aria-label": "Add a salt", onchange: () => {
-    if (!adder.value) return;
-    const salt = adder.value;
-    state.salts[salt] = 1;
-    fillSalts();
-    saltRows.querySelector(`[data-name="${CSS.escape(salt)}"] input`).focus();
-    ask();
-  } });
-  function fillSalts() {
-    saltRows.replaceChildren(...Object.keys(state.salts).map(saltRow));
-    const rest = Object.keys(data.salts).filter((s) => !(s in state.salts));
-    adder.replaceChildren(element("option", { value: "" }, "Add a salt …"), ...rest.map((s) => element("option", { value: s }, data.salts[s].label)));
-  }
-  const preset = element("select", { id: "ie-preset", onchange: () => {
-    const mixture = data.mixtures.find((m) => m.id === preset.value);
-    if (!mixture && preset.value !== "start") return;
-    state.salts = { ...(mixture?.salts ?? START.salts) };
-    fillSalts();
-    ask();
-  } },
-    element("option", { value: "" }, "Your own mixture"), element("option", { value: "start" }, "Three salts"),
-    element("optgroup", { label: "Measured on NF270" }, ...data.mixtures.map((m) => element("option", { value: m.id }, m.label))));
-
-  const fluxRange = element("input", { type: "range", min: 0, max: fluxMax, step: 1, id: "flux", value: state.flux,
-    "aria-label": "Water flux, slider", "aria-valuetext": `${state.flux} litres per square metre and hour` });
-  const fluxNumber = element("input", { type: "number", min: 0, max: fluxMax, step: "any", inputmode: "decimal", value: state.flux,
-    "aria-label": "Water flux in litres per square metre and hour" });
-  function setFlux(value, from) {
-    const good = value !== "" && Number(value) >= 0 && Number(value) <= fluxMax;
-    if (from === fluxNumber) fluxNumber.setAttribute("aria-invalid", String(!good));
-    if (!good) return;
-    state.flux = Number(value);
-    if (from !== fluxNumber) { fluxNumber.value = state.flux; fluxNumber.removeAttribute("aria-invalid"); }
-    if (from !== fluxRange) fluxRange.value = state.flux;
-    fluxRange.setAttribute("aria-valuetext", `${state.flux} litres per square metre and hour`);
-    ask();
-  }
-  fluxRange.addEventListener("input", () => setFlux(fluxRange.value, fluxRange));
-  fluxNumber.addEventListener("input", () => setFlux(fluxNumber.value, fluxNumber));
-
-  const membraneInputs = {};
-  const membraneRows = MEMBRANE_FIELDS.map((f) => {
-    const range = element("input", { type: "range", id: `membrane-${f.key}`, min: f.min, max: f.max, step: f.step, value: state.membrane[f.key],
-      "aria-label": `${f.label}, slider`, "aria-valuetext": `${state.membrane[f.key]} ${f.unit}` });
-    const number = element("input", { type: "number", min: f.min, max: f.max, step: "any", inputmode: "decimal", value: state.membrane[f.key],
-      "aria-label": `${f.label}${f.unit ? ` in ${f.unit}` : ""}` });
-    const set = (value, from) => {
-      const good = value !== "" && Number(value) >= f.min && Number(value) <= f.max;
-      if (from === number) number.setAttribute("aria-invalid", String(!good));
-      if (!good) return;
-      state.membrane[f.key] = Number(value);
-      if (from !== number) number.value = value;
-      if (from !== range) range.value = value;
-      range.setAttribute("aria-valuetext", `${value} ${f.unit}`);
-      ask();
-    };
-    range.addEventListener("input", () => set(range.value, range));
-    number.addEventListener("input", () => set(number.value, number));
-    membraneInputs[f.key] = set;
-    return row(f.key, f.label, f.unit, range, number);
-  });
-  const reset = element("button", { type: "button", onclick: () => { for (const f of MEMBRANE_FIELDS) membraneInputs[f.key](String(shipped[f.key]), null); } }, "Back to NF270");
 
   // ---- results
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   svg.setAttribute("role", "img");
   svg.setAttribute("aria-describedby", "ie-summary");
-  const check = (key, label, sample) => {
-    const box = element("input", { type: "checkbox", checked: show[key], onchange: () => { show[key] = box.checked; draw(); } });
-    return element("label", { class: "toggle", "data-show": key }, box, element("span", { class: `sample ${sample}`, "aria-hidden": "true" }), label);
-  };
-  const toggles = element("div", { class: "toggles", role: "group", "aria-label": "What to draw" },
-    ...(network ? [check("network", "Network", "solid"), check("band", interval, "shade")] : []),
-    check("dspmde", "DSPM-DE", network ? "dashed" : "solid"), check("measured", "Measured", "dot"),
-    ...(network ? [] : [element("span", { class: "alone" }, "The pore model alone: this version ships no trained network.")]));
-  const notices = element("div", { class: "notices", role: "status" });
-  const summary = element("p", { class: "summary", id: "ie-summary", "aria-live": "polite" });
-  const body = element("tbody"), head = element("tr");
-  for (const [label, unit] of [["Ion", ""], ["Feed", "mol/m³"], ["Permeate", "mol/m³"], ["DSPM-DE", "%"],
-    ...(network ? [["Network", "%"], [interval, "%"]] : [])])
-    head.append(element("th", { scope: "col", class: label === "Permeate" ? "permeate" : label === interval ? "interval" : null }, label, ...(unit ? [element("small", {}, unit)] : [])));
-  const caption = element("caption");
-  const table = element("table", { class: network ? "with-network" : null }, caption, element("thead", {}, head), body);
-  const facts = element("p", { class: "facts" }), source = element("p", { class: "source" }), code = element("code");
+  const notices = element("div", { class: "notices", role: "status" }), summary = element("p", { class: "summary", id: "ie-summary", "aria-live": "polite" });
+  const caption = element("caption"), head = element("tr"), body = element("tbody"), facts = element("dl", { class: "facts" }), source = element("p", { class: "source" }), trust = element("p", { class: "trust" });
+  const code = element("code"), working = element("span", { class: "working", "aria-hidden": "true" });
   const flash = (button, text) => { const old = button.textContent; button.textContent = text; setTimeout(() => { button.textContent = old; }, 1500); };
-  const copy = async (button, text) => {
-    try { await navigator.clipboard.writeText(text); flash(button, "Copied"); } catch { flash(button, "Copy it from the address bar"); }
-  };
-  const linkButton = element("button", { type: "button", onclick: () => copy(linkButton, location.href) }, "Copy link");
-  const csvButton = element("button", { type: "button", onclick: () => save() }, "Save curves (CSV)");
+  const linkButton = element("button", { type: "button", onclick: async () => { try { await navigator.clipboard.writeText(location.href); flash(linkButton, "Copied"); } catch { flash(linkButton, "Copy it from the address bar"); } } }, "Copy link");
+  const csvButton = element("button", { type: "button", onclick: () => view && save(csvOf(), "rejection.csv", "text/csv") }, "Save numbers (CSV)");
+  const pngButton = element("button", { type: "button", onclick: async () => { if (view) svg.dataset.saved = await savePicture(svg, "rejection.png"); } }, "Save picture (PNG)");
+  const tabBar = tabs(TABS, state.tab, (key) => { state.tab = key; show(); ask(); });
+  const results = element("div", { class: "values" }, summary,
+    element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Values" }, element("table", { class: "results" }, caption, element("thead", {}, head), body)), facts, source, trust,
+    element("div", { class: "actions" }, linkButton, csvButton, pngButton), element("details", { class: "code" }, element("summary", {}, "The same in Python"), element("pre", {}, code)));
+  root.replaceChildren(tabBar.node, element("div", { class: "layout", id: "ie-results", role: "tabpanel" }, element("div", { class: "picture" }, svg, working, notices),
+    element("form", { class: "controls", "aria-label": "Feed, operating point and membrane", onsubmit: (e) => e.preventDefault() }, feed.node, operating, byHand, vesselControls, own), results));
 
-  root.replaceChildren(
-    element("div", { class: "layout" },
-      element("form", { class: "controls", "aria-label": "Feed, flux and membrane", onsubmit: (e) => e.preventDefault() },
-        element("fieldset", {}, element("legend", {}, "Feed"),
-          element("label", { class: "pick", for: "ie-preset" }, "Start from ", preset),
-          saltRows, element("div", { class: "pick" }, adder),
-          element("p", { class: "hint" }, "Every slider is a neutral salt, so the feed is always neutral. 1 mol/m³ is 1 mmol/L.")),
-        element("fieldset", {}, element("legend", {}, "Water flux"), row("flux", "Flux Jᵥ", "L m⁻² h⁻¹", fluxRange, fluxNumber), facts),
-        element("details", { open: changedMembrane() }, element("summary", {}, "Membrane"),
-          ...membraneRows, element("div", { class: "pick" }, reset),
-          element("p", { class: "hint" }, `An example set of four numbers for NF270 (${data.membrane.source}); it rejects more sodium chloride than was measured. Moving these changes the pore model`,
-            network ? " and, where it was trained on many membranes, the network." : "."))),
-      element("div", { class: "picture" }, toggles, element("div", { class: "chart" }, svg)),
-      element("div", { class: "values" }, notices, source, summary,
-        element("div", { class: "scroll", role: "region", tabindex: "0", "aria-label": "Values at the chosen flux" }, table),
-        element("div", { class: "actions" }, linkButton, csvButton),
-        element("details", { class: "code" }, element("summary", {}, "The same in Python"), element("pre", {}, code)))));
-
-  // ---- computing
-  function update() {
-    const feed = feedOf(state.salts, data), messages = [];
-    preset.value = Object.entries({ start: START.salts, ...Object.fromEntries(data.mixtures.map((m) => [m.id, m.salts])) })
-      .find(([, salts]) => sameSalts(salts, state.salts))?.[0] ?? "";
-    const membrane = membraneSI();
-    const key = JSON.stringify([feed, state.membrane]);
-    if (key !== curveKey) {
-      curveKey = key;
-      predicted = null;
-      try {
-        problem = prepare(feed, membrane, data);
-        dspmde = sweep(problem, grid);
-      } catch (error) {
-        if (!(error instanceof InputError)) throw error;
-        problem = dspmde = null;
-        state.problem = error.message;
-      }
+  // ---- own measurements
+  async function teach() {
+    let values;
+    try {
+      const water = feed.water(), rows = readOwn(ownText.value, water, data);
+      values = [...state.own, ...rows.map((r) => ({ ...r, feed: water, kind: state.kind }))];
+      if (values.length > 60) throw new InputError("More than 60 own values: the best are few, in different feeds.");
+    } catch (error) {
+      if (!(error instanceof InputError)) throw error;
+      ownSaid.textContent = error.message;
+      return;
     }
-    const flux = state.flux * LMH;
-    let at = null, net = null;
-    if (problem) {
-      const i = Math.max(0, grid.findIndex((j) => j >= flux));
-      at = solve(problem, flux, dspmde[i]);
-      if (network) {
-        predicted ??= predictNetwork(network, feed, grid, changedMembrane() ? membrane : null, data);
-        net = predicted.at(flux);
-        messages.push(...predicted.warnings, ...net.warnings);
-        if (messages.length) messages.push("The interval does not hold there.");
-        if (changedMembrane() && Object.keys(net.ions).length)
-          messages.push("The interval rests on measurements of NF270; for another membrane it says nothing.");
-      }
-      const failed = dspmde.filter((s) => !s.converged).length;
-      if (failed || !at.converged)
-        messages.push(`DSPM-DE has no certified solution at ${at.converged ? `${failed} of ${grid.length} fluxes of the curves` : "this flux"}; nothing is drawn there.`);
-    } else messages.push(state.problem);
-    state.view = { feed, at, net, membrane };
-    notices.replaceChildren(...messages.map((m) => element("p", {}, m)));
-    fill();
-    draw();
+    state.own = values;
+    ownText.value = "";
+    const many = withCoupons(shipped, COUPONS);
+    await run(function* work() {
+      const logs = [];
+      for (const m of many.members) { logs.push(logOwn(m, many, values, data, 1e-5)); yield undefined; }
+      yield reweighed(many, logs, shipped.members.length);
+    }, (found) => {
+      if (!found) return;
+      answer = found.answer;
+      taught = found;
+      const feeds = new Set(values.map((v) => JSON.stringify(v.feed))).size;
+      ownSaid.textContent = `Calibrated with ${values.length} value${values.length > 1 ? "s" : ""} in ${feeds} feed${feeds > 1 ? "s" : ""}: they leave ${found.distinct} of ${many.members.length} membranes (worth ${found.effective.toFixed(1)} independent ones).`
+        + (found.effective < 20 ? " That is few: the interval is too narrow to be trusted; Answer.calibrate in Python looks for more." : "");
+      update();
+    }, fail);
     remember();
-    clearTimeout(speak);
-    speak = setTimeout(say, 600);
   }
 
-  const sameSalts = (a, b) => Object.keys(a).length === Object.keys(b).length && Object.keys(a).every((s) => a[s] === b[s]);
-  const mixtureNow = () => data.mixtures.find((m) => sameSalts(m.salts, state.salts));
-  const present = () => Object.keys(data.ions).filter((ion) => state.view?.feed[ion] > 0);
-  const valueCell = (number, text, name) => element("td", { class: name }, element("data", { value: String(number), "data-what": name }, text));
-
-  function fill() {
-    const { feed, at, net, membrane } = state.view;
-    body.replaceChildren(...(at ? present() : []).map((ion) => {
-      const i = at.names.indexOf(ion), { label, color } = data.ions[ion];
-      const cells = [valueCell(feed[ion], amount(feed[ion]), "feed"), valueCell(at.cPerm[i], amount(at.cPerm[i]), "permeate"),
-        valueCell(at.rejection[i], percent(at.rejection[i]), "dspmde")];
-      if (network) {
-        const p = net.ions[ion];
-        cells.push(...(p ? [valueCell(p.rejection, percent(p.rejection), "network"),
-          element("td", { class: "interval" }, element("data", { value: `${p.lower} ${p.upper}`, "data-what": "interval" },
-            Number.isFinite(p.lower) ? `${percent(p.lower)} to ${percent(p.upper)}` : "–"))]
-          : [element("td", {}, "–"), element("td", {}, "–")]));
+  // ---- computing
+  const fail = (error) => {
+    if (!(error instanceof InputError)) { console.error(error); blank([`The page failed: ${error.message}.`]); return; }
+    blank([sentence(error.message)]);
+  };
+  const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}`;
+  function blank(messages) { // nothing stale stays
+    view = null;
+    working.textContent = "";
+    notices.replaceChildren(...[...new Set(messages)].map((m) => element("p", {}, m)));
+    for (const node of [head, body, facts, source, caption, code]) node.replaceChildren();
+    summary.textContent = "No values at this setting.";
+    trust.textContent = "";
+    svg.innerHTML = "";
+    svg.setAttribute("viewBox", "0 0 600 1");
+    svg.removeAttribute("aria-label");
+    root.dataset.state = "none";
+  }
+  const film = () => (state.kind === "intrinsic" ? 0 : state.ownFilm ? state.film * k.um : null);
+  function update() {
+    root.dataset.state = "working";
+    run(function* nothing() {}, () => {}, fail); // ends the job before
+    let water;
+    try {
+      if (problems.size) throw new InputError([...problems.values()].join(" "));
+      water = feed.water();
+    } catch (error) { fail(error); remember(); return; }
+    feed.showPreset([...data.waters, ...data.mixtures].find((w) => sameFeed(w.feed, water, w.close))?.id ?? "");
+    remember();
+    if (state.tab === "hand") { try { byOwnMembrane(water); } catch (error) { fail(error); } return; }
+    working.textContent = "computing …";
+    if (state.tab === "module") {
+      run(() => solveModule(state, data, water, answer), (v) => { if (v) { view = { ...v, feed: water }; shown(v.notes, true); } }, fail);
+      return;
+    }
+    const f = readFeed(water, data), chosen = state.by === "flux" ? { flux: [state.flux * LMH] } : { pressure: [state.pressure * bar] };
+    const asked = { kind: state.kind, film: film() };
+    run(function* work() {
+      let point = null;
+      for (const at of askAll(answer, f, data, { ...asked, ...chosen }, summarise)) { if (at) point = at; yield at && { point: at }; }
+      if (!Number.isFinite(point.flux[0])) return;
+      for (const curve of askAll(answer, f, data, { ...asked, flux: grid, tolerance: 1e-5 }, summarise)) yield curve && { point, curve };
+    }, (v, done) => {
+      if (v) {
+        if (!Number.isFinite(v.point.flux[0])) { blank([`No water passes at ${state.pressure} bar: the osmotic difference at the wall is as large. Raise the pressure.`]); return; }
+        view = { f, feed: water, point: v.point, curve: v.curve ?? null };
+        shown(notesOf(answer, f, v.point.flux[0], data), Boolean(v.curve));
       }
-      const enter = (event) => { if (event.pointerType === "mouse") { hovered = ion; draw(); } }, leave = () => { hovered = null; draw(); };
-      const name = element("button", { type: "button", class: "ion", "aria-pressed": String(pinned === ion), title: `Show ${label} alone`, onclick: () => {
-        pinned = pinned === ion ? null : ion;
+      if (done && view) { working.textContent = ""; root.dataset.state = "done"; }
+    }, fail);
+  }
+  // The same water; the ion that closes a balance may be what rounding leaves, or, where `but` names it, anything.
+  const sameFeed = (a, b, but = null) => [...new Set([...Object.keys(a), ...Object.keys(b)])].every((n) => n === but
+    || Math.abs((a[n] ?? 0) - (b[n] ?? 0)) <= (n === state.close ? 0.005 : 2e-6) * Math.max(a[n] ?? 0, b[n] ?? 0));
+  const membraneSI = () => ({ ...data.membrane, ...Object.fromEntries(FIELDS.map((f) => [f.key, state.membrane[f.key] === start[f.key] ? data.membrane[f.key] : state.membrane[f.key] * (k[f.si] ?? 1)])) });
+  function byOwnMembrane(water) {
+    const membrane = membraneSI(), thick = state.kind === "intrinsic" ? 0 : state.ownFilm ? state.film * k.um : shipped.prior.film[0];
+    const problem = prepare(water, membrane, data, thick), RT = k.gasConstant * k.temperature, curve = sweep(problem, grid);
+    const needs = (s) => s.flux / membrane.permeability + RT * s.wall.reduce((sum, w, i) => sum + w - s.cPerm[i], 0);
+    let at;
+    if (state.by === "flux") at = solve(problem, state.flux * LMH);
+    else { // bisection on the pressure a flux needs, which rises with the flux
+      let low = 0, high = membrane.permeability * state.pressure * bar;
+      if (needs(solve(problem, high * 1e-4)) > state.pressure * bar) throw new InputError(`No water passes at ${state.pressure} bar: the osmotic difference is as large. Raise the pressure`);
+      for (let n = 0; n < 50 && high - low > 1e-9 * high; n++) {
+        at = solve(problem, (low + high) / 2, at);
+        if (needs(at) > state.pressure * bar) high = at.flux; else low = at.flux;
+      }
+    }
+    if (!at.converged) throw new InputError("DSPM‑DE has no certified solution here");
+    view = { hand: { at, curve, problem, membrane, pressure: needs(at), film: thick }, feed: water };
+    const f = readFeed(water, data), failed = curve.filter((s) => !s.converged).length;
+    shown(failed ? [`DSPM‑DE has no certified solution at ${failed} of ${grid.length} fluxes of the curves; nothing is drawn there.`] : [], true);
+    view.f = f;
+  }
+
+  function shown(messages, done) {
+    notices.replaceChildren(...[...new Set(messages)].map((m) => element("p", {}, m)));
+    if (done) { working.textContent = ""; root.dataset.state = "done"; }
+    fill();
+    draw();
+    clearTimeout(speak);
+    speak = setTimeout(say, 500);
+  }
+
+  // ---- values
+  const present = () => Object.keys(data.ions).filter((n) => view && view.feed[n] > 0);
+  const number = (value, text, what, name = what) => element("td", { class: name }, element("data", { value: String(value), "data-what": what }, text));
+  const span = (low, high, text = percent) => (Number.isFinite(low) ? `${text(low)} to ${text(high)}` : "–");
+  const inUnit = (n, c) => UNITS[state.unit](c, data.ions[n]);
+  function ofIon(n) { // rejection, ends and permeate of one ion as the tab has it
+    if (view.ions) return { ...view.ions[n].rejection, rejection: view.ions[n].rejection.value, perm: view.ions[n].perm.value, conc: view.ions[n].conc.value };
+    if (view.hand) { const i = view.hand.at.names.indexOf(n); return { rejection: view.hand.at.rejection[i], perm: view.hand.at.cPerm[i] }; }
+    const r = view.point.ions[n];
+    return { rejection: r.rejection[0], lower: r.lower[0], upper: r.upper[0], perm: view.feed[n] * (1 - r.rejection[0]) };
+  }
+  function fill() {
+    const wide = state.tab !== "hand", vessel = state.tab === "module";
+    head.replaceChildren(...[["Ion", ""], ["Feed", state.unit], [vessel ? "Product" : "Permeate", state.unit], ...(vessel ? [["Concentrate", state.unit]] : []), ["Rejection", "%"], ...(wide ? [[vessel ? "90 % of membranes" : "90 % interval", "%"]] : [])]
+      .map(([label, unit]) => element("th", { scope: "col", class: label.toLowerCase().split(" ").pop() }, label, ...(unit ? [element("small", {}, unit)] : []))));
+    body.replaceChildren(...present().map((n) => {
+      const r = ofIon(n), { label, color } = data.ions[n];
+      const enter = (e) => { if (e.pointerType === "mouse") { hovered = n; draw(); } }, leave = () => { hovered = null; draw(); };
+      const name = element("button", { type: "button", class: "ion", "aria-pressed": String(pinned === n), title: `Show ${label} alone`, onclick: () => {
+        pinned = pinned === n ? null : n;
         for (const other of body.querySelectorAll("button.ion")) other.setAttribute("aria-pressed", String(other === name && pinned !== null));
         draw();
       } }, element("span", { class: "swatch", style: `--ion: ${color}`, "aria-hidden": "true" }), label);
-      return element("tr", { "data-ion": ion, onpointerenter: enter, onpointerleave: leave },
-        element("th", { scope: "row" }, name), ...cells);
+      return element("tr", { "data-ion": n, onpointerenter: enter, onpointerleave: leave }, element("th", { scope: "row" }, name), number(view.feed[n], amount(inUnit(n, view.feed[n])), "feed"),
+        number(r.perm, amount(inUnit(n, r.perm)), "permeate"), ...(vessel ? [number(r.conc, amount(inUnit(n, r.conc)), "concentrate")] : []), number(r.rejection, percent(r.rejection), "rejection"),
+        ...(wide ? [element("td", { class: "interval" }, element("data", { value: `${r.lower} ${r.upper}`, "data-what": "interval" }, span(r.lower, r.upper)))] : []));
     }));
-    caption.textContent = `Rejection at ${Number(state.flux.toPrecision(4))} L m⁻² h⁻¹ through ${changedMembrane() ? "this membrane" : "NF270"}; permeate by DSPM‑DE`;
-    facts.replaceChildren();
-    if (at?.converged) {
-      const bars = pressure(at.flux, membrane, problem.c, at.cPerm, k) / k.bar;
-      facts.append(`${(at.flux * 1e6).toPrecision(3)} µm/s`);
-      if (!changedMembrane()) facts.append(" · needs ", element("data", { value: String(bars), "data-what": "pressure" }, `${bars.toPrecision(3)} bar`));
+    caption.textContent = vessel ? `${state.module.count} × ${state.module.element}, median of ${view.draws} membranes of the sample, each with a coupon of its own`
+      : `${state.kind === "observed" ? "Observed" : "Intrinsic"} rejection at ${amount(fluxNow() / LMH)} L m⁻² h⁻¹ by ${state.tab === "hand" ? "the membrane you set" : taught ? "your coupon of NF270" : "NF270"}`;
+    facts.replaceChildren(...factsOf().flatMap(([label, what, value, text, unit]) => [element("dt", {}, label), element("dd", {}, element("data", { value: String(value), "data-what": what }, text), unit ? ` ${unit}` : "")]));
+    sourceAndTrust();
+    code.textContent = python();
+  }
+  const fluxNow = () => (view.hand ? view.hand.at.flux : view.point ? view.point.flux[0] : null);
+  function factsOf() {
+    const digits = (x) => amount(x);
+    if (view.ions) return view.facts.map(([label, v, unit]) => [label, label, v.value, v.upper - v.lower > 1e-3 * Math.abs(v.value) ? `${digits(v.value)} (${digits(v.lower)} to ${digits(v.upper)})` : digits(v.value), unit]);
+    const perm = Object.fromEntries(present().map((n) => [n, ofIon(n).perm])), total = analysis(perm, data), before = analysis(view.feed, data), out = [];
+    const P = view.hand ? [view.hand.pressure, null] : [view.point.pressure[0], view.point.pressureEnds[0]], J = view.hand ? [view.hand.at.flux, null] : [view.point.flux[0], view.point.fluxEnds[0]];
+    const with_ = ([value, ends], one) => `${digits(value / one)}${ends && ends[1] - ends[0] > 1e-6 * Math.abs(value) ? ` (${digits(ends[0] / one)} to ${digits(ends[1] / one)})` : ""}`;
+    out.push(state.by === "flux" ? ["Pressure this flux needs", "pressure", P[0], with_(P, bar), "bar"] : ["Water flux", "flux", J[0], with_(J, LMH), "L m⁻² h⁻¹"]);
+    const said = view.point?.said, sample = (f) => (said ? said.map((a) => f(a.rejection[0])).filter(Number.isFinite) : null), i = (n) => view.f.names.indexOf(n);
+    const ends = (values) => (values ? ` (${digits(quantile(values, 0.05))} to ${digits(quantile(values, 0.95))})` : "");
+    const solids = sample((R) => view.f.names.reduce((s, n, j) => s + view.feed[n] * (1 - R[j]) * data.ions[n].mass, 0));
+    out.push(["Permeate, dissolved solids", "solids", total.solids, digits(total.solids) + ends(solids), `mg/L, of ${digits(before.solids)}`]);
+    if (before.hardness > 0) out.push(["Permeate, hardness", "hardness", total.hardness, digits(total.hardness) + ends(sample((R) => analysis(Object.fromEntries(["Ca+2", "Mg+2"].filter((n) => i(n) >= 0).map((n) => [n, view.feed[n] * (1 - R[i(n)])])), data).hardness)), `mg/L as CaCO₃, of ${digits(before.hardness)}`]);
+    for (const [a, b] of PAIRS) if (view.feed[a] > 0 && view.feed[b] > 0) {
+      const all = said ? sample((R) => (1 - R[i(a)]) / (1 - R[i(b)])) : null, value = all ? quantile(all, 0.5) : (1 - ofIon(a).rejection) / (1 - ofIon(b).rejection);
+      out.push([`Selectivity ${data.ions[a].label} over ${data.ions[b].label}`, `selectivity ${a} ${b}`, value, digits(value) + ends(all), ""]);
     }
-    const mixture = mixtureNow();
-    source.replaceChildren();
-    if (mixture) source.append(
-      `Markers: measured on NF270 at ${mixture.temperature} K, `,
-      mixture.kind === "intrinsic" ? "corrected to the concentration at the membrane wall" : "as observed, so the salt piled up at the wall makes them lower than the curves, which refer to the wall",
-      " (", element("a", { href: `https://doi.org/${mixture.doi}`, rel: "external" }, mixture.doi), `). Curves: ${k.temperature} K.`,
-      network ? " The network was trained on these measurements." : "");
-    const named = Object.entries(feed).filter(([, c]) => c > 0).map(([ion, c]) => `"${ion}": ${Number(c.toPrecision(12))}`).join(", ");
-    const changes = MEMBRANE_FIELDS.filter((f) => state.membrane[f.key] !== shipped[f.key])
-      .map((f) => `${f.key}=${state.membrane[f.key]}${f.si ? ` * ${f.si}` : ""}`);
-    code.textContent = [
-      `from ion_ode import NF270_WATERTAP, simulate${network ? ", load_model" : ""}`,
-      `from ion_ode.core import ${["LMH", ...new Set(MEMBRANE_FIELDS.filter((f) => f.si && state.membrane[f.key] !== shipped[f.key]).map((f) => f.si))].join(", ")}`,
-      "", `feed = {${named}}  # mol/m³`,
-      ...(changes.length ? [`membrane = NF270_WATERTAP.with_(${changes.join(", ")})`] : []),
-      `simulate(feed, ${state.flux} * LMH, ${changes.length ? "membrane" : "NF270_WATERTAP"}).to_frame()`,
-      ...(network ? [`load_model("${network.name ?? "nf270"}").predict(feed, ${state.flux} * LMH${changes.length ? ", membrane" : ""})`] : []),
-    ].join("\n");
+    return out;
   }
-
+  function sourceAndTrust() {
+    const mixture = mixtureNow(), t = shipped.trust, r = shipped.ranges, share = (x) => `${Math.round(100 * x)} %`;
+    source.replaceChildren(...(mixture && state.tab !== "module" ? [`Markers: measured on NF270 at ${mixture.temperature} K, ${mixture.kind === "intrinsic" ? "corrected to the concentration at the wall" : "as observed, against the bulk feed"} (`,
+      element("a", { href: `https://doi.org/${mixture.doi}`, rel: "external" }, mixture.doi), state.tab === "hand" ? ")." : "). The membranes were learned from them too, so agreement proves nothing."] : []));
+    trust.textContent = state.tab === "hand" ? "What to trust: the equations, to nine digits; that four numbers describe a membrane, not: they miss other mixtures by a lot."
+      : `What to trust: ${shipped.values} values of ${Object.keys(shipped.sources).length} studies stand behind this, at pH ${shipped.pH[0]} to ${shipped.pH[1]}, 20 to 25 °C, ${amount(r.flux_m_s[0] / LMH)} to ${amount(r.flux_m_s[1] / LMH)} L m⁻² h⁻¹ and ${amount(r.equivalents_mol_m3[0])} to ${amount(r.equivalents_mol_m3[1])} eq/m³. `
+        + (state.tab === "module" ? "The spread is that of membranes and coupons; film correlation and element are taken as known." : `Intervals meant to hold 90 % held ${share(t.sources)} of values of laboratories left out and ${share(t.compositions)} of compositions left out (${share(t.worst)} in the worst case): trust the interval, not the middle of it.`);
+  }
+  function python() {
+    const feedText = `feed = {${present().map((n) => `"${n}": ${Number(view.feed[n].toPrecision(12))}`).join(", ")}}  # mol/m³`;
+    const at = state.by === "flux" ? `${state.flux} * LMH` : `pressure=${state.pressure} * bar`, side_ = `kind="${state.kind}"${state.kind === "observed" && state.ownFilm ? `, film=${state.film} * um` : ""}`;
+    const calibrated = taught ? `model = model.calibrate("own.csv")  # the values pasted above; a fuller search than the page's` : null;
+    if (state.tab === "hand") {
+      const changed = FIELDS.filter((f) => state.membrane[f.key] !== start[f.key]).map((f) => `${f.key}=${state.membrane[f.key]}${f.si ? ` * ${f.si}` : ""}`);
+      const film_ = view.hand.film > 0 ? `, film=Film(thickness=${Number((view.hand.film / k.um).toPrecision(6))} * um)` : "";
+      return ["from ion_ode import Film, NF270_WATERTAP, simulate", "from ion_ode.core import LMH, bar, nm, um", "", feedText, `membrane = NF270_WATERTAP${changed.length ? `.with_(${changed.join(", ")})` : ""}`,
+        `result = simulate(feed, ${at}, membrane=membrane${film_}).to_frame()`].join("\n");
+    }
+    if (state.tab === "module") {
+      const m = state.module, given = m.by === "pressure" ? `pressure=${m.pressure} * bar` : `recovery=${m.recovery / 100}`;
+      return ["from ion_ode import Plant, Stage, load_model, simulate_plant", "from ion_ode.core import bar", "from ion_ode.module.answers import intervals", "", feedText, `model = load_model("nf270")`, ...(calibrated ? [calibrated] : []),
+        `plant = Plant(Stage("${m.element}", elements=${m.count}))`, `result = intervals(simulate_plant(feed, plant, feed_flow=${m.flow} / 3600, ${given}, membrane=model.thinned(${view.draws}), throw=False))`].join("\n");
+    }
+    return ["from ion_ode import load_model", "from ion_ode.core import LMH, bar, um", "", feedText, `model = load_model("nf270")`, ...(calibrated ? [calibrated] : []), `result = model.predict(feed, ${at}, ${side_})`].join("\n");
+  }
   function say() {
-    const { at, net } = state.view, use = network ? net : null;
-    if (!at?.converged) { summary.textContent = "No values at this setting."; return; }
-    const values = present().map((ion) => {
-      const r = use?.ions[ion]?.rejection ?? at.rejection[at.names.indexOf(ion)];
-      return `${data.ions[ion].label} ${percent(r)}\u00a0%`;
-    });
-    summary.textContent = `Rejected at ${Number(state.flux.toPrecision(4))} L m⁻² h⁻¹ (${use ? "network" : "DSPM-DE"}): ${values.join(", ")}.`;
+    if (!view) return;
+    const values = present().map((n) => { const r = ofIon(n); return `${data.ions[n].label} ${percent(r.rejection)}\u00a0%${Number.isFinite(r.lower) ? ` (${span(r.lower, r.upper)})` : ""}`; });
+    const flux = fluxNow();
+    summary.textContent = `Rejected${flux ? ` at ${amount(flux / LMH)} L m⁻² h⁻¹` : " by the vessel"}: ${values.join(", ")}.`;
   }
 
+  // ---- drawing
+  const mixtureNow = () => view && data.mixtures.find((m) => sameFeed(m.feed, view.feed));
   let size = [0, 0];
   function draw() {
-    if (!state.view) return;
-    const width = Math.max(280, Math.round(svg.parentElement.clientWidth)), height = Math.round(Math.min(460, Math.max(width < 520 ? 250 : 300, width * 0.6)));
-    const highlight = present().find((ion) => ion === (hovered ?? pinned)) ?? null;
-    const { at, net } = state.view, flux = state.flux * LMH, mixture = show.measured ? mixtureNow() : null;
-    const series = (at ? present() : []).map((ion) => {
-      const i = problem.names.indexOf(ion), curves = [];
-      if (show.network && predicted?.ions[ion]) {
-        const p = predicted.ions[ion];
-        curves.push({ flux: grid, rejection: p.rejection, ...(show.band ? { lower: p.lower, upper: p.upper } : {}), at: net.ions[ion].rejection });
-      }
-      if (show.dspmde) curves.push({ flux: grid, rejection: dspmde.map((s) => s.rejection[i]), at: at.rejection[i], dashed: Boolean(network) && show.network && curves.length > 0 });
-      const measured = (mixture?.points ?? []).filter((p) => p[0] === ion).map(([, j, r, sd]) => ({ flux: j, rejection: r, sd }));
-      return { ion, ...data.ions[ion], curves, measured };
+    if (!view) return;
+    const width = Math.max(280, Math.round(svg.parentElement.clientWidth)), height = Math.round(Math.min(440, Math.max(width < 520 ? 250 : 300, width * 0.55)));
+    const highlight = present().find((n) => n === (hovered ?? pinned)) ?? null, flux = fluxNow(), mixture = mixtureNow(), vessel = Boolean(view.ions);
+    const series = present().map((n) => {
+      const curves = [], i = vessel ? view.names.indexOf(n) : view.f ? view.f.names.indexOf(n) : view.hand.at.names.indexOf(n);
+      if (vessel) curves.push({ flux: view.places.map((p) => p.share), rejection: view.places.map((p) => 1 - p.perm[i] / p.bulk[i]) });
+      else if (view.hand) curves.push({ flux: grid, rejection: view.hand.curve.map((s) => s.rejection[i]), at: view.hand.at.rejection[i] });
+      else if (view.curve) curves.push({ flux: view.curve.flux, ...view.curve.ions[n], at: view.point.ions[n].rejection[0] });
+      const measured = vessel ? [] : [...(mixture?.points ?? []).filter((p) => p[0] === n).map(([, j, r, sd]) => ({ flux: j, rejection: r, sd })),
+        ...(state.tab === "answer" ? state.own.filter((v) => v.ion === n && v.flux !== null && sameFeed(v.feed, view.feed)).map((v) => ({ flux: v.flux, rejection: v.rejection, sd: v.sd, own: true })) : [])];
+      return { ion: n, ...data.ions[n], curves, measured };
     });
-    const picture = drawChart({ series, fluxMax: fluxMax * LMH, flux, unit: LMH, width, height, highlight });
+    const picture = drawChart({ series, fluxMax: vessel ? 1 : fluxMax * LMH, flux: vessel ? null : flux, unit: vessel ? 0.01 : LMH, width, height, highlight, ...(vessel ? { title: "Way along the vessel (%)" } : {}) });
     svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    svg.setAttribute("aria-label", `Rejection of ${present().map((ion) => data.ions[ion].label).join(", ") || "no ion"} against water flux from 0 to ${fluxMax} L m⁻² h⁻¹; the values at the chosen flux are in the table below`);
+    svg.setAttribute("aria-label", `Rejection of ${present().map((n) => data.ions[n].label).join(", ")} ${vessel ? "along the vessel" : "against water flux"}; the values are in the table below`);
     svg.innerHTML = picture.svg;
-    svg.fluxAt = picture.fluxAt;
+    svg.fluxAt = vessel || state.by !== "flux" ? null : picture.fluxAt;
     size = [width, height];
-    toggles.querySelector('[data-show="measured"]').hidden = !mixtureNow();
   }
   new ResizeObserver(() => { if (svg.parentElement.clientWidth !== size[0]) draw(); }).observe(svg.parentElement);
-
   const drag = (event) => {
-    if (event.type === "pointermove" && !event.buttons) return;
-    const box = svg.getBoundingClientRect();
-    setFlux(String(Math.round(svg.fluxAt(((event.clientX - box.left) / box.width) * size[0]) / LMH)), svg);
+    if (!svg.fluxAt || (event.type === "pointermove" && !event.buttons)) return;
+    const box = svg.getBoundingClientRect(), J = Math.max(0.5, Math.round(svg.fluxAt(((event.clientX - box.left) / box.width) * size[0]) / LMH));
+    state.flux = J;
+    fluxRow.set(J);
+    ask();
   };
   svg.addEventListener("pointerdown", (event) => { svg.setPointerCapture(event.pointerId); drag(event); });
   svg.addEventListener("pointermove", drag);
 
+  // ---- links and files
   function remember() {
-    const changes = MEMBRANE_FIELDS.filter((f) => state.membrane[f.key] !== shipped[f.key]).map((f) => [f.key, state.membrane[f.key]]);
-    const hash = new URLSearchParams([...Object.entries(state.salts), ["flux", state.flux], ...changes]).toString();
-    try { history.replaceState(null, "", `#${hash}`); } catch { /* a page inside a frame may not */ }
+    const m = state.module, changed = FIELDS.filter((f) => state.membrane[f.key] !== start[f.key]).map((f) => [f.key, state.membrane[f.key]]);
+    const pairs = [...Object.entries(state.feed).map(([n, c]) => [n, Number(c.toPrecision(8))]), ["close", state.close], ["unit", state.unit], [state.by, state[state.by]], ["kind", state.kind], ...(state.ownFilm ? [["film", state.film]] : []),
+      ["tab", state.tab], ...(state.tab === "hand" ? changed : []), ...(state.tab === "module" ? [["element", m.element], ["elements", m.count], ["flow", m.flow], m.by === "recovery" ? ["recovery", m.recovery] : ["feedPressure", m.pressure]] : [])];
+    try { history.replaceState(null, "", `#${new URLSearchParams(pairs)}`); } catch { /* a page inside a frame may not */ }
   }
-  addEventListener("hashchange", () => {
-    const next = readHash(location.hash, data, fluxMax);
-    state.salts = next.salts;
-    for (const f of MEMBRANE_FIELDS) membraneInputs[f.key](String(next.membrane[f.key] ?? shipped[f.key]), null);
-    fillSalts();
-    setFlux(String(next.flux), null);
-  });
-
-  function save() {
-    if (!problem) return;
-    const lines = [["flux_m_s", "ion", "c_feed_mol_m3", "dspmde", ...(network ? ["network", "lower", "upper"] : [])].join(",")];
-    grid.forEach((j, n) => present().forEach((ion) => {
-      const i = problem.names.indexOf(ion), p = predicted?.ions[ion];
-      lines.push([j, ion, problem.c[i], dspmde[n].rejection[i], ...(network ? [p?.rejection[n], p?.lower?.[n], p?.upper?.[n]] : [])].join(","));
-    }));
-    const link = element("a", { href: URL.createObjectURL(new Blob([lines.join("\n") + "\n"], { type: "text/csv" })), download: "rejection.csv" });
-    link.click();
-    URL.revokeObjectURL(link.href);
+  addEventListener("hashchange", () => location.reload());
+  function csvOf() {
+    const line = (cells) => cells.map((c) => (c === null || c === undefined || Number.isNaN(c) ? "" : String(c))).join(","), out = [];
+    if (view.ions) {
+      out.push("stream,ion,c_feed_mol_m3,c_product_mol_m3,c_concentrate_mol_m3,rejection,lower,upper");
+      for (const n of present()) { const r = ofIon(n); out.push(line(["vessel", n, view.feed[n], r.perm, r.conc, r.rejection, r.lower, r.upper])); }
+      return `${out.join("\n")}\n`;
+    }
+    out.push("flux_m_s,ion,c_feed_mol_m3,rejection,lower,upper");
+    const add = (J, n, r, low, high) => out.push(line([J, n, view.feed[n], r, low, high]));
+    for (const n of present()) {
+      const r = ofIon(n);
+      add(fluxNow(), n, r.rejection, r.lower, r.upper);
+      if (view.hand) view.hand.curve.forEach((s) => add(s.flux, n, s.rejection[s.names.indexOf(n)]));
+      else view.curve?.flux.forEach((J, i) => add(J, n, view.curve.ions[n].rejection[i], view.curve.ions[n].lower[i], view.curve.ions[n].upper[i]));
+    }
+    return `${out.join("\n")}\n`;
   }
 
-  fillSalts();
+  show();
   update();
-  say();
   root.dataset.ready = "true";
 }

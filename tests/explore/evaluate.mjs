@@ -6,14 +6,15 @@ import { join } from "node:path";
 const folder = process.argv[2];
 const load = (name) => import(pathToFileURL(join(folder, name)).href);
 const { prepare, solve, sweep, hindranceConvection, hindranceDiffusion } = await load("dspmde.mjs");
-const { loadNetwork, rollout, predictNetwork } = await load("network.mjs");
-const { pressure } = await load("page.mjs");
-const { ticks, spread } = await load("chart.mjs");
-const { data, cases } = JSON.parse(readFileSync(0, "utf8"));
+const A = await load("answer.mjs");
+const { data, answer: json, cases } = JSON.parse(readFileSync(0, "utf8"));
+const answer = json && A.loadAnswer(json);
+const pressure = (flux, m, cFeed, cPerm, k) =>
+  flux / m.permeability + k.gasConstant * k.temperature * cFeed.reduce((s, c, i) => s + c - cPerm[i], 0);
 
 const answers = {
-  curve({ feed, membrane, flux }) {
-    const problem = prepare(feed, membrane, data);
+  curve({ feed, membrane, flux, film }) {
+    const problem = prepare(feed, membrane, data, film ?? 0);
     return sweep(problem, flux).map((s) => ({
       ...s, u: undefined, pressure: membrane.permeability ? pressure(s.flux, membrane, problem.c, s.cPerm, data.constants) : null,
     }));
@@ -23,15 +24,26 @@ const answers = {
   refuse({ feed, membrane, flux }) {
     try { return { value: solve(prepare(feed, membrane, data), flux) }; } catch (error) { return { error: error.message }; }
   },
-  rollout({ network, feed, flux, membrane }) {
-    const loaded = loadNetwork(network);
-    return loaded.members.map((member) => rollout(loaded, member, feed, flux, membrane));
+  predict: ({ feed, members, ...asked }) => A.predict(members ? A.thinned(answer, members) : answer, feed, asked, data),
+  own: ({ values, members, many }) => {
+    const few = A.withCoupons(A.thinned(answer, members), many);
+    return few.members.map((m) => A.logOwn(m, few, values, data, 1e-8));
   },
-  predict({ network, feed, flux, membrane }) {
-    const p = predictNetwork(loadNetwork(network), feed, flux, membrane, data);
-    return { curve: { ions: p.ions, warnings: p.warnings }, at: flux.map((j) => p.at(j)) };
+  notes: ({ feed, flux }) => A.notesOf(answer, A.readFeed(feed, data), flux, data),
+  student: ({ p }) => p.map(A.student5),
+  async vessel({ feed, member, membrane, element, ...setting }) {
+    const M = await load("module.mjs"), m = answer?.members[member];
+    const membraneAt = membrane ? () => membrane : (local) => A.membraneOf(m, answer, A.readFeed(local, data), "intrinsic", 0).membrane;
+    const given = { feed, membraneAt, element: data.module.elements[element], data, ...setting };
+    const s = setting.recovery ? M.vesselAtRecovery(given) : M.vessel(given);
+    return { ...s, places: undefined };
   },
-  ticks: ({ low, high, count }) => ticks(low, high, count),
-  spread: ({ positions, gap, low, high }) => spread(positions, gap, low, high),
+  ticks: async (args) => (await load("chart.mjs")).ticks(args.low, args.high, args.count),
+  spread: async (a) => (await load("chart.mjs")).spread(a.positions, a.gap, a.low, a.high),
+  async call({ module, name, args }) { return (await load(module))[name](...args); },
 };
-process.stdout.write(JSON.stringify(cases.map(({ what, ...args }) => answers[what](args))));
+const out = [];
+for (const { what, ...args } of cases) {
+  try { out.push(await answers[what](args)); } catch (error) { if (what !== "refuse" && !args.expectError) throw error; out.push({ error: error.message }); }
+}
+process.stdout.write(JSON.stringify(out));

@@ -1,0 +1,241 @@
+// What load_model("nf270").predict answers: a sample of membranes, each with a coupon nobody has measured, asked by the pore
+// model; mean and interval of one measurement. And what own measurements make of it, by weighing the same membranes.
+
+import { prepare, sweep } from "./dspmde.mjs";
+
+const FLUX_FADE = [1e-6, 8e-6], CHARGE = 5000, LEVELS = 5, NU = 5; // as ion_ode.inference.states and .answer have them
+const PRESSURE_SHARES = [0.02, 0.15, 0.4, 0.65, 0.85, 1]; // of the flux of pure water at which a pressure's flux is looked for
+const clip = (x, low, high) => Math.min(high, Math.max(low, x));
+const yOf = (r) => Math.log(1.05 - Math.min(r, 1)), ofY = (y) => Math.min(1.05 - Math.exp(y), 1);
+const faded = (flux) => [flux / (flux + FLUX_FADE[0]), 1 - Math.exp(-flux / FLUX_FADE[1])];
+
+// Quantile of Student's distribution of five degrees of freedom, from its closed distribution function.
+export function student5(p) {
+  const root = Math.sqrt(NU), cdf = (t) => {
+    const a = Math.atan(t / root), s = Math.sin(a), c = Math.cos(a);
+    return 0.5 + (a + s * c + (2 / 3) * s * c ** 3) / Math.PI;
+  };
+  if (p === 0) return Infinity; // as scipy.special.stdtrit has it
+  const density = (t) => (8 / (3 * Math.PI * root)) * (1 + (t * t) / NU) ** -3;
+  let low = -1e4, high = 1e4, t = 0;
+  for (let n = 0; n < 200; n++) {
+    const gap = cdf(t) - p;
+    if (gap > 0) high = t; else low = t;
+    let next = t - gap / density(t);
+    if (!(next > low && next < high)) next = (low + high) / 2;
+    if (Math.abs(next - t) <= 1e-14 * (1 + Math.abs(t))) return next;
+    t = next;
+  }
+  return t;
+}
+
+// numpy's linear quantile of what is a number.
+export function quantile(values, share) {
+  const v = Float64Array.from(values.filter((x) => !Number.isNaN(x))).sort();
+  if (!v.length) return NaN;
+  const at = share * (v.length - 1), i = Math.floor(at);
+  return at === i ? v[i] : v[i] + (at - i) * (v[i + 1] - v[i]);
+}
+const mean = (values) => {
+  const v = values.filter(Number.isFinite);
+  return v.reduce((s, x) => s + x, 0) / (v.length || NaN);
+};
+
+// numpy's interp on rising xs.
+const interpolate = (x, xs, ys) => {
+  if (x <= xs[0]) return ys[0];
+  const i = xs.findIndex((v) => v > x);
+  return i < 0 ? ys.at(-1) : ys[i - 1] + ((x - xs[i - 1]) * (ys[i] - ys[i - 1])) / (xs[i] - xs[i - 1]);
+};
+
+export function loadAnswer(json) {
+  const decode = (text) => new Float64Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
+  const columns = Object.fromEntries(Object.entries(json.columns).map(([name, text]) => [name, decode(text)]));
+  const coupons = json.coupon.map(decode), n = coupons[0].length;
+  const members = Array.from({ length: n }, (_, i) => ({
+    ...Object.fromEntries(Object.entries(columns).map(([name, v]) => [name, v[i]])), coupon: coupons.map((v) => v[i]),
+  }));
+  return { ...json, columns: undefined, coupon: undefined, members };
+}
+
+// Every k-th membrane, as Answer.thinned takes them.
+export function thinned(answer, n) {
+  const last = answer.members.length - 1, even = (x) => { const r = Math.round(x); return Math.abs(x % 1) === 0.5 ? 2 * Math.round(x / 2) : r; };
+  const at = [...new Set(Array.from({ length: n }, (_, k) => even(n > 1 ? (last * k) / (n - 1) : 0)))];
+  return { ...answer, members: at.map((i) => answer.members[i]) };
+}
+
+// Names, concentrations and charges of what is in a feed, and the share of the equivalents of its sign that an ion carries.
+export function readFeed(feed, data) {
+  const names = Object.keys(feed).filter((n) => feed[n] > 0), c = names.map((n) => feed[n]), z = names.map((n) => data.ions[n].z);
+  const own = c.map((ci, i) => Math.abs(z[i]) * ci);
+  const sign = (s) => own.reduce((sum, v, i) => sum + (Math.sign(z[i]) === s ? v : 0), 0);
+  return { names, c, z, own, total: 0.5 * own.reduce((s, v) => s + v, 0), share: own.map((v, i) => v / Math.max(sign(Math.sign(z[i])), 1e-300)) };
+}
+
+// A member in a feed as a membrane of the pore model, and the film of its laboratory [m].
+export function membraneOf(m, answer, f, kind, film) {
+  const p = answer.prior, ratio = f.total / answer.reference, [lab, thick, filmNumber, , own] = m.coupon;
+  let charge = m.charge * ratio ** m.b;
+  f.names.forEach((name, i) => {
+    if (!(`shift ${name}` in m)) return;
+    const share = f.own[i] / f.total;
+    charge += m[`shift ${name}`] * ((share * (1 + m.k)) / (share + m.k)) * ratio ** m.c;
+  });
+  const both = Math.sqrt(1 - p.within) * lab + Math.sqrt(p.within) * own;
+  const offset = (name, z) => m[`ln ${name}`] ?? m[`ln ${z > 0 ? (z === 1 ? "Na+" : "Mg+2") : z === -1 ? "Cl-" : "SO4-2"}`];
+  return {
+    membrane: {
+      r_pore: m.r_pore,
+      thickness: clip(m.thickness * Math.exp(m["coupon thickness"] * thick), 1e-8, 1e-4),
+      charge_density: clip(charge * Math.exp(m["coupon charge"] * both), -CHARGE, CHARGE),
+      eps_pore: m.eps_pore,
+      permeability: permeabilityOf(m, answer),
+      ln_partition: Object.fromEntries(f.names.map((name, i) => [name, offset(name, f.z[i])])),
+    },
+    film: film ?? (kind === "observed" ? clip(p.film[0] * Math.exp(p.film[1] * filmNumber), 1e-7, 2e-4) : 0),
+  };
+}
+
+const permeabilityOf = (m, answer) => answer.prior.permeability[0] * Math.exp(answer.prior.permeability[1] * m.coupon[3]) * answer.unit;
+
+// Flux of one problem at a pressure: where pore model and osmotic pressure together need it; NaN where osmosis wins.
+export function fluxAt(problem, permeability, pressure, data, tolerance) {
+  const { gasConstant, temperature } = data.constants, at = PRESSURE_SHARES.map((s) => s * permeability * pressure);
+  const found = sweep(problem, at, tolerance).map((s, i) => [at[i] / permeability
+    + gasConstant * temperature * s.wall.reduce((sum, w, k) => sum + w - s.cPerm[k], 0), at[i]]).filter(([need]) => Number.isFinite(need));
+  if (found.length < 2 || found[0][0] >= pressure) return NaN;
+  const rising = [];
+  for (const [need] of found) rising.push(Math.max(need, rising.at(-1) ?? -Infinity));
+  return interpolate(pressure, rising, found.map(([, j]) => j));
+}
+
+// What one member says at rising fluxes or pressures: { flux, pressure: [state], rejection: [state][ion] }.
+export function askMember(m, answer, f, data, { flux = null, pressure = null, kind = "observed", film = null, tolerance = 1e-7 }) {
+  const { membrane, film: thickness } = membraneOf(m, answer, f, kind, film), RT = data.constants.gasConstant * data.constants.temperature;
+  const problem = prepare(Object.fromEntries(f.names.map((n, i) => [n, f.c[i]])), membrane, data, thickness);
+  const J = pressure ? pressure.map((P) => fluxAt(problem, membrane.permeability, P, data, tolerance)) : flux;
+  const good = J.filter(Number.isFinite), solved = sweep(problem, good, tolerance);
+  const none = { rejection: f.names.map(() => NaN), wall: [NaN], cPerm: [NaN] }, at = J.map((j) => (Number.isFinite(j) ? solved[good.indexOf(j)] : none));
+  return { flux: J, rejection: at.map((s) => s.rejection),
+    pressure: at.map((s, i) => J[i] / membrane.permeability + RT * s.wall.reduce((sum, w, k) => sum + w - s.cPerm[k], 0)) };
+}
+
+// Mean and interval over what members said (`said`: of askMember, in the order of the members): { flux, ions }.
+export function summarise(answer, said, f, level = 0.9, members = answer.members) {
+  const n = members.length, states = said[0].flux.length, ends = [(1 - level) / 2, 0.5, (1 + level) / 2];
+  const number = (k, i) => (answer.students ??= new Map()).get(k * 100000 + i) ?? (() => {
+    const t = student5((k + ((i * 0.6180339887498949) % 1)) / LEVELS);
+    answer.students.set(k * 100000 + i, t);
+    return t;
+  })();
+  const rows = Array.from({ length: states }, (_, s) => said.map((a) => a.flux[s]));
+  const spread = (v) => [quantile(v, ends[0]), quantile(v, ends[2])], needed = rows.map((_, s) => said.map((a) => a.pressure[s]));
+  const out = { flux: rows.map(mean), fluxEnds: rows.map(spread), pressure: needed.map(mean), pressureEnds: needed.map(spread), said, ions: {} };
+  f.names.forEach((name, i) => {
+    const r = { rejection: [], lower: [], upper: [] };
+    for (let s = 0; s < states; s++) {
+      const all = new Float64Array(LEVELS * n), R = said.map((a) => a.rejection[s][i]);
+      members.forEach((m, k) => {
+        const [value, model] = faded(Number.isFinite(said[k].flux[s]) ? said[k].flux[s] : 0);
+        const sd = Math.hypot(m.noise * value, discrepancy(m, f.share[i]) * model), y = yOf(R[k]);
+        for (let q = 0; q < LEVELS; q++) all[q * n + k] = y + sd * number(q, k);
+      });
+      const [low, mid, high] = ends.map((e) => quantile(all, e));
+      r.rejection.push(mean(R));
+      r.lower.push(ofY(mid + answer.stretch * (high - mid)));
+      r.upper.push(ofY(mid + answer.stretch * (low - mid)));
+    }
+    out.ions[name] = r;
+  });
+  return out;
+}
+const discrepancy = (m, share) => m["discrepancy trace"] ** (1 - share) * m["discrepancy major"] ** share;
+
+// All at once, for tests and scripts.
+export function predict(answer, feed, asked, data) {
+  const f = readFeed(feed, data);
+  return { ...summarise(answer, answer.members.map((m) => askMember(m, answer, f, data, asked)), f, asked.level), said: undefined };
+}
+
+// ---- own measurements
+
+// Members with other coupons of the prior: each membrane meets `many` of the coupons of the sample.
+export function withCoupons(answer, many) {
+  const n = answer.members.length;
+  return { ...answer, members: Array.from({ length: many }, (_, s) => answer.members.map((m, i) => ({ ...m,
+    coupon: answer.members[(i + s * 97) % n].coupon }))).flat() };
+}
+
+const logGamma = (x) => { // Lanczos, 1e-15
+  const g = [0.99999999999980993, 676.5203681218851, -1259.1392167224028, 771.32342877765313, -176.61502916214059,
+    12.507343278686905, -0.13857109526572012, 9.9843695780195716e-6, 1.5056327351493116e-7];
+  const t = x + 6.5;
+  return 0.5 * Math.log(2 * Math.PI) + (x - 0.5) * Math.log(t) - t + Math.log(g.reduce((s, a, i) => s + (i ? a / (x + i - 1) : a), 0));
+};
+
+// Log density of one curve: an ion in one feed at several fluxes, whose error of the model they share. Student's distribution
+// as in ion_ode.inference.states.log_likelihood. rows: [{ rejection, sd, flux, model }].
+export function logCurve(m, share, rows) {
+  let size = 0, a = 0, b = 0, c = 0, logs = 0;
+  for (const row of rows) {
+    const [value, model] = faded(row.flux), sdY = Math.min(0.5, (row.sd ?? 0) / (1.05 - row.rejection));
+    const e = yOf(row.rejection) - Math.log(1.05 - Math.min(row.model, 1));
+    const own = (m.noise * value) ** 2 + sdY ** 2, shared = (discrepancy(m, share) * model) ** 2;
+    size += 1; a += (e * e) / own; b += (e * Math.sqrt(shared)) / own; c += shared / own; logs += Math.log(own);
+  }
+  const q = a - (b * b) / (1 + c);
+  const value = logGamma((NU + size) / 2) - logGamma(NU / 2) - (size / 2) * Math.log(NU * Math.PI)
+    - (logs + Math.log1p(c)) / 2 - ((NU + size) / 2) * Math.log1p(q / NU);
+  return Number.isFinite(value) ? value : -1e9;
+}
+
+// One member's log density of own values: [{ feed, ion, flux | pressure, rejection, sd, kind }], all of one coupon.
+export function logOwn(m, answer, values, data, tolerance = 1e-6) {
+  const groups = new Map();
+  for (const v of values) {
+    const key = JSON.stringify([v.feed, v.kind, v.flux === null]);
+    groups.set(key, [...(groups.get(key) ?? []), v]);
+  }
+  let total = 0;
+  for (const rows of groups.values()) {
+    const f = readFeed(rows[0].feed, data), by = rows[0].flux === null ? "pressure" : "flux";
+    const at = [...new Set(rows.map((r) => r[by]))].sort((x, y) => x - y);
+    const said = askMember(m, answer, f, data, { [by]: at, kind: rows[0].kind, tolerance });
+    for (const ion of new Set(rows.map((r) => r.ion))) {
+      const i = f.names.indexOf(ion);
+      total += logCurve(m, f.share[i], rows.filter((r) => r.ion === ion).map((r) => {
+        const s = at.indexOf(r[by]);
+        return { ...r, flux: said.flux[s], model: said.rejection[s][i] };
+      }));
+    }
+  }
+  return total;
+}
+
+// Members again, as often as their weights say (systematic resampling); how many different ones, and of how many draws the
+// weights are worth.
+export function reweighed(answer, logs, n = answer.members.length) {
+  const top = Math.max(...logs), w = logs.map((l) => Math.exp(l - top)), sum = w.reduce((s, x) => s + x, 0);
+  const members = [], used = new Set();
+  let cumulative = w[0] / sum, i = 0;
+  for (let k = 0; k < n; k++) {
+    while ((k + 0.5) / n > cumulative && i < w.length - 1) cumulative += w[++i] / sum;
+    members.push(answer.members[i]);
+    used.add(i);
+  }
+  return { answer: { ...answer, members, students: undefined }, distinct: used.size, effective: (sum * sum) / w.reduce((s, x) => s + x * x, 0) };
+}
+
+// What a reader should know about a question, one sentence a kind; as Answer.notes says it, kept short.
+export function notesOf(answer, f, flux, data) {
+  const r = answer.ranges, said = [], unseen = f.names.filter((n) => !(n in r.ions_mol_m3));
+  if (unseen.length) said.push(`${unseen.map((n) => data.ions[n].label).join(", ")}: not among the measurements, taken from charge, radius and diffusivity alone.`);
+  for (const [what, x, ends, unit, one] of [["Salt", f.total, r.equivalents_mol_m3, "eq/m³", 1], ["Flux", flux, r.flux_m_s, "L m⁻² h⁻¹", data.constants.LMH]]) {
+    const [low, high] = ends, span = `the measured ${Number((low / one).toPrecision(3))} to ${Number((high / one).toPrecision(3))} ${unit}`;
+    if (x > 1.5 * high) said.push(`${what} of ${Number((x / one).toPrecision(3))} ${unit} is above ${span}: the interval does not hold there.`);
+    if (x < 0.5 * low && x > 0) said.push(`${what} of ${Number((x / one).toPrecision(3))} ${unit} is below ${span}: the interval does not hold there.`);
+  }
+  return said;
+}
+
