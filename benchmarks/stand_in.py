@@ -64,7 +64,9 @@ def main():
         flux = torch.tensor(np.geomspace(5, 100, points) if points > 1 else [20.0]).expand(n, -1) * LMH
         exact = lambda rtol, flux=flux: simulate(feed, flux, membrane, ions=IONS, film=film, rtol=rtol, throw=False)
         best = exact(1e-8).rejection.numpy()
-        rows = [(f"certified, rtol {r:g}", lambda r=r: exact(r).rejection.numpy()) for r in (1e-3, 1e-4, 1e-6)]
+        rows = [
+            (f"certified, rtol {r:g}", lambda r=r, exact=exact: exact(r).rejection.numpy()) for r in (1e-3, 1e-4, 1e-6)
+        ]
         for steps in (4, 6, 12):
             net = SetPoreODENet(steps)
             ask = lambda net=net, flux=flux: (1 - net.passage(feed, flux, told(feed, membrane, film))).numpy()
