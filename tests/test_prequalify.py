@@ -21,7 +21,7 @@ from rdkit import Chem
 
 from ion_ode.cli import main
 from ion_ode.core import InputError
-from ion_ode.prequalify import augment, features, leaks, literature, monomers, process, screen
+from ion_ode.prequalify import augment, features, leaks, literature_rows, monomers, process, salts, screen
 from ion_ode.prequalify.published import PublishedModel
 from ion_ode.store import asset, digest
 
@@ -178,14 +178,14 @@ def test_rotations_are_proper_and_uniform():
 
 
 def test_the_real_table_is_read_whole():
-    d = literature._load_tfc()
+    d = literature_rows._load_tfc()
     raw = pd.read_csv(asset("tfc_membranes.csv")).set_index("row_id")
     assert_allclose(d.rejection, raw.rejection)
-    assert d.scored.sum() == (raw.rejection_kind.isin(literature.EXACT) & (raw.rejection < 1)).sum()
+    assert d.scored.sum() == (raw.rejection_kind.isin(literature_rows.EXACT) & (raw.rejection < 1)).sum()
 
 
 def test_monomers_are_in_their_roles():
-    d = literature.literature()
+    d = literature_rows.literature()
     for role, check in (("amine", monomers.check_amine), ("acyl chloride", monomers.check_acyl)):
         found = d[d["laboratory"].str.startswith("nf") & (d[role] != "none")][role].unique()
         assert len(found) >= 2 and all(check(monomers.monomer(s)) for s in found)
@@ -202,16 +202,16 @@ def test_folds_keep_groups_whole(groups, n, seed):
 
 
 def test_salts_alike_by_their_ions():
-    like = literature._salt_likeness
+    like = salts._salt_likeness
     assert like("NaCl", "NaCl") == 1 and like("KCl", "NaCl") > like("MgCl2", "NaCl")
     assert_allclose(like("Na2SO4", "MgCl2"), like("MgCl2", "Na2SO4"))
 
 
 @pytest.mark.parametrize(
-    ("text", "names"), [("MgCl₂", ["MgCl2"]), ("nacl", ["NaCl"]), ("LiCl/MgCl2", list(literature.MIXTURES))]
+    ("text", "names"), [("MgCl₂", ["MgCl2"]), ("nacl", ["NaCl"]), ("LiCl/MgCl2", list(salts.MIXTURES))]
 )
 def test_salts_as_they_are_written(text, names):
-    assert literature.salt_names(text) == names
+    assert salts.salt_names(text) == names
 
 
 # --- screening ---
@@ -223,7 +223,7 @@ def ask(*lines, **kw):
 
 def test_the_shipped_model_belongs_to_the_shipped_tables():
     record = json.loads(asset("prequalify/screen.json").read_text())
-    assert record["table"] == digest(literature.literature().to_csv(index=False).encode())
+    assert record["table"] == digest(literature_rows.literature().to_csv(index=False).encode())
 
 
 def test_a_membrane_is_one_row_with_its_salts_beside_it():

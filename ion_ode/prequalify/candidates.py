@@ -8,7 +8,8 @@ import torch
 
 from ion_ode.core import InputError
 from ion_ode.prequalify.monomers import check_acyl, check_amine
-from ion_ode.prequalify.tables import NONE, Column, Schema, _number
+from ion_ode.prequalify.schema import _number
+from ion_ode.prequalify.schema import NONE, Column, Schema
 
 
 def possible_recipes(

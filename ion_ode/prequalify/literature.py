@@ -11,25 +11,15 @@ from scipy.stats import norm
 
 from ion_ode.core import InputError
 from ion_ode.prequalify.monomers import MONOMERS, alike, check_acyl, check_amine, label, monomer, plain, reactive_sites
-from ion_ode.prequalify.process import Encoder, Process, weighted_quantile
-from ion_ode.prequalify.tables import NONE, Schema, load_recipes, read_table
+from ion_ode.prequalify.process import Process, weighted_quantile
+from ion_ode.prequalify.encoder import Encoder
+from ion_ode.prequalify.tables import load_recipes, read_table
+from ion_ode.prequalify.schema import NONE, Schema
 from ion_ode.store import asset, atomic_write, digest, provenance
 from ion_ode.water.ions import get_ion
+from ion_ode.prequalify.salts import MIXTURES, _SALTS, _SALT_NUMBERS, _salt_likeness, _salt_numbers
+from ion_ode.prequalify.literature_rows import RECIPE, literature
 
-_SALTS = {
-    "NaCl": {"Na+": 1, "Cl-": 1},
-    "KCl": {"K+": 1, "Cl-": 1},
-    "LiCl": {"Li+": 1, "Cl-": 1},
-    "NaNO3": {"Na+": 1, "NO3-": 1},
-    "MgCl2": {"Mg+2": 1, "Cl-": 2},
-    "CaCl2": {"Ca+2": 1, "Cl-": 2},
-    "Na2SO4": {"Na+": 2, "SO4-2": 1},
-    "K2SO4": {"K+": 2, "SO4-2": 1},
-    "MgSO4": {"Mg+2": 1, "SO4-2": 1},
-    "CaSO4": {"Ca+2": 1, "SO4-2": 1},
-}  # Ions of one formula unit
-MIXTURES = ("Mg2+ in Li/Mg mixture", "Li+ in Li/Mg mixture")  # Ion rejections in a mixed feed, no salts
-EXACT = ("exact", "range", "approx", "from passage")  # Kinds of rejection that are a value, not a bound
 FORMAT = "ion_ode screen 1"
 LEAST = 20  # Rows of a salt, from which its interval is calibrated on it alone
 _SPELLINGS = {
@@ -47,141 +37,12 @@ _SPELLINGS = {
     "permeance": ("permeance lmh bar", "permeance [lmh/bar]", "permeance"),
     "rejection": ("rejection",),
 }
-_SUPPORTS = {
-    "polysulfone": "PSf",
-    "psu": "PSf",
-    "psf": "PSf",
-    "polyethersulfone": "PES",
-    "pes": "PES",
-    "polyacrylonitrile": "PAN",
-    "pan": "PAN",
-}
-_SALT_NUMBERS = ("z cation", "r cation", "z anion", "r anion", "mixture")
 
 
 # ---- salts
 
 
-def salt_names(
-    text: str,  # NaCl, MgCl₂, LiCl/MgCl2 (a mixture)
-    what: str = "salt",  # How messages call it
-) -> list[str]:  # Names in `_SALTS` or `MIXTURES`
-    "Salts as the tables name them; a mixture of lithium and magnesium stands for its two ions."
-    known = {s.lower(): [s] for s in (*_SALTS, *MIXTURES)} | {
-        k: list(MIXTURES) for k in ("licl/mgcl2", "mgcl2/licl", "mg/li", "li/mg")
-    }
-    key = plain(text).lower()
-    if key not in known:
-        raise InputError(
-            f"{what}: unknown salt {text!r}; write one of {', '.join(_SALTS)}, or LiCl/MgCl2 for the mixture"
-        )
-    return known[key]
-
-
-def _salt_numbers(
-    name: str,  # In `_SALTS` or `MIXTURES`
-) -> list[float]:  # In the order of `_SALT_NUMBERS`; radii in nm
-    "A salt by the charges and Stokes radii of its ions: what lets KCl follow NaCl."
-    cation, anion = (name.split()[0].replace("Mg2+", "Mg+2"), "Cl-") if name in MIXTURES else _SALTS[name]
-    c, a = get_ion(cation), get_ion(anion)
-    return [c.z, round(1e9 * c.r_stokes, 4), a.z, round(1e9 * a.r_stokes, 4), float(name in MIXTURES)]
-
-
-def _salt_likeness(a: str, b: str) -> float:
-    "1 for the same salt, less the more charges and radii differ (Eq. L.1)."
-    scale = np.array([1.0, 0.05, 1.0, 0.05, 1.0])
-    return float(np.exp(-0.5 * np.sum(((np.array(_salt_numbers(a)) - _salt_numbers(b)) / scale) ** 2)))
-
-
 # ---- table
-
-
-def _load_tfc() -> pd.DataFrame:  # A row a membrane and salt
-    "81 thin-film-composite membranes read in the abstracts of 68 papers; `scored`: a value, not a bound."
-    d = pd.read_csv(asset("tfc_membranes.csv"), dtype={"flux_LMH": str})
-    text = ["amine_1_smiles", "amine_2_smiles", "acyl_smiles", "support", "salt", "rejection_kind"]
-    d[text] = d[text].astype(object).fillna("").astype(str)
-    first = lambda s: s.split()[0].strip(",").lower() if s else ""
-    known = {s.lower(): s for s in ("PSf", "PES", "PAN", "PVDF", "PVC", "nylon", "PPBES")}
-    d["support_class"] = [known.get(first(s), "other") if s else "" for s in d.support]
-    d["scored"] = d.rejection_kind.isin(EXACT) & (d.rejection < 1)
-    return d
-
-
-def _pei(smiles: str) -> str:
-    "Every drawing of polyethyleneimine as one."
-    return "PEI" if smiles in ("*CCN*",) or smiles.startswith("CCCNCC1C(N)CNCCN") else smiles
-
-
-def _first(row: dict, taken: set, kind: str | None) -> int | None:
-    "First monomer of a recipe that reacts as `kind`; None: the first that is left."
-    for k in range(1, 6):
-        s = row[f"monomer {k} smiles"]
-        if k in taken or not s:
-            continue
-        sites = reactive_sites(monomer(_pei(re.sub(r" x[\d.]+$", "", s)))) if "." not in s else {}
-        if kind is None or sites.get(kind, 0) >= 2:
-            return k
-    return None
-
-
-@lru_cache(maxsize=1)
-def _nf_rows() -> pd.DataFrame:
-    "nf_intelligence with its monomers in their roles."
-    rows = []
-    for row in load_recipes("nf_intelligence").fillna("").to_dict("records"):
-        out = {
-            "name": row["name"],
-            "laboratory": f"nf{row['paper']}",
-            "support": row["support"],
-            "pressure [bar]": row["pressure [bar]"],
-        }
-        taken = set()
-        for role, kind in (("amine", "amine"), ("acyl chloride", "acyl chloride"), ("third monomer", None)):
-            k = _first(row, taken, kind)
-            taken |= {k}
-            smiles = "none" if k is None else _pei(re.sub(r" x[\d.]+$", "", row[f"monomer {k} smiles"])).split(".")[0]
-            out[role] = smiles
-            if kind:
-                out[f"{role} [wt%]"] = "" if k is None else row[f"monomer {k} [wt%]"]
-        rows += [
-            out | {"salt": s, "rejection": row[f"rejection {s}"], "permeance": row["permeance [LMH/bar]"]}
-            for s in ("MgCl2", "LiCl")
-        ]
-    return pd.DataFrame(rows)
-
-
-@lru_cache(maxsize=1)
-def _tfc_rows() -> pd.DataFrame:
-    "The 81 membranes in the same columns."
-    d = _load_tfc()
-    out = pd.DataFrame(
-        {
-            "name": d.membrane_id,
-            "laboratory": d.paper_group,
-            "support": d.support_class,
-            "pressure [bar]": d.pressure_bar,
-        }
-    )
-    out["amine"] = [_pei(s) for s in d.amine_1_smiles]
-    out["acyl chloride"] = d.acyl_smiles
-    out["third monomer"] = d.amine_2_smiles.where(d.amine_2_smiles != "", "none").map(lambda s: s.split(".")[0])
-    out["salt"], out["permeance"] = d.salt.where(d.scored, ""), d.permeance_LMH_bar
-    out["rejection"] = d.rejection.where(d.scored)
-    return out
-
-
-def literature() -> pd.DataFrame:  # A row a membrane and salt; salt "" where only a permeance is known
-    "Membranes of the literature in one set of columns: recipe, paper, salt, permeance, rejection."
-    d = pd.concat([_tfc_rows(), _nf_rows()], ignore_index=True)
-    for c in ("amine [wt%]", "acyl chloride [wt%]", "pressure [bar]", "rejection", "permeance"):
-        d[c] = pd.to_numeric(d[c], errors="coerce")
-    d = d[(d.rejection < 1) | d.rejection.isna()]
-    keep = d.permeance.notna() | d.rejection.notna()
-    return d[keep].reset_index(drop=True)
-
-
-RECIPE = ("amine", "amine [wt%]", "acyl chloride", "acyl chloride [wt%]", "third monomer", "support", "pressure [bar]")
 
 
 def _with_salt(d: pd.DataFrame) -> pd.DataFrame:

@@ -6,9 +6,12 @@ import numpy as np
 import pandas as pd
 
 from ion_ode.core import InputError
-from ion_ode.prequalify.literature import _SPELLINGS, _SUPPORTS, RECIPE, Screen, salt_names, shipped_screen
+from ion_ode.prequalify.literature import _SPELLINGS, Screen, shipped_screen
+from ion_ode.prequalify.literature_rows import _SUPPORTS, RECIPE
+from ion_ode.prequalify.salts import salt_names
 from ion_ode.prequalify.monomers import alike, check_acyl, check_amine, label, monomer
-from ion_ode.prequalify.tables import NONE, _bare, _key, _read_cells
+from ion_ode.prequalify.tables import _read_cells
+from ion_ode.prequalify.schema import NONE, _bare, _key
 
 TEMPLATE = """name,amine,amine [wt%],acyl chloride,acyl chloride [wt%],support,pressure [bar],salt
 PIP/TMC,PIP,1.0,TMC,0.1,PSf,6,Na2SO4
