@@ -16,6 +16,7 @@ from nbdev.doclinks import NbdevLookup
 from nbdev.serve import proc_nbs
 
 sys.path.insert(0, str(Path(__file__).parent))
+from reference import scars  # noqa: E402
 from site_page import process  # noqa: E402
 
 MD_LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)[^)]*\)")
@@ -52,7 +53,8 @@ def merge(*documents: dict) -> dict:
 
 def check_config(cache: Path) -> tuple[list[str], set[str]]:
     "Problems of the site's configuration, and the pages its navigation shows."
-    q = merge(*(yaml.safe_load((cache / f).read_text(encoding="utf-8")) for f in ("_quarto.yml", "nbdev.yml", "sidebar.yml")))
+    parts = ("_quarto.yml", "nbdev.yml", "sidebar.yml")
+    q = merge(*(yaml.safe_load((cache / f).read_text(encoding="utf-8")) for f in parts))
     bad = []
     if q["project"].get("type") != "website":
         bad.append("_quarto.yml: project type is not website")
@@ -62,8 +64,14 @@ def check_config(cache: Path) -> tuple[list[str], set[str]]:
     if css and not (cache / css).exists():
         bad.append(f"_quarto.yml: css {css} does not exist")
     bad += [f"_quarto.yml: filter {f} does not exist" for f in q.get("filters", []) if not (cache / f).exists()]
+    themes = q["format"]["html"].get("theme", {}).values()
+    sheets = [f for t in themes for f in ([t] if isinstance(t, str) else t) if f.endswith(".scss")]
+    favicon = [q["website"]["favicon"]] if "favicon" in q["website"] else []
+    bad += [f"_quarto.yml: {f} does not exist" for f in sheets + favicon if not (cache / f).exists()]
+    bad += [f"navigation: {h} does not exist" for h in hrefs(q["website"].get("navbar"))
+            if "://" not in h and not (cache / h).exists()]
     shown = []
-    for h in hrefs([q["website"].get("sidebar"), q["website"].get("navbar")]):
+    for h in hrefs(q["website"].get("sidebar")):
         found = list(cache.glob(h)) if "://" not in h else [cache]
         if not found:
             bad.append(f"navigation: {h} does not exist")
@@ -89,7 +97,8 @@ def check_links(cell: str, page: Path, cache: Path, base: str, pages: dict, anch
             near = (page.parent / t).resolve()
             inside = near.is_relative_to(cache.resolve())
             made = GENERATED & {near.relative_to(cache.resolve()).as_posix()} if inside else set()
-            if not near.exists() and not made and not (inside and near.relative_to(cache.resolve()).as_posix() in pages):
+            page_here = inside and near.relative_to(cache.resolve()).as_posix() in pages
+            if not (near.exists() or made or page_here):
                 bad.append(f"{t} does not exist")
     return bad, len(urls)
 
@@ -104,7 +113,8 @@ def main() -> int:
     pages = {nbpath2html(p.relative_to(cache)).as_posix(): p for p in files}
     if len(pages) < len(files):
         bad.append("two notebooks would become the same page")
-    anchors = {v[0].removeprefix(base) for v in NbdevLookup().syms.values() if isinstance(v, tuple) and v[0].startswith(base)}
+    known = (v[0] for v in NbdevLookup().syms.values() if isinstance(v, tuple))
+    anchors = {url.removeprefix(base) for url in known if url.startswith(base)}
     n_figures = n_links = 0
     for p in files:
         name = p.relative_to(cache).as_posix()
@@ -117,6 +127,7 @@ def main() -> int:
             continue
         if not any(re.search(r"^title:\s*\S", "".join(c["source"]), re.M) for c in cells[:1]):
             bad.append(f"{name}: no title (the first cell is not '# Title')")
+        bad += [f"{name}: {b}" for b in scars(cells)]
         for i, c in enumerate(cells):
             source = "".join(c["source"])
             for o in c.get("outputs", []):
