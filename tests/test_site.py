@@ -13,6 +13,7 @@ import ion_ode
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ROOT / "tools"
+HEAD = '<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width, initial-scale=1">'
 
 
 def tool(name, monkeypatch):
@@ -50,7 +51,7 @@ def test_list_of_names_has_every_module_and_its_sentences(monkeypatch):
 
     text = tool("reference", monkeypatch).every_name(ROOT, d)
     assert "## ion_ode.dspmde.solve" in text
-    assert re.search(r"- \[`simulate`\]\(/\S+#simulate\): \w", text) and "`_" not in text
+    assert re.search(r"- \[`simulate`\]\(\S+#simulate\): \w", text) and "`_" not in text
 
 
 def test_mathematics_is_served_beside_the_pages(tmp_path, monkeypatch):
@@ -85,10 +86,10 @@ def test_footer_names_this_version():
 )
 def test_sweep_sees_what_is_wrong(tmp_path, monkeypatch, capsys):
     sweep = tool("sweep", monkeypatch)
-    (tmp_path / "good.html").write_text('<html lang="en"><head><link rel="icon" href="data:,"></head><body>'
+    (tmp_path / "good.html").write_text(f'<html lang="en"><head>{HEAD}</head><body>'
                                         '<main><h2 id="here">Good</h2><a href="bad.html#there">on</a></main></body></html>')
     (tmp_path / "bad.html").write_text(
-        '<html lang="en"><head><link rel="icon" href="data:,"></head><body><main><p style="width:800px">wide</p>'
+        f'<html lang="en"><head>{HEAD}</head><body><main><p style="width:800px">wide</p>'
         '<p style="color:#aaa">pale</p><button></button><a href="good.html#nowhere">x</a>'
         "<script>console.error('broken')</script></main></body></html>"
     )

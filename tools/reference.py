@@ -19,6 +19,8 @@ LINE = re.compile(r"#L(\d+)\)")
 def symbols(tex: str) -> str:
     r"TeX as text: $\lambda = r_s/r_p$ as λ = r_s/r_p."
     plain = re.sub(r"\\(?:mathrm|text|rm|operatorname)\b", "", tex)
+    plain = re.sub(r"\s*\\(ln|log|exp)\s+", r" \\\1{} ", plain)  # a space after a command is not printed
+    plain = re.sub(r"(\\[A-Za-z]+)\s+(?=[=<>+-])", r"\1{} ", plain)
     return LatexNodes2Text(math_mode="text", strict_latex_spaces=True).latex_to_text(plain).strip()
 
 
@@ -86,6 +88,6 @@ def every_name(root: Path, index: dict) -> str:
         if not top:
             continue
         said = sentence(root / next(iter(top.values()))[1], list(top))
-        rows = [f"- [`{n}`](/{url}): {said.get(n) or 'see there'}" for n, (url, _) in top.items()]
+        rows = [f"- [`{n}`]({url}): {said.get(n) or 'see there'}" for n, (url, _) in top.items()]
         parts.append(f"## {module}\n\n" + "\n".join(rows))
     return "\n\n".join(parts)

@@ -9,6 +9,7 @@ that lead nowhere; and that the first figure of a chapter stands within the firs
 
 import argparse
 import json
+import shutil
 import sys
 import threading
 from collections import Counter
@@ -19,6 +20,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
 
 LOOK = (Path(__file__).parent / "sweep.js").read_text(encoding="utf-8")
 VIEWS = [(390, "light"), (390, "dark"), (1280, "light"), (1280, "dark")]
@@ -53,7 +55,8 @@ def browser():
     for flag in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--hide-scrollbars"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "SEVERE", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options)
+    own = shutil.which("chromedriver")  # without one selenium would look for it elsewhere
+    driver = webdriver.Chrome(options=options, service=Service(own) if own else None)
     driver.set_script_timeout(120)
     try:
         yield driver

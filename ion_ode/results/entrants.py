@@ -6,8 +6,9 @@ import pandas as pd
 from ion_ode.data.points import measurement_points
 from ion_ode.inference.answer import Answer, load_answer
 from ion_ode.inference.build import _fold_answer, learn
-from ion_ode.inference.fit import FOUR, Scale, fit_membrane, observations
+from ion_ode.inference.fit import FOUR, fit_membrane, observations
 from ion_ode.inference.rows import answer_feeds
+from ion_ode.inference.scales import Scale
 from ion_ode.inference.score import own_values, predicted
 from ion_ode.results.protocol import (
     CONSTANT,
