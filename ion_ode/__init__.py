@@ -8,7 +8,8 @@ Modules:
 - `ion_ode.inference.laws`: What an NF270 may be and how its coupons differ: laws, priors and their weights
 - `ion_ode.inference.population`: A population of membranes carried from the prior to the posterior, with coupons beside them
 - `ion_ode.inference.states`: From rows of measurements to problems of the pore model, and the likelihood of what was measured
-- `ion_ode.module.draws`: The membranes of an answer as one batch, so that a module is solved for each of them"""
+- `ion_ode.module.draws`: The membranes of an answer as one batch, so that a module is solved for each of them
+- `ion_ode.results.seal`: What stored results were made of, and whether they still belong to the code, the data and the samples beside them"""
 
 __version__ = "0.1.0"
 

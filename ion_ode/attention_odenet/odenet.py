@@ -111,10 +111,16 @@ def first_layers(self: ODENet, n: int = 3) -> list[str]:
 
 
 @patch
+def valences(self: ODENet, static: tuple) -> Tensor:  # (ion,), or (*batch, ion) where they come with the feed
+    "Valences of the ions of a solve."
+    return self.z
+
+
+@patch
 def start(self: ODENet, c_feed: Tensor, flux: Tensor, membrane=None, mask=None) -> tuple[tuple, Tensor, Tensor]:
     "What a solve begins with: static parts, start of the integration, end of the flux range."
     static = self.field.prepare(c_feed, membrane, mask)
-    y0 = batch_last(self.constraint.encode(static.h_feed, self.z, static.mask))
+    y0 = batch_last(self.constraint.encode(static.h_feed, self.valences(static), static.mask))
     return static, y0, flux.to(self.z.dtype).amax(-1, keepdim=True)
 
 
@@ -159,10 +165,10 @@ def drives(self: ODENet, n_steps: int, static: tuple, flux_max: Tensor) -> list[
 @patch
 def move(self: ODENet, drive: tuple[Tensor, Tensor], y: Tensor, static: tuple) -> Tensor:
     "dy/ds along the curve, constraint included."
-    push, speed = drive
-    h = self.constraint.decode(y, self.z, static.mask)
+    (push, speed), z = drive, self.valences(static)
+    h = self.constraint.decode(y, z, static.mask)
     f = self.field(h, push, static)
-    return self.constraint.rate(f, y, h, static.h_feed, self.z, static.mask) * speed
+    return self.constraint.rate(f, y, h, static.h_feed, z, static.mask) * speed
 
 # %% ../../nbs/02_attention_odenet.ipynb #f74d63b5
 @patch
@@ -174,9 +180,9 @@ def rate(self: ODENet, s: Tensor, y: Tensor, static: tuple, flux_max: Tensor) ->
 @patch
 def finish(self: ODENet, y: Tensor, static: tuple) -> Tensor:
     "Concentrations along a curve, given what the integrator carried."
-    mask = static.mask.unsqueeze(-2)
-    h = self.constraint.settle(self.constraint.decode(y, self.z, mask), self.z, mask)
-    return torch.where(mask, h, 0.0)
+    mask, z = static.mask.unsqueeze(-2), self.valences(static)
+    z = z if z.dim() == 1 else z.unsqueeze(-2)
+    return torch.where(mask, self.constraint.settle(self.constraint.decode(y, z, mask), z, mask), 0.0)
 
 
 @patch

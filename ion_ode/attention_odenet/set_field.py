@@ -11,7 +11,7 @@ __all__ = ['SET_CONSTRAINTS', 'SetConfig', 'Told', 'tell_ions', 'SetStatic', 'io
 # %% ../../nbs/02f_set_field.ipynb #7b7a6e9c
 import math
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from fastcore.basics import patch
 import torch
@@ -38,6 +38,7 @@ class SetConfig:
     depth: int = 5  # Linear layers from token to rate, with tanh after all but the last
     cap: float = 4.0  # $L$, the largest logit [-]
     flux_ref: float = 1e-7  # $J_\mathrm{ref}$ [m/s]
+    flux_coordinate: ClassVar[str] = "log"  # A curve is walked in $\ln(1 + J/J_\mathrm{ref})$
 
     def __post_init__(self):
         for name, least in dict(n_ion=1, n_context=0, width=1, heads=1, d_k=1, depth=3).items():
@@ -253,33 +254,9 @@ class SetODENet(ODENet):
 
 # %% ../../nbs/02f_set_field.ipynb #9ca6eb27
 @patch
-def start(self: SetODENet, c_feed: Tensor, flux: Tensor, membrane=None, mask=None) -> tuple[SetStatic, Tensor, Tensor]:
-    "What a solve begins with: static parts, start of the integration, end of the flux range."
-    static = self.field.prepare(c_feed, membrane, mask)
-    y0 = batch_last(self.constraint.encode(static.h_feed, static.z, static.mask))
-    return static, y0, flux.to(y0.dtype).amax(-1, keepdim=True)
-
-
-@patch
-def move(self: SetODENet, drive: tuple[Tensor, Tensor], y: Tensor, static: SetStatic) -> Tensor:
-    "dy/ds along the curve, constraint included."
-    push, speed = drive
-    h = self.constraint.decode(y, static.z, static.mask)
-    f = self.field(h, push, static)
-    return self.constraint.rate(f, y, h, static.h_feed, static.z, static.mask) * speed
-
-
-@patch
-def finish(self: SetODENet, y: Tensor, static: SetStatic) -> Tensor:
-    "Concentrations along a curve, given what the integrator carried."
-    mask, z = static.mask.unsqueeze(-2), static.z.unsqueeze(-2)
-    return torch.where(mask, self.constraint.settle(self.constraint.decode(y, z, mask), z, mask), 0.0)
-
-
-@patch
-def k_warp(self: SetODENet, flux_max: Tensor) -> Tensor:
-    "Warp that makes equal steps equal in u."
-    return flux_max.clamp(min=1e-6 * self.config.flux_ref) / self.config.flux_ref
+def valences(self: SetODENet, static: SetStatic) -> Tensor:  # (*batch, ion)
+    "Valences of the ions of a solve, which come with the feed."
+    return static.z
 
 
 @patch
