@@ -97,7 +97,9 @@ def test_what_lies_in_masked_slots_cannot_matter(name, seed, junk):
 def test_weights_of_absent_ions_cannot_matter_and_get_no_gradient():
     c = feeds(4)
     c[:, 2] = 0  # no lithium anywhere
-    c = torch.where(Z > 0, c, c * (c * Z.clamp(min=0)).sum(1, keepdim=True) / -(c * Z.clamp(max=0)).sum(1, keepdim=True))
+    c = torch.where(
+        Z > 0, c, c * (c * Z.clamp(min=0)).sum(1, keepdim=True) / -(c * Z.clamp(max=0)).sum(1, keepdim=True)
+    )
     model = network()
     before = model(c, fluxes(4))
     before.sum().backward()
@@ -168,7 +170,9 @@ def test_adaptive_dopri5_and_tsit5_agree(kind):
     model, c, flux = network(kind), feeds(4), fluxes(4)
     with torch.no_grad():
         reference = model.predict_reference(c, flux, rtol=1e-10, atol=1e-12)
-        assert_allclose(model.predict_reference(c, flux, rtol=1e-10, atol=1e-12, method="dopri5"), reference, rtol=1e-7, atol=1e-9)
+        assert_allclose(
+            model.predict_reference(c, flux, rtol=1e-10, atol=1e-12, method="dopri5"), reference, rtol=1e-7, atol=1e-9
+        )
         assert_allclose(model.predict_adaptive(c, flux, rtol=1e-9, atol=1e-11), reference, rtol=1e-6, atol=1e-8)
 
 
@@ -309,7 +313,8 @@ for compiled in (False, "step"):
     assert bool(compiled) == forward.compiled and not forward.fused
     answers[-1] += predicted[:2]
 for eager, quick in zip(*answers):
-    assert_allclose(quick, eager, rtol=1e-3, atol=1e-4 * float(eager.abs().max()) + 1e-6)  # an error estimate may be round-off of float32
+    # an error estimate may be round-off of float32
+    assert_allclose(quick, eager, rtol=1e-3, atol=1e-4 * float(eager.abs().max()) + 1e-6)
 print("equal")
 """
 
@@ -392,7 +397,9 @@ def test_onnx_file_gives_the_same_curves(tmp_path, monkeypatch):
     model = network("weighted", FieldConfig(width=8), gain=3.0, dtype=torch.float32)
     model.n_steps = 2
     given = feeds(5).float(), fluxes(5, 7).float()
-    assert_allclose(run_onnx(model, given, tmp_path / "net.onnx", monkeypatch), model(*given).detach(), rtol=1e-4, atol=1e-6)
+    assert_allclose(
+        run_onnx(model, given, tmp_path / "net.onnx", monkeypatch), model(*given).detach(), rtol=1e-4, atol=1e-6
+    )
 
 
 @pytest.mark.slow
@@ -401,7 +408,11 @@ def test_onnx_file_of_a_shipped_network(tmp_path, monkeypatch):
     "Member 0 of the model nf270, told of its own membrane, against what Predictor says."
     m = load_model("nf270-network")
     c = torch.zeros(3, len(m.config.network.ions), dtype=torch.float64)
-    c[:, 0], c[:, 3], c[:, 5] = torch.tensor([10.0, 20.0, 5.0]), torch.tensor([5.0, 1.0, 20.0]), torch.tensor([20.0, 22.0, 45.0])
+    c[:, 0], c[:, 3], c[:, 5] = (
+        torch.tensor([10.0, 20.0, 5.0]),
+        torch.tensor([5.0, 1.0, 20.0]),
+        torch.tensor([20.0, 22.0, 45.0]),
+    )
     flux = torch.linspace(2e-6, 2e-5, 6, dtype=torch.float64).expand(3, -1)
     told = describe_members(m.config, m.parameters, c.expand(len(m.ensemble), *c.shape))[0]
     h = run_onnx(m.ensemble.member(0), (c, flux, told), tmp_path / "net.onnx", monkeypatch)

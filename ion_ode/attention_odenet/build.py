@@ -43,7 +43,8 @@ def _temporary() -> Path:
 
 def _cache() -> Path:
     "Where libraries are kept: $ION_ODE_CACHE, or the user's cache folder, or one that lasts as long as the process."
-    home = os.environ.get("ION_ODE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ion_ode"
+    home = os.environ.get("ION_ODE_CACHE")
+    home = home or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ion_ode"
     try:
         folder = Path(home).resolve()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -52,8 +53,8 @@ def _cache() -> Path:
         if _private(folder):
             return folder
         warnings.warn(
-            f"{folder} belongs to or can be written by another user: the compiled path is built for this process alone; "
-            f"take the others' right to write (chmod go-w) or name another folder in ION_ODE_CACHE",
+            f"{folder} belongs to or can be written by another user: the compiled path is built for this process "
+            f"alone; take the others' right to write (chmod go-w) or name another folder in ION_ODE_CACHE",
             stacklevel=5,
         )
     except (OSError, RuntimeError):
@@ -62,7 +63,7 @@ def _cache() -> Path:
 
 
 def _processor() -> str:
-    "What the compiler may make use of: a library built for one processor may not run on another that shares the folder."
+    "What the compiler may use: a library for one processor may not run on another that shares the folder."
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line for line in lines if line.startswith(("flags", "Features")))

@@ -187,7 +187,7 @@ class Equivalents(Constraint):
     @classmethod
     def _shares(cls, logits: Tensor, z: Tensor, mask: Tensor) -> Tensor:
         "Softmax over the present cations, and over the present anions; zero for absent ions."
-        # no ion that counts is so far from the others; the guard keeps every sum above zero and finite in a wild trial step
+        # no ion that counts is so far from the others; the guard keeps every sum finite in a wild trial step
         e = torch.where(mask, torch.exp(torch.where(mask, logits, 0.0).clamp(-80.0, 80.0)), 0.0)
         return e / cls._of_sign(e, z).clamp(min=_tiny(e))
 
@@ -201,7 +201,7 @@ class Equivalents(Constraint):
     def decode(
         self, y: Float[Tensor, "*batch state"], z: Float[Tensor, "*#batch ion"], mask: Bool[Tensor, "*#batch ion"]
     ) -> Float[Tensor, "*batch ion"]:
-        # no permeate holds 800 times the charge of its feed, or a part in 1e13; the guard keeps exp and its gradient finite in a wild trial step
+        # no permeate holds 800 times the charge of its feed, or a part in 1e13; the guard keeps exp finite
         logits, charge = y[..., :-1], torch.exp(y[..., -1:].clamp(-30.0, 6.0))
         return charge * self._shares(logits, z, mask) / z.abs()
 

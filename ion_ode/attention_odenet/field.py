@@ -136,20 +136,24 @@ class Feed(NamedTuple):
     h_feed: Tensor  # Feed over its total charge, (*batch, ion)
     c_scale: Tensor  # Total charge of the feed [mol/m³], (*batch, 1)
     context: Tensor  # What the field knows besides, (*batch, feature)
-    told: Tensor | None  # The ion's share of the feed and its logarithm, (2, ion, *batch); None where tokens are not told
+    told: (
+        Tensor | None
+    )  # The ion's share of the feed and its logarithm, (2, ion, *batch); None where tokens are not told
     inverse: Tensor  # 1 / h_feed, 0 where absent, (ion, *batch)
     share: Tensor  # Share of the feed's equivalents of one sign, (ion, *batch)
     here: Tensor  # 1 where the ion is present, 0 elsewhere, (ion, *batch)
 
 
 class Static(NamedTuple):
-    "What does not change along a curve, made once for each. Where ions or tokens come first, the batch comes last: its axis is the long one."
+    "What does not change along a curve. Where ions or tokens come first, the batch is last: the long axis."
 
     mask: Tensor  # Ion present, (*batch, ion) bool
     h_feed: Tensor  # Feed over its total charge, (*batch, ion)
     c_scale: Tensor  # Total charge of the feed [mol/m³], (*batch, 1)
     context: Tensor  # What the field knows besides, (*batch, feature)
-    tokens: Tensor  # Tokens, what they ask and what they answer, apart from what the state adds to them, (row, ion, *batch)
+    tokens: (
+        Tensor  # Tokens, what they ask and what they answer, apart from what the state adds to them, (row, ion, *batch)
+    )
     inverse: Tensor  # 1 / h_feed, 0 where absent, (ion, *batch)
     share: Tensor  # Share of the feed's equivalents of one sign, (ion, *batch)
     here: Tensor  # 1 where the ion is present, 0 elsewhere, (ion, *batch)
@@ -241,7 +245,7 @@ def read(
 # %% ../../nbs/02a_field.ipynb #5ec57d30
 @patch
 def rows(self: IonEncoder) -> tuple[Tensor, Tensor]:  # (*member, row, ion); (*member, row, state and share of the feed)
-    "What makes up tokens, what they ask and what they answer: what belongs to the ion, and what multiplies its state and its share of the feed."
+    "What makes up tokens, what they ask and answer: what is the ion's, and what multiplies its state and its share."
     cfg, columns = self.config, self.state.weight
     base = self.state.bias.unsqueeze(-1)
     base = base.expand(*base.shape[:-1], self.n_ions)
@@ -380,7 +384,9 @@ def drive(
 
 # %% ../../nbs/02a_field.ipynb #718afb9b
 @patch
-def flux_features(self: VectorField, s: Tensor, flux_max: Tensor) -> tuple[Tensor, Tensor]:  # (feature, *s, *batch); du/ds, (*s, *batch, 1)
+def flux_features(
+    self: VectorField, s: Tensor, flux_max: Tensor
+) -> tuple[Tensor, Tensor]:  # (feature, *s, *batch); du/ds, (*s, *batch, 1)
     "How the flux enters the first layer, and how fast a curve moves through it."
     cfg = self.config
     if cfg.flux_coordinate == "log":  # du/ds is constant: equal steps are equal in u

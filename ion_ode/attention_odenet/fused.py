@@ -113,7 +113,7 @@ def _pointers(kind, tensors: Sequence[Tensor], own: int):
 
 # %% ../../nbs/02d_fused.ipynb #ca49fa71
 class _Tape:
-    "Memory for what the way back needs; the largest piece is used again, since fresh memory costs as much as filling it."
+    "Memory for what the way back needs; the largest piece is used again: fresh memory costs as much as filling it."
 
     spare: dict = {}
 
@@ -138,7 +138,12 @@ class _Curves(torch.autograd.Function):
         h, error = data.new_empty(*lead, shape.points, work.ions), data.new_empty(*lead, work.state)
         tape = _Tape(data, getattr(lib, f"tape_{kind}")(ctypes.byref(shape))) if any(ctx.needs_input_grad) else None
         run = getattr(lib, f"forward_{kind}")
-        run(ctypes.byref(shape), ctypes.byref(given), *(ctypes.c_void_p(x.data_ptr()) for x in (h, error)), ctypes.c_void_p(tape and tape.memory.data_ptr()))
+        run(
+            ctypes.byref(shape),
+            ctypes.byref(given),
+            *(ctypes.c_void_p(x.data_ptr()) for x in (h, error)),
+            ctypes.c_void_p(tape and tape.memory.data_ptr()),
+        )
         ctx.shape, ctx.tape = shape, tape
         ctx.save_for_backward(*inputs)
         ctx.mark_non_differentiable(error)
@@ -151,7 +156,13 @@ class _Curves(torch.autograd.Function):
         out = [torch.empty_like(x) for x in inputs[len(_FIXED) :]]
         given, to = _pointers(_Given, inputs, len(_FIXED + _LEARNED)), _pointers(_Gradients, out, len(_LEARNED))
         run = getattr(library(), f"backward_{_SUFFIX[d_h.dtype]}")
-        run(ctypes.byref(ctx.shape), ctypes.byref(given), ctypes.c_void_p(d_h.data_ptr()), ctypes.c_void_p(ctx.tape.memory.data_ptr()), ctypes.byref(to))
+        run(
+            ctypes.byref(ctx.shape),
+            ctypes.byref(given),
+            ctypes.c_void_p(d_h.data_ptr()),
+            ctypes.c_void_p(ctx.tape.memory.data_ptr()),
+            ctypes.byref(to),
+        )
         return None, None, *[None] * len(_FIXED), *out
 
 # %% ../../nbs/02d_fused.ipynb #0843dabd
@@ -165,7 +176,9 @@ def tape_bytes(
 ) -> int:
     "What `curves` keeps for its backward pass."
     shape = _Shape(**_sizes(work, steps, members, batch, points))
-    return getattr(library(), f"tape_{_SUFFIX[dtype]}")(ctypes.byref(shape)) * torch.empty((), dtype=dtype).element_size()
+    return (
+        getattr(library(), f"tape_{_SUFFIX[dtype]}")(ctypes.byref(shape)) * torch.empty((), dtype=dtype).element_size()
+    )
 
 
 def _sizes(work: Work, steps: int, members: int, batch: int, points: int) -> dict:
@@ -177,27 +190,47 @@ def curves(
     work: Work,  # Sizes and form
     steps: int,  # $N$ Tsitouras steps
     *,
-    data: Tensor,  # (member or 1, work.data, batch): see `Work.data`; rows mask, 1/h_feed, share, scale of the rate, weight of the balance, shares fed, start, context
-    flux: Tensor,  # (member or 1, features + 1, evaluation, batch): features of the flux at each evaluation, and the speed of the curve there
+    data: Tensor,  # (member or 1, work.data, batch): the rows of `Work.data`
+    flux: Tensor,  # (member or 1, features + 1, evaluation, batch): of the flux, and the curve's speed
     dense: Tensor,  # (member or 1, batch, point, 7 steps): weights of the stages
     strength: Tensor,  # (member,) share of the net charge that is taken off
     valence: Tensor,  # (ion,)
     tokens: Tensor,  # (member, rows, ion): what no feed changes
     mix: Tensor,  # (member, rows, columns): what state and share of the feed add
-    linears: list[Tensor],  # (member, ...) weight and bias of every layer; the first reads tokens ion by ion, flux, context
-) -> tuple[Tensor, Tensor]:  # (member, batch, point, ion) permeate over the total charge of the feed; (member, batch, state) estimated error of the state
-    "Curves of all members with gradients of tokens, mix and linears; every member by itself, so that none changes another."
+    linears: list[
+        Tensor
+    ],  # (member, ...) weight and bias of every layer; the first reads tokens ion by ion, flux, context
+) -> tuple[
+    Tensor, Tensor
+]:  # (member, batch, point, ion) permeate over the feed's total charge; (member, batch, state) estimated error
+    "Curves of all members with gradients of tokens, mix and linears; no member changes another."
     inputs = [data, flux, dense, strength, valence, tokens, mix, *linears]
     members, batch, points = len(tokens), data.shape[-1], dense.shape[-2]
     lead = max(len(data), len(flux))
-    expected = [(lead, work.data, batch), (lead, work.features + 1, 6 * steps + 1, batch), (len(dense), batch, points, 7 * steps), (members,), (work.ions,)]
-    expected += [(members, work.rows, work.ions), (members, work.rows, work.columns), *((members, *shape) for shape in work.linears)]
+    expected = [
+        (lead, work.data, batch),
+        (lead, work.features + 1, 6 * steps + 1, batch),
+        (len(dense), batch, points, 7 * steps),
+        (members,),
+        (work.ions,),
+    ]
+    expected += [
+        (members, work.rows, work.ions),
+        (members, work.rows, work.columns),
+        *((members, *shape) for shape in work.linears),
+    ]
     names = [*_FIXED, *_LEARNED, *(f"linears[{k}]" for k in range(2 * work.depth))]
     for name, x, shape in zip(names, inputs, expected, strict=True):
         if x.shape != shape or x.dtype != data.dtype or x.device.type != "cpu" or data.dtype not in _SUFFIX:
-            raise InputError(f"{name} has shape {tuple(x.shape)}, {x.dtype}, on {x.device}; expected {shape}, of one dtype (float32 or float64) for all, on the CPU")
+            raise InputError(
+                f"{name} has shape {tuple(x.shape)}, {x.dtype}, on {x.device}; "
+                f"expected {shape}, of one dtype (float32 or float64) for all, on the CPU"
+            )
     if lead not in (1, members) or len(dense) not in (1, members) or not 1 <= work.ions <= 64 or work.depth < 2:
-        raise InputError(f"data of {lead} and dense weights of {len(dense)} members for {members} networks of {work.ions} ions and {work.depth} layers; expected 1 or {members}, at most 64 ions, at least 2 layers")
+        raise InputError(
+            f"data of {lead} and dense weights of {len(dense)} members for {members} networks of {work.ions} ions and "
+            f"{work.depth} layers; expected 1 or {members}, at most 64 ions, at least 2 layers"
+        )
     if library() is None:
         raise RuntimeError("the fused path could not be built here; use the network itself")
     sizes = _sizes(work, steps, members, batch, points) | dict(own_data=lead > 1, own_dense=len(dense) > 1)

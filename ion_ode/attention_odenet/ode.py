@@ -85,13 +85,17 @@ def tsit5_step(
     y: Float[Tensor, "*batch state"],  # State at the start of the step
     k_first: Float[Tensor, "*batch state"],  # Field there, known from the step before
     h,  # Step length [-], number or tensor that broadcasts with y
-) -> tuple[Float[Tensor, "*batch state"], Float[Tensor, "*batch 7 state"]]:  # State after the step, and the seven stages
+) -> tuple[
+    Float[Tensor, "*batch state"], Float[Tensor, "*batch 7 state"]
+]:  # State after the step, and the seven stages
     "One step of Tsitouras 5(4) (Eq. O.1); the seventh stage is the field at the new state."
     stages = [k_first]
     for told, row in zip(at, TSIT5_A[1:], strict=True):
         y_next = _combine(y, h, row, stages)
         stages.append(field(told, y_next))
-    return y_next, torch.stack([k.movedim(-1, 0) for k in stages]).movedim((0, 1), (-2, -1))  # stored with the batch last
+    return y_next, torch.stack([k.movedim(-1, 0) for k in stages]).movedim(
+        (0, 1), (-2, -1)
+    )  # stored with the batch last
 
 # %% ../../nbs/02b_ode.ipynb #30ba86cb
 def fixed_positions(
@@ -143,7 +147,7 @@ def error_estimate(
     K: Float[Tensor, "*batch stage state"],  # 7 N stages of tsit5_fixed
     n_steps: int,  # $N$
 ) -> Float[Tensor, "*batch state"]:  # Sum over the steps of |h (b - b_hat) K|, in the unit of y
-    "Accumulated local error of the embedded fourth-order formula: a bound in practice, since the fifth-order result is better."
+    "Accumulated local error of the embedded fourth-order formula: a bound in practice, as the result is of fifth."
     err = torch.tensor(TSIT5_ERR, dtype=K.dtype, device=K.device)
     local = torch.einsum("...nis,i->...ns", K.unflatten(-2, (n_steps, 7)), err) / n_steps
     return local.abs().sum(-2)

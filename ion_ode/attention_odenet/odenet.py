@@ -37,7 +37,11 @@ class Unconstrained(nn.Module):
     def __init__(self, change=None):
         super().__init__()
         self.change = change
-        self.name, self.hard, self.positive = "none" if change is None else getattr(change, "__name__", "custom"), False, False
+        self.name, self.hard, self.positive = (
+            "none" if change is None else getattr(change, "__name__", "custom"),
+            False,
+            False,
+        )
 
     def encode(self, h, z, mask):
         return h
@@ -62,7 +66,9 @@ class Rollout(NamedTuple):
     "A curve with an estimate of the integrator's error."
 
     h: Tensor  # Permeate over the total charge of the feed, (*batch, flux, ion)
-    error: Tensor | None  # Estimated error of h / h_feed, that is of the rejection, (*batch, ion); None if not asked for
+    error: (
+        Tensor | None
+    )  # Estimated error of h / h_feed, that is of the rejection, (*batch, ion); None if not asked for
     n_steps: int  # Steps taken, the most where curves differ; 0 where nothing is integrated
 
 # %% ../../nbs/02_attention_odenet.ipynb #e7755a78
@@ -111,7 +117,7 @@ def first_layers(self: ODENet, n: int = 3) -> list[str]:
 
 
 @patch
-def valences(self: ODENet, static: tuple) -> Tensor:  # (ion,), or (*batch, ion) where they come with the feed
+def _valences(self: ODENet, static: tuple) -> Tensor:  # (ion,), or (*batch, ion) where they come with the feed
     "Valences of the ions of a solve."
     return self.z
 
@@ -120,7 +126,7 @@ def valences(self: ODENet, static: tuple) -> Tensor:  # (ion,), or (*batch, ion)
 def start(self: ODENet, c_feed: Tensor, flux: Tensor, membrane=None, mask=None) -> tuple[tuple, Tensor, Tensor]:
     "What a solve begins with: static parts, start of the integration, end of the flux range."
     static = self.field.prepare(c_feed, membrane, mask)
-    y0 = batch_last(self.constraint.encode(static.h_feed, self.valences(static), static.mask))
+    y0 = batch_last(self.constraint.encode(static.h_feed, self._valences(static), static.mask))
     return static, y0, flux.to(self.z.dtype).amax(-1, keepdim=True)
 
 
@@ -128,28 +134,56 @@ def start(self: ODENet, c_feed: Tensor, flux: Tensor, membrane=None, mask=None) 
 def work(self: ODENet) -> Work | None:
     "The sizes of this network for the fused path; None where it does not cover it."
     cfg, kind = self.config, type(self.constraint)
-    form = self.constraint.fused if hasattr(self.constraint, "fused") else "balanced" if kind is Unconstrained and self.constraint.change is None else None
+    form = (
+        self.constraint.fused
+        if hasattr(self.constraint, "fused")
+        else "balanced"
+        if kind is Unconstrained and self.constraint.change is None
+        else None
+    )
     if form is None or type(self.field) is not VectorField or cfg.head != "flat" or len(cfg.ions) > 64:
         return None
     n = self.field.n_flux, self.field.encoder.n_context
     width = self.field.encoder.width
-    return Work(len(cfg.ions), width, cfg.heads, cfg.width, cfg.depth, *n, form, cfg.attention, cfg.residual, cfg.state == "ratio", cfg.context != "none")
+    return Work(
+        len(cfg.ions),
+        width,
+        cfg.heads,
+        cfg.width,
+        cfg.depth,
+        *n,
+        form,
+        cfg.attention,
+        cfg.residual,
+        cfg.state == "ratio",
+        cfg.context != "none",
+    )
 
 # %% ../../nbs/02_attention_odenet.ipynb #f112001c
 @patch
 @torch.no_grad()
-def given(self: ODENet, n_steps: int, c_feed: Tensor, flux_max: Tensor, membrane=None, mask=None) -> tuple[Feed, Tensor, Tensor]:
+def given(
+    self: ODENet, n_steps: int, c_feed: Tensor, flux_max: Tensor, membrane=None, mask=None
+) -> tuple[Feed, Tensor, Tensor]:
     "Feeds and fluxes in the form the fused path reads: (*member, row, batch), (*member, row, evaluation, batch)."
     feed, cfg = self.field.encoder.read(c_feed, membrane, mask), self.config
     h_feed, here = feed.h_feed.movedim(-1, 0), feed.here
     relative = self.constraint.name in ("weighted", "equivalents")
-    scale = here * (feed.inverse if cfg.output == "concentration" and relative else h_feed if cfg.output == "ratio" and not relative else 1.0)
+    scale = here * (
+        feed.inverse
+        if cfg.output == "concentration" and relative
+        else h_feed
+        if cfg.output == "ratio" and not relative
+        else 1.0
+    )
     weight = h_feed if self.constraint.name == "weighted_feed" else here
     start = self.constraint.encode(feed.h_feed, self.z, feed.mask).movedim(-1, 0)
     told = [] if feed.told is None else [feed.told.flatten(0, 1)]
     data = torch.cat([here, feed.inverse, feed.share, scale, weight, *told, start, feed.context.movedim(-1, 0)])
     flux_max = flux_max.to(self.z.dtype).expand(*feed.c_scale.shape)
-    features, speed = self.field.flux_features(_column(fixed_positions(n_steps, flux_max), flux_max.dim() + 1), flux_max)
+    features, speed = self.field.flux_features(
+        _column(fixed_positions(n_steps, flux_max), flux_max.dim() + 1), flux_max
+    )
     flux = torch.cat([features, speed.squeeze(-1).unsqueeze(0)])
     return feed, data.movedim(0, -2), flux.movedim((0, 1), (-3, -2))
 
@@ -165,7 +199,7 @@ def drives(self: ODENet, n_steps: int, static: tuple, flux_max: Tensor) -> list[
 @patch
 def move(self: ODENet, drive: tuple[Tensor, Tensor], y: Tensor, static: tuple) -> Tensor:
     "dy/ds along the curve, constraint included."
-    (push, speed), z = drive, self.valences(static)
+    (push, speed), z = drive, self._valences(static)
     h = self.constraint.decode(y, z, static.mask)
     f = self.field(h, push, static)
     return self.constraint.rate(f, y, h, static.h_feed, z, static.mask) * speed
@@ -180,7 +214,7 @@ def rate(self: ODENet, s: Tensor, y: Tensor, static: tuple, flux_max: Tensor) ->
 @patch
 def finish(self: ODENet, y: Tensor, static: tuple) -> Tensor:
     "Concentrations along a curve, given what the integrator carried."
-    mask, z = static.mask.unsqueeze(-2), self.valences(static)
+    mask, z = static.mask.unsqueeze(-2), self._valences(static)
     z = z if z.dim() == 1 else z.unsqueeze(-2)
     return torch.where(mask, self.constraint.settle(self.constraint.decode(y, z, mask), z, mask), 0.0)
 
@@ -217,7 +251,9 @@ def solve(self: ODENet, c_feed, flux, membrane=None, *, mask=None, n_steps=None,
 
 
 @patch
-def end(self: ODENet, y0: Tensor, K: Tensor, n_steps: int, static: tuple, flux: Tensor, weights=None, error=False) -> Rollout:
+def end(
+    self: ODENet, y0: Tensor, K: Tensor, n_steps: int, static: tuple, flux: Tensor, weights=None, error=False
+) -> Rollout:
     "Concentrations at the fluxes wanted, given the stages, and the estimated error of every ion's rejection."
     W = self.dense_weights(flux, n_steps) if weights is None else weights
     h = self.finish(y0.unsqueeze(-2) + W @ K.contiguous(), static)

@@ -101,7 +101,14 @@ def read_pore(
     "The pore behind what a network is told."
     d = len(h_feed)
     entry, ln_peclet, ln_mouth, K_conv = told[:d], told[d : 2 * d], told[3 * d + 2 : 4 * d + 2], told[4 * d + 2 :]
-    return Pore(h_feed * torch.exp(4 * entry) * here, 4 * ln_mouth, torch.exp(2 * ln_peclet), K_conv, 0.5 * torch.sinh(4 * told[3 * d + 1]), here)
+    return Pore(
+        h_feed * torch.exp(4 * entry) * here,
+        4 * ln_mouth,
+        torch.exp(2 * ln_peclet),
+        K_conv,
+        0.5 * torch.sinh(4 * told[3 * d + 1]),
+        here,
+    )
 
 # %% ../../nbs/02e_pore_field.ipynb #74722a2a
 def pore_rate(
@@ -110,8 +117,10 @@ def pore_rate(
     pore: Pore,  # From read_pore
     z: Tensor,  # Charges, (ion, 1, ...)
     flux_ref: float,  # $J_\mathrm{ref}$ [m/s]
-) -> tuple[Tensor, Tensor, Tensor]:  # x of Eq. P.4, 0 for absent ions; (feature, ion, *batch) of order one; (*batch) from 0 to 1
-    "Rate of ln h that transport in a constant field asks for, what it was made of, and how far the field is from constant (Eq. P.5)."
+) -> tuple[
+    Tensor, Tensor, Tensor
+]:  # x of Eq. P.4, 0 for absent ions; (feature, ion, *batch) of order one; (*batch) from 0 to 1
+    "Rate of ln h in a constant field, what it was made of, and how far the field is from constant (Eq. P.5)."
     c_in, _, unit, K_conv, charge, here = pore
     j, j_ref = flux / FLUX_TOLD, flux_ref / FLUX_TOLD
     c_out = exit_mouth(h * torch.exp(pore.ln_mouth) * here, z, charge)
@@ -139,7 +148,13 @@ def pore_rate(
     p, q = (s1 * a22 - a12 * s2) / det, (a11 * s2 + a21 * s1) / det
     x = ((back * p - M * q) * z * weight + r).clamp(_SLOWEST, _FASTEST)
     ln = lambda c: c.clamp_min(_TINY).log()
-    seen = [torch.asinh(x), F / (N + 2 * back + out).clamp_min(_TINY), torch.asinh(v) / 2, torch.tanh((ln(c_out) - ln(c_in)) / 4), torch.asinh(out / mean.clamp_min(_TINY)) / 3]
+    seen = [
+        torch.asinh(x),
+        F / (N + 2 * back + out).clamp_min(_TINY),
+        torch.asinh(v) / 2,
+        torch.tanh((ln(c_out) - ln(c_in)) / 4),
+        torch.asinh(out / mean.clamp_min(_TINY)) / 3,
+    ]
     first, last = (zz * c_in).sum(0), (zz * c_out).sum(0)
     return x, torch.stack(seen) * here, (first - last).abs() / (first + last).clamp_min(_TINY)
 
@@ -191,5 +206,8 @@ class PoreODENet(ODENet):
     ):
         super().__init__(config, constraint, n_steps)
         if self.constraint.name != "equivalents":
-            raise InputError(f"the pore field gives rates of logarithms; use the constraint 'equivalents', not {self.constraint.name!r}")
+            raise InputError(
+                "the pore field gives rates of logarithms; use the constraint 'equivalents', "
+                f"not {self.constraint.name!r}"
+            )
         self.field = PoreField(config)

@@ -45,7 +45,9 @@ class SetConfig:
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.width % self.heads:
-            raise InputError(f"width {self.width} is no multiple of {self.heads} heads; choose a multiple of {self.heads}")
+            raise InputError(
+                f"width {self.width} is no multiple of {self.heads} heads; choose a multiple of {self.heads}"
+            )
         if not (0 < self.cap <= 20 and self.flux_ref > 0):
             got = f"cap is {self.cap} and flux_ref {self.flux_ref}"
             raise InputError(f"{got}; expected a cap in (0, 20] and a flux above 0 m/s")
@@ -254,7 +256,7 @@ class SetODENet(ODENet):
 
 # %% ../../nbs/02f_set_field.ipynb #9ca6eb27
 @patch
-def valences(self: SetODENet, static: SetStatic) -> Tensor:  # (*batch, ion)
+def _valences(self: SetODENet, static: SetStatic) -> Tensor:  # (*batch, ion)
     "Valences of the ions of a solve, which come with the feed."
     return static.z
 

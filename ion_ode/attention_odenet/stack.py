@@ -42,7 +42,7 @@ class StackedForward:
     def __init__(
         self,
         model: nn.Module,  # Any of them: an ODENet or a rival
-        compiled: bool | str = False,  # True: an ODENet by the fused path where that covers it and can be built, else step by step with torch.compile (the first call then takes a minute); "fused" or "step": that one
+        compiled: bool | str = False,  # True: fused where covered, else torch.compile (a minute); "fused", "step"
     ):
         self.base = _Method(copy.deepcopy(model).to("meta"))
         self.n_steps = getattr(model, "n_steps", None)
@@ -52,7 +52,9 @@ class StackedForward:
             self.work = None
         self.fused = self.work is not None
         if compiled == "fused" and not self.fused:
-            raise InputError("the fused path does not cover this network, or could not be built here; use compiled=True")
+            raise InputError(
+                "the fused path does not cover this network, or could not be built here; use compiled=True"
+            )
         if self.fused:  # a network to put the weights of all members into
             self.whole = copy.deepcopy(self.base.model)
             named = [k for k, _ in (*self.whole.named_parameters(), *self.whole.named_buffers())]
@@ -74,7 +76,9 @@ class StackedForward:
         weights: Tensor | None = None,  # dense_weights, if kept, shaped like flux
     ) -> Tensor:  # (member, batch, flux, ion)
         "Permeate of every member."
-        return self.solve(params, buffers, c_feed, flux, membrane, mask=mask, n_steps=n_steps, weights=weights, error=False).h
+        return self.solve(
+            params, buffers, c_feed, flux, membrane, mask=mask, n_steps=n_steps, weights=weights, error=False
+        ).h
 
 # %% ../../nbs/02c_stack.ipynb #c5c57fa8
 @patch
@@ -89,13 +93,18 @@ def _every(self: StackedForward, params, buffers, function, *args, axes):
 
 
 @patch
-def _fused(self: StackedForward, params, buffers, n, weights, error, c_feed, flux, membrane, mask) -> tuple[Tensor, Tensor | None]:
+def _fused(
+    self: StackedForward, params, buffers, n, weights, error, c_feed, flux, membrane, mask
+) -> tuple[Tensor, Tensor | None]:
     "As the start, the steps and the end, in one pass on the processor."
     members, given = len(next(iter(params.values()))), (c_feed, flux, membrane, mask)
     if any(x is not None and x.dim() > 2 for x in given):  # each member has curves of its own
         c_feed, flux, membrane, mask = (x if x is None or x.dim() > 2 else x.expand(members, *x.shape) for x in given)
 
-    for kind, values in (("_parameters", params), ("_buffers", {k: v[0] for k, v in buffers.items()})):  # buffers that are read here are the same for all
+    for kind, values in (
+        ("_parameters", params),
+        ("_buffers", {k: v[0] for k, v in buffers.items()}),
+    ):  # buffers that are read here are the same for all
         for k, v in values.items():
             getattr(self.owners[k][0], kind)[self.owners[k][1]] = v
     model = self.whole
@@ -108,7 +117,16 @@ def _fused(self: StackedForward, params, buffers, n, weights, error, c_feed, flu
     linears = [x for layer in model.linears for x in (layer.weight, layer.bias)]
     strength = buffers.get("constraint.strength", z.new_ones(members)).to(z.dtype)
     h, wrong = curves(
-        self.work, n, data=lead(data, 3), flux=lead(path, 4), dense=lead(dense, 4), tokens=tokens, mix=mixed, linears=linears, strength=strength, valence=z
+        self.work,
+        n,
+        data=lead(data, 3),
+        flux=lead(path, 4),
+        dense=lead(dense, 4),
+        tokens=tokens,
+        mix=mixed,
+        linears=linears,
+        strength=strength,
+        valence=z,
     )
     if not error:
         return h, None
@@ -119,7 +137,9 @@ def _fused(self: StackedForward, params, buffers, n, weights, error, c_feed, flu
 @patch
 def _fits(self: StackedForward, *given) -> bool:
     "Whether the fused path can take these inputs: on the CPU, and nobody asks for their gradients."
-    return self.fused and all(x is None or x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled()) for x in given)
+    return self.fused and all(
+        x is None or x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled()) for x in given
+    )
 
 
 @patch
@@ -150,7 +170,19 @@ def _end(self: StackedForward, params, buffers, n, error, y0, K, static, flux, w
 
 # %% ../../nbs/02c_stack.ipynb #7b636183
 @patch
-def solve(self: StackedForward, params, buffers, c_feed, flux, membrane=None, *, mask=None, n_steps=None, weights=None, error=True) -> Rollout:
+def solve(
+    self: StackedForward,
+    params,
+    buffers,
+    c_feed,
+    flux,
+    membrane=None,
+    *,
+    mask=None,
+    n_steps=None,
+    weights=None,
+    error=True,
+) -> Rollout:
     "As called, with the estimated error of every ion's rejection, (member, batch, ion), where the networks are ODEs."
     given = (c_feed, flux, membrane, mask)
     if self.n_steps is None:
@@ -170,14 +202,18 @@ def solve(self: StackedForward, params, buffers, c_feed, flux, membrane=None, *,
 # %% ../../nbs/02c_stack.ipynb #1972df04
 @patch
 @torch.no_grad()
-def predict(self: StackedForward, params, buffers, c_feed, flux, membrane=None, *, n_steps=None, tol=1e-3, max_steps=64) -> Rollout:
-    "As solve, a chunk at a time and without gradients; curves with an estimated error above `tol` again with twice the steps."
+def predict(
+    self: StackedForward, params, buffers, c_feed, flux, membrane=None, *, n_steps=None, tol=1e-3, max_steps=64
+) -> Rollout:
+    "As solve, in chunks without gradients; curves with an estimated error above `tol` again in twice the steps."
     n, members, batch = n_steps or self.n_steps, len(next(iter(params.values()))), c_feed.shape[-2]
     fused = self._fits(c_feed, flux, membrane)
     size = max(CHUNK // members, 1) if self.compiled and not fused else CHUNK
     stacked, parts = fused or self.compiled and batch >= size, []
     for i in torch.arange(batch).split(size):
-        all_of_it = torch.cat([i, i[-1:].expand(size - len(i))]) if stacked and not fused else i  # a compiled step knows one size
+        all_of_it = (
+            torch.cat([i, i[-1:].expand(size - len(i))]) if stacked and not fused else i
+        )  # a compiled step knows one size
         given = [None if x is None else x[..., all_of_it, :] for x in (c_feed, flux, membrane)]
         answer = self.solve(params, buffers, *given, n_steps=n) if stacked else self._alone(params, buffers, n, *given)
         parts.append([None if x is None else x[:, : len(i)] for x in answer[:2]])
@@ -188,11 +224,13 @@ def predict(self: StackedForward, params, buffers, c_feed, flux, membrane=None, 
     hard = ~(error <= tol).all(-1).all(0)
     if hard.any() and 2 * n <= max_steps:
         again = [None if x is None else x[..., hard, :] for x in (c_feed, flux, membrane)]
-        h[:, hard], error[:, hard], n = self.predict(params, buffers, *again, n_steps=2 * n, tol=tol, max_steps=max_steps)
+        h[:, hard], error[:, hard], n = self.predict(
+            params, buffers, *again, n_steps=2 * n, tol=tol, max_steps=max_steps
+        )
     elif hard.any():
         warnings.warn(
-            f"{int(hard.sum())} curves may be off by {error.max().item():.2g} of a rejection after {n} steps, more than {tol:.2g}; "
-            "raise max_steps or use predict_reference",
+            f"{int(hard.sum())} curves may be off by {error.max().item():.2g} of a rejection after {n} steps, "
+            f"more than {tol:.2g}; raise max_steps or use predict_reference",
             stacklevel=2,
         )
     return Rollout(h, error, n)
@@ -298,7 +336,9 @@ def load_state(
     if want != have:
         wrong = sorted(k for k in want.keys() | have.keys() if want.get(k) != have.get(k))[:3]
         said = "; ".join(f"{k}: expected {want.get(k, 'none')}, found {have.get(k, 'none')}" for k in wrong)
-        raise InputError(f"the stored weights do not fit this network ({said}); use the configuration they were stored with")
+        raise InputError(
+            f"the stored weights do not fit this network ({said}); use the configuration they were stored with"
+        )
     with torch.no_grad():
         for k, v in self.params.items():
             v.copy_(state[k])
