@@ -40,8 +40,8 @@ def test_refusals():
 
 def test_left_out_rows_and_the_stored_study():
     d = pd.DataFrame({"name": list("ab"), "permeance [LMH/bar]": [10.0, 20.0]})
-    d = d.assign(**{f"rejection {s}": v for s, v in (("Na2SO4", [0.9, 0.8]), ("MgCl2", [0.7, 0.5]), ("NaCl", [0.3, 0.2]))})
-    found = left_out(d.iloc[:2], ("Na2SO4", "MgCl2", "NaCl"))
+    values = {"Na2SO4": [0.9, 0.8], "MgCl2": [0.7, 0.5], "NaCl": [0.3, 0.2]}
+    found = left_out(d.assign(**{f"rejection {s}": v for s, v in values.items()}), tuple(values))
     assert len(found) == 6 and (found.lower <= found.predicted).all() and (found.predicted <= found.upper).all()
     assert_allclose(found.constant, [0.8, 0.5, 0.2, 0.9, 0.7, 0.3])
     study = json.loads(asset("prequalify/left_out.json").read_text())

@@ -1,4 +1,4 @@
-"""From the salts a new membrane was tried with to a distribution of its pores, and from there to any water
+"""From a new membrane's salts to its pores, and from there to any water
 
 A recipe is usually tried with pure water and a few salts. Those values calibrate the answer for any nanofiltration
 membrane (`load_model("nf")`): its membranes have charges of either sign, so that the sign is found, not assumed. Whether
@@ -47,8 +47,8 @@ def tried_with(
         flux = permeance * (pressure - osmotic) * LMH
         if not flux > 0:
             raise InputError(
-                f"{salt}: {pressure:g} bar arrived, less than the {osmotic:.2g} bar of osmosis at a rejection of {R:.2g}; "
-                "give the pressure and the concentration of the test"
+                f"{salt}: {pressure:g} bar arrived, less than the {osmotic:.2g} bar of osmosis at a rejection of "
+                f"{R:.2g}; give the pressure and the concentration of the test"
             )
         for ion, c in feed.items():
             rows.append({"solution_id": salt, "ion": ion, "c_feed_mol_m3": c, "flux_m_s": flux, "rejection": R})
@@ -86,7 +86,8 @@ def pores_of(
         "eps_pore": p["eps_pore"],
         "charge at 15 eq/m³ [mol/m³]": p["charge"],
     }
-    table = pd.DataFrame({k: np.quantile(x, [0.05, 0.5, 0.95]) for k, x in v.items()}, index=["5 %", "median", "95 %"]).T
+    ends = {k: np.quantile(x, [0.05, 0.5, 0.95]) for k, x in v.items()}
+    table = pd.DataFrame(ends, index=["5 %", "median", "95 %"]).T
     return table.assign(positive=[float((x > 0).mean()) for x in v.values()])
 
 
