@@ -1,7 +1,7 @@
 """From a new membrane's salts to its pores, and from there to any water
 
 A recipe is usually tried with pure water and a few salts. Those values calibrate the answer for any nanofiltration
-membrane (`load_model("nf")`): its membranes have charges of either sign, so that the sign is found, not assumed. Whether
+membrane (`load_model("nf")`): its membranes have charges of either sign, so that the sign is not assumed. Whether
 they tell enough is measured by leaving a salt out, beside the mean of that salt over the other recipes.
 """
 
