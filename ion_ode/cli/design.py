@@ -1,6 +1,5 @@
 """ion-ode screen, ion-ode campaign, ion-ode module"""
 
-import json
 from pathlib import Path
 
 import click
@@ -67,13 +66,14 @@ def campaign(table, objectives, n, add, bounds, costs, candidates, pending, sche
       ion-ode campaign deng2022 --replay
     """
     from ion_ode.core import InputError
+    from ion_ode.guard import alone, read_json
     from ion_ode.prequalify.campaign import Campaign
     from ion_ode.prequalify.report import batch_table, replay_rounds, write_report
 
     for name in (saved, report):
         if name and Path(name).exists() and not force:
             raise InputError(f"{name} exists and stays as it is; choose another name, or add --force to replace it")
-    with Sink(out, as_json, force) as sink:
+    with alone(saved, False), alone(report, False), Sink(out, as_json, force) as sink:
         if replay:
             sink.write(replay_rounds(table, list(objectives) or None, seed))
             return
@@ -82,7 +82,7 @@ def campaign(table, objectives, n, add, bounds, costs, candidates, pending, sche
             if objectives:
                 c.aim(objectives)
         else:
-            declared = json.loads(Path(schema).read_text(encoding="utf-8")) if schema else None
+            declared = read_json(schema, "a schema", '{"TMC": {"kind": "number"}}') if schema else None
             c = Campaign(declared, list(objectives) or None, seed).fit(table)
         if add:
             c.add(add)
@@ -92,7 +92,7 @@ def campaign(table, objectives, n, add, bounds, costs, candidates, pending, sche
         for line in c.used().itertuples():
             click.echo(f"{line.column}: {line.use}, {line.why}", err=True)
         sink.write(batch if sink.kind != "screen" else batch_table(c, batch))
-    if saved:
-        c.save(saved)
-    if report:
-        write_report(c, report, batch)
+        if saved:
+            c.save(saved)
+        if report:
+            write_report(c, report, batch)

@@ -2,14 +2,28 @@
 
 import os
 import re
+import signal
 import sys
 import warnings
+from contextlib import suppress
 
 import click
 from ion_ode import __version__
 
 
 MOST_NOTES = 8  # a long file would repeat itself
+
+
+class _Terminated(KeyboardInterrupt):
+    "Somebody asked this process to end."
+
+
+def _on_sigterm(number, frame):
+    "End as after Ctrl-C, so that nothing half written stays; our own processes first, or the end would wait for them."
+    if "multiprocessing" in sys.modules:
+        for p in sys.modules["multiprocessing"].active_children():
+            p.terminate()
+    raise _Terminated
 
 
 class OneSentence(click.Group):
@@ -38,6 +52,11 @@ class OneSentence(click.Group):
     def main(self, *args, standalone_mode=True, **kw):
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **kw)
+        for name in ("stdout", "stderr"):  # closed before the start
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        with suppress(ValueError):  # only the main thread may
+            signal.signal(signal.SIGTERM, _on_sigterm)
         for stream in (sys.stdout, sys.stderr):  # a console that cannot show a letter shows a question mark
             if hasattr(stream, "reconfigure"):
                 stream.reconfigure(errors="replace")
@@ -50,8 +69,9 @@ class OneSentence(click.Group):
             where = e.ctx.command_path if getattr(e, "ctx", None) else "ion-ode"
             said = e.format_message().rstrip(".")
             status = _complain(f"{said}{'' if said.endswith('?') else ';'} see {where} --help", 2)
-        except (click.Abort, KeyboardInterrupt):
-            status = _complain("stopped", 130)
+        except (click.Abort, KeyboardInterrupt) as e:
+            ended = isinstance(e, _Terminated) or isinstance(e.__cause__, _Terminated)
+            status = _complain("stopped", 143 if ended else 130)
         except OSError as e:
             status = _complain(f"{e.filename}: {e.strerror}" if e.filename else str(e), 2)
         except Exception as e:

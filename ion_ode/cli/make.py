@@ -32,6 +32,7 @@ def reproduce(profile, out, workers, scheduler, only, keep, as_json):
       ion-ode reproduce --profile full --only surrogate --store
     """
     from ion_ode.core import InputError
+    from ion_ode.guard import alone
     from ion_ode.results.run import reproduce as run
 
     if Path(out).exists() and not Path(out).is_dir():
@@ -39,12 +40,14 @@ def reproduce(profile, out, workers, scheduler, only, keep, as_json):
     if only:
         from ion_ode.results.parts import reproduce_part
 
-        made = reproduce_part(only, out, profile, workers, scheduler, keep)
+        with alone(out):
+            made = reproduce_part(only, out, profile, workers, scheduler, keep)
         click.echo(f"{only}: made in {out}{f', stored as {made}' if keep else ''}")
         return
     if keep:
         raise InputError("--store goes with --only NAME: it replaces files that ship with the package")
-    record = run(profile, out, workers, scheduler)
+    with alone(out):
+        record = run(profile, out, workers, scheduler)
     if as_json:
         click.echo(json.dumps(record, indent=1, sort_keys=True))
     else:

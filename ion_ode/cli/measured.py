@@ -67,6 +67,7 @@ def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed
       ion-ode fit data.xlsx --unit flux=LMH --free r_pore,charge_density --out fit.json
     """
     from ion_ode.core import InputError, um
+    from ion_ode.guard import alone
     from ion_ode.store import atomic_write, digest, provenance
     from ion_ode.inference.fit import fit_membrane
     from ion_ode.data.reader import read_measurements
@@ -76,32 +77,33 @@ def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed
         raise InputError(f"--out {out}: the name must end in .json")
     if out and Path(out).exists() and not force:
         raise InputError(f"{out} exists and stays as it is; choose another name, or add --force to replace it")
-    with _source(file) as path:
-        measured, data = read_measurements(path, units=_pairs(units), decimal=decimal, balance=balance), digest(path.read_bytes())
-    for note in measured.notes:
-        warnings.warn(f"{file}: {note}", stacklevel=1)
-    if sys.stderr.isatty():
-        click.echo(f"fitting {free} to {len(measured)} values, {starts} searches", err=True)
-    found = fit_membrane(
-        measured,
-        tuple(filter(None, (n.strip() for n in free.split(",")))),
-        start=_membrane(start),
-        film=film_thickness * um if film_thickness else None,
-        n_starts=starts,
-        seed=seed,
-        intervals=intervals,
-    )
-    record = {
-        "estimates": _records(found.estimates),
-        "rmse": found.rmse,
-        "n_values": found.n_values,
-        "message": found.message,
-        "provenance": provenance(seed, file=Path(file).name, data=data),
-    }
-    text = json.dumps(record, indent=1, default=str)
-    click.echo(text if as_json else repr(found))
-    if out:
-        atomic_write(out, text + "\n")
+    with alone(out, folder=False):
+        with _source(file) as path:
+            measured, data = read_measurements(path, units=_pairs(units), decimal=decimal, balance=balance), digest(path.read_bytes())
+        for note in measured.notes:
+            warnings.warn(f"{file}: {note}", stacklevel=1)
+        if sys.stderr.isatty():
+            click.echo(f"fitting {free} to {len(measured)} values, {starts} searches", err=True)
+        found = fit_membrane(
+            measured,
+            tuple(filter(None, (n.strip() for n in free.split(",")))),
+            start=_membrane(start),
+            film=film_thickness * um if film_thickness else None,
+            n_starts=starts,
+            seed=seed,
+            intervals=intervals,
+        )
+        record = {
+            "estimates": _records(found.estimates),
+            "rmse": found.rmse,
+            "n_values": found.n_values,
+            "message": found.message,
+            "provenance": provenance(seed, file=Path(file).name, data=data),
+        }
+        text = json.dumps(record, indent=1, default=str)
+        click.echo(text if as_json else repr(found))
+        if out:
+            atomic_write(out, text + "\n")
 
 
 @main.command()
@@ -129,6 +131,7 @@ def train(folder, config, recipe, measurements, units, balance, decimal, device,
 
     from ion_ode.core import InputError, need
     from ion_ode.data.reader import read_measurements
+    from ion_ode.guard import read_json
     from ion_ode.training.recipe import TrainConfig
     from ion_ode.training.run import train as run
 
@@ -138,12 +141,7 @@ def train(folder, config, recipe, measurements, units, balance, decimal, device,
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as e:
         raise InputError(f"--device {device} cannot be used here ({str(e).splitlines()[0]}); leave it out for the CPU, or install the PyTorch of your GPU") from e
-    try:
-        changes = json.loads(click.open_file(config, encoding="utf-8").read()) if config else {}
-    except ValueError as e:
-        raise InputError(f"{config} is not JSON ({e})") from e
-    if not isinstance(changes, dict):
-        raise InputError(f"{config} holds a {type(changes).__name__}, expected an object such as {{\"members\": 2}}")
+    changes = read_json(config, "an object", '{"members": 2}') if config else {}
     start = TrainConfig.paper() if recipe == "paper" else TrainConfig()
     settings = TrainConfig.from_dict(start.to_dict() | changes)
     rows = None

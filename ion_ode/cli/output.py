@@ -60,15 +60,23 @@ class Sink:
                 raise InputError(f"{out} exists and stays as it is; choose another name, or add --force to replace it")
             if not self.path.absolute().parent.is_dir():
                 raise InputError(f"--out {out}: there is no folder {self.path.absolute().parent}; make it first")
-        self.rows, self.shown, self.parquet = 0, 0, None
+        self.rows, self.shown, self.parquet, self.force = 0, 0, None, force
 
     def __enter__(self):
         import tempfile
 
-        self.temporary = None
+        from ion_ode.core import InputError
+        from ion_ode.guard import alone
+
+        self.temporary, self.held = None, alone(self.path, folder=False)
+        self.held.__enter__()
         if self.path:
+            if self.path.exists() and not self.force:
+                self.held.__exit__(None, None, None)
+                raise InputError(f"{self.path} was written by another process meanwhile and stays as it is; choose another name")
             fd, self.temporary = tempfile.mkstemp(dir=self.path.absolute().parent, prefix=f".{self.path.name}.")
-            self.file = os.fdopen(fd, "wb" if self.kind == "parquet" else "w", **({} if self.kind == "parquet" else {"encoding": "utf-8", "newline": ""}))
+            text = {} if self.kind == "parquet" else {"encoding": "utf-8", "newline": ""}
+            self.file = os.fdopen(fd, "w" if text else "wb", **text)
         else:
             self.file = sys.stdout
         if self.kind == "json":
@@ -111,6 +119,7 @@ class Sink:
         finally:
             if self.temporary:
                 Path(self.temporary).unlink(missing_ok=True)
+            self.held.__exit__(None, None, None)
         if kind is None and self.kind == "screen" and self.shown > SCREEN_FEEDS:
             click.echo(f"... and {self.shown - SCREEN_FEEDS} more feeds; --out FILE keeps them all")
 

@@ -18,6 +18,7 @@ from fastcore.basics import patch
 
 from ..closure import changed, fingerprint
 from ..core import InputError, progress
+from ..guard import alone
 from .curves import CurveSet
 from .design import Design
 from .workers import results
@@ -138,6 +139,22 @@ def _finish(folder: Path, manifest: dict, design: Design, made: list[dict]) -> d
     (folder / _MADE).unlink(missing_ok=True)
     return done
 
+
+def _resume(folder: Path, n: int, design: Design, shard: int, dtype: str, where: dict) -> dict:
+    "Make the shards that are not there as they were made; the manifest."
+    settings = json.loads(json.dumps(asdict(design)))
+    plan = {"format": _FORMAT, "design": settings, "points": n, "shard": shard, "dtype": dtype}
+    manifest = _begin(folder, plan, fingerprint(_make_shard))
+    known, total = _known(folder, manifest), -(-n // shard)
+    whole = [k for k in range(total) if _intact(folder, k, known)]
+    jobs = [(settings, k, shard, min(shard, n - k * shard), dtype) for k in range(total) if k not in whole]
+    bar = progress(desc="simulating shards", total=total, initial=len(whole))
+    for made in results(_make_shard, jobs, **where):
+        _keep(folder, manifest, known, *made)
+        bar.update(1)
+    bar.close()
+    return manifest if manifest["complete"] else _finish(folder, manifest, design, [known[k] for k in range(total)])
+
 # %% ../../nbs/01f_shards.ipynb #fa3f779d
 def simulate_shards(
     folder: str | Path,  # Where the shards go; made if missing
@@ -158,18 +175,8 @@ def simulate_shards(
         raise InputError(f"dtype is {dtype!r}, expected 'float32' or 'float64'")
     if scheduler and workers:
         raise InputError("give either the address of a scheduler or a number of local workers, not both")
-    settings = json.loads(json.dumps(asdict(design)))
-    plan = {"format": _FORMAT, "design": settings, "points": n, "shard": shard, "dtype": dtype}
-    manifest = _begin(folder, plan, fingerprint(_make_shard))
-    known, total = _known(folder, manifest), -(-n // shard)
-    whole = [k for k in range(total) if _intact(folder, k, known)]
-    jobs = [(settings, k, shard, min(shard, n - k * shard), dtype) for k in range(total) if k not in whole]
-    bar = progress(desc="simulating shards", total=total, initial=len(whole))
-    for made in results(_make_shard, jobs, scheduler=scheduler, workers=workers, retries=retries):
-        _keep(folder, manifest, known, *made)
-        bar.update(1)
-    bar.close()
-    return manifest if manifest["complete"] else _finish(folder, manifest, design, [known[k] for k in range(total)])
+    with alone(folder):
+        return _resume(folder, n, design, shard, dtype, dict(scheduler=scheduler, workers=workers, retries=retries))
 
 # %% ../../nbs/01f_shards.ipynb #3f944dc8
 class ShardedCurves:

@@ -25,6 +25,7 @@ from ..core import LMH, InputError
 from ..dspmde.feed import read_feed, read_flux
 from ..dspmde.membranes import Membrane
 from ..stats import conformal_quantile
+from ..guard import read_json
 from ..store import CheckpointError, asset, read_checkpoint, write_checkpoint
 from .recipe import TrainConfig, build, describe_members
 from .teach import COMPILE_FROM, FUSED_FROM, _as_ratio
@@ -246,7 +247,7 @@ def load_model(
 ) -> "Predictor":  # Ready to predict; for membranes an `ion_ode.inference.answer.Answer`
     "Read a model; a damaged or foreign file is refused."
     path = _file_of(name)
-    if path.exists() and "membranes" in json.loads(path.read_text()).get("format", ""):
+    if path.exists() and "membranes" in str(read_json(path, "a model").get("format", "")):
         from ion_ode.inference.answer import Answer
 
         return Answer.load(path)

@@ -20,7 +20,8 @@ from ..attention_odenet.field import FieldConfig
 from ..attention_odenet.odenet import ODENet
 from ..attention_odenet.pore_field import PoreODENet
 from ..attention_odenet.stack import Ensemble
-from ..core import InputError, known_fields
+from ..core import InputError
+from ..guard import typed
 from ..data.curves import CurveSet
 from ..dspmde.film import FILM_THICKNESS
 from ..dspmde.prior import SLOTS, membrane_from_parameters, parameter_names
@@ -107,7 +108,7 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, d: dict) -> "TrainConfig":
         "From plain values; an entry this version does not know is an error."
-        return cls(**known_fields(cls, d, "the training configuration"))
+        return cls(**typed(cls, d, "the training configuration"))
 
 # %% ../../nbs/04d_recipe.ipynb #653dc4ac
 @patch

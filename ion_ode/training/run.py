@@ -15,6 +15,7 @@ import numpy as np
 
 from ..closure import changed, fingerprint
 from ..core import InputError, progress
+from ..guard import alone
 from ..data.design import simulate_curves
 from ..data.nf270 import independent_rows
 from ..data.reader import measurements_of
@@ -39,22 +40,8 @@ def _begin(folder: Path, record: dict, config: TrainConfig, device) -> None:
         atomic_write(path, json.dumps(record | about | provenance(seed=config.seed, device=device or "cpu"), indent=1) + "\n")
 
 # %% ../../nbs/04f_run.ipynb #e7c45a7e
-def train(
-    config: TrainConfig = TrainConfig(),  # Recipe
-    folder: str | Path | None = None,  # Checkpoints, logs and the finished model; None: nothing is kept
-    measurements=None,  # Measurements, or anything `load_measurements` reads, or its result; None: the five mixtures measured on NF270
-    membranes: int = 256,  # Membranes tried on the measurements
-    device=None,  # Where networks are trained, such as "cuda"; None: the CPU
-) -> Predictor:  # Trained on all measurements; its errors are those on the training data, so its interval is a lower bound
-    "Pre-train on the pore model, fine-tune on measurements."
-    if measurements is None:
-        d = independent_rows()
-        measurements = d[d.composition.isin(list("ABCDE"))]
-    else:
-        measurements = measurements_of(measurements).to_frame()
-    folder = None if folder is None else Path(folder)
-    made_of = fingerprint(train, config=config.to_dict(), measurements=measurements, membranes=membranes, device=str(device or "cpu"))
-    key = digest(made_of)
+def _trained(config: TrainConfig, folder: Path | None, measurements, membranes: int, device, made_of: dict, key: str) -> Predictor:
+    "What `train` does once the folder is its own."
     if folder is not None:
         _begin(folder, {"config": config.to_dict(), "key": key, "fingerprint": made_of, "rows": len(measurements)}, config, device)
     seeds = [config.seed + k for k in range(config.members)]
@@ -90,3 +77,23 @@ def train(
     if folder is not None:
         save_model(model, folder)
     return model
+
+
+def train(
+    config: TrainConfig = TrainConfig(),  # Recipe
+    folder: str | Path | None = None,  # Checkpoints, logs and the finished model; None: nothing is kept
+    measurements=None,  # Measurements, or anything `load_measurements` reads, or its result; None: the five mixtures measured on NF270
+    membranes: int = 256,  # Membranes tried on the measurements
+    device=None,  # Where networks are trained, such as "cuda"; None: the CPU
+) -> Predictor:  # Trained on all measurements; its errors are those on the training data, so its interval is a lower bound
+    "Pre-train on the pore model, fine-tune on measurements."
+    if measurements is None:
+        d = independent_rows()
+        measurements = d[d.composition.isin(list("ABCDE"))]
+    else:
+        measurements = measurements_of(measurements).to_frame()
+    folder = None if folder is None else Path(folder)
+    made_of = fingerprint(train, config=config.to_dict(), measurements=measurements, membranes=membranes, device=str(device or "cpu"))
+    key = digest(made_of)
+    with alone(folder):
+        return _trained(config, folder, measurements, membranes, device, made_of, key)

@@ -1,0 +1,151 @@
+"""At the door of every record: one writer at a time, JSON of bounded size, entries of the right type, a seal"""
+
+import json
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import get_type_hints
+
+from ion_ode.core import InputError, known_fields
+
+__all__ = ["alone", "read_json", "sealed", "typed", "unsealed"]
+
+_MOST_BYTES = 1 << 28  # Of a record
+_SHOWN = 60  # Letters of a wrong value that are repeated
+
+
+@contextmanager
+def alone(
+    target: str | Path | None,  # A folder, made if missing, or a file that will be written; None: nothing
+    folder: bool = True,  # Whether it is a folder
+) -> Iterator[None]:
+    "The only process that writes there; found out, as whether one may write at all, before the work begins."
+    if target is None:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    path = Path(target).absolute()
+    where = path if folder else path.parent
+    if where.exists() and not where.is_dir():
+        raise InputError(f"{where} is a file; name a folder")
+    where.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(where / (".lock" if folder else f".{path.name}.lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"another process is writing to {target}; wait until it has ended, or name another place") from None
+    except OSError as e:
+        raise InputError(f"{where} cannot be written to ({e.strerror}); name a place where you may write") from e
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _once(pairs):
+    d = dict(pairs)
+    if len(d) < len(pairs):
+        keys = [k for k, _ in pairs]
+        raise ValueError(f"{next(k for k in keys if keys.count(k) > 1)!r} stands twice in it")
+    return d
+
+
+def _bytes_of(path: Path | None, name: str) -> bytes:
+    "At most _MOST_BYTES of a file, a pipe or standard input; nothing of a device, which may have no end."
+    if path is None:
+        data = sys.stdin.buffer.read(_MOST_BYTES + 1)
+    else:
+        try:
+            mode = path.stat().st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISFIFO(mode)):
+                raise InputError(f"{name} is {'a folder' if stat.S_ISDIR(mode) else 'a device'}; name a file of JSON")
+            with path.open("rb") as f:
+                data = f.read(_MOST_BYTES + 1)
+        except OSError as e:
+            raise InputError(f"{name} cannot be read ({e.strerror}); check the path") from e
+    if len(data) > _MOST_BYTES:
+        raise InputError(f"{name} is larger than {_MOST_BYTES >> 20} MiB; this is no record of settings or a model")
+    return data
+
+
+def read_json(
+    path: str | Path,  # File; "-" is standard input
+    what: str,  # In words, such as "a training configuration"
+    example: str = "",  # What one looks like
+) -> dict:
+    "One JSON object of a file of bounded size and nesting, every name once, or one sentence."
+    name = "standard input" if str(path) == "-" else str(path)
+    try:
+        found = json.loads(_bytes_of(None if str(path) == "-" else Path(path), name).decode("utf-8-sig"), object_pairs_hook=_once)
+    except RecursionError as e:
+        raise InputError(f"{name} is nested too deeply to be {what}") from e
+    except ValueError as e:
+        said = "not text in UTF-8" if isinstance(e, UnicodeDecodeError) else " ".join(str(e).split())[:200]
+        raise InputError(f"{name} is not JSON ({said}); expected {what}{f' such as {example}' if example else ''}") from e
+    if not isinstance(found, dict):
+        raise InputError(f"{name} holds a {type(found).__name__}, expected {what}{f' such as {example}' if example else ''}")
+    return found
+
+
+def _words(hint) -> str:
+    "A type as a person writes it."
+    names = {"int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "NoneType": "null"}
+    if is_dataclass(hint):
+        return "an object"
+    args = [a for a in getattr(hint, "__args__", ()) if a is not Ellipsis]
+    if getattr(hint, "__origin__", hint) in (list, tuple):
+        return "a list"
+    return " or ".join(dict.fromkeys(map(_words, args))) if args else names.get(getattr(hint, "__name__", ""), str(hint))
+
+
+def typed(
+    cls: type,  # A dataclass
+    entries: dict,  # What a file or a caller gives it
+    what: str,  # For the message: "the training configuration"
+) -> dict:  # The same entries
+    "The entries, if the dataclass knows every one of them and each has the type it declares; dataclasses inside as well."
+    from pydantic import TypeAdapter, ValidationError
+
+    hints = get_type_hints(cls)
+    for name, value in known_fields(cls, entries, what).items():
+        hint, where = hints[name], f"{name} of {what}"
+        if is_dataclass(hint) and isinstance(value, dict):
+            typed(hint, value, where)
+            continue
+        try:
+            if not is_dataclass(hint):
+                TypeAdapter(hint, config={"strict": True, "allow_inf_nan": False}).validate_json(json.dumps(value))
+            elif not isinstance(value, hint):
+                raise TypeError
+        except (ValidationError, TypeError, ValueError, RecursionError):
+            shown = repr(value) if len(repr(value)) <= _SHOWN else repr(value)[:_SHOWN] + "..."
+            raise InputError(f"{where} is {shown}; expected {_words(hint)}") from None
+    return entries
+
+
+def sealed(
+    record: dict,  # JSON-ready
+) -> str:  # Text of the file
+    "A record as text that carries the digest of everything else in it."
+    from ion_ode.store import digest
+
+    return json.dumps({**record, "sha256": digest(record)}) + "\n"
+
+
+def unsealed(
+    path: str | Path,  # Written as `sealed` says
+    what: str,  # In words
+) -> dict:  # The record
+    "A record that is byte by byte what was written; those of earlier versions carry no digest and are taken as they are."
+    from ion_ode.store import digest
+
+    record = read_json(path, what)
+    sha = record.pop("sha256", None)
+    whole = sha is None or sha == digest(record) and Path(path).read_bytes() == sealed(record).encode()
+    if not whole:
+        raise InputError(f"{path} was changed after it was written, or was cut; restore it from a copy, or make it again")
+    return record
