@@ -1,10 +1,12 @@
 """At the door of every record: one writer at a time, JSON of bounded size, entries of the right type, a seal"""
 
+import errno
 import json
+import os
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import get_type_hints
@@ -17,6 +19,39 @@ _MOST_BYTES = 1 << 28  # Of a record
 _SHOWN = 60  # Letters of a wrong value that are repeated
 
 
+def _locked(file: Path) -> int | None:
+    "A descriptor of a lock file that is ours alone, None where it is another's; the lock ends with the process."
+    while True:
+        fd = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(fd, msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            if e.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):  # a file system that knows no locks
+                os.close(fd)
+                return None
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(fd), os.stat(file)):
+                return fd
+        os.close(fd)  # its owner removed it in between
+
+
+def _release(file: Path, fd: int) -> None:
+    "Give a lock back and leave nothing behind."
+    with suppress(OSError):
+        file.unlink()
+    os.close(fd)
+    if os.name == "nt":  # an open file stays there
+        with suppress(OSError):
+            file.unlink()
+
+
 @contextmanager
 def alone(
     target: str | Path | None,  # A folder, made if missing, or a file that will be written; None: nothing
@@ -26,24 +61,22 @@ def alone(
     if target is None:
         yield
         return
-    from filelock import FileLock, Timeout
-
     path = Path(target).absolute()
     where = path if folder else path.parent
     if where.exists() and not where.is_dir():
         raise InputError(f"{where} is a file; name a folder")
-    where.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(where / (".lock" if folder else f".{path.name}.lock"), timeout=0)
+    lock = where / (".lock" if folder else f".{path.name}.lock")
     try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(f"another process is writing to {target}; wait until it has ended, or name another place") from None
+        where.mkdir(parents=True, exist_ok=True)
+        fd = _locked(lock)
     except OSError as e:
         raise InputError(f"{where} cannot be written to ({e.strerror}); name a place where you may write") from e
+    if fd is None:
+        raise InputError(f"another process is writing to {target}; wait until it has ended, or name another place")
     try:
         yield
     finally:
-        lock.release()
+        _release(lock, fd)
 
 
 def _once(pairs):
@@ -80,14 +113,20 @@ def read_json(
     "One JSON object of a file of bounded size and nesting, every name once, or one sentence."
     name = "standard input" if str(path) == "-" else str(path)
     try:
-        found = json.loads(_bytes_of(None if str(path) == "-" else Path(path), name).decode("utf-8-sig"), object_pairs_hook=_once)
+        found = json.loads(
+            _bytes_of(None if str(path) == "-" else Path(path), name).decode("utf-8-sig"), object_pairs_hook=_once
+        )
     except RecursionError as e:
         raise InputError(f"{name} is nested too deeply to be {what}") from e
     except ValueError as e:
         said = "not text in UTF-8" if isinstance(e, UnicodeDecodeError) else " ".join(str(e).split())[:200]
-        raise InputError(f"{name} is not JSON ({said}); expected {what}{f' such as {example}' if example else ''}") from e
+        raise InputError(
+            f"{name} is not JSON ({said}); expected {what}{f' such as {example}' if example else ''}"
+        ) from e
     if not isinstance(found, dict):
-        raise InputError(f"{name} holds a {type(found).__name__}, expected {what}{f' such as {example}' if example else ''}")
+        raise InputError(
+            f"{name} holds a {type(found).__name__}, expected {what}{f' such as {example}' if example else ''}"
+        )
     return found
 
 
@@ -99,7 +138,9 @@ def _words(hint) -> str:
     args = [a for a in getattr(hint, "__args__", ()) if a is not Ellipsis]
     if getattr(hint, "__origin__", hint) in (list, tuple):
         return "a list"
-    return " or ".join(dict.fromkeys(map(_words, args))) if args else names.get(getattr(hint, "__name__", ""), str(hint))
+    return (
+        " or ".join(dict.fromkeys(map(_words, args))) if args else names.get(getattr(hint, "__name__", ""), str(hint))
+    )
 
 
 def typed(
@@ -107,7 +148,7 @@ def typed(
     entries: dict,  # What a file or a caller gives it
     what: str,  # For the message: "the training configuration"
 ) -> dict:  # The same entries
-    "The entries, if the dataclass knows every one of them and each has the type it declares; dataclasses inside as well."
+    "The entries, if the dataclass knows each and each has the type it declares; dataclasses inside as well."
     from pydantic import TypeAdapter, ValidationError
 
     hints = get_type_hints(cls)
@@ -129,23 +170,23 @@ def typed(
 
 def sealed(
     record: dict,  # JSON-ready
+    indent: int | None = None,  # As for `json.dumps`
 ) -> str:  # Text of the file
     "A record as text that carries the digest of everything else in it."
     from ion_ode.store import digest
 
-    return json.dumps({**record, "sha256": digest(record)}) + "\n"
+    return json.dumps({**record, "sha256": digest(record)}, indent=indent) + "\n"
 
 
 def unsealed(
     path: str | Path,  # Written as `sealed` says
     what: str,  # In words
 ) -> dict:  # The record
-    "A record that is byte by byte what was written; those of earlier versions carry no digest and are taken as they are."
-    from ion_ode.store import digest
-
+    "A record that is byte by byte what was written; those of earlier versions carry no digest, and are taken."
     record = read_json(path, what)
-    sha = record.pop("sha256", None)
-    whole = sha is None or sha == digest(record) and Path(path).read_bytes() == sealed(record).encode()
-    if not whole:
-        raise InputError(f"{path} was changed after it was written, or was cut; restore it from a copy, or make it again")
+    if "sha256" not in record:
+        return record
+    del record["sha256"]
+    if Path(path).read_text(encoding="utf-8") not in (sealed(record), sealed(record, 1)):
+        raise InputError(f"{path} was changed after it was written, or cut; restore it from a copy, or make it again")
     return record

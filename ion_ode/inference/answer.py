@@ -3,7 +3,6 @@
 A sample of membranes, each with the effects of a coupon nobody has measured yet; `predict` asks them all by the pore
 model and adds the error of a measurement. `calibrate` makes the sample that of the user's own coupon."""
 
-import json
 import math
 import warnings
 from dataclasses import asdict, dataclass, field, replace
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ion_ode.core import LMH, T_REF, InputError, bar
+from ion_ode.guard import sealed, unsealed
 from ion_ode.store import asset, atomic_write
 from ion_ode.dspmde.feed import read_feed, read_flux
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
@@ -299,16 +299,13 @@ class Answer:
             "x": [[round(float(v), 4) for v in row] for row in self.x],
             "coupon": [[round(float(v), 4) for v in row] for row in self.coupon],
         }
-        return atomic_write(Path(path), json.dumps(record) + "\n")
+        return atomic_write(Path(path), sealed(record))
 
     @classmethod
     def load(cls, path: str | Path) -> "Answer":
         "Read a model written by `save`; another file is refused."
-        try:
-            record = json.loads(Path(path).read_text())
-        except (json.JSONDecodeError, UnicodeDecodeError) as e:
-            raise InputError(f"{Path(path).name} is not a sample of membranes; write it with Answer.save") from e
-        if record.get("format") != "ion_ode membranes 1" or record["globals"] != list(GLOBALS):
+        record = unsealed(path, "a sample of membranes as Answer.save writes it")
+        if record.get("format") != "ion_ode membranes 1" or record.get("globals") != list(GLOBALS):
             raise InputError(
                 f"{Path(path).name} is not a sample of membranes of this version (format {record.get('format')!r})"
             )

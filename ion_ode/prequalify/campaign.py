@@ -1,7 +1,6 @@
 """Which membrane to make next: a laboratory's own recipes in, a batch worth its week out"""
 
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from scipy.stats import norm
 
 from ion_ode.core import InputError, need
+from ion_ode.guard import sealed, unsealed
 from ion_ode.prequalify.candidates import check_films, possible_recipes
 from ion_ode.prequalify.choice import choose, explain_batch
 from ion_ode.prequalify.process import Process, weighted_quantile
@@ -286,19 +286,14 @@ class Campaign:
             "ratios": {m: list(map(float, r)) for m, r in self.ratios.items()},
             "provenance": provenance(self.seed, rows=len(self.rows), table=digest(text.encode())),
         }
-        atomic_write(path, json.dumps(record, indent=1) + "\n")
+        atomic_write(path, sealed(record, 1))
         return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Campaign":
         "Read what `save` wrote; nothing is searched again."
-        try:
-            record = json.loads(Path(path).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(f"there is no file {path}; `Campaign.save` writes one") from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as e:
-            raise InputError(f"{path} cannot be read as a saved campaign ({e}); save it again") from None
-        if not isinstance(record, dict) or record.get("format") != FORMAT:
+        record = unsealed(path, "a campaign as Campaign.save writes it")
+        if record.get("format") != FORMAT:
             raise InputError(f"{path} is no saved campaign: expected an entry format = {FORMAT!r}")
         frame = lambda text: pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
         self = cls(Schema.from_dict(record["schema"]), record["objectives"], record["seed"])

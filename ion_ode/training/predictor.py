@@ -8,7 +8,6 @@ Docs: https://ion-ode.github.io/ion_ode/predictor.html.md"""
 __all__ = ['Predictor', 'trained_ranges', 'save_model', 'load_model']
 
 # %% ../../nbs/04e_predictor.ipynb #5188ba0a
-import json
 import math
 import warnings
 from contextlib import suppress

@@ -287,7 +287,7 @@ def _solve(self: SDEM, p, theta: Tensor, guess=None, jacobian=False):
     bad = (found.code > REFINED).nonzero()
     if len(bad):
         k = int(bad[0, 0])
-        raise ConvergenceError(f"SDEM found no permeate for state {m.run[k]}", (k,), "failed")
+        raise ConvergenceError(f"SDEM found no permeate for state {p.run[k]}", (k,), "failed")
     rejection = 1 - torch.where(q.present, torch.exp(found.u[: q.n_ions] - q.ln_feed), 1.0)
     if not jacobian:
         return rejection, None, found.u
