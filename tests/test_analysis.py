@@ -74,9 +74,3 @@ def test_what_is_not_used_is_said():
 def test_refused(change, words):
     with pytest.raises(InputError, match=words):
         feed_table(pd.DataFrame([FORMS["mg/L"] | change]))
-
-
-def test_an_alkalinity_at_a_high_pH_is_not_bicarbonate():
-    d = {k: v for k, v in FORMS["mg/L"].items() if not k.startswith("HCO3")} | {"alkalinity [meq/L]": 3.0, "pH": 9.4}
-    with pytest.raises(InputError, match="a part of the alkalinity is carbonate"):
-        feed_table(pd.DataFrame([d]))

@@ -76,10 +76,27 @@ def test_a_pore_narrower_than_every_cation_passes_nothing():
 
 
 def test_solutes_in_a_laboratory_table():
-    row = {"Na+ [mM]": 10, "Cl- [mM]": 10, "Boron [mg/L]": 1.081, "SiO2 [mg/L]": 60.083, "Si [mg/L]": 0, "glucose [mg/L]": 180.16}
+    row = {
+        "Na+ [mM]": 10,
+        "Cl- [mM]": 10,
+        "Boron [mg/L]": 1.081,
+        "SiO2 [mg/L]": 60.083,
+        "Si [mg/L]": 0,
+        "glucose [mg/L]": 180.16,
+    }
     t = feed_table(pd.DataFrame([{k: v for k, v in row.items() if not k.startswith("Si ")}]))
     assert_allclose([t.c_feed[0, t.ions.index(i)] for i in ("H3BO3", "SiO2", "glucose")], [0.1, 1.0, 1.0], rtol=1e-9)
     with pytest.raises(InputError, match="glucose has no charge and no equivalents"):
-        feed_table(pd.DataFrame([row | {"glucose [mg/L]": 0, "glucose [meq/L]": 1}]).drop(columns=["Si [mg/L]", "glucose [mg/L]"]))
+        feed_table(
+            pd.DataFrame([row | {"glucose [mg/L]": 0, "glucose [meq/L]": 1}]).drop(
+                columns=["Si [mg/L]", "glucose [mg/L]"]
+            )
+        )
     with pytest.raises(InputError, match="name an ion with a charge other than 0"):
         simulate({"Na+": 1, "Cl-": 2, "glucose": 1}, 1e-5, balance="glucose")
+
+
+def test_a_neutral_solute_takes_no_part_in_closing_a_balance():
+    with pytest.warns(UserWarning, match="Cl- closes it"):
+        s = simulate({"Na+": 10.0, "Cl-": 9.9, "glucose": 1.0}, FLUX, NF270_WATERTAP)
+    assert_allclose(s.c_feed[0], [10.0, 10.0, 1.0], rtol=1e-12)

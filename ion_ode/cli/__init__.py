@@ -1,13 +1,14 @@
-"""The command line: ion-ode simulate | predict | module | fit | train | check | generate | screen | campaign | reproduce | benchmark
+"""The command line: ion-ode simulate | predict | water | module | fit | train | check | generate | screen | campaign | reproduce | benchmark
 
 Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
 
-from ion_ode.cli import ask, design, make, measured  # noqa: F401  each puts its commands into the group
+from ion_ode.cli import ask, design, make, measured, natural  # noqa: F401  each puts its commands into the group
 from ion_ode.cli.group import main
-from ion_ode.cli.options import BALANCE, _membrane, membrane_option, output_options
+from ion_ode.cli.options import BALANCE, own_ions, _membrane, membrane_option, output_options
 from ion_ode.cli.output import Sink
 from ion_ode.module.command import register
 
 __all__ = ["main"]
 
 register(main, _membrane, Sink, (output_options, BALANCE, membrane_option("nf270-watertap")))
+own_ions(main)

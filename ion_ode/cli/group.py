@@ -31,7 +31,7 @@ class OneSentence(click.Group):
 
     def list_commands(self, ctx):
         "In the order of a person's questions, not of the alphabet."
-        order = "simulate predict module fit train check generate screen campaign reproduce benchmark".split()
+        order = "simulate predict water module fit train check generate screen campaign reproduce benchmark".split()
         return sorted(self.commands, key=lambda n: order.index(n) if n in order else len(order))
 
     def invoke(self, ctx):
@@ -120,6 +120,7 @@ def main():
     \b
     ion-ode simulate   the pore model DSPM-DE: any feed, any membrane
     ion-ode predict    the trained networks, with an interval
+    ion-ode water      a laboratory's analysis: every solute, and the pH of the permeate
     ion-ode module     a plant of spiral-wound elements
 
     Each command has its own --help with an example. Feeds are in mol/m³ (= mM) unless a unit is written, fluxes

@@ -40,6 +40,24 @@ WORKERS = click.option("--workers", type=click.IntRange(min=1), metavar="N", hel
 SCHEDULER = click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, tcp://head:8786 (extra [cluster]).")
 
 
+def _read_ions(ctx, param, files):
+    "Ions of a user's own, known before anything else is read."
+    from ion_ode.water.ions import read_ion_table
+
+    for file in files:
+        read_ion_table(file)
+
+
+def own_ions(group):
+    "--ions for every command that has none of another meaning."
+    help_ = "Ions and solutes of your own: a CSV file with the columns of ion_ode/assets/ions.csv. Repeatable."
+    path = click.Path(exists=True, dir_okay=False)
+    for command in group.commands.values():
+        if not any("--ions" in p.opts for p in command.params):
+            more = {"callback": _read_ions, "expose_value": False, "is_eager": True}
+            command.params.append(click.Option(["--ions"], multiple=True, type=path, metavar="FILE", help=help_, **more))
+
+
 def output_options(f):
     f = FORCE(f)
     f = click.option("--json", "as_json", is_flag=True, help="JSON on standard output instead of a table.")(f)

@@ -12,8 +12,10 @@ from ion_ode.cli.options import _located
 PIECE = 4096  # samples, a feed at a flux, that are worked on at a time
 
 
-def _feeds(feed: str, flux: str | None):
+def _feeds(feed: str, flux: str | None, used: tuple[str, ...] = ()):
     "Pieces (ions, c_feed, flux, names, where) of the --feed and --flux options."
+    from dataclasses import replace
+
     import numpy as np
 
     from ion_ode.core import InputError
@@ -28,12 +30,12 @@ def _feeds(feed: str, flux: str | None):
         return
     if feed != "-" and not Path(feed).is_file():
         raise InputError(f"there is no file {feed}; name a table of feeds, or write the feed as 'Na+=10,Cl-=10'")
-    for t in read_feeds(feed, max(1, PIECE // (1 if given is None else len(given)))):
+    for t in read_feeds(feed, max(1, PIECE // (1 if given is None else len(given))), used):
         if t.flux is not None and given is not None:
             raise InputError(f"{t.where} has a flux column and --flux was given too; use one of them")
         if t.flux is None and given is None:
             raise InputError(f"no flux: add --flux 5,10,20 (L m-2 h-1) or a column 'flux [L m-2 h-1]' to {feed}")
-        yield t if t.flux is not None else FeedTable(t.ions, t.c_feed, given, t.sample, t.where)
+        yield t if t.flux is not None else replace(t, flux=given)
 
 
 class Sink:
@@ -144,16 +146,19 @@ def _show(frame, sink):
             continue
         feed = g.drop_duplicates("ion")
         label = "" if sink.rows == 0 and len(frame.index.unique()) == 1 else f"feed {g['sample'].iloc[0]}: "
-        parts = [f"{i} {c:g}" for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0]
-        click.echo(f"{label}{', '.join(parts)} mol/m³, rejection in %")
+        parts = [f"{i} {c:.4g}" if "pH_feed" in g else f"{i} {c:g}" for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0]
+        pH = f", pH {g.pH_feed.iloc[0]:.2f}" if "pH_feed" in g else ""
+        click.echo(f"{label}{', '.join(parts)} mol/m³{pH}, rejection in %")
         ions = [i for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0]
         cell = lambda r: f"{100 * r.rejection:.1f}" + (f" [{100 * r.lower:.1f}, {100 * r.upper:.1f}]" if interval else "")
         rows = []
         for f, at in g.groupby(flux, sort=False):
             here = {r.ion: cell(r) for r in at.itertuples()}
             status = sorted(set(at["status"])) if "status" in at else []
-            rows.append([f"{f:.4g}", *(here[i] for i in ions), *status])
-        head = ["flux L/m²/h", *ions, *(["status"] if "status" in g else [])]
+            pH = [f"{at.pH_perm.iloc[0]:.2f}"] if "pH_perm" in at else []
+            rows.append([f"{f:.4g}", *(here[i] for i in ions), *pH, *status])
+        more = [name for name, column in (("permeate pH", "pH_perm"), ("status", "status")) if column in g]
+        head = ["flux L/m²/h", *ions, *more]
         width = [max(len(r[k]) for r in [head, *rows]) for k in range(len(head))]
         for r in [head, *rows]:
             click.echo("  " + "  ".join(t.rjust(w) for t, w in zip(r, width)).rstrip())
@@ -170,13 +175,13 @@ def _tidy(frame, table):
     return frame
 
 
-def _run(feed, flux, out, as_json, force, compute):
+def _run(feed, flux, out, as_json, force, compute, used=()):
     "Read, compute piece by piece, write; a long file shows its progress to a person who watches."
     from ion_ode.core import progress
 
     bar = None
     with Sink(out, as_json, force) as sink:
-        for table in _feeds(feed, flux):
+        for table in _feeds(feed, flux, used):
             with _located(table.where):
                 frame = compute(table)
             sink.write(_tidy(frame, table))

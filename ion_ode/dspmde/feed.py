@@ -114,7 +114,7 @@ def _neutral(c: Tensor, names, balance: str | None) -> Tensor:
         return c
     column = torch.as_tensor(closure.column, device=c.device)
     takes = torch.nn.functional.one_hot(column.clamp_min(0), len(names)) * (column >= 0)[:, None]
-    return c - takes * ((c @ z)[:, None] / z)
+    return c - takes * (c @ z)[:, None] / torch.where(z == 0, 1.0, z)  # a neutral solute takes none
 
 # %% ../../nbs/00e_feed.ipynb #e219958c
 def read_feed(

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..core import FARADAY, LMH, R_GAS, T_REF, ConvergenceError, InputError, progress
 from .backend import eagerly
+from .conditions import simulate_pores
 from .certify import FAILED, NO_SOLUTION, REFINED, STATUS, Certified, certify
 from .feed import read_feed
 from .film import Film
@@ -191,6 +192,7 @@ def simulate(
     eps_bulk=None,  # Relative permittivity of the solution; None: that of water at `temperature`
     davies_A: float | None = None,  # Davies' $A$ [(L/mol)^(1/2)]; None: from `temperature`, `eps_bulk` (.509 at 25 °C)
     nodes: int | None = None,  # None: the continuous equations; 1: WaterTAP's two-node convention
+    pore_spread: float = 0.0,  # Standard deviation of ln r of log-normal pores, r_pore their mean by flow [-]; 0: all alike
     rtol: float = 1e-6,  # Relative accuracy of c_perm against the continuous model, down to 1e-10
     throw: bool = True,  # Raise ConvergenceError if any entry has no certified solution; False: flag it
     device=None,  # Where to compute
@@ -206,6 +208,9 @@ def simulate(
         return at_pressure(lambda J: simulate(c_feed, J, ions=names, throw=False, **options), pressure, throw)
     read_options(activity, hindrance, backend, film, membrane, eps_bulk, davies_A, nodes, rtol)
     c_feed, J = one_batch(c_feed, flux_of(feed, flux), membrane, film, temperature, eps_bulk)
+    if pore_spread:
+        one = options | {"pore_spread": 0.0, "ions": names, "throw": throw}
+        return simulate_pores(lambda m, J: simulate(c_feed, J, **(one | {"membrane": m})), membrane, J, pore_spread, film)
     q, aux = transport_problem(
         names, c_feed, J, membrane, film, activity, hindrance, born, temperature, nodes, eps_bulk, davies_A
     )

@@ -4,6 +4,8 @@ Docs: https://ion-ode.github.io/ion_ode/guides/my_feed.html.md"""
 
 import numpy as np
 
+from ion_ode.core import InputError
+from ion_ode.water.chemistry import KNOWN, carried, speciate
 from ion_ode.water.ions import get_ion
 from ion_ode.water.cells import text_of
 from ion_ode.water.columns import Columns, equivalents, si_column
@@ -91,27 +93,39 @@ def _hardness(t: Columns, found: dict[str, np.ndarray]):
 
 
 def _alkalinity(t: Columns, found: dict[str, np.ndarray]):
-    "Alkalinity is bicarbonate as long as the pH leaves next to no carbonate."
+    "Alkalinity is bicarbonate as long as the pH leaves next to no carbonate; beyond, what the chemistry says."
     column = t.one["alkalinity"]
     if "HCO3-" in found:
         t.notes.append(f"{column!r} is not used: HCO3- has a column of its own")
         return
     pH = si_column(t, "pH", t.one["pH"]).value if "pH" in t.one else np.full(len(t.raw.cells), np.nan)
-    for k in np.flatnonzero(pH > _CARBONATE_FROM):
-        t.problems.append(
-            (
-                t.raw.rows[k],
-                column,
-                f"{pH[k]:g}",
-                f"at pH {pH[k]:g} a part of the alkalinity is carbonate",
-                "give HCO3- in a column of its own",
-            )
-        )
-    found["HCO3-"] = np.nan_to_num(equivalents(t, "alkalinity"))
+    total = np.nan_to_num(equivalents(t, "alkalinity"))
+    rows = np.flatnonzero((pH > _CARBONATE_FROM) & (pH <= 13))
+    parts = {i: np.zeros(len(pH)) for i in ("CO3-2", "OH-")} if len(rows) else {}
+    found["HCO3-"] = total.copy()
+    for k in rows:
+        _bases(t, found, parts, k, pH[k], total[k])
+    found |= parts
     t.notes.append(
         f"HCO3- is the alkalinity of {column!r}"
         + ("" if np.isfinite(pH).all() else f" (taken for a pH up to {_CARBONATE_FROM})")
+        + ("" if not len(rows) else f", above pH {_CARBONATE_FROM} with the carbonate and hydroxide it holds there")
     )
+
+
+def _bases(t: Columns, found: dict, parts: dict, k: int, pH: float, total: float):
+    "Bicarbonate, carbonate and hydroxide of one row from its alkalinity."
+    held = {i: float(v[k]) for i, v in found.items() if i != "HCO3-" and np.isfinite(v[k]) and i in KNOWN}
+    try:
+        s = carried(speciate(held, float(pH), alkalinity=float(total)))
+    except InputError as e:
+        said = str(e).split("; ")[0]
+        t.problems.append((t.raw.rows[k], t.one["alkalinity"], f"{pH:g}", said, "check pH and alkalinity"))
+        return
+    hydroxide = s.get("OH-", 0.0) - s.get("H+", 0.0)
+    carbonate = s.get("CO3-2", 0.0)
+    parts["CO3-2"][k], parts["OH-"][k] = carbonate, max(hydroxide, 0.0)
+    found["HCO3-"][k] = max(total - 2 * carbonate - hydroxide, 0.0)
 
 
 def feed_matrix(

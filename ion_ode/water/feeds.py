@@ -140,6 +140,8 @@ class FeedTable:
     sample: list  # What the file calls the rows; their numbers, counted from 0, where it does not
     where: str  # "feeds.csv rows 2 to 2001"
     notes: tuple[str, ...] = ()  # What was not used, and what was taken for granted
+    pH: np.ndarray | None = None  # (batch,), nan where none is written; None: no such column
+    temperature: np.ndarray | None = None  # (batch,) [K], the same
 
     def __repr__(self):
         flux = (
@@ -248,7 +250,7 @@ _USED = {
 }
 
 
-def _feed_table(raw: RawTable, first: int = 0) -> FeedTable:
+def _feed_table(raw: RawTable, first: int = 0, used: tuple[str, ...] = ()) -> FeedTable:
     "Feeds of a table, whatever its form."
     t = name_columns(raw)
     for column in raw.cells:
@@ -274,12 +276,14 @@ def _feed_table(raw: RawTable, first: int = 0) -> FeedTable:
     flux = _feed_numbers(t)
     if t.problems:
         raise TableError(raw.name, sorted(dict.fromkeys(t.problems), key=lambda p: -1 if p[0] is None else p[0]))
-    idle = [v for q, v in t.one.items() if q not in _USED and not (q == "pH" and "alkalinity" in t.one)]
+    idle = [v for q, v in t.one.items() if q not in _USED.union(used) and not (q == "pH" and "alkalinity" in t.one)]
     idle += [v for (q, _), v in t.per_ion.items() if q != "c_feed"]
     notes = [*t.notes, *([f"read and not used here: {', '.join(map(repr, idle))}"] if idle else [])]
+    more = {q: si_column(t, q, t.one[q]).value[at] for q in ("pH", "temperature") if q in t.one}
     label = raw.cells[t.one["sample"]].tolist() if "sample" in t.one else list(range(first, first + len(raw.cells)))
     where = f"{raw.name} rows {raw.rows[0]} to {raw.rows[-1]}" if raw.name != "the table" else raw.name
-    return FeedTable(ions, c, None if flux is None else flux[at, None], [label[k] for k in at], where, tuple(notes))
+    own = None if flux is None else flux[at, None]
+    return FeedTable(ions, c, own, [label[k] for k in at], where, tuple(notes), **more)
 
 
 def _words_only(v) -> bool:
@@ -289,9 +293,10 @@ def _words_only(v) -> bool:
 
 def feed_table(
     frame: pd.DataFrame,  # A column an ion with its unit, or one row an ion; others that are carried along
+    used: tuple[str, ...] = (),  # Quantities that the caller makes use of beside the ions: pH, temperature
 ) -> FeedTable:
     "The feeds of a frame; a warning names what is not used."
-    found = _feed_table(read_table(frame))
+    found = _feed_table(read_table(frame), used=used)
     for n in found.notes:
         warnings.warn(f"the feed table: {n}", stacklevel=3)
     return found
@@ -356,6 +361,7 @@ def measured_in_si(
 def read_feeds(
     path: str | Path,  # CSV, TSV, JSON, Parquet or Excel; "-" is CSV on standard input
     rows: int = 2000,  # Rows a piece
+    used: tuple[str, ...] = (),  # Quantities that the caller makes use of beside the ions: pH, temperature
 ) -> Iterator[FeedTable]:  # The file in pieces, so that its length does not matter
     "Feeds from a file: a column an ion, with its unit ('Na+ [mM]', 'SO4-2 [mg/L]'; none means mol/m³), a row a feed."
     first, said, name = 0, set(), "standard input" if str(path) == "-" else Path(path).name
@@ -364,7 +370,7 @@ def read_feeds(
         if not full.any():
             continue
         raw = RawTable(raw.name, raw.cells[full].reset_index(drop=True), raw.rows[full], raw.notes)
-        found = _feed_table(raw, first)
+        found = _feed_table(raw, first, used)
         first += len(raw.cells)
         for n in found.notes:
             if n not in said:

@@ -73,7 +73,7 @@ def _asked(c: np.ndarray, z: np.ndarray, names: tuple, balance: str, label) -> t
     "The named ion takes whatever charge the others leave."
     j = names.index(balance)
     if z[j] == 0:
-        raise InputError(f"{balance} cannot close a charge balance, it has none; name an ion with a charge other than 0")
+        raise InputError(f"{balance} cannot close a charge balance; name an ion with a charge other than 0")
     change = -(c @ z) / z[j]
     need = c[:, j] + change
     # what rounding leaves of a feed that is neutral without the ion is no lack of it

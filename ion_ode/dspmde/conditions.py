@@ -1,0 +1,76 @@
+"""A membrane at another temperature, and pores of many sizes
+
+Docs: https://ion-ode.github.io/ion_ode/guides/my_water.html.md"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ion_ode.core import T_REF, InputError
+from ion_ode.dspmde.membranes import Membrane
+from ion_ode.water.ions import eps_water
+
+__all__ = ["at_temperature", "pore_classes", "simulate_pores"]
+
+# Relative permittivity of the water layer that the pore's wall orients (Bowen and Welfoot 2002,
+# 10.1016/S0009-2509(01)00413-4, who build a pore's permittivity from such a layer and bulk water)
+_ORIENTED = 6.0
+_LITTLE = 1e-4  # Share of the flow below which a class of pores is left out
+
+
+def at_temperature(
+    membrane: Membrane,  # As fitted at `fitted_at`
+    temperature,  # $T$ [K], number or (batch,)
+    fitted_at: float = T_REF,  # [K]
+) -> Membrane:  # The same pore, its free water less polar where it is warmer
+    "The pore's permittivity as free and oriented water in a share that temperature leaves alone."
+    cold, warm = eps_water(fitted_at), eps_water(temperature)
+    share = (cold - torch.as_tensor(membrane.eps_pore, dtype=torch.float64)) / (cold - _ORIENTED)
+    return membrane.with_(eps_pore=warm - share * (warm - _ORIENTED))
+
+
+def pore_classes(
+    spread: float,  # Standard deviation of ln r_p [-]
+    nodes: int = 15,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # r over r_p, velocity over J_v, share of the flow; (nodes,)
+    "Gauss-Hermite classes of log-normal pores whose r_p is the mean by flow; each carries Poiseuille's flow, r⁴."
+    x, w = np.polynomial.hermite.hermgauss(nodes)
+    r = np.exp(np.sqrt(2) * spread * x)
+    share = w * r**4 / (w * r**4).sum()
+    kept = share > _LITTLE
+    r, share = r[kept], share[kept] / share[kept].sum()
+    r = r / (share * r).sum()
+    return r, r**2 * (share / r**2).sum(), share  # velocities as r², J_v on the mean by area
+
+
+def simulate_pores(
+    run,  # run(membrane, flux (batch, n)) -> Solution of one pore size, fluxes from its velocity
+    membrane: Membrane,
+    flux: Tensor,  # $J_v$ (batch, n) [m/s]
+    spread: float,  # Standard deviation of ln r_p [-]
+    film=None,  # Refused: the pores would share its wall
+    nodes: int = 15,
+):  # Solution, its permeate mixed by flow
+    "Pores of log-normal sizes in parallel, their permeates mixed (Eq. W.1); without a film."
+    if not (isinstance(spread, (int, float)) and 0 <= spread <= 1):
+        raise InputError(f"pore_spread is {spread!r}, expected the standard deviation of ln r_p, 0 to 1, such as 0.2")
+    if film is not None:
+        raise InputError("pore_spread does not go with a film, whose wall all pores would share; give one of them")
+    r, speed, share = pore_classes(float(spread), nodes)
+    parts = [run(membrane.with_(r_pore=membrane.r_pore * a), flux * v) for a, v in zip(r, speed, strict=True)]
+    mixed = sum(s * p.c_perm for s, p in zip(share, parts, strict=True))
+    worst = parts[int(np.argmin([p.ok.mean() for p in parts]))]
+    osmotic = sum(s * p.osmotic for s, p in zip(share, parts, strict=True))
+    middle = parts[len(parts) // 2]
+    return replace(
+        middle,
+        flux=flux.expand_as(middle.flux),
+        c_perm=mixed,
+        osmotic=osmotic,
+        pressure=middle.pressure - middle.osmotic + osmotic,
+        status=worst.status,
+        error=torch.stack([p.error for p in parts]).amax(0),
+        residual=torch.stack([p.residual for p in parts]).amax(0),
+    )

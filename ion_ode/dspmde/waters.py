@@ -1,0 +1,150 @@
+"""A laboratory's analysis in, the rejection of every solute and the pH of the permeate out
+
+Docs: https://ion-ode.github.io/ion_ode/guides/my_water.html.md"""
+
+# The membrane meets a water as ions and neutral solutes that do not react on their way through it: a pore is crossed
+# in milliseconds, CO2 takes seconds to become HCO3-. What came through settles at a pH of its own, no gas leaving.
+
+import warnings
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ion_ode.core import T_REF, InputError, is_frame
+from ion_ode.dspmde.conditions import at_temperature
+from ion_ode.dspmde.membranes import NF270, Membrane
+from ion_ode.dspmde.solve import simulate
+from ion_ode.water.chemistry import KNOWN, Speciation, carried, pH_of, speciate
+from ion_ode.water.feeds import FeedTable, feed_table, flux_of
+from ion_ode.water.neutrality import close_charge
+
+__all__ = ["Water", "read_waters", "simulate_water"]
+
+_TOGETHER = {  # Reported as one solute: name, and its parts
+    "inorganic carbon": ("CO2", "HCO3-", "CO3-2"), "NH4+ and NH3": ("NH4+", "NH3"), "boron": ("H3BO3", "H2BO3-"),
+    "phosphate": ("H2PO4-", "HPO4-2", "PO4-3"), "SO4-2": ("SO4-2", "HSO4-", "MgSO4", "CaSO4"),
+    "Mg+2": ("Mg+2", "MgSO4"), "Ca+2": ("Ca+2", "CaSO4"),
+}  # fmt: skip
+_PAIRS = ("MgSO4", "CaSO4")
+_STRONG = 500.0  # Ionic strength beyond which the built-in activities are extrapolated [mol/m³]
+
+
+@dataclass(frozen=True, repr=False)
+class Water:
+    "Waters of a laboratory's table as a membrane meets them."
+
+    label: list  # What the table calls them
+    feed: list[dict[str, float]]  # {ion or solute: mol/m³}, neutral
+    speciation: list[Speciation]
+    temperature: np.ndarray  # (batch,) [K]
+    notes: list[str] = field(default_factory=list)
+
+    def __repr__(self):
+        return "\n".join(f"{n}: {s!r}" for n, s in zip(self.label, self.speciation, strict=True))
+
+
+def _ranges(label, s: Speciation) -> list[str]:
+    "Words for a water beyond the constants' ground, or that may scale."
+    out = []
+    if s.strength > _STRONG:
+        said = f"{label}: ionic strength {s.strength / 1000:.2g} mol/L"
+        out.append(f"{said}: activities beyond .5 mol/L are extrapolated; Pitzer's are in ion_ode.water.phreeqc")
+    over = [f"{k} {v:+.1f}" for k, v in s.saturation.items() if v > 0]
+    if over:
+        out.append(f"{label} is oversaturated (saturation index) in {', '.join(over)}")
+    return out
+
+
+def read_waters(
+    table,  # FeedTable, or a frame with a column an ion, pH, alkalinity, temperature; a row a water
+    pH=None,  # For waters whose row has none
+    temperature=None,  # [K], the same; None: 298.15
+    pairs: tuple[str, ...] = (),  # Ion pairs that move as such: MgSO4, CaSO4
+) -> Water:
+    "Close the charge balance of every water and find what it holds at its pH."
+    t = table if isinstance(table, FeedTable) else feed_table(table, used=("pH", "temperature"))
+    name = lambda k: t.sample[k] if isinstance(t.sample[k], str) else f"feed {t.sample[k]}"
+    if unknown := [i for i in t.ions if i not in KNOWN | {"H+", "OH-"}]:
+        raise InputError(f"the chemistry of waters knows no {', '.join(unknown)}; leave them out, or use simulate")
+    fill = lambda have, given: np.where(np.isnan(have), np.nan if given is None else given, have)
+    none = np.full(len(t.c_feed), np.nan)
+    at = fill(none if t.pH is None else t.pH, pH)
+    T = fill(none if t.temperature is None else t.temperature, T_REF if temperature is None else temperature)
+    if np.isnan(at).any():
+        raise InputError(f"{name(int(np.isnan(at).argmax()))} has no pH; add a column pH, or say --ph")
+    closure = close_charge(t.c_feed, t.ions, None, name)
+    c = closure.applied(t.c_feed)
+    notes, found = closure.notes(name), []
+    for k, row in enumerate(c):
+        base = float(
+            sum(n * row[t.ions.index(i)] for i, n in (("HCO3-", 1), ("CO3-2", 2), ("OH-", 1)) if i in t.ions)
+        )
+        held = {i: float(v) for i, v in zip(t.ions, row, strict=True) if v > 0 and i not in ("HCO3-", "CO3-2", "OH-")}
+        found.append(speciate(held, float(at[k]), float(T[k]), alkalinity=base + _given(held)))
+        notes += _ranges(name(k), found[-1])
+    return Water(list(t.sample), [carried(s, pairs) for s in found], found, T, notes)
+
+
+def _given(held: dict[str, float]) -> float:
+    "Alkalinity of bases that have columns of their own."
+    return sum(n * held.get(i, 0.0) for i, n in (("H2BO3-", 1), ("HPO4-2", 1), ("NH3", 1), ("HSO4-", -1)))
+
+
+def _totals(c: dict[str, float]) -> dict[str, float]:
+    "Amounts as a laboratory reports them."
+    parts = {p for names in _TOGETHER.values() for p in names}
+    out = {k: v for k, v in c.items() if k not in parts and k not in ("H+", "OH-")}
+    for name, names in _TOGETHER.items():
+        if (total := sum(c.get(p, 0.0) for p in names)) > 0:
+            out[name] = total
+    return out
+
+
+def simulate_water(
+    water,  # As for `read_waters`, or what it returned
+    flux=None,  # Water flux $J_v$: number, (n_flux,) or (batch, n_flux) [m/s]
+    membrane: Membrane = NF270,
+    *,
+    pH=None,  # For waters whose row has none
+    temperature=None,  # [K], the same
+    pairs: tuple[str, ...] = (),  # Ion pairs that move as such: MgSO4, CaSO4
+    warm: bool = True,  # The pore's permittivity follows the temperature (`at_temperature`)
+    **options,  # As for `simulate`: film, activity, ...
+) -> "pd.DataFrame":  # A row a water, flux and solute: c_feed, c_perm, rejection, pH of feed and permeate
+    "Rejections of every solute of natural waters, and the pH of their permeates."
+    import pandas as pd
+
+    w = water if isinstance(water, Water) else read_waters(water, pH, temperature, pairs)
+    J = flux_of(water, flux) if is_frame(water) else flux
+    membrane = at_temperature(membrane, w.temperature) if warm else membrane
+    sol = simulate(w.feed, J, membrane, temperature=torch.from_numpy(w.temperature), **options)
+    rows = []
+    for k, label in enumerate(w.label):
+        feed = _totals(w.feed[k])
+        for j in range(sol.flux.shape[1]):
+            through = {
+                i: float(v) for i, v in zip(sol.ions, sol.c_perm[k, j], strict=True) if w.feed[k].get(i, 0) > 0
+            }
+            lost = not sol.ok[k, j]
+            perm = dict.fromkeys(feed, np.nan) if lost else _totals(through)
+            out = np.nan if lost else pH_of(through, float(w.temperature[k])).pH
+            rows += [
+                (
+                    label,
+                    float(sol.flux[k, j]),
+                    i,
+                    c,
+                    perm.get(i, 0.0),
+                    1 - perm.get(i, 0.0) / c,
+                    w.speciation[k].pH,
+                    out,
+                )
+                for i, c in feed.items()
+            ]
+    names = ["sample", "flux_m_s", "ion", "c_feed", "c_perm", "rejection", "pH_feed", "pH_perm"]
+    frame = pd.DataFrame(rows, columns=names)
+    frame.attrs["notes"] = list(dict.fromkeys([*w.notes, *(n for n in sol.notes if "oversaturated" not in n)]))
+    for note in frame.attrs["notes"]:
+        warnings.warn(note, stacklevel=2)
+    return frame

@@ -1,0 +1,215 @@
+"""What waters hold at their pH, PHREEQC and textbooks as judges; five waters from a table to a permeate."""
+
+import json
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from numpy.testing import assert_allclose
+
+from ion_ode import NF270, InputError, simulate
+from ion_ode.cli import main
+from ion_ode.core import LMH
+from ion_ode.dspmde.conditions import at_temperature, pore_classes
+from ion_ode.dspmde.waters import read_waters, simulate_water
+from ion_ode.store import asset
+from ion_ode.water.chemistry import _log_k, _table, carried, pH_of, speciate, totals
+from ion_ode.water.feeds import feed_table
+from ion_ode.water.ions import eps_water, get_ion
+
+FILE = asset("water/waters.csv")
+NAMES = list(pd.read_csv(FILE)["sample"])
+
+
+@pytest.fixture(scope="module")
+def waters():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return read_waters(pd.read_csv(FILE))
+
+
+@pytest.mark.parametrize("k", range(len(NAMES)), ids=NAMES)
+def test_five_waters_are_what_phreeqc_says(waters, k):
+    pytest.importorskip("phreeqpython")
+    from ion_ode.water.phreeqc import phreeqc
+
+    s = waters.speciation[k]
+    other = phreeqc(totals(s), s.pH, s.temperature, s.alkalinity)
+    assert_allclose(s.strength, other.strength, rtol=2e-3)
+    for name, c in s.c.items():
+        if c > 1e-4 * sum(s.c.values()):
+            assert_allclose(c, other.c[name], rtol=5e-3, err_msg=name)
+    for mineral, index in s.saturation.items():
+        assert abs(index - other.saturation[mineral]) < 5e-3, mineral
+
+
+@pytest.mark.parametrize("temperature", [278.15, 298.15, 333.15, 363.15])
+def test_temperature_laws_are_phreeqcs(temperature):
+    pytest.importorskip("phreeqpython")
+    from ion_ode.water.phreeqc import phreeqc
+
+    water = {
+        "Na+": 3.0,
+        "Ca+2": 2.0,
+        "Mg+2": 1.0,
+        "Cl-": 2.0,
+        "SO4-2": 1.5,
+        "HCO3-": 4.0,
+        "H3BO3": 0.2,
+        "SiO2": 0.3,
+        "Ba+2": 1e-4,
+    }
+    a, b = speciate(water, 7.6, temperature), phreeqc(water, 7.6, temperature)
+    for name in ("CO2", "HCO3-", "CO3-2", "OH-", "MgSO4", "CaSO4", "H2BO3-", "H3SiO4-"):
+        assert_allclose(
+            a.c[name], b.c[name], rtol=0.02, err_msg=name
+        )  # the density of warm water is counted one here
+    assert {k: round(v, 2) for k, v in a.saturation.items()} == pytest.approx(b.saturation, abs=0.012)
+
+
+def test_pitzer_and_the_osmotic_pressure_of_a_brine():
+    pytest.importorskip("phreeqpython")
+    from ion_ode.water.phreeqc import osmotic_pressure
+
+    # osmotic coefficients of NaCl at 25 °C, .1, 1 and 3 mol/kg: .9324, .9355, 1.0453 (Robinson and Stokes 1959)
+    for c, phi in ((100, 0.9324), (1000, 0.9355), (3000, 1.0453)):
+        ideal = 2 * c * 8.314462618 * 298.15 * 0.997
+        assert_allclose(osmotic_pressure({"Na+": c, "Cl-": c}) / ideal, phi, rtol=6e-3)
+
+
+def test_constants_of_textbooks():
+    t = _table()
+    at = lambda name, T=298.15: float(_log_k(t.law[t.names.index(name)][None], T)[0])
+    assert_allclose(
+        [at("OH-"), at("HCO3-"), at("CO2") - at("HCO3-"), at("NH3"), at("H2BO3-")],
+        [-14.0, 10.33, 6.35, -9.25, -9.24],
+        atol=0.01,
+    )
+    assert at("OH-", 333.15) > at("OH-") and at("NH3", 333.15) > at("NH3")
+
+
+def test_charge_and_amounts_survive_speciation(waters):
+    for feed, s in zip(waters.feed, waters.speciation, strict=True):
+        z = np.array([get_ion(i).z for i in feed])
+        c = np.array(list(feed.values()))
+        assert abs(z @ c) < 1e-5 * (np.abs(z) @ c)  # the bases of a water without alkalinity
+        t = _table()
+        for j in range(t.nu.shape[1]):  # what moves carries what a species carries
+            total = sum(s.c.get(n, 0.0) * v for n, v in zip(t.names, t.nu[:, j], strict=True))
+            moved = sum(v * _parts(i)[j] for i, v in feed.items())
+            assert_allclose(moved, total, rtol=1e-9, atol=1e-12)
+
+
+def _parts(ion):
+    t = _table()
+    return t.nu[t.names.index({"SiO2": "H4SiO4"}.get(ion, ion))]
+
+
+def test_a_water_finds_its_own_pH_again(waters):
+    for feed, s in zip(waters.feed, waters.speciation, strict=True):
+        if s.alkalinity > 0.01:  # what has no base has no pH to speak of
+            again = pH_of(feed, s.temperature)
+            assert_allclose(again.pH, s.pH, atol=1e-5)
+            assert_allclose(again.alkalinity, s.alkalinity, rtol=1e-6)
+
+
+def test_pure_water_is_neutral_and_acid_is_acid():
+    assert_allclose(pH_of({"Na+": 1.0, "Cl-": 1.0, "H+": 1e-4, "OH-": 1e-4}).pH, 7.0, atol=0.02)
+    assert_allclose(pH_of({"Na+": 10.0, "Cl-": 11.0, "H+": 1.0}).pH, 3.05, atol=0.02)
+    assert_allclose(pH_of({"CO2": 0.0136, "H+": 1e-4, "OH-": 1e-4}).pH, 5.6, atol=0.06)  # rain
+
+
+@pytest.mark.parametrize("pairs", [(), ("MgSO4", "CaSO4")])
+def test_permeates_of_five_waters(waters, pairs):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        f = simulate_water(pd.read_csv(FILE), [10 * LMH, 40 * LMH], pairs=pairs)
+    assert set(f["sample"]) == set(NAMES) and np.isfinite(f.rejection).all() and (f.rejection < 1).all()
+    assert f.pH_perm.between(5, 11).all()
+    hard = f[(f["sample"] == "municipal effluent") & (f.flux_m_s > 5e-6)].set_index("ion")
+    # CO2 passes, bicarbonate less: the permeate is the more acid, by about the logarithm of what passes
+    assert (hard.pH_perm < hard.pH_feed).all()
+    assert_allclose(hard.pH_perm.iloc[0] - 7.4, np.log10(1 - hard.rejection["inorganic carbon"]), atol=0.06)
+
+
+def test_words_for_waters():
+    d = pd.DataFrame([{"sample": "well 3", "Na [mM]": 2, "Cl [mM]": 2, "HCO3 [mM]": 0}])
+    with pytest.raises(InputError, match="well 3 has no pH; add a column pH"):
+        read_waters(d)
+    with pytest.raises(InputError, match="knows no Cs"):
+        read_waters(d.assign(**{"Cs+ [mM]": 0.1, "pH": 7}))
+    with pytest.raises(InputError, match="pH is 20.0, expected"):
+        read_waters(d.assign(pH=20))
+    with pytest.warns(UserWarning, match="activities beyond .5 mol/L are extrapolated"):
+        simulate_water(pd.DataFrame([{"Na [mM]": 900, "Cl [mM]": 900, "pH": 7}]), 20 * LMH)
+
+
+def test_alkalinity_above_pH_8_5_is_carbonate_too():
+    row = {"Na [mM]": 4.0, "Ca [mM]": 0.2, "Cl [mM]": 1.0, "Alkalinity [mg/L as CaCO3]": 170.0, "pH": 9.8}
+    with pytest.warns(UserWarning, match="with the carbonate and hydroxide"):
+        t = feed_table(pd.DataFrame([row]))
+    c = dict(zip(t.ions, t.c_feed[0], strict=True))
+    assert_allclose(c["HCO3-"] + 2 * c["CO3-2"] + c["OH-"], 170 / 50.0435, rtol=1e-4)
+    held = {"Na+": 4.0, "Ca+2": 0.2, "Cl-": 1.0}
+    assert_allclose(c["CO3-2"], carried(speciate(held, 9.8, alkalinity=170 / 50.0435))["CO3-2"], rtol=1e-9)
+    assert 0.2 < c["CO3-2"] / c["HCO3-"] < 0.6  # pK2 10.3 and activities
+
+
+def test_one_command(tmp_path):
+    run = CliRunner().invoke(
+        main, ["water", "--feed", str(FILE), "--flux", "20", "--out", str(tmp_path / "r.csv")], standalone_mode=False
+    )
+    assert run.exception is None
+    f = pd.read_csv(tmp_path / "r.csv")
+    assert set(f["sample"]) == set(NAMES) and {"pH_feed", "pH_perm", "rejection"} <= set(f)
+
+
+def test_own_ions_on_the_shell(tmp_path):
+    (tmp_path / "mine.csv").write_text(
+        "name,z,D_bulk_m2_s,r_stokes_m,molar_mass_g_mol,aliases,source,doi\n"
+        "cation+,1,1.33e-9,0.184e-9,22.99,,copy of Na+,\n"
+    )
+    args = ["simulate", "--ions", str(tmp_path / "mine.csv"), "--feed", "cation+=10,Cl-=10", "--flux", "20", "--json"]
+    run = CliRunner().invoke(main, args, standalone_mode=False)
+    assert run.exception is None
+    mine = pd.DataFrame(json.loads(run.stdout))
+    like = simulate({"Na+": 10, "Cl-": 10}, 20 * LMH, NF270.with_(ln_partition={"Cl-": NF270.ln_partition["Cl-"]}))
+    assert_allclose(mine.rejection, like.rejection[0, 0], rtol=1e-6)
+
+
+def test_a_pore_warms_with_its_free_water():
+    assert_allclose(at_temperature(NF270, 298.15).eps_pore, NF270.eps_pore, rtol=1e-12)
+    at = at_temperature(NF270, [278.15, 363.15]).eps_pore
+    assert at[0] > NF270.eps_pore > at[1] > 6
+    assert_allclose(
+        at_temperature(NF270.with_(eps_pore=eps_water(298.15)), 363.15).eps_pore, eps_water(363.15), rtol=1e-12
+    )
+    R = [
+        simulate({"Na+": 10, "Cl-": 10}, 20 * LMH, at_temperature(NF270, T), temperature=T).rejection[0, 0, 0].item()
+        for T in (298.15, 363.15)
+    ]
+    fixed = simulate({"Na+": 10, "Cl-": 10}, 20 * LMH, NF270, temperature=363.15).rejection[0, 0, 0].item()
+    assert fixed < R[1] < R[0] or fixed < R[0] < R[1]  # a pore that stays polar while water loses it lets salt in
+
+
+def test_pores_of_many_sizes():
+    r, speed, share = pore_classes(0.3)
+    assert_allclose([share.sum(), share @ r, (share / speed).sum()], 1.0, rtol=1e-12)
+    feed, J = {"Na+": 10, "Mg+2": 5, "Cl-": 20, "glucose": 1}, [5 * LMH, 50 * LMH]
+    plain = simulate(feed, J, NF270)
+    assert_allclose(simulate(feed, J, NF270, pore_spread=1e-6).c_perm, plain.c_perm, rtol=1e-4)
+    wide = simulate(feed, J, NF270, pore_spread=0.3)
+    z = np.array([1.0, 2, -1, 0])
+    assert np.abs(wide.c_perm.numpy() @ z).max() < 1e-6 * 10
+    x = np.linspace(-2.8, 4.6, 149)  # the same mixture on an even grid of ln r
+    pdf, r = np.exp(-(x**2) / 2), np.exp(0.3 * x)
+    flow, r = pdf * r**4 / (pdf * r**4).sum(), r / ((pdf * r**5).sum() / (pdf * r**4).sum())
+    each = J[1] * r**2 * (flow / r**2).sum()
+    many = simulate(feed, each[:, None], NF270.with_(r_pore=torch.from_numpy(r * NF270.r_pore)), throw=False)
+    assert flow[~many.ok[:, 0]].sum() < 1e-3  # pores narrower than every ion
+    assert_allclose(wide.c_perm[0, 1], flow @ np.nan_to_num(many.c_perm[:, 0].numpy()), rtol=0.02)
+    with pytest.raises(InputError, match="pore_spread is 2"):
+        simulate(feed, J, NF270, pore_spread=2)
