@@ -272,7 +272,6 @@ BAD = {
     "unknown option": ([*NACL, "--fluxx", "3"], {}, "--fluxx"),
 }
 BAD_SIMULATE = {
-    "r_s >= r_p": ([*NACL, "--membrane", "r_pore=0.15,thickness=1,charge_density=-40,eps_pore=40"], {}, "Na+"),
     "pore in metres": ([*NACL, "--membrane", "r_pore=0.45e-9,thickness=1,charge_density=-40,eps_pore=40"], {}, "in nm"),
     "pore negative": ([*NACL, "--membrane", "r_pore=-0.5,thickness=1,charge_density=-40,eps_pore=40"], {}, "r_pore"),
     "thickness zero": ([*NACL, "--membrane", "r_pore=0.5,thickness=0,charge_density=-40,eps_pore=40"], {}, "thickness"),
