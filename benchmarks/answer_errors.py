@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ion_ode.inference import laws
-from ion_ode.inference.pores import solve
 from ion_ode.inference.population import sample_population
+from ion_ode.inference.pores import solve
 from ion_ode.inference.rows import COMPOSITIONS, answer_rows, hold_out
 from ion_ode.inference.states import States, forward
 
