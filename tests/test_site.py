@@ -87,7 +87,7 @@ def test_footer_names_this_version():
 def test_sweep_sees_what_is_wrong(tmp_path, monkeypatch, capsys):
     sweep = tool("sweep", monkeypatch)
     (tmp_path / "good.html").write_text(f'<html lang="en"><head>{HEAD}</head><body>'
-                                        '<main><h2 id="here">Good</h2><a href="bad.html#there">on</a></main></body></html>')
+                                        '<main><h2 id="here">Good</h2><a href="bad.html#there">on</a></main>')
     (tmp_path / "bad.html").write_text(
         f'<html lang="en"><head>{HEAD}</head><body><main><p style="width:800px">wide</p>'
         '<p style="color:#aaa">pale</p><button></button><a href="good.html#nowhere">x</a>'
