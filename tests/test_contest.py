@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load
 from cluster import scheduler_and_two_workers, wait_for
 from numpy.testing import assert_allclose
+from safetensors.torch import load
 
 from ion_ode.core import InputError
 from ion_ode.data.folds import composition_folds
