@@ -60,7 +60,9 @@ def validation(config, pretrained, benchmark, seeds, tried, sse):
     "Mean squared error of the rejection of every seed over pairs of groups that were held out together."
     b, df = BENCHMARKS[benchmark], contest_rows(benchmark)
     pairs = [(i, (i + 1) % len(b.folds)) for i in range(len(b.folds))]
-    learned, asked = (measured_curves(df, film_thickness=b.film, known=known, sd_floor=b.sd_floor) for known in (True, False))
+    learned, asked = (
+        measured_curves(df, film_thickness=b.film, known=known, sd_floor=b.sd_floor) for known in (True, False)
+    )
     members = [(pair, s) for pair in pairs for s in range(seeds)]
     choice = {pair: ranked(sse, [i for i in range(len(b.folds)) if i not in pair]) for pair in pairs}
     parameters = torch.stack([tried[choice[pair][s]] for pair, s in members])
@@ -93,22 +95,40 @@ def main():
         pretraining=Plan(o.pretraining, lr=4e-3, schedule="cosine"),
         finetuning=Plan(o.finetuning),
     )
-    seeds, curves = list(range(o.seeds)), simulate_curves(o.curves + 256, seed=0, n_flux=base.n_flux, family=base.family)
+    seeds, curves = (
+        list(range(o.seeds)),
+        simulate_curves(o.curves + 256, seed=0, n_flux=base.n_flux, family=base.family),
+    )
     seen, unseen = curves.subset(slice(0, o.curves)), curves.subset(slice(o.curves, None))
     membranes = {
-        b: try_membranes(contest_rows(b), 64, family=base.family, film_thickness=BENCHMARKS[b].film) for b in o.benchmarks
+        b: try_membranes(contest_rows(b), 64, family=base.family, film_thickness=BENCHMARKS[b].film)
+        for b in o.benchmarks
     }
     rows = []
     for form in o.forms:
         started, config = time.process_time(), replace(base, constraint=form)
         ensemble, _ = pretrain(config, seen, seeds)
-        rows += [{"form": form, "benchmark": "simulated", "seed": s, **r} for s, r in enumerate(before_measurements(config, ensemble, unseen))]
+        rows += [
+            {"form": form, "benchmark": "simulated", "seed": s, **r}
+            for s, r in enumerate(before_measurements(config, ensemble, unseen))
+        ]
         for b in o.benchmarks:
             score = validation(replace(config, film_thickness=BENCHMARKS[b].film), ensemble, b, o.seeds, *membranes[b])
             rows += [{"form": form, "benchmark": b, "seed": s, "mse_R": float(v)} for s, v in enumerate(score)]
         if o.out:
-            atomic_write(o.out, json.dumps({"rows": rows, "recipe": base.to_dict(), "arguments": vars(o) | {"out": None}} | provenance(0), indent=1))
-        mean = pd.DataFrame([r for r in rows if r["form"] == form]).groupby("benchmark").mean(numeric_only=True).drop(columns="seed")
+            atomic_write(
+                o.out,
+                json.dumps(
+                    {"rows": rows, "recipe": base.to_dict(), "arguments": vars(o) | {"out": None}} | provenance(0),
+                    indent=1,
+                ),
+            )
+        mean = (
+            pd.DataFrame([r for r in rows if r["form"] == form])
+            .groupby("benchmark")
+            .mean(numeric_only=True)
+            .drop(columns="seed")
+        )
         print(f"{form} ({time.process_time() - started:.0f} CPU-s)\n{mean.to_string()}\n", flush=True)
 
 

@@ -41,7 +41,16 @@ def main():
         train = states.select(values)
         free, scales = (FOUR, None) if model == "four" else dspmde_plus(observations(train).ions)
         start = time.process_time()
-        found = fit_membrane(train, free, scales=scales, n_starts=a.starts, n_sobol=64 if model == "four" else a.sobol, seed=a.seed, intervals="none", **kw)
+        found = fit_membrane(
+            train,
+            free,
+            scales=scales,
+            n_starts=a.starts,
+            n_sobol=64 if model == "four" else a.sobol,
+            seed=a.seed,
+            intervals="none",
+            **kw,
+        )
         return found, {
             "model": model, "cpu_seconds": round(time.process_time() - start, 1), "train_rmse": found.rmse, "cost": found.cost,
             "starts": found.starts.cost.tolist(), "parameters": dict(zip(found.estimates.parameter, found.estimates.estimate, strict=True)),
@@ -61,11 +70,16 @@ def main():
         return record | {"fold": fold, "mse": float((w * miss**2).sum() / w.sum())}
 
     models = ("four", "plus") if a.model == "both" else (a.model,)
-    rows = [kept(f"{m}_{f}", lambda m=m, f=f: held_out(m, f)) for m, f in progress([(m, f) for m in models for f in a.folds], "folds")]
+    rows = [
+        kept(f"{m}_{f}", lambda m=m, f=f: held_out(m, f))
+        for m, f in progress([(m, f) for m in models for f in a.folds], "folds")
+    ]
     whole = np.isin(group, list("ABCDE"))
     in_sample = {m: kept(f"{m}_all", lambda m=m: fit(whole, m)[1]) for m in models}
     if "four" in models:
-        in_sample["four, differential evolution"] = kept("four_evolution", lambda: fit(whole, "four", method="differential_evolution")[1])
+        in_sample["four, differential evolution"] = kept(
+            "four_evolution", lambda: fit(whole, "four", method="differential_evolution")[1]
+        )
     wide = pd.DataFrame(rows).pivot(index="model", columns="fold", values="mse")
     wide["mean"] = wide.mean(axis=1)
     print(wide.round(3).to_string())

@@ -80,7 +80,11 @@ def peer(c, m, J, n: int = 8) -> float:
                 return flow - z * y * (z @ flow) / (z**2 @ y)
 
             c0 = solve_ivp(rhs, (1, 0), a, rtol=1e-8, atol=1e-12).y[:, -1]
-            return np.r_[np.log(np.maximum(c0, 1e-300)) - np.log(cf * S) + z * u[8], z @ cp / (np.abs(z) @ cp), (z @ a + chi) / 50]
+            return np.r_[
+                np.log(np.maximum(c0, 1e-300)) - np.log(cf * S) + z * u[8],
+                z @ cp / (np.abs(z) @ cp),
+                (z @ a + chi) / 50,
+            ]
 
         u = root(f, u, tol=1e-9).x
     return n / (time.process_time() - start)
@@ -164,7 +168,11 @@ def first_call() -> float:
     "CPU seconds of the first call of a fresh install, after the imports."
     with tempfile.TemporaryDirectory() as folder:
         call = [sys.executable, "-c", FRESH]
-        return float(subprocess.run(call, env=os.environ | {"ION_ODE_CACHE": folder}, capture_output=True, text=True, check=True).stdout)
+        return float(
+            subprocess.run(
+                call, env=os.environ | {"ION_ODE_CACHE": folder}, capture_output=True, text=True, check=True
+            ).stdout
+        )
 
 
 def aims(rows, scipy_rate: float, pool) -> list[dict]:
@@ -196,10 +204,16 @@ def main():
     c, m, J = draw(1)
     scipy_rate = peer(c, m, J)
     with ProcessPoolExecutor(a.processes, mp_context=get_context("spawn")) as pool:
-        found = list(pool.map(measure, *zip(*[(a.curves, a.backends, a.repeat, k) for k in range(a.processes)], strict=True)))
+        found = list(
+            pool.map(measure, *zip(*[(a.curves, a.backends, a.repeat, k) for k in range(a.processes)], strict=True))
+        )
     rows = []
     for parts in zip(*(f[0] for f in found), strict=True):
-        row = dict(parts[0]) | {"problems/s": sum(r["problems/s"] for r in parts), "certified": sum(r["certified"] for r in parts), "of": sum(r["of"] for r in parts)}
+        row = dict(parts[0]) | {
+            "problems/s": sum(r["problems/s"] for r in parts),
+            "certified": sum(r["certified"] for r in parts),
+            "of": sum(r["of"] for r in parts),
+        }
         rows.append(row | {"x scipy": round(row["problems/CPU-s"] / scipy_rate)})
     report = {
         "command": f"python benchmarks/dspmde_speed.py --curves {a.curves} --processes {a.processes} --backends {' '.join(a.backends)}{' --aims' * a.aims}",

@@ -68,7 +68,9 @@ def draw(n: int, seed: int):
     # the flux that gives the wanted largest Peclet number
     q, _ = transport_problem(IONS, feed, read_flux(1e-6, n), membrane)
     at_one = torch.where(q.present, q.peclet, 0.0).amax(0)
-    peclet = torch.tensor(10 ** np.where(g.random(n) < 0.3, g.uniform(1, np.log10(300), n), g.uniform(-3, np.log10(60), n)))
+    peclet = torch.tensor(
+        10 ** np.where(g.random(n) < 0.3, g.uniform(1, np.log10(300), n), g.uniform(-3, np.log10(60), n))
+    )
     wanted = 1e-6 * peclet / at_one
     flux = wanted.clamp(max=0.5)[:, None]  # beyond, a thicker membrane
     membrane = membrane.with_(thickness=1e-6 * wanted / flux[:, 0])
@@ -108,7 +110,9 @@ def far_from(block, film: str, activity: str, sol, pick) -> tuple[torch.Tensor, 
         if len(left) == 0:
             break
         tight = solve(block, film, activity, rtol, pick[left])
-        off = torch.where(block[0][pick[left]] > 0, tight.c_perm[:, 0] / sol.c_perm[pick[left], 0] - 1, 0.0).abs().amax(1)
+        off = (
+            torch.where(block[0][pick[left]] > 0, tight.c_perm[:, 0] / sol.c_perm[pick[left], 0] - 1, 0.0).abs().amax(1)
+        )
         ok = torch.tensor(tight.ok[:, 0])
         gap[left[ok]], how[f"{rtol:g}"], left = off[ok], int(ok.sum()), left[~ok]
     return gap, how
@@ -179,7 +183,9 @@ def main():
         "status": add(rows, "status"),
         "failed because": add(rows, "failed because"),
         "by film and activity": {
-            name: {"draws": sum(r["size"] for r in part)} | add(part, "status") | {"largest error": max(r["worst"] for r in part)}
+            name: {"draws": sum(r["size"] for r in part)}
+            | add(part, "status")
+            | {"largest error": max(r["worst"] for r in part)}
             for name, part in cases.items()
         },
         "solved again at": add(rows, "checked"),

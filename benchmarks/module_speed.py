@@ -65,7 +65,9 @@ def main():
     vessel, sol = cpu(lambda: simulate_plant(WELL, Stage(), **RUN), a.repeat)
     peer, outlet = cpu(lambda: scipy_vessel(sol), 1)
     apart = float(np.abs(outlet / sol.solved.outlets[0][0] - 1).max())
-    draws = [NF270_WATERTAP.with_(r_pore=NF270_WATERTAP.r_pore * f) for f in np.exp(0.05 * rng.standard_normal(a.draws))]
+    draws = [
+        NF270_WATERTAP.with_(r_pore=NF270_WATERTAP.r_pore * f) for f in np.exp(0.05 * rng.standard_normal(a.draws))
+    ]
     many, _ = cpu(lambda: simulate_plant(WELL, Stage(), membrane=draws, **RUN), 1)
     ranges = {"feed_flow": (16 / 3600, 30 / 3600), "recovery": (0.4, 0.8), "boost 2": (0.0, 2 * bar)}
     designs = pd.DataFrame({k: rng.uniform(*r, a.designs) for k, r in ranges.items()})

@@ -42,7 +42,11 @@ from ion_ode.water.ions import IONS  # noqa: E402
 
 CHUNK = 256  # Curves at once on the fixed-step path; larger batches accumulate their gradients
 STEPS = (2, 3, 4, 6, 8)
-WAYS = {False: "", "fused": ", fused", "step": ", compiled"}  # How StackedForward computes, and what the lines say of it
+WAYS = {
+    False: "",
+    "fused": ", fused",
+    "step": ", compiled",
+}  # How StackedForward computes, and what the lines say of it
 TOLERANCES = (1e-3, 1e-4, 1e-5)  # rtol and atol of solvers with error control
 TARGETS = (1e-2, 1e-3)  # Errors of the rejection at which solvers are compared
 
@@ -77,7 +81,9 @@ def network():
     torch.manual_seed(0)
     model = ODENet(FieldConfig(), make_constraint("equivalents"), n_steps=4)
     c = sample_feeds(256, 11, ions=IONS, equivalents=(2.0, 200.0))
-    flux, _ = warp_flux(torch.linspace(0.05, 1, 16, dtype=torch.float64), torch.full((256, 1), 4e-5, dtype=torch.float64))
+    flux, _ = warp_flux(
+        torch.linspace(0.05, 1, 16, dtype=torch.float64), torch.full((256, 1), 4e-5, dtype=torch.float64)
+    )
     truth = torch.where(c[:, None] > 0, simulate(c, flux, ions=IONS).c_perm / c[:, None], 0.0).float()
     with torch.no_grad():
         as_ratio = model.field.prepare(c).inverse.T[:, None]
@@ -105,7 +111,9 @@ class Case:
         scale = torch.where(self.c > 0, self.c / (self.c * double.z.abs()).sum(1, keepdim=True), torch.inf)
         self.scale, self.present = scale[:, None], (self.c > 0)[:, None].expand(batch, 32, len(IONS))
         with torch.no_grad():
-            solve = lambda j: torch.cat([double(*part, n_steps=64) for part in zip(self.c.split(CHUNK), j.split(CHUNK), strict=True)])
+            solve = lambda j: torch.cat(
+                [double(*part, n_steps=64) for part in zip(self.c.split(CHUNK), j.split(CHUNK), strict=True)]
+            )
             self.exact = {id(j): solve(j) for j in (self.own, self.grid)}
 
     def error(self, h, flux):
@@ -148,7 +156,9 @@ def ours(model, case, o):
     chunks = list(zip(case.c.split(CHUNK), case.own.split(CHUNK), strict=True))
     for n in STEPS:
         kept = [model.dense_weights(j, n) for _, j in chunks]
-        parts = [lambda n=n, c=c, j=j, w=w: model(c, j, n_steps=n, weights=w) for (c, j), w in zip(chunks, kept, strict=True)]
+        parts = [
+            lambda n=n, c=c, j=j, w=w: model(c, j, n_steps=n, weights=w) for (c, j), w in zip(chunks, kept, strict=True)
+        ]
         yield f"fixed {n}", parts, list(model.parameters()), 1, 6 * n + 1
     for members in dict.fromkeys((1, o.members)):
         params, buffers = torch.func.stack_module_state([model] * members)
@@ -160,7 +170,9 @@ def ours(model, case, o):
             for n in (4, 6):
                 kept = [model.dense_weights(j, n) for _, j in chunks]
                 parts = [
-                    lambda n=n, c=c, j=j, w=w, stack=stack, params=params, buffers=buffers: stack(params, buffers, c, j, n_steps=n, weights=w)
+                    lambda n=n, c=c, j=j, w=w, stack=stack, params=params, buffers=buffers: stack(
+                        params, buffers, c, j, n_steps=n, weights=w
+                    )
                     for (c, j), w in zip(chunks, kept, strict=True)
                 ]
                 name = f"fixed {n}" + (f", {members} stacked" if members > 1 else "") + WAYS[compiled]
@@ -172,7 +184,9 @@ def peers(model, case):
     parameters = list(model.parameters())
     for tol in TOLERANCES:
         for method in ("dopri5", "tsit5_54"):
-            run = lambda method=method, tol=tol: model.predict_reference(case.c, case.grid, rtol=tol, atol=tol, method=method)
+            run = lambda method=method, tol=tol: model.predict_reference(
+                case.c, case.grid, rtol=tol, atol=tol, method=method
+            )
             yield f"torchdiffeq {method} {tol:.0e}", run, parameters, count(model, run), case.grid
     for tol in (1e-3,):
         run = lambda tol=tol: by_adjoint(model, case, tol)

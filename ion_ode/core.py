@@ -65,7 +65,9 @@ def known_fields(
     "The entries, if the dataclass knows every one of them."
     known = [f.name for f in fields(cls)]
     if strange := sorted(map(str, set(entries) - set(known))):
-        raise InputError(f"{what} has entries this version does not know: {', '.join(strange)}; it knows {', '.join(known)}")
+        raise InputError(
+            f"{what} has entries this version does not know: {', '.join(strange)}; it knows {', '.join(known)}"
+        )
     return entries
 
 # %% ../nbs/support/core.ipynb #a1b2c350
@@ -119,7 +121,8 @@ def compile_or_eager(
     **options,  # Of torch.compile
 ):  # The same function
     "torch.compile where it works, the function itself where it does not."
-    # every shape is worth its compilation; newer versions of torch count them for each function compiled here, and say so when there are too many
+    # every shape is worth its compilation; newer versions of torch count them for each function compiled here, and say
+    # so when there are too many
     known = inspect.signature(torch.compile).parameters
     limits = {k: v for k, v in {"recompile_limit": 64, "isolate_recompiles": True}.items() if k in known}
     run = torch.compile(function, dynamic=False, **limits, **options)

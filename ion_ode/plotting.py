@@ -27,7 +27,18 @@ _COLOR_INDEX = (1, 3, 8, 4, 5, 0, 2, 9, 7, 6)
 _SHAPES = "osD^vPX*<>"
 ION_COLORS = {ion: _PALETTE[i] for ion, i in zip(_ORDER, _COLOR_INDEX, strict=True)}  # Hex colour of each ion
 ION_MARKERS = dict(zip(_ORDER, _SHAPES, strict=True))  # Marker of each ion
-_PRETTY = {"Na+": "Na⁺", "K+": "K⁺", "Li+": "Li⁺", "Mg+2": "Mg²⁺", "Ca+2": "Ca²⁺", "Cl-": "Cl⁻", "SO4-2": "SO₄²⁻", "NO3-": "NO₃⁻", "NH4+": "NH₄⁺", "HCO3-": "HCO₃⁻"}
+_PRETTY = {
+    "Na+": "Na⁺",
+    "K+": "K⁺",
+    "Li+": "Li⁺",
+    "Mg+2": "Mg²⁺",
+    "Ca+2": "Ca²⁺",
+    "Cl-": "Cl⁻",
+    "SO4-2": "SO₄²⁻",
+    "NO3-": "NO₃⁻",
+    "NH4+": "NH₄⁺",
+    "HCO3-": "HCO₃⁻",
+}
 
 
 def set_theme():
@@ -62,7 +73,9 @@ def save_figure(
 ) -> list[Path]:  # The files written
     "Write a figure as PDF and PNG, the CSV behind it, and its provenance."
     if not isinstance(data, pd.DataFrame) or data.empty:
-        raise InputError(f"figure {name!r} came without the table it was drawn from; pass a non-empty DataFrame as data")
+        raise InputError(
+            f"figure {name!r} came without the table it was drawn from; pass a non-empty DataFrame as data"
+        )
     folder = Path(folder)
     subject = json.dumps(meta or {}, sort_keys=True, default=str)
     out = []
@@ -72,7 +85,9 @@ def save_figure(
         out.append(atomic_write(folder / f"{name}.{ext}", buffer.getvalue()))
     out.append(atomic_write(folder / f"{name}.csv", data.to_csv(index=False)))
     if meta is not None:
-        out.append(atomic_write(folder / f"{name}.json", json.dumps(meta, indent=1, sort_keys=True, default=str) + "\n"))
+        out.append(
+            atomic_write(folder / f"{name}.json", json.dumps(meta, indent=1, sort_keys=True, default=str) + "\n")
+        )
     return out
 
 # %% ../nbs/support/plotting.ipynb #45bcc27b
@@ -89,7 +104,14 @@ def plot_rejection(
         g = g.sort_values("flux_m_s")
         s = _style(ion)
         alone = ION_MARKERS.get(ion, ".") if len(g) == 1 else None
-        ax.plot(g.flux_m_s / LMH, 100 * g.rejection, linestyle, marker=alone, color=s["color"], label=s["label"] if legend else None)
+        ax.plot(
+            g.flux_m_s / LMH,
+            100 * g.rejection,
+            linestyle,
+            marker=alone,
+            color=s["color"],
+            label=s["label"] if legend else None,
+        )
         if {"lower", "upper"} <= set(g):
             ax.fill_between(g.flux_m_s / LMH, 100 * g.lower, 100 * g.upper, color=s["color"], alpha=0.15, lw=0)
     if measured is not None:
@@ -99,7 +121,14 @@ def plot_rejection(
             label = s["label"] if legend and ion not in known else None
             sd = 100 * g.rejection_sd if "rejection_sd" in g else None
             ax.errorbar(
-                g.flux_m_s / LMH, 100 * g.rejection, yerr=sd, fmt=ION_MARKERS.get(ion, "."), ms=5, lw=1, color=s["color"], label=label
+                g.flux_m_s / LMH,
+                100 * g.rejection,
+                yerr=sd,
+                fmt=ION_MARKERS.get(ion, "."),
+                ms=5,
+                lw=1,
+                color=s["color"],
+                label=label,
             )
     ax.axhline(0, color="0.7", lw=0.8, zorder=0)
     ax.set(xlabel="Water flux $J_v$ (L m⁻² h⁻¹)", ylabel="Rejection (%)")
@@ -125,7 +154,10 @@ def plot_samples(
     for panel, (_, g) in zip(panels, groups, strict=True):
         plot_rejection(g, panel, measured)
         feed = g.drop_duplicates("ion")
-        panel.set_title(", ".join(f"{_style(i)['label']} {c:.3g}" for i, c in zip(feed.ion, feed.c_feed, strict=True)) + " mol/m³", fontsize="medium")
+        panel.set_title(
+            ", ".join(f"{_style(i)['label']} {c:.3g}" for i, c in zip(feed.ion, feed.c_feed, strict=True)) + " mol/m³",
+            fontsize="medium",
+        )
     return panels if len(panels) > 1 else panels[0]
 
 # %% ../nbs/support/plotting.ipynb #31137556
@@ -141,12 +173,16 @@ def plot_parity(
     "Predicted against measured rejection with a 1:1 line and a band; returns the share inside."
     ax = ax or plt.gca()
     lo, hi = limits or (100 * min(df[x].min(), df[y].min()) - 5, 105)
-    ax.fill_between([lo, hi], [lo - 100 * band, hi - 100 * band], [lo + 100 * band, hi + 100 * band], color="0.9", lw=0, zorder=0)
+    ax.fill_between(
+        [lo, hi], [lo - 100 * band, hi - 100 * band], [lo + 100 * band, hi + 100 * band], color="0.9", lw=0, zorder=0
+    )
     ax.plot([lo, hi], [lo, hi], "-", color="0.5", lw=1, zorder=1)
     for ion, g in df.groupby("ion", sort=False):
         s = _style(ion)
         ax.plot(100 * g[x], 100 * g[y], ION_MARKERS.get(ion, "."), ms=5, ls="", alpha=0.8, **s)
     inside = float(((df[y] - df[x]).abs() <= band).mean())
-    ax.set(xlim=(lo, hi), ylim=(lo, hi), aspect="equal", xlabel="Measured rejection (%)", ylabel="Predicted rejection (%)")
+    ax.set(
+        xlim=(lo, hi), ylim=(lo, hi), aspect="equal", xlabel="Measured rejection (%)", ylabel="Predicted rejection (%)"
+    )
     ax.set_title(f"{title}\n{inside:.0%} within ±{100 * band:.0f} points".strip(), fontsize="medium")
     return inside

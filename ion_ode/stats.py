@@ -84,7 +84,9 @@ def conformal_quantile(
         raise InputError(f"level is {level}; expected a number between 0 and 1, for instance 0.9")
     e = np.sort(np.asarray(errors, dtype=float).ravel())
     if e.size == 0 or not np.isfinite(e).all():
-        raise InputError(f"{e.size} errors, {int((~np.isfinite(e)).sum())} of them not finite; expected finite held-out errors")
+        raise InputError(
+            f"{e.size} errors, {int((~np.isfinite(e)).sum())} of them not finite; expected finite held-out errors"
+        )
     k = math.ceil((e.size + 1) * level - 1e-9)
     return float(e[k - 1]) if k <= e.size else math.inf
 

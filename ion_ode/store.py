@@ -206,7 +206,9 @@ def read_checkpoint(
             f"{path} belongs to another configuration ({str(record.get('key'))[:12]}, expected {key[:12]}); use another folder"
         )
     if digest(data) != record.get("sha256"):
-        raise CheckpointError(f"{record['file']} beside {path} is truncated or was changed ({len(data)} bytes, wrong SHA-256); {remedy}")
+        raise CheckpointError(
+            f"{record['file']} beside {path} is truncated or was changed ({len(data)} bytes, wrong SHA-256); {remedy}"
+        )
     try:
         # copied, so that they lie in memory as they did when computed: a sum may run in another order otherwise
         tensors = {k: v.clone() for k, v in unpack_tensors(data).items()}

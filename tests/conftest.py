@@ -6,6 +6,7 @@ The checks cannot be compiled, so a test that compiles starts a process of its o
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    [f"ion_ode.attention_odenet.{m}" for m in ("ode", "constraints", "field", "odenet", "stack")] + ["ion_ode.training.rivals"],
+    [f"ion_ode.attention_odenet.{m}" for m in ("ode", "constraints", "field", "odenet", "stack")]
+    + ["ion_ode.training.rivals"],
     "beartype.beartype",
 )

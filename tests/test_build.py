@@ -64,7 +64,9 @@ def test_what_was_damaged_is_built_again_and_never_loaded(source, monkeypatch, k
     (source.parent / "damaged").replace(path)  # another file: the one in use here stays as it is
     runs = count(monkeypatch)
     code = "import sys, pathlib; from ion_ode.attention_odenet.build import build; sys.exit(build(pathlib.Path(sys.argv[1])).answer() - 42)"
-    assert subprocess.run([sys.executable, "-c", code, str(source)]).returncode == 0  # a truncated library would end the process
+    assert (
+        subprocess.run([sys.executable, "-c", code, str(source)]).returncode == 0
+    )  # a truncated library would end the process
     assert kept(source) == [path] and path.read_bytes() == whole
     assert build.build(source).answer() == 42 and not runs
 
@@ -109,7 +111,9 @@ def test_a_folder_that_cannot_be_made_leaves_nothing_behind(source, tmp_path):
     assert not list(temporary.glob("ion_ode-*"))
 
 
-@pytest.mark.parametrize(("compiler", "said"), [("false", "did not build small.cpp"), ("no-such-compiler", "did not build small.cpp")])
+@pytest.mark.parametrize(
+    ("compiler", "said"), [("false", "did not build small.cpp"), ("no-such-compiler", "did not build small.cpp")]
+)
 def test_without_a_compiler_there_is_one_sentence(source, monkeypatch, compiler, said):
     monkeypatch.setenv("CXX", compiler)
     with pytest.raises(build.BuildError, match=said):

@@ -57,7 +57,12 @@ def test_out_formats_hold_the_same_table(folder, suffix):
     name = f"r.{suffix}"
     r = invoke("simulate", *NACL, "--out", name)
     assert r.exit_code == 0 and r.stdout == ""
-    read = {"csv": pd.read_csv, "json": pd.read_json, "jsonl": lambda p: pd.read_json(p, lines=True), "parquet": pd.read_parquet}
+    read = {
+        "csv": pd.read_csv,
+        "json": pd.read_json,
+        "jsonl": lambda p: pd.read_json(p, lines=True),
+        "parquet": pd.read_parquet,
+    }
     d = read[suffix](name)
     sol = simulate({"Na+": 10.0, "Cl-": 10.0}, np.array([5, 10, 20]) * LMH)
     assert {"sample", "flux_L_m2_h", "ion", "c_feed_mol_m3", "c_perm_mol_m3", "rejection", "status"} <= set(d.columns)
@@ -151,7 +156,9 @@ def test_a_flux_that_looks_like_metres_a_second_is_remarked_on(folder):
 
 def test_membrane_film_and_balance():
     plain = table(invoke("simulate", "--feed", "Mg+2=10", "--balance", "Cl-", "--flux", "50").stdout)
-    film = table(invoke("simulate", "--feed", "Mg+2=10", "--balance", "Cl-", "--flux", "50", "--film-thickness", "50").stdout)
+    film = table(
+        invoke("simulate", "--feed", "Mg+2=10", "--balance", "Cl-", "--flux", "50", "--film-thickness", "50").stdout
+    )
     assert float(film[0][1]) < float(plain[0][1]), "polarisation lowers the observed rejection"
     own = ["--membrane", "r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40"]
     r = invoke("simulate", "--feed", "Mg+2=10,Cl-=20", "--flux", "50", *own)
@@ -162,7 +169,12 @@ def test_membrane_film_and_balance():
 
 
 def test_flux_ranges():
-    assert [row[0] for row in table(invoke("simulate", "--feed", "Na+=10,Cl-=10", "--flux", "10:30:3,50").stdout)] == ["10", "20", "30", "50"]
+    assert [row[0] for row in table(invoke("simulate", "--feed", "Na+=10,Cl-=10", "--flux", "10:30:3,50").stdout)] == [
+        "10",
+        "20",
+        "30",
+        "50",
+    ]
 
 
 def test_predict_prints_an_interval_around_each_value():
@@ -191,7 +203,12 @@ def test_version():
 
 @pytest.mark.parametrize(
     "words,found",
-    {"ion-ode sim": "simulate", "ion-ode simulate --mem": "--membrane", "ion-ode simulate --activity davies_": "davies_solution", "ion-ode fit --intervals w": "wald"}.items(),
+    {
+        "ion-ode sim": "simulate",
+        "ion-ode simulate --mem": "--membrane",
+        "ion-ode simulate --activity davies_": "davies_solution",
+        "ion-ode fit --intervals w": "wald",
+    }.items(),
 )
 def test_shell_completion_knows_commands_options_and_choices(words, found):
     env = os.environ | {"_ION_ODE_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
@@ -202,7 +219,9 @@ def test_shell_completion_knows_commands_options_and_choices(words, found):
 @pytest.mark.parametrize("shell", [s for s in ("bash", "zsh", "fish") if shutil.which(s)])
 def test_shell_completion_script_is_valid(shell, tmp_path):
     "What the guide says to put into the shell's start file is a script that the shell can read."
-    script = subprocess.run([BIN], env=os.environ | {"_ION_ODE_COMPLETE": f"{shell}_source"}, capture_output=True, text=True).stdout
+    script = subprocess.run(
+        [BIN], env=os.environ | {"_ION_ODE_COMPLETE": f"{shell}_source"}, capture_output=True, text=True
+    ).stdout
     (tmp_path / "completion").write_text(script)
     assert "_ION_ODE_COMPLETE" in script
     assert subprocess.run([shell, "-n", tmp_path / "completion"]).returncode == 0
@@ -247,9 +266,17 @@ BAD = {
     "a salt": (["--feed", "NaCl=10", *FLUX], {}, "as its ions"),
     "a salt in a file": (["--feed", "f.csv", *FLUX], {"f.csv": "NaCl [mM]\n10\n"}, "as its ions"),
     "a row an ion": (["--feed", "f.csv", *FLUX], {"f.csv": "ion,c [mM]\nNa+,10\n"}, "neutral"),
-    "the same column twice": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Na+,Cl-\n1,1,2\n"}, "two columns are called 'Na+'"),
+    "the same column twice": (
+        ["--feed", "f.csv", *FLUX],
+        {"f.csv": "Na+,Na+,Cl-\n1,1,2\n"},
+        "two columns are called 'Na+'",
+    ),
     "more than water dissolves": (["--feed", "Na+=1e6,Cl-=1e6", *FLUX], {}, "20000"),
-    "more than water dissolves, in a file": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-\n1e6,1e6\n"}, "check the unit"),
+    "more than water dissolves, in a file": (
+        ["--feed", "f.csv", *FLUX],
+        {"f.csv": "Na+,Cl-\n1e6,1e6\n"},
+        "check the unit",
+    ),
     "flux with a unit": (["--feed", "Na+=10,Cl-=10", "--flux", "10LMH"], {}, "L m-2 h-1"),
     "a document": (["--feed", "f.docx", *FLUX], {"f.docx": "Na+"}, "type .docx are not read"),
     "json of another shape": (["--feed", "f.json", *FLUX], {"f.json": '{"a": 1}'}, "expected records"),
@@ -287,7 +314,9 @@ BAD_PREDICT = {
     "level": ([*NACL, "--level", "1.5"], {}, "1.5"),
     "unknown model": ([*NACL, "--model", "nf9000"], {}, "nf9000"),
 }
-CASES = [(c, n, *v) for c, d in (("simulate", BAD | BAD_SIMULATE), ("predict", BAD | BAD_PREDICT)) for n, v in d.items()]
+CASES = [
+    (c, n, *v) for c, d in (("simulate", BAD | BAD_SIMULATE), ("predict", BAD | BAD_PREDICT)) for n, v in d.items()
+]
 
 
 @pytest.mark.parametrize("command,name,args,files,words", CASES, ids=[f"{c}: {n}" for c, n, *_ in CASES])
@@ -331,7 +360,9 @@ def test_reproduce_refuses_a_file_as_folder(folder):
 
 # ---- the other commands
 
-LAB = "ion,flux [LMH],feed [mM],rejection [%],kind\n" + "".join(f"Na+,{f},20,{r},intrinsic\n" for f, r in ((5, 35), (10, 52), (20, 73), (40, 86)))
+LAB = "ion,flux [LMH],feed [mM],rejection [%],kind\n" + "".join(
+    f"Na+,{f},20,{r},intrinsic\n" for f, r in ((5, 35), (10, 52), (20, 73), (40, 86))
+)
 
 
 def test_check_says_what_is_in_a_file(folder):
@@ -352,7 +383,13 @@ def test_check_lists_every_problem_and_exits_with_2(folder):
 
 
 def test_check_doubts_fractions_in_a_column_of_percent(folder):
-    for text, doubt in ((LAB, False), (LAB.replace(",35,", ",0.35,").replace(",52,", ",0.52,").replace(",73,", ",0.73,").replace(",86,", ",0.86,"), True)):
+    for text, doubt in (
+        (LAB, False),
+        (
+            LAB.replace(",35,", ",0.35,").replace(",52,", ",0.52,").replace(",73,", ",0.73,").replace(",86,", ",0.86,"),
+            True,
+        ),
+    ):
         (folder / "d.csv").write_text(text)
         r = invoke("check", "d.csv", "--no-write")
         assert r.exit_code == 0 and ("if these are fractions" in r.stdout) is doubt
@@ -365,7 +402,20 @@ def test_fit_recovers_what_made_the_data(folder):
     sol = simulate({"Na+": 20.0, "Cl-": 20.0}, flux * LMH, membrane=NF270_WATERTAP)
     rows = [f"Na+,{f},20,{100 * float(r)!r},intrinsic\n" for f, r in zip(flux, sol.rejection[0, :, 0], strict=True)]
     (folder / "d.csv").write_text("ion,flux [LMH],feed [mM],rejection [%],kind\n" + "".join(rows))
-    args = ["fit", "d.csv", "--balance", "Cl-", "--free", "r_pore", "--starts", "2", "--intervals", "none", "--out", "fit.json"]
+    args = [
+        "fit",
+        "d.csv",
+        "--balance",
+        "Cl-",
+        "--free",
+        "r_pore",
+        "--starts",
+        "2",
+        "--intervals",
+        "none",
+        "--out",
+        "fit.json",
+    ]
     r = invoke(*args)
     assert r.exit_code == 0, r.stderr
     found = json.loads((folder / "fit.json").read_text())
@@ -379,11 +429,26 @@ def test_measurements_from_standard_input():
     "check and fit read a pipe, and answer in JSON for the next program."
     verdict = json.loads(invoke("check", "-", "--json", input=LAB).stdout)
     assert verdict["ok"] and verdict["clean"] is None and "4 values" in verdict["text"]
-    r = invoke("fit", "-", "--balance", "Cl-", "--free", "r_pore", "--starts", "1", "--intervals", "none", "--json", input=LAB)
+    r = invoke(
+        "fit", "-", "--balance", "Cl-", "--free", "r_pore", "--starts", "1", "--intervals", "none", "--json", input=LAB
+    )
     found = json.loads(r.stdout)
     assert found["n_values"] == 4 and found["estimates"][0]["unit"] == "m"
     european = LAB.replace("[LMH]", "(L/m²/h)").replace(",", ";").replace("35;", "35,0;")
-    args = ["--balance", "Cl-", "--free", "r_pore", "--starts", "1", "--intervals", "none", "--decimal", ",", "--out", "-"]
+    args = [
+        "--balance",
+        "Cl-",
+        "--free",
+        "r_pore",
+        "--starts",
+        "1",
+        "--intervals",
+        "none",
+        "--decimal",
+        ",",
+        "--out",
+        "-",
+    ]
     assert_allclose(json.loads(invoke("fit", "-", *args, input=european).stdout)["rmse"], found["rmse"], rtol=1e-9)
 
 
@@ -407,9 +472,17 @@ def test_benchmark_compares_at_no_larger_error_than_the_peer_s():
     from ion_ode.cli.make import _ratios
 
     row = lambda solver, peer, ms, error: {"solver": solver, "peer": peer, "ms": ms, "error": error}
-    rows = [row("fixed 4", False, 10.0, 1e-3), row("fixed 8", False, 20.0, 1e-5), row("loose", True, 30.0, 1e-2), row("tight", True, 50.0, 1e-4)]
+    rows = [
+        row("fixed 4", False, 10.0, 1e-3),
+        row("fixed 8", False, 20.0, 1e-5),
+        row("loose", True, 30.0, 1e-2),
+        row("tight", True, 50.0, 1e-4),
+    ]
     found = _ratios("training step", {"rows": [*rows, {"target": 1e-3, "best_peer": "loose"}]})
-    assert [(r["ours"], r["ratio"], r["errors"]) for r in found] == [(10.0, 3.0, [1e-3, 1e-2]), (20.0, 2.5, [1e-5, 1e-4])]
+    assert [(r["ours"], r["ratio"], r["errors"]) for r in found] == [
+        (10.0, 3.0, [1e-3, 1e-2]),
+        (20.0, 2.5, [1e-5, 1e-4]),
+    ]
 
 
 def test_benchmark_says_where_it_can_run(monkeypatch, tmp_path):
@@ -443,7 +516,15 @@ def test_generate_knows_real_waters(folder):
 
 
 PLAN = {"steps": 2, "lr": 1e-3}
-SMALL = {"members": 1, "n_curves": 8, "n_flux": 4, "pretraining_batch": 4, "pretraining": PLAN, "finetuning": PLAN, "batch": 4}
+SMALL = {
+    "members": 1,
+    "n_curves": 8,
+    "n_flux": 4,
+    "pretraining_batch": 4,
+    "pretraining": PLAN,
+    "finetuning": PLAN,
+    "batch": 4,
+}
 
 
 def test_train_leaves_a_model_that_predicts(folder):
@@ -453,19 +534,38 @@ def test_train_leaves_a_model_that_predicts(folder):
     r = invoke("train", "run", "--config", "c.json", *board)
     assert r.exit_code == 0, r.stderr
     assert len(list(Path("run").glob("*/tensorboard/member-0/events*"))) == 2 * len(board)
-    records = json.loads(invoke("predict", "--model", "run", "--feed", "Na+=20,Cl-=20", "--flux", "20", "--json").stdout)
+    records = json.loads(
+        invoke("predict", "--model", "run", "--feed", "Na+=20,Cl-=20", "--flux", "20", "--json").stdout
+    )
     assert {x["ion"] for x in records} == {"Na+", "Cl-"} and all(np.isfinite(x["rejection"]) for x in records)
 
 
 def test_train_on_one_s_own_measurements_configured_by_a_pipe(folder):
-    salt = "ion,flux (LMH),feed (mM),rejection (%)\n" + "".join(f"{i},{f},20,{r}\n" for f, r in ((10, 52), (20, 73)) for i in ("Na+", "Cl-"))
+    salt = "ion,flux (LMH),feed (mM),rejection (%)\n" + "".join(
+        f"{i},{f},20,{r}\n" for f, r in ((10, 52), (20, 73)) for i in ("Na+", "Cl-")
+    )
     (folder / "mine.csv").write_text(salt.replace(",", ";").replace("52", "52,5"))
-    r = invoke("train", "run", "--config", "-", "--measurements", "mine.csv", "--decimal", ",", "--device", "cpu", "--json", input=json.dumps(SMALL))
+    r = invoke(
+        "train",
+        "run",
+        "--config",
+        "-",
+        "--measurements",
+        "mine.csv",
+        "--decimal",
+        ",",
+        "--device",
+        "cpu",
+        "--json",
+        input=json.dumps(SMALL),
+    )
     assert r.exit_code == 0, r.stderr
     found = json.loads(r.stdout)
     assert found["folder"] == "run" and "L/m²/h" in found["model"] and len(found["card"]["errors"]) == 4
     assert_allclose(found["card"]["ranges"]["flux_m_s"][1], 20 * LMH)
-    assert invoke("predict", "--model", "run", "--feed", "Na+=20,Cl-=20", "--flux", "20", "--level", "0.7").exit_code == 0
+    assert (
+        invoke("predict", "--model", "run", "--feed", "Na+=20,Cl-=20", "--flux", "20", "--level", "0.7").exit_code == 0
+    )
 
 
 def test_reproduce_answers_in_json(folder, monkeypatch):
@@ -497,8 +597,16 @@ OTHER = {
     "fit: out is not json": (["fit", "d.csv", "--out", "x.csv"], {"d.csv": LAB}, ".json"),
     "generate: no curves": (["generate", "set", "--curves", "0", "--seed", "1"], {}, "--curves"),
     "generate: folder is a file": (["generate", "d.csv", "--curves", "5", "--seed", "1"], {"d.csv": LAB}, "d.csv"),
-    "screen: no structure": (["screen", "d.csv"], {"d.csv": "name,salt\na,NaCl\n"}, "lacks the column(s) amine, acyl chloride"),
-    "screen: out exists": (["screen", "d.csv", "--out", "o.csv"], {"d.csv": "name,salt\na,NaCl\n", "o.csv": "x"}, "--force"),
+    "screen: no structure": (
+        ["screen", "d.csv"],
+        {"d.csv": "name,salt\na,NaCl\n"},
+        "lacks the column(s) amine, acyl chloride",
+    ),
+    "screen: out exists": (
+        ["screen", "d.csv", "--out", "o.csv"],
+        {"d.csv": "name,salt\na,NaCl\n", "o.csv": "x"},
+        "--force",
+    ),
     "train: no such device": (["train", "run", "--device", "abacus"], {}, "abacus"),
     "train: broken config": (["train", "run", "--config", "c.json"], {"c.json": "{"}, "c.json"),
     "train: unknown entry": (["train", "run", "--config", "c.json"], {"c.json": '{"sorcery": 1}'}, "sorcery"),
@@ -514,7 +622,12 @@ def test_one_sentence_in_the_other_commands(folder, name):
         (folder / f).write_text(content)
     r = invoke(*args)
     assert r.exit_code == 2, r.output
-    assert r.stdout == "" and words in r.stderr and r.stderr.startswith("ion-ode: ") and len(r.stderr.strip().splitlines()) == 1
+    assert (
+        r.stdout == ""
+        and words in r.stderr
+        and r.stderr.startswith("ion-ode: ")
+        and len(r.stderr.strip().splitlines()) == 1
+    )
     assert {p.name: p.read_text() for p in folder.iterdir()} == files
 
 
@@ -537,7 +650,12 @@ def test_real_process_exit_codes(tmp_path):
 def test_a_closed_pipe_is_no_error(tmp_path):
     pd.DataFrame({"Na+": np.full(3000, 10.0), "Cl-": 10.0}).to_csv(tmp_path / "f.csv", index=False)
     p = subprocess.run(
-        f"set -o pipefail; {BIN} simulate --feed f.csv --flux 5 --out - | head -n 2", shell=True, executable="/bin/bash", cwd=tmp_path, capture_output=True, text=True
+        f"set -o pipefail; {BIN} simulate --feed f.csv --flux 5 --out - | head -n 2",
+        shell=True,
+        executable="/bin/bash",
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
     )
     assert p.returncode == 0 and p.stderr == "" and len(p.stdout.splitlines()) == 2
 
@@ -549,8 +667,12 @@ def test_a_hundred_thousand_feeds_need_no_more_memory_than_ten_thousand(command,
     peak = {}
     for n in (10_000, 100_000):
         c = np.random.default_rng(0).uniform(5, 40, (n, 2)).round(4)
-        pd.DataFrame({"Na+ [mM]": c[:, 0], "Mg+2 [mM]": c[:, 1], "Cl- [mM]": c[:, 0] + 2 * c[:, 1]}).to_csv(tmp_path / "f.csv", index=False)
-        p = subprocess.Popen([BIN, command, "--feed", "f.csv", "--flux", "20", "--out", "r.csv", "--force"], cwd=tmp_path)
+        pd.DataFrame({"Na+ [mM]": c[:, 0], "Mg+2 [mM]": c[:, 1], "Cl- [mM]": c[:, 0] + 2 * c[:, 1]}).to_csv(
+            tmp_path / "f.csv", index=False
+        )
+        p = subprocess.Popen(
+            [BIN, command, "--feed", "f.csv", "--flux", "20", "--out", "r.csv", "--force"], cwd=tmp_path
+        )
         _, status, usage = os.wait4(p.pid, 0)
         assert status == 0 and sum(1 for _ in open(tmp_path / "r.csv")) == 1 + 3 * n
         peak[n] = usage.ru_maxrss
@@ -559,6 +681,8 @@ def test_a_hundred_thousand_feeds_need_no_more_memory_than_ten_thousand(command,
 
 def test_what_the_model_was_not_made_for_is_said():
     "Ten samples are one note: a brine beyond the reach of Davies' equation."
-    r = invoke("simulate", "--feed", "Na+=1872,Mg+2=212", "--balance", "Cl-", "--flux", "5:50:10", "--activity", "davies")
+    r = invoke(
+        "simulate", "--feed", "Na+=1872,Mg+2=212", "--balance", "Cl-", "--flux", "5:50:10", "--activity", "davies"
+    )
     (note,) = [line for line in r.stderr.splitlines() if "Davies" in line]
     assert r.exit_code == 0 and note.startswith("ion-ode: note: ionic strength up to 2.5 mol/L")

@@ -40,7 +40,10 @@ def test_a_function_more_in_a_module_moves_the_keys_that_reach_it_and_no_other(c
 def test_a_comment_or_a_docstring_changes_nothing_and_the_cpp_source_does(copy):
     before = closure("ion_ode.attention_odenet.odenet", copy)
     path = module_file("ion_ode.attention_odenet.ode", copy)
-    path.write_text('"""Said otherwise"""\n' + path.read_text(encoding="utf-8").split('"""', 2)[2] + "\n# a remark\n", encoding="utf-8")
+    path.write_text(
+        '"""Said otherwise"""\n' + path.read_text(encoding="utf-8").split('"""', 2)[2] + "\n# a remark\n",
+        encoding="utf-8",
+    )
     assert closure("ion_ode.attention_odenet.odenet", copy) == before
     with (copy / "assets" / "fused.cpp").open("a") as f:
         f.write("\n// changed\n")

@@ -55,7 +55,13 @@ def test_nbs_site_config_is_the_top_level_one():
 
 
 def test_yaml_files_can_be_read():
-    files = [*ROOT.glob(".github/**/*.yml"), ROOT / ".pre-commit-config.yaml", ROOT / "CITATION.cff", ROOT / "_quarto.yml", *ROOT.glob("nbs/*.yml")]
+    files = [
+        *ROOT.glob(".github/**/*.yml"),
+        ROOT / ".pre-commit-config.yaml",
+        ROOT / "CITATION.cff",
+        ROOT / "_quarto.yml",
+        *ROOT.glob("nbs/*.yml"),
+    ]
     assert len(files) >= 9
     for f in files:
         assert yaml.safe_load(f.read_text(encoding="utf-8")), f
@@ -111,7 +117,11 @@ def test_extras_are_what_the_errors_name(ini):
 
 def test_no_machine_paths_or_secrets_in_committed_files():
     if not (ROOT / ".git").exists():
-        files = [p for p in ROOT.rglob("*") if p.is_file() and not {".venv", "_proc", "results"} & set(p.relative_to(ROOT).parts)]
+        files = [
+            p
+            for p in ROOT.rglob("*")
+            if p.is_file() and not {".venv", "_proc", "results"} & set(p.relative_to(ROOT).parts)
+        ]
     else:
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         files = [ROOT / f for f in listed.split("\0") if f and (ROOT / f).is_file()]
@@ -180,6 +190,8 @@ def test_workflows_use_fixed_commits_and_only_the_one_that_publishes_may_publish
         flow = yaml.safe_load(f.read_text(encoding="utf-8"))
         assert flow["permissions"] == {"contents": "read"}, f
         for name, job in flow["jobs"].items():
-            assert job.get("permissions", {}) == ({"pages": "write", "id-token": "write"} if name == "deploy" else {}), (f, name)
+            assert job.get("permissions", {}) == (
+                {"pages": "write", "id-token": "write"} if name == "deploy" else {}
+            ), (f, name)
             for step in job["steps"]:
                 assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step.get("uses", "a@" + 40 * "0")), (f, name, step)

@@ -134,7 +134,9 @@ def test_rejection_stays_below_one_where_plain_projection_breaks_it():
     low = {}
     for kind in ("projection", "weighted", "equivalents"):
         with torch.no_grad():
-            low[kind] = min(built(ODENet, kind, s, 20.0, torch.float64)(c, flux, n_steps=32)[..., 7].min() for s in range(5))
+            low[kind] = min(
+                built(ODENet, kind, s, 20.0, torch.float64)(c, flux, n_steps=32)[..., 7].min() for s in range(5)
+            )
     assert low["projection"] < 0
     assert low["weighted"] > 0 and low["equivalents"] > 0
 

@@ -25,7 +25,13 @@ def nf270():
 
 @pytest.mark.parametrize(
     "source, all_kinds, with_flux, in_eight",
-    [("fdly2021", 106, 106, 82), ("foo2023", 8, 8, 8), ("ritt2020", 126, 72, 72), ("liu2025", 109, 109, 109), ("losema2023", 12, 0, 0)],
+    [
+        ("fdly2021", 106, 106, 82),
+        ("foo2023", 8, 8, 8),
+        ("ritt2020", 126, 72, 72),
+        ("liu2025", 109, 109, 109),
+        ("losema2023", 12, 0, 0),
+    ],
 )
 def test_counts_by_source(nf270, source, all_kinds, with_flux, in_eight):
     d = nf270[nf270.source_id == source]
@@ -41,7 +47,9 @@ def test_counts_in_all(nf270):
     assert nf270_module.independent_values(everything, ions=None, flux=False) == 749
     assert nf270_module.independent_values(everything, ions=None) == 536
     assert nf270_module.independent_values(everything) == 512
-    counts = transfer.groupby(transfer.membrane.str[:4]).apply(lambda g: nf270_module.independent_values(g, ions=None, flux=False))
+    counts = transfer.groupby(transfer.membrane.str[:4]).apply(
+        lambda g: nf270_module.independent_values(g, ions=None, flux=False)
+    )
     assert counts.to_dict() == {"LIP-": 72, "NF-u": 303, "NF90": 13}
 
 
@@ -54,9 +62,16 @@ def test_traps(nf270):
     transfer = nf270_module.load_transfer()
     assert transfer.censored.sum() == 22 and set(transfer[transfer.censored].ion) == {"SO4-2"}
     assert (transfer[transfer.censored].rejection == 1).all()
-    assert nf270_module.independent_values(transfer, censored=False, flux=False) == nf270_module.independent_values(transfer, flux=False) - 22
+    assert (
+        nf270_module.independent_values(transfer, censored=False, flux=False)
+        == nf270_module.independent_values(transfer, flux=False) - 22
+    )
     pairs = nf270[nf270.salt_level].groupby(["state_id", "kind"])
-    assert (pairs.size() == 2).all() and (pairs.rejection.max() == pairs.rejection.min()).all() and (pairs.weight.sum() == 1).all()
+    assert (
+        (pairs.size() == 2).all()
+        and (pairs.rejection.max() == pairs.rejection.min()).all()
+        and (pairs.weight.sum() == 1).all()
+    )
     assert (nf270[~nf270.salt_level].weight == 1).all()
     twice = nf270[nf270.source_id == "ritt2020"].groupby(["state_id", "ion"]).kind.nunique()
     assert (twice == 2).sum() == 72
@@ -78,7 +93,9 @@ def test_every_row_has_a_source_and_a_solution(nf270):
     assert set(d.solution_id) <= set(nf270_module.load_solutions().solution_id)
     feeds = nf270_module.load_solutions().set_index(["solution_id", "ion"]).c_feed_mol_m3
     charged = d[d.z != 0]
-    assert_allclose(charged.c_feed_mol_m3, feeds.loc[list(zip(charged.solution_id, charged.ion, strict=True))], rtol=1e-6)
+    assert_allclose(
+        charged.c_feed_mol_m3, feeds.loc[list(zip(charged.solution_id, charged.ion, strict=True))], rtol=1e-6
+    )
 
 
 def test_values_spot_checked_against_the_sources(nf270):
@@ -115,7 +132,9 @@ def test_composition_folds_hold_whole_compositions_out():
             assert set(fold.test.composition) == {fold.name}
             assert fold.name not in set(fold.train.composition)
             assert set(fold.train.solution_id).isdisjoint(fold.test.solution_id)
-            expected = set(nf270_module.MIXTURES) - {fold.name} | (set() if option is None else set(nf270_module.SINGLES))
+            expected = set(nf270_module.MIXTURES) - {fold.name} | (
+                set() if option is None else set(nf270_module.SINGLES)
+            )
             assert set(fold.train.composition) == expected
     with pytest.raises(InputError, match="no rows of composition H"):
         folds.composition_folds(held_out=("H",))
@@ -191,7 +210,9 @@ def test_states_are_the_rows():
     nh4 = m.ions.index("NH4+")
     assert (m.c_feed[intrinsic][:, nh4] > 0).all() and not (m.ion == nh4).any()
     assert_allclose(points.at_membrane(m, None)[0], m.c_feed)
-    assert_allclose(1 - (perm.numpy() / np.where(m.c_feed > 0, m.c_feed, 1))[m.state, m.ion], d.rejection, rtol=1e-9, atol=1e-12)
+    assert_allclose(
+        1 - (perm.numpy() / np.where(m.c_feed > 0, m.c_feed, 1))[m.state, m.ion], d.rejection, rtol=1e-9, atol=1e-12
+    )
     assert_allclose(points.measurement_points(nf270_module.independent_rows(ions=None)).weight.sum(), 295)
 
 
@@ -208,7 +229,9 @@ def test_states_refuse_what_they_cannot_place(nf270):
 
 def test_observed_and_intrinsic_of_one_run_are_two_states():
     d = nf270_module.load_nf270()
-    run = d[(d.source_id == "ritt2020") & d.flux_m_s.notna()].groupby("state_id").filter(lambda g: g.kind.nunique() == 2)
+    run = (
+        d[(d.source_id == "ritt2020") & d.flux_m_s.notna()].groupby("state_id").filter(lambda g: g.kind.nunique() == 2)
+    )
     m = points.measurement_points(run)
     assert m.n_states == 2 * run.state_id.nunique() and sorted(set(m.kind)) == ["intrinsic", "observed"]
 
@@ -219,5 +242,7 @@ def test_noise_floor_is_the_replicate_scatter():
     g = d[(d.solution_id == "ritt_Na2SO4_2mM") & (d.ion == "Na+")].groupby("pH").rejection
     assert dof == 60 and 0.005 < s < 0.05 and (g.std() < 0.05).all()
     assert (nf270_module.measurement_sd(d) >= s).all()
-    assert json.loads(asset("folds.json").read_text())["measurements_sha256"] == digest(asset("nf_measurements.csv").read_bytes())
+    assert json.loads(asset("folds.json").read_text())["measurements_sha256"] == digest(
+        asset("nf_measurements.csv").read_bytes()
+    )
     assert np.isfinite(nf270_module.measurement_sd(d, floor=0.0)).all()

@@ -28,7 +28,12 @@ Z = torch.tensor([get_ion(i).z for i in prior.SLOTS], dtype=torch.float64)
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**31), st.integers(1, 300), st.integers(0, 5000), st.sampled_from([None, "seawater", "cooling water"]))
+@given(
+    st.integers(0, 2**31),
+    st.integers(1, 300),
+    st.integers(0, 5000),
+    st.sampled_from([None, "seawater", "cooling water"]),
+)
 def test_feeds_are_neutral_and_depend_on_seed_and_index_only(seed, n, start, water):
     c = design.sample_feeds(n, seed, start=start, water=water)
     assert c.shape == (n, len(prior.SLOTS)) and (c >= 0).all()
@@ -119,7 +124,10 @@ def test_save_and_load(tmp_path):
 
 def test_noise_models():
     c = design.simulate_curves(400, seed=0, n_flux=8)
-    for model, options in (("gaussian", {"sd": 0.03}), ("heteroscedastic", {"sd": 0.005, "relative": {i: 0.1 if "2" in i else 0.02 for i in c.ions}})):
+    for model, options in (
+        ("gaussian", {"sd": 0.03}),
+        ("heteroscedastic", {"sd": 0.005, "relative": {i: 0.1 if "2" in i else 0.02 for i in c.ions}}),
+    ):
         n = design.add_noise(c, model, seed=2, **options)
         u = ((n.rejection - c.rejection) / n.sd)[c.valid > 0]
         assert abs(u.std() - 1) < 0.02 and abs(u.mean()) < 0.02
@@ -190,7 +198,9 @@ simulate_shards(sys.argv[1], n, Design(seed=11, n_flux=4, family="dspmde", chunk
 
 def start(folder, n=320, **options):
     env = os.environ | {"OMP_NUM_THREADS": "1", "ION_ODE_NO_PROGRESS": "1"}
-    return subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), str(n), json.dumps(options)], env=env, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder), str(n), json.dumps(options)], env=env, start_new_session=True
+    )
 
 
 def test_killed_and_started_again_gives_the_same_bytes(whole, tmp_path):
@@ -263,7 +273,12 @@ def damaged(data, how):
         return data[:head] + bytes(len(data) - head)
     if how == "cut":
         return data[: len(data) * 2 // 3]
-    at = {"flip in the length": 0, "flip in the head": head // 2, "flip in a number": head + 13, "flip at the end": len(data) - 1}[how]
+    at = {
+        "flip in the length": 0,
+        "flip in the head": head // 2,
+        "flip in a number": head + 13,
+        "flip at the end": len(data) - 1,
+    }[how]
     return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
 
@@ -276,9 +291,14 @@ def test_a_damaged_shard_is_made_again(whole, tmp_path, finished, monkeypatch):
         (tmp_path / name).write_bytes(data)
     manifest = json.loads(whole["manifest.json"])
     if not finished:  # as after a kill before the last shard
-        left = {k: manifest[k] for k in ("format", "design", "points", "shard", "dtype", "key", "made_of")} | {"complete": False}
+        left = {k: manifest[k] for k in ("format", "design", "points", "shard", "dtype", "key", "made_of")} | {
+            "complete": False
+        }
         (tmp_path / "manifest.json").write_text(json.dumps(left))
-        lines = [json.dumps({"index": k, **{n: s[n] for n in ("curves", "sha256")}}) for k, s in enumerate(manifest["shards"][:9])]
+        lines = [
+            json.dumps({"index": k, **{n: s[n] for n in ("curves", "sha256")}})
+            for k, s in enumerate(manifest["shards"][:9])
+        ]
         (tmp_path / "made.jsonl").write_text("\n".join(lines) + '\n{"index": 9, "cur')
         (tmp_path / "shard-00009.safetensors").unlink()
     for k, how in enumerate(DAMAGE):
@@ -332,7 +352,9 @@ def test_sets_of_two_versions_never_mix(tmp_path, finished, monkeypatch):
 
 def test_a_worker_of_another_version_is_refused(tmp_path, monkeypatch):
     real = shards._make_shard
-    monkeypatch.setattr(shards, "results", lambda f, jobs, **kw: ((*real(*j)[:3], {**real(*j)[3], "code": "other"}) for j in jobs))
+    monkeypatch.setattr(
+        shards, "results", lambda f, jobs, **kw: ((*real(*j)[:3], {**real(*j)[3], "code": "other"}) for j in jobs)
+    )
     with pytest.raises(InputError, match="a worker computes with other code"):
         shards.simulate_shards(tmp_path, 4, DESIGN, shard=4)
     assert not list(tmp_path.glob("shard-*"))

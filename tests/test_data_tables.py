@@ -109,7 +109,9 @@ def test_malformed(tmp_path, name, content, suffix, says):
     assert not message.startswith("mine has") and "\n" not in message
     verdict = reader.check_measurements(path)
     assert not verdict.ok and verdict.text == message
-    assert [p.name for p in tmp_path.iterdir()] == [path.name] and path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
+    assert [p.name for p in tmp_path.iterdir()] == [path.name] and path.read_bytes() == (
+        content if isinstance(content, bytes) else content.encode()
+    )
 
 
 def test_missing_file_and_folder(tmp_path):
@@ -279,7 +281,8 @@ def test_permeate_gives_rejection_and_own_table_reads_back(tmp_path):
     d = load_nf270()
     d = d[(d.source_id == "fdly2021")]
     frame = pd.DataFrame({"ion": d.ion, "run": d.state_id, "solution": d.solution_id, "kind": d.kind, "flux_um_s": d.flux_m_s * 1e6,
-                          "c_feed_mM": d.c_feed_mol_m3, "c_perm_mM": d.c_feed_mol_m3 * (1 - d.rejection), "sd": d.rejection_sd, "doi": d.doi})  # fmt: skip
+                          # fmt: skip
+                          "c_feed_mM": d.c_feed_mol_m3, "c_perm_mM": d.c_feed_mol_m3 * (1 - d.rejection), "sd": d.rejection_sd, "doi": d.doi})
     path = tmp_path / "fdly.csv"
     frame.to_csv(path, index=False)
     got = reader.load_measurements(path, membrane="NF270")

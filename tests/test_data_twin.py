@@ -83,7 +83,11 @@ def test_limits_of_the_richer_model():
     with_film = simulate(feed, flux, bare, ions=IONS, activity="davies", film=Film(thickness=t.film_thickness))
     on = (feed > 0)[:, None].expand_as(perm)
     # the charge law follows the bulk feed in `simulate` and the wall in the twin, so compare at the wall
-    at_wall = simulate(wall.reshape(-1, 8), flux.reshape(-1, 1), bare, ions=IONS, activity="davies").c_perm[:, 0].reshape(perm.shape)
+    at_wall = (
+        simulate(wall.reshape(-1, 8), flux.reshape(-1, 1), bare, ions=IONS, activity="davies")
+        .c_perm[:, 0]
+        .reshape(perm.shape)
+    )
     assert_allclose(perm[on], at_wall[on], rtol=1e-5)
     assert (perm[on] / with_film.c_perm[on] - 1).abs().max() < 0.2
     assert (((perm @ z).abs() / (perm @ z.abs())) < 1e-10).all()
@@ -135,9 +139,17 @@ def test_stored_fit_is_what_its_estimates_predict(frame):
     m = measurement_points(frame, ions=IONS)
     film = Film(thickness=twin.Truth().film_thickness)
     for how, fit in record["fits"].items():
-        found = simulate(torch.tensor(m.c_feed), torch.tensor(m.flux)[:, None], Membrane(**{e["parameter"]: e["estimate"] for e in fit["estimates"]}), ions=IONS, film=film)
+        found = simulate(
+            torch.tensor(m.c_feed),
+            torch.tensor(m.flux)[:, None],
+            Membrane(**{e["parameter"]: e["estimate"] for e in fit["estimates"]}),
+            ions=IONS,
+            film=film,
+        )
         again = pd.Series(found.rejection[:, 0].numpy()[m.state, m.ion], index=m.row)
-        assert ((again - fitted[how][again.index]).abs() < 1e-3 * frame.rejection_sd[again.index]).all(), "far below the noise"
+        assert ((again - fitted[how][again.index]).abs() < 1e-3 * frame.rejection_sd[again.index]).all(), (
+            "far below the noise"
+        )
         assert fit["cost of each start"] == sorted(fit["cost of each start"])
 
 
@@ -147,8 +159,20 @@ def test_the_fit_is_the_best_nearby(frame):
     best = {e["parameter"]: e["estimate"] for e in record["fits"]["plain"]["estimates"]}
     m = measurement_points(frame, ions=IONS)
     m = m.select(m.state < 256)
-    feed, flux, film = torch.tensor(m.c_feed), torch.tensor(m.flux)[:, None], Film(thickness=twin.Truth().film_thickness)
-    cost = lambda p: float(((simulate(feed, flux, Membrane(**p), ions=IONS, film=film).rejection[:, 0].numpy()[m.state, m.ion] - m.rejection) ** 2).sum())
+    feed, flux, film = (
+        torch.tensor(m.c_feed),
+        torch.tensor(m.flux)[:, None],
+        Film(thickness=twin.Truth().film_thickness),
+    )
+    cost = lambda p: float(
+        (
+            (
+                simulate(feed, flux, Membrane(**p), ions=IONS, film=film).rejection[:, 0].numpy()[m.state, m.ion]
+                - m.rejection
+            )
+            ** 2
+        ).sum()
+    )
     least = cost(best)
     for name, value in best.items():
         for factor in (0.999, 1.001):

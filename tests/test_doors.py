@@ -64,7 +64,9 @@ def table(header, old, values):
 
 
 def found(flux, feed, rejection):
-    return pd.DataFrame({"flux": np.asarray(flux) / LMH, "feed": feed, "R": rejection}).sort_values(["flux", "feed"], ignore_index=True)
+    return pd.DataFrame({"flux": np.asarray(flux) / LMH, "feed": feed, "R": rejection}).sort_values(
+        ["flux", "feed"], ignore_index=True
+    )
 
 
 def shell(*args, d):
@@ -99,7 +101,9 @@ def by_check(d):
 
 def by_shell(d):
     out = json.loads(shell("fit", "-", "--free", "r_pore", "--starts", "1", "--intervals", "none", "--json", d=d))
-    assert_allclose(out["rmse"], fit_membrane(pd.DataFrame(PLAIN), ("r_pore",), n_starts=1, intervals="none").rmse, rtol=1e-3)
+    assert_allclose(
+        out["rmse"], fit_membrane(pd.DataFrame(PLAIN), ("r_pore",), n_starts=1, intervals="none").rmse, rtol=1e-3
+    )
     return by_load(d)
 
 
@@ -120,7 +124,9 @@ def test_measurements_are_understood_alike(header, tmp_path):
 
 @pytest.mark.parametrize("header", ["water flux (gfd)", "feed [um]", "retention [%]", "permeate [mM]"])
 def test_the_shell_fits_what_python_fits(header):
-    pd.testing.assert_frame_equal(by_shell(table(header, *UNDERSTOOD[header])), found(FLUX * LMH, FEED, R), check_dtype=False, rtol=1e-9)
+    pd.testing.assert_frame_equal(
+        by_shell(table(header, *UNDERSTOOD[header])), found(FLUX * LMH, FEED, R), check_dtype=False, rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize("header", REFUSED)
@@ -191,10 +197,15 @@ def test_one_rule_of_neutrality(door):
         "predict": lambda d, **k: load_model("nf270").predict(d.drop(columns="rejection [%]"), **k),
         "fit": lambda d, **k: fit_membrane(d, ("r_pore",), n_starts=1, n_sobol=2, intervals="none", **k),
         "regressor": lambda d, **k: DSPMDERegressor(("r_pore",), n_starts=1, folds=0, **k).fit(wide(d), [0.4, 0.4]),
-        "shell": lambda d, balance=None: shell("simulate", "--feed", "-", *(["--balance", balance] if balance else []), d=d),
+        "shell": lambda d, balance=None: shell(
+            "simulate", "--feed", "-", *(["--balance", balance] if balance else []), d=d
+        ),
     }[door]
     if door == "shell":
-        assert "Cl- closes it (-0.00644" in CliRunner().invoke(main, ["simulate", "--feed", "-"], input=d.to_csv(index=False)).stderr
+        assert (
+            "Cl- closes it (-0.00644"
+            in CliRunner().invoke(main, ["simulate", "--feed", "-"], input=d.to_csv(index=False)).stderr
+        )
     elif door == "regressor":
         run(d)
     else:
@@ -217,7 +228,9 @@ def test_bounds_and_standard_deviations_count():
     "A lower bound pulls only from below; a value that is known badly hardly pulls."
     J, k = np.array([10, 20, 40, 80]) * LMH, dict(free=("charge_density",), n_starts=2, n_sobol=32, intervals="none")
     true = simulate({"Na+": 20, "Cl-": 20}, J, NF270_WATERTAP.with_(charge_density=-50.0)).rejection[0, :, 0].numpy()
-    d = pd.DataFrame({"ion": "Na+", "flux [LMH]": J / LMH, "Na+": 20, "Cl-": 20, "rejection [-]": true, "kind": "intrinsic"})
+    d = pd.DataFrame(
+        {"ion": "Na+", "flux [LMH]": J / LMH, "Na+": 20, "Cl-": 20, "rejection [-]": true, "kind": "intrinsic"}
+    )
     low = d.assign(**{"rejection [-]": [true[0] - 0.3, *true[1:]]})
     charge = lambda d: fit_membrane(d, **k).membrane.charge_density
     plain = charge(low)

@@ -57,7 +57,9 @@ def bvp(feed, m, flux):
 
     def ends(a, b, p):
         charge = (z @ np.exp(a) + m.charge_density) / 50
-        return np.r_[a - np.log(cf * S) + z * p[n], b - p[:n] - np.log(S) + z * p[n + 1], z @ np.exp(p[:n]) / cf.sum(), charge]
+        return np.r_[
+            a - np.log(cf * S) + z * p[n], b - p[:n] - np.log(S) + z * p[n + 1], z @ np.exp(p[:n]) / cf.sum(), charge
+        ]
 
     x = np.linspace(0, 1, 41)
     pf = brentq(lambda p: z @ (cf * S * np.exp(-z * p)) + m.charge_density, -30, 30)
@@ -89,7 +91,9 @@ def shooting(feed, m, flux, start, film=None, activity="ideal"):
         return -A * z**2 * (root_I / (1 + root_I) - 0.3 * I / 1000) * on
 
     out, pore = activity != "ideal", activity == "davies"
-    balance = lambda a, charge: brentq(lambda p: (z @ (a * np.exp(-z * p)) + charge) / (np.abs(charge) + a.sum()), -40, 40, xtol=1e-14)
+    balance = lambda a, charge: brentq(
+        lambda p: (z @ (a * np.exp(-z * p)) + charge) / (np.abs(charge) + a.sum()), -40, 40, xtol=1e-14
+    )
 
     def march(c, Pe, K, cp):
         def rhs(x, c):
@@ -221,7 +225,11 @@ def test_neutral_positive_and_consistent(draw):
     assert_allclose(tight.c_perm, a.c_perm, rtol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{}, {"film": Film(thickness=40e-6), "activity": "davies"}, {"film": Film(k=4e-5)}], ids=["plain", "film, davies", "linear film"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"film": Film(thickness=40e-6), "activity": "davies"}, {"film": Film(k=4e-5)}],
+    ids=["plain", "film, davies", "linear film"],
+)
 def test_mirror_image(options, tmp_path):
     "z → -z with χ → -χ, diffusivities and radii carried along, changes nothing."
     from ion_ode.water.ions import read_ion_table
@@ -229,14 +237,22 @@ def test_mirror_image(options, tmp_path):
     rows = ["name,z,D_bulk_m2_s,r_stokes_m,molar_mass_g_mol,aliases,source,doi"]
     mirror = {}
     for i in map(get_ion, MIX):
-        mirror[i.name] = f"Mirror{i.name.rstrip('+-0123456789')}{'-' if i.z > 0 else '+'}{abs(i.z) if abs(i.z) > 1 else ''}"
+        mirror[i.name] = (
+            f"Mirror{i.name.rstrip('+-0123456789')}{'-' if i.z > 0 else '+'}{abs(i.z) if abs(i.z) > 1 else ''}"
+        )
         rows.append(f"{mirror[i.name]},{-i.z},{i.D_bulk},{i.r_stokes},{i.molar_mass},,a mirror image for this test,")
     csv = tmp_path / "mirror.csv"
     csv.write_text("\n".join(rows) + "\n")
     read_ion_table(csv)
     J = f64([2e-6, 1e-5, 3e-5])
     a = simulate(MIX, J, NF270_WATERTAP, rtol=1e-10, **options)
-    b = simulate({mirror[k]: v for k, v in MIX.items()}, J, NF270_WATERTAP.with_(charge_density=-NF270_WATERTAP.charge_density), rtol=1e-10, **options)
+    b = simulate(
+        {mirror[k]: v for k, v in MIX.items()},
+        J,
+        NF270_WATERTAP.with_(charge_density=-NF270_WATERTAP.charge_density),
+        rtol=1e-10,
+        **options,
+    )
     assert_allclose(b.c_perm, a.c_perm, rtol=1e-10)
     assert_allclose(b.psi_donnan, -a.psi_donnan, rtol=1e-9)
 
@@ -244,10 +260,14 @@ def test_mirror_image(options, tmp_path):
 def test_batch_equals_loop_and_absent_ions_do_not_matter():
     feeds = [{"Na+": 10, "Cl-": 10}, MIX, {"Mg+2": 1e-3, "SO4-2": 1e-3}]
     J = f64([2e-6, 1e-5, 5e-5])
-    m = Membrane(f64([0.45, 0.5, 0.6]) * 1e-9, f64([1.0, 2.0, 0.5]) * 1e-6, f64([-50.0, 20.0, 0.0]), f64([40.0, 45.0, 60.0]))
+    m = Membrane(
+        f64([0.45, 0.5, 0.6]) * 1e-9, f64([1.0, 2.0, 0.5]) * 1e-6, f64([-50.0, 20.0, 0.0]), f64([40.0, 45.0, 60.0])
+    )
     batch = simulate(feeds, J, m)
     for i, feed in enumerate(feeds):
-        one = simulate(feed, J, Membrane(*(float(getattr(m, k)[i]) for k in ("r_pore", "thickness", "charge_density", "eps_pore"))))
+        one = simulate(
+            feed, J, Membrane(*(float(getattr(m, k)[i]) for k in ("r_pore", "thickness", "charge_density", "eps_pore")))
+        )
         at = [batch.ions.index(n) for n in one.ions]
         assert_allclose(batch.c_perm[i][:, at], one.c_perm[0], rtol=1e-6)
         gone = [k for k in range(len(batch.ions)) if k not in at]
@@ -323,7 +343,16 @@ def test_no_solution_of_a_mixture_is_the_end_of_its_branch():
 
 def test_no_solution_where_an_ion_leaves_the_wall():
     "Mg+2 and SO4-2 pile up at the wall and drive K+ from it, until the film equation asks for a negative concentration (stress draw 3399 of block 2)."
-    feed = {"Na+": 0.00901122, "K+": 0.025428144, "Li+": 62.666196, "Mg+2": 6.176094, "Ca+2": 0.0365751, "Cl-": 1.14368, "SO4-2": 1.270949, "NO3-": 71.4404}
+    feed = {
+        "Na+": 0.00901122,
+        "K+": 0.025428144,
+        "Li+": 62.666196,
+        "Mg+2": 6.176094,
+        "Ca+2": 0.0365751,
+        "Cl-": 1.14368,
+        "SO4-2": 1.270949,
+        "NO3-": 71.4404,
+    }
     names, c = read_feed(feed, balance="NO3-")
     m = Membrane(3.886141931904655e-10, 1e-6, -17.127207877987708, 38.93939588894802)
     k = 3.795669e-5 * torch.tensor([1.2, 1.13313, 0.0], dtype=torch.float64).exp()
@@ -342,10 +371,16 @@ def test_film_concentrates_rejected_ions():
 def test_charge_laws():
     feed = {"Mg+2": 5, "Na+": 10, "Cl-": 20}
     same = simulate(feed, 1e-5, NF270_WATERTAP.with_(charge_density=-50.0 + 0.5 * 30)).c_perm
-    assert_allclose(simulate(feed, 1e-5, NF270_WATERTAP.with_(charge_density=ChargeBinding(-50.0, {"Mg2+": 30.0}))).c_perm, same, rtol=1e-9)
+    assert_allclose(
+        simulate(feed, 1e-5, NF270_WATERTAP.with_(charge_density=ChargeBinding(-50.0, {"Mg2+": 30.0}))).c_perm,
+        same,
+        rtol=1e-9,
+    )
     a = -50 / 20**0.4
     flat = simulate(feed, 1e-5, NF270_WATERTAP).c_perm
-    assert_allclose(simulate(feed, 1e-5, NF270_WATERTAP.with_(charge_density=Freundlich(a, 0.4))).c_perm, flat, rtol=1e-9)
+    assert_allclose(
+        simulate(feed, 1e-5, NF270_WATERTAP.with_(charge_density=Freundlich(a, 0.4))).c_perm, flat, rtol=1e-9
+    )
 
 
 def test_ln_partition_tells_chloride_from_nitrate():
@@ -380,7 +415,9 @@ def test_profile_ends_meet_the_solution():
     step = s.psi_donnan[0, 0, 0].item()
     first = p[p.x == 0]
     _, D, Kd, Kc, S = coefficients(MIX, NF270_WATERTAP)
-    want = {i: c * s_ * np.exp(-get_ion(i).z * step * k.e / (k.k * T)) for (i, c), s_ in zip(MIX.items(), S, strict=True)}
+    want = {
+        i: c * s_ * np.exp(-get_ion(i).z * step * k.e / (k.k * T)) for (i, c), s_ in zip(MIX.items(), S, strict=True)
+    }
     assert_allclose(first.c_pore, first.ion.map(want), rtol=1e-5)
 
 
@@ -457,7 +494,10 @@ BAD = {
     "temperature": (lambda: simulate(GOOD, 1e-5, temperature=25), "expected 273.15 to 373.15 K"),
     "rtol": (lambda: simulate(GOOD, 1e-5, rtol=1e-14), "rtol is 1e-14"),
     "nodes": (lambda: simulate(GOOD, 1e-5, nodes=0), "nodes is 0"),
-    "batch mismatch": (lambda: simulate([GOOD, GOOD], 1e-5, NF270_WATERTAP.with_(eps_pore=f64([40.0, 41.0, 42.0]))), "batch sizes do not match"),
+    "batch mismatch": (
+        lambda: simulate([GOOD, GOOD], 1e-5, NF270_WATERTAP.with_(eps_pore=f64([40.0, 41.0, 42.0]))),
+        "batch sizes do not match",
+    ),
     "profile of many": (lambda: pore_profile([GOOD, GOOD], 1e-5), "one feed at one flux"),
 }
 
@@ -492,10 +532,46 @@ def test_frame_and_inputs_agree():
 
 
 HARD = {  # from the stress draws: branches that turn sharply, an inverse too old for the certificate
-    "turning branch, two ions": ({"Mg+2": 0.0555, "NO3-": 0.111}, (0.8679e-9, -0.1845, 34.77), 0.014, "linear", 2.8436, "davies_solution"),
-    "trace ion, charged pore": ({"K+": 1.94, "Li+": 7.33, "Mg+2": 0.0207, "SO4-2": 4.65573, "NO3-": 5.97e-5}, (1.404e-9, 0.9939, 65.98), 4.6, "linear", 1.588, "davies_solution"),
-    "two trace ions, nearly singular": ({"Na+": 1.095e-9, "K+": 6.021169, "Li+": 5.48646e-4, "Mg+2": 4.118203e-5, "Ca+2": 6.797592e-4, "SO4-2": 2.59397, "NO3-": 0.8352158}, (0.9210519e-9, -6.4383888, 38.979097), 3.1902e-3, "linear", 1.2404521, "davies"),
-    "sulfate film": ({"K+": 2.12267, "Mg+2": 498.966, "Cl-": 263.585, "SO4-2": 368.145, "NO3-": 0.18154}, (0.5717e-9, 0.9725, 35.65), 4.1842, "Nernst-Planck", 3.9449, "ideal"),
+    "turning branch, two ions": (
+        {"Mg+2": 0.0555, "NO3-": 0.111},
+        (0.8679e-9, -0.1845, 34.77),
+        0.014,
+        "linear",
+        2.8436,
+        "davies_solution",
+    ),
+    "trace ion, charged pore": (
+        {"K+": 1.94, "Li+": 7.33, "Mg+2": 0.0207, "SO4-2": 4.65573, "NO3-": 5.97e-5},
+        (1.404e-9, 0.9939, 65.98),
+        4.6,
+        "linear",
+        1.588,
+        "davies_solution",
+    ),
+    "two trace ions, nearly singular": (
+        {
+            "Na+": 1.095e-9,
+            "K+": 6.021169,
+            "Li+": 5.48646e-4,
+            "Mg+2": 4.118203e-5,
+            "Ca+2": 6.797592e-4,
+            "SO4-2": 2.59397,
+            "NO3-": 0.8352158,
+        },
+        (0.9210519e-9, -6.4383888, 38.979097),
+        3.1902e-3,
+        "linear",
+        1.2404521,
+        "davies",
+    ),
+    "sulfate film": (
+        {"K+": 2.12267, "Mg+2": 498.966, "Cl-": 263.585, "SO4-2": 368.145, "NO3-": 0.18154},
+        (0.5717e-9, 0.9725, 35.65),
+        4.1842,
+        "Nernst-Planck",
+        3.9449,
+        "ideal",
+    ),
 }
 
 

@@ -95,7 +95,9 @@ def test_compiled_equals_eager_and_so_do_its_gradients():
         found = []
         for backend in ("eager", "auto"):
             chi, eps = leaf(-50.0), leaf(41.3)
-            sol = simulate(MIX, J, NF270_WATERTAP.with_(charge_density=chi, eps_pore=eps), film=film, backend=backend, rtol=1e-10)
+            sol = simulate(
+                MIX, J, NF270_WATERTAP.with_(charge_density=chi, eps_pore=eps), film=film, backend=backend, rtol=1e-10
+            )
             out = (sol.c_perm.log() * torch.arange(5)).sum() + sol.c_wall[0, 3, 1] + sol.psi_donnan[0, 2].sum()
             found.append([sol.c_perm.detach(), *torch.autograd.grad(out, (chi, eps))])
         for a, b in zip(*found, strict=True):

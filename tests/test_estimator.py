@@ -90,7 +90,9 @@ def test_what_scikit_learn_asks_with_arrays_holds_for_tables():
 def test_pipeline_and_cross_validation():
     "Whole feeds are held out; the parameters reach the step through the pipeline."
     pipe = make_pipeline(FunctionTransformer(), SMALL)
-    scores = cross_validate(pipe, X, y, groups=TRUTH["sample"], cv=GroupKFold(2), scoring="neg_mean_absolute_error", error_score="raise")
+    scores = cross_validate(
+        pipe, X, y, groups=TRUTH["sample"], cv=GroupKFold(2), scoring="neg_mean_absolute_error", error_score="raise"
+    )
     assert (scores["test_score"] > -0.01).all(), "data of the model itself, whole feeds held out"
     pipe.set_params(dspmderegressor__n_starts=2)
     assert pipe.get_params()["dspmderegressor__n_starts"] == 2 and is_regressor(SMALL)
@@ -98,7 +100,17 @@ def test_pipeline_and_cross_validation():
 
 def test_network_trains_and_warns_outside_what_it_has_seen():
     plan = {"steps": 2, "lr": 1e-3}
-    n = NetworkRegressor({"members": 1, "n_curves": 8, "n_flux": 4, "pretraining_batch": 4, "pretraining": plan, "finetuning": plan, "batch": 4})
+    n = NetworkRegressor(
+        {
+            "members": 1,
+            "n_curves": 8,
+            "n_flux": 4,
+            "pretraining_batch": 4,
+            "pretraining": plan,
+            "finetuning": plan,
+            "batch": 4,
+        }
+    )
     assert clone(n).get_params() == n.get_params()
     R = n.fit(X, y).predict(X)
     assert R.shape == y.shape and np.isfinite(R).all() and (R <= 1).all()

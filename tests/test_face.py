@@ -19,11 +19,19 @@ C = {"Na+": [10.0, 4.0], "Mg+2": [5.0, 8.0], "Cl-": [20.0, 20.0]}
 FLUX = np.array([[5.0], [20.0]]) * LMH
 FORMS = {
     "dict": (C, {}),
-    "dict with units": ({"Na+ [mg/L]": [10 * NA, 4 * NA], "Mg2+ (mg/L)": [5 * MG, 8 * MG], "Cl- [mmol/L]": [20, 20]}, {}),
+    "dict with units": (
+        {"Na+ [mg/L]": [10 * NA, 4 * NA], "Mg2+ (mg/L)": [5 * MG, 8 * MG], "Cl- [mmol/L]": [20, 20]},
+        {},
+    ),
     "list": ([{k: v[i] for k, v in C.items()} for i in (0, 1)], {}),
     "list with units": ([{"Na+ [M]": C["Na+"][i] / 1e3, "Mg+2": C["Mg+2"][i], "Cl-": C["Cl-"][i]} for i in (0, 1)], {}),
     "frame": (pd.DataFrame(C), {}),
-    "frame with units and labels": (pd.DataFrame({"name": ["a", "b"], "Na+ [mg/L]": np.array(C["Na+"]) * NA, "Mg+2_mol_m3": C["Mg+2"], "Cl-": C["Cl-"]}), {}),
+    "frame with units and labels": (
+        pd.DataFrame(
+            {"name": ["a", "b"], "Na+ [mg/L]": np.array(C["Na+"]) * NA, "Mg+2_mol_m3": C["Mg+2"], "Cl-": C["Cl-"]}
+        ),
+        {},
+    ),
     "array": (np.stack(list(C.values()), 1), {"ions": list(C)}),
     "tensor": (torch.tensor(list(C.values())).T, {"ions": list(C)}),
 }
@@ -71,7 +79,16 @@ def test_gradients_pass_a_unit():
 
 def test_measurements_with_units_fit_like_measurements_in_si():
     si = simulate(C, FLUX).to_frame().assign(kind="intrinsic")
-    lab = pd.DataFrame({"ion": si.ion, "sample": si["sample"], "flux [LMH]": si.flux_m_s / LMH, "feed [mM]": si.c_feed, "rejection [%]": 100 * si.rejection, "kind": si.kind})
+    lab = pd.DataFrame(
+        {
+            "ion": si.ion,
+            "sample": si["sample"],
+            "flux [LMH]": si.flux_m_s / LMH,
+            "feed [mM]": si.c_feed,
+            "rejection [%]": 100 * si.rejection,
+            "kind": si.kind,
+        }
+    )
     fits = [fit_membrane(d, free=("r_pore",), n_starts=1, n_sobol=8, intervals="none") for d in (si, lab)]
     assert_allclose(fits[1].membrane.r_pore, fits[0].membrane.r_pore, rtol=1e-6)
     assert_allclose(fits[0].to_frame().predicted, fits[0].to_frame().rejection, atol=1e-6)
@@ -79,13 +96,25 @@ def test_measurements_with_units_fit_like_measurements_in_si():
 
 
 def test_measured_in_si_units_and_refusals():
-    d = pd.DataFrame({"ion": ["Na+", "Mg+2"], "feed [mg/L]": [NA, MG], "sd [%]": [2.0, None], "temperature [°C]": [25, 25], "note": ["", "x"]})
+    d = pd.DataFrame(
+        {
+            "ion": ["Na+", "Mg+2"],
+            "feed [mg/L]": [NA, MG],
+            "sd [%]": [2.0, None],
+            "temperature [°C]": [25, 25],
+            "note": ["", "x"],
+        }
+    )
     got = measured_in_si(d)
     assert_allclose(got.c_feed_mol_m3, [1, 1], rtol=1e-12)
     assert_allclose(got.temperature_K, T_REF)
     assert_allclose(got.rejection_sd, [0.02, np.nan])
     assert list(got.note) == ["", "x"]
-    for column, words in (("rejection [bar]", "bar"), ("T", "two columns hold temperature"), ("flux [mM]", "unit of flux")):
+    for column, words in (
+        ("rejection [bar]", "bar"),
+        ("T", "two columns hold temperature"),
+        ("flux [mM]", "unit of flux"),
+    ):
         with pytest.raises(InputError, match=words):
             measured_in_si(d.assign(**{column: 1.0}))
 
@@ -107,8 +136,12 @@ def test_what_comes_out_draws_itself(model):
 
 
 def test_reprs_are_sentences_with_units(model):
-    assert repr(simulate(C, FLUX)) == "Solution for Na+, Mg+2, Cl- in 2 feeds at 1 flux each (5 to 20 L/m²/h): 2 converged"
-    assert repr(simulate({"K+": 1, "Cl-": 1}, 5 * LMH)).startswith("Solution for K+, Cl- in 1 feed at 1 flux (5 L/m²/h): 1 converged")
+    assert (
+        repr(simulate(C, FLUX)) == "Solution for Na+, Mg+2, Cl- in 2 feeds at 1 flux each (5 to 20 L/m²/h): 2 converged"
+    )
+    assert repr(simulate({"K+": 1, "Cl-": 1}, 5 * LMH)).startswith(
+        "Solution for K+, Cl- in 1 feed at 1 flux (5 L/m²/h): 1 converged"
+    )
     assert "L/m²/h" in repr(model) and "network" in repr(model)
 
 

@@ -88,7 +88,9 @@ def test_a_long_file_is_never_whole_in_memory(tmp_path, suffix):
 
 def test_semicolons_and_decimal_commas(tmp_path):
     "What a spreadsheet exports where the comma is the decimal sign; names keep their commas."
-    (tmp_path / "f.csv").write_bytes("\ufeffname;Na+ (mM);Cl- (mM);flux (LMH)\r\nwell 1,5;0,95;,95;2\r\nb;1,5e1;15;20,5\r\n".encode())
+    (tmp_path / "f.csv").write_bytes(
+        "\ufeffname;Na+ (mM);Cl- (mM);flux (LMH)\r\nwell 1,5;0,95;,95;2\r\nb;1,5e1;15;20,5\r\n".encode()
+    )
     (t,) = read_feeds(tmp_path / "f.csv")
     assert_allclose(t.c_feed, [[0.95, 0.95], [15, 15]], rtol=1e-12)
     assert_allclose(t.flux / LMH, [[2], [20.5]], rtol=1e-12)

@@ -23,7 +23,9 @@ def written(tmp_path, content, name="t.csv"):
 
 
 def test_a_hash_in_a_cell_cuts_nothing_and_comments_are_counted(tmp_path):
-    raw = read_table(written(tmp_path, "# a comment, of mine\n" + HEAD + "Na+,10,coupon #3\n# left out\n#5,1,2\nCl-,10,\"x # y\"\n"))
+    raw = read_table(
+        written(tmp_path, "# a comment, of mine\n" + HEAD + 'Na+,10,coupon #3\n# left out\n#5,1,2\nCl-,10,"x # y"\n')
+    )
     assert raw.cells["note"].tolist() == ["coupon #3", "2", "x # y"] and raw.rows.tolist() == [3, 5, 6]
     assert "1 comment line(s) were left out, the first in row 4" in raw.notes[0]
 
@@ -51,7 +53,12 @@ def test_refused(tmp_path, content, words):
 def test_encodings_and_separators_agree(tmp_path):
     text = "ion;flux [µm/s];note\r\nNa+;10;Zürich\r\nCl-;10;;\r\n"
     want = read_table(written(tmp_path, text)).cells
-    for name, data in {"bom": b"\xef\xbb\xbf" + text.encode(), "16": text.encode("utf-16"), "1252": text.encode("cp1252"), "tab": text.replace(";", "\t").encode()}.items():
+    for name, data in {
+        "bom": b"\xef\xbb\xbf" + text.encode(),
+        "16": text.encode("utf-16"),
+        "1252": text.encode("cp1252"),
+        "tab": text.replace(";", "\t").encode(),
+    }.items():
         raw = read_table(written(tmp_path, data))
         pd.testing.assert_frame_equal(raw.cells, want)
         assert bool(raw.notes) == (name == "1252"), raw.notes
@@ -97,7 +104,13 @@ def test_a_cell_in_the_last_corner_of_a_sheet(tmp_path):
 
 @pytest.mark.parametrize(
     "text, words",
-    [("[" * 100_000, "nested too deeply|not a readable table"), ('[{"a": 1, "a": 2}]', "stands twice"), ('[{"a": [1]}]', "holds a list"), ("3", "holds a int"), ('{"a": {"b": 1}}', "holds a dict")],
+    [
+        ("[" * 100_000, "nested too deeply|not a readable table"),
+        ('[{"a": 1, "a": 2}]', "stands twice"),
+        ('[{"a": [1]}]', "holds a list"),
+        ("3", "holds a int"),
+        ('{"a": {"b": 1}}', "holds a dict"),
+    ],
 )
 def test_json_that_is_no_table(tmp_path, text, words):
     with pytest.raises(InputError, match=words):
@@ -106,7 +119,11 @@ def test_json_that_is_no_table(tmp_path, text, words):
 
 def test_json_and_lines_of_json(tmp_path):
     records = [{"Na+": 1.5, "note": "a"}, {"Na+": 2, "note": None}]
-    for name, text in {"t.json": json.dumps(records), "c.json": '{"Na+": [1.5, 2], "note": ["a", null]}', "t.jsonl": "\n".join(map(json.dumps, records))}.items():
+    for name, text in {
+        "t.json": json.dumps(records),
+        "c.json": '{"Na+": [1.5, 2], "note": ["a", null]}',
+        "t.jsonl": "\n".join(map(json.dumps, records)),
+    }.items():
         assert read_table(written(tmp_path, text, name)).cells["Na+"].tolist() == [1.5, 2]
 
 
@@ -121,7 +138,13 @@ def test_a_device_is_no_file_and_a_pipe_is_one(tmp_path):
 
 def test_frames_with_any_index():
     d = pd.DataFrame({"ion": ["Na+", "Cl-"], "c": [1, 2]})
-    for frame in (d, d.set_index("ion"), d.set_index(pd.Index(["x", "y"])), d.set_index(pd.MultiIndex.from_tuples([(0, 1), (0, 2)])), d.iloc[::-1].iloc[::-1]):
+    for frame in (
+        d,
+        d.set_index("ion"),
+        d.set_index(pd.Index(["x", "y"])),
+        d.set_index(pd.MultiIndex.from_tuples([(0, 1), (0, 2)])),
+        d.iloc[::-1].iloc[::-1],
+    ):
         assert set(read_table(frame).cells) == {"ion", "c"}
     with pytest.raises(InputError, match="two columns are called 'c'"):
         read_table(pd.concat([d, d[["c"]]], axis=1))

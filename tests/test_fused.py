@@ -54,7 +54,9 @@ def networks(config=None, constraint="equivalents", members=2, dtype=torch.float
 def curves(batch, points=7, seed=0, members=None):
     lead = () if members is None else (members,)
     c = sample_feeds(batch * (members or 1), seed, ions=IONS, equivalents=(2.0, 200.0)).view(*lead, batch, len(IONS))
-    flux = 5 * LMH + 150 * LMH * torch.rand(*lead, batch, points, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    flux = 5 * LMH + 150 * LMH * torch.rand(
+        *lead, batch, points, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
+    )
     return c, flux
 
 
@@ -87,7 +89,9 @@ def test_both_sources_hold_the_same_method():
     assert table("STAGE") == [a for row in TSIT5_A for a in row]
     assert table("ERROR") == list(TSIT5_ERR)
     text = asset("fused.cpp").read_text()
-    names = lambda block: [n.strip(" *\n") for line in re.findall(r"(?:int32_t|const T \*|T \*)([^;]*);", block) for n in line.split(",")]
+    names = lambda block: [
+        n.strip(" *\n") for line in re.findall(r"(?:int32_t|const T \*|T \*)([^;]*);", block) for n in line.split(",")
+    ]
     struct = lambda name: re.search(rf"struct {name} \{{(.*?)\}};", text, re.S).group(1)
     assert names(struct("Shape")) == [n for n, _ in fused._Shape._fields_]
     assert names(struct("Given")) == [n for n, _ in fused._Given._fields_][:-1]
@@ -137,14 +141,22 @@ def test_members_with_feeds_fluxes_and_membranes_of_their_own():
 
 
 @settings(deadline=None, max_examples=15)
-@given(st.integers(0, 10_000), st.integers(1, 40), st.integers(1, 5), st.sampled_from(COVERED[2:]), st.sampled_from([0.5, 5.0, 40.0]))
+@given(
+    st.integers(0, 10_000),
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.sampled_from(COVERED[2:]),
+    st.sampled_from([0.5, 5.0, 40.0]),
+)
 def test_neutral_and_absent_whatever_the_weights(seed, batch, n_steps, constraint, gain):
     c, flux = curves(batch, seed=seed)
     for dtype, limit in ((torch.float32, 1e-6), (torch.float64, 1e-12)):
         nets = networks(constraint=constraint, members=1, dtype=dtype, gain=gain)
         with torch.no_grad():
             h = StackedForward(nets[0], compiled="fused")(*stack_module_state(nets), c, flux, n_steps=n_steps)[0]
-        good = torch.isfinite(h).all((-1, -2))  # a linear form may run away with such weights; it is neutral while it is a number
+        good = torch.isfinite(h).all(
+            (-1, -2)
+        )  # a linear form may run away with such weights; it is neutral while it is a number
         assert constraint != "equivalents" or good.all()
         assert charge_residual(h[good], nets[0].z).max() <= limit if good.any() else True
         assert (h[good].masked_select((c == 0)[good][:, None]) == 0).all()
@@ -173,7 +185,9 @@ def test_a_member_gives_what_it_gives_alone_and_threads_change_nothing():
     for m in range(3):
         for a, b in zip((*together[:2], *together[2]), (*alone[m][:2], *alone[m][2]), strict=True):
             assert torch.equal(a[m], b[0])
-    assert all(torch.equal(a, b) for a, b in zip((*together[:2], *together[2]), (*threaded[:2], *threaded[2]), strict=True))
+    assert all(
+        torch.equal(a, b) for a, b in zip((*together[:2], *together[2]), (*threaded[:2], *threaded[2]), strict=True)
+    )
 
 
 def test_gradients_of_several_calls_do_not_mix():
@@ -185,7 +199,9 @@ def test_gradients_of_several_calls_do_not_mix():
     one, two = (torch.autograd.grad(loss(g), list(params.values())) for g in (a, b))
     la, lb = loss(a), loss(b)
     again_two, again_one = (torch.autograd.grad(x, list(params.values()), retain_graph=True) for x in (lb, la))
-    for x, y in zip((*one, *two, *one), (*again_one, *again_two, *torch.autograd.grad(la, list(params.values()))), strict=True):
+    for x, y in zip(
+        (*one, *two, *one), (*again_one, *again_two, *torch.autograd.grad(la, list(params.values()))), strict=True
+    ):
         assert torch.equal(x, y)
 
 
@@ -204,15 +220,27 @@ def test_functions_of_vectors_over_their_whole_range():
     c, flux = curves(64, points=3)
     for scale in (1e-8, 1e-3, 1.0, 30.0, 1e3):
         with torch.no_grad():
-            net.linears[0].weight.copy_(scale * torch.randn(net.linears[0].weight.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)))
+            net.linears[0].weight.copy_(
+                scale
+                * torch.randn(
+                    net.linears[0].weight.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0)
+                )
+            )
         for dtype, rtol in ((torch.float64, 1e-9), (torch.float32, 2e-2 if scale > 1 else 1e-4)):
             copies = [net.to(dtype)]
-            plain, quick = (StackedForward(copies[0], compiled=how)(*stack_module_state(copies), c, flux) for how in (False, "fused"))
+            plain, quick = (
+                StackedForward(copies[0], compiled=how)(*stack_module_state(copies), c, flux)
+                for how in (False, "fused")
+            )
             assert_allclose(quick.detach(), plain.detach(), rtol=rtol, atol=1e-6 * rtol)
 
 
 def test_what_it_does_not_cover_takes_another_path():
-    cases = [ODENet(FieldConfig(), make_constraint("ion_pair")), ODENet(FieldConfig(head="shared")), ODENet(FieldConfig(), lambda f, h, h_feed, z, mask: f)]
+    cases = [
+        ODENet(FieldConfig(), make_constraint("ion_pair")),
+        ODENet(FieldConfig(head="shared")),
+        ODENet(FieldConfig(), lambda f, h, h_feed, z, mask: f),
+    ]
     for net in cases:
         assert net.work() is None
         assert not StackedForward(net, compiled=True).fused
@@ -232,8 +260,18 @@ def test_what_it_does_not_cover_takes_another_path():
 
 def test_wrong_inputs_are_refused():
     work = networks(members=1)[0].work()
-    fine = dict(data=torch.zeros(1, work.data, 4), flux=torch.zeros(1, 3, 7, 4), dense=torch.zeros(1, 4, 2, 7), strength=torch.ones(1), valence=torch.ones(8))
-    fine |= dict(tokens=torch.zeros(1, work.rows, 8), mix=torch.zeros(1, work.rows, work.columns), linears=[torch.zeros(1, *s) for s in work.linears])
+    fine = dict(
+        data=torch.zeros(1, work.data, 4),
+        flux=torch.zeros(1, 3, 7, 4),
+        dense=torch.zeros(1, 4, 2, 7),
+        strength=torch.ones(1),
+        valence=torch.ones(8),
+    )
+    fine |= dict(
+        tokens=torch.zeros(1, work.rows, 8),
+        mix=torch.zeros(1, work.rows, work.columns),
+        linears=[torch.zeros(1, *s) for s in work.linears],
+    )
     fused.curves(work, 1, **fine)
     wrong = {
         "data": (torch.zeros(1, work.data - 1, 4), "data has shape"),
@@ -274,7 +312,11 @@ def test_without_a_compiler_there_is_one_warning_and_the_other_path(compiler, sa
 def test_the_library_is_built_once_and_a_folder_that_cannot_be_written_is_no_obstacle(tmp_path):
     make = "from ion_ode.attention_odenet import fused; print(fused.library()._name)"
     build = lambda folder: subprocess.run(
-        [sys.executable, "-c", make], capture_output=True, text=True, env=os.environ | {"ION_ODE_CACHE": str(folder)}, check=True
+        [sys.executable, "-c", make],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"ION_ODE_CACHE": str(folder)},
+        check=True,
     ).stdout.strip()
     first = build(tmp_path / "new")
     made = os.stat(first).st_mtime_ns

@@ -45,8 +45,13 @@ def test_a_march_is_that_of_the_reference(way, n):
 
 def test_exponential_steps_find_the_same_layer_and_stay_positive_at_any_rate():
     c, rate, source = start()
-    assert_allclose(through("exponential", c, rate, source, -256), through("explicit", c, rate, source, 512), rtol=1e-8, atol=1e-14)
-    coarse, fine = (np.abs(through("exponential", c, rate, source, -n) - through("explicit", c, rate, source, 512)).max() for n in (32, 64))
+    assert_allclose(
+        through("exponential", c, rate, source, -256), through("explicit", c, rate, source, 512), rtol=1e-8, atol=1e-14
+    )
+    coarse, fine = (
+        np.abs(through("exponential", c, rate, source, -n) - through("explicit", c, rate, source, 512)).max()
+        for n in (32, 64)
+    )
     assert coarse / fine > 10  # fourth order
     for top in (1e4, 1e8, 1e14):
         end = through("exponential", c, rate * top, source * top, -64)
@@ -144,7 +149,9 @@ def test_meshes_are_even_and_turn_exponential():
 
 def test_threads_change_nothing():
     names, c = read_feed(FEEDS * 64)
-    q, _ = transport_problem(names, c, torch.logspace(-6.5, -4.5, 32, dtype=torch.float64).expand(128, -1), NF270_WATERTAP)
+    q, _ = transport_problem(
+        names, c, torch.logspace(-6.5, -4.5, 32, dtype=torch.float64).expand(128, -1), NF270_WATERTAP
+    )
     one, two = (solve_all(*packed(q), 32, threads=t) for t in (1, 2))
     for k in one:
         np.testing.assert_array_equal(one[k], two[k])

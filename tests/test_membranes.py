@@ -81,7 +81,9 @@ def test_charge_laws_and_their_limits():
 
 
 def test_features_are_named_differentiable_and_complete():
-    m = Membrane(f64([0.4e-9, 0.5e-9]), 1e-6, ChargeBinding(f64([-50.0, 0.0]), {"Mg+2": 20.0}), 45.0, ln_partition={"NO3-": 0.5})
+    m = Membrane(
+        f64([0.4e-9, 0.5e-9]), 1e-6, ChargeBinding(f64([-50.0, 0.0]), {"Mg+2": 20.0}), 45.0, ln_partition={"NO3-": 0.5}
+    )
     x = membrane_features(m)
     names = feature_names()
     assert x.shape == (2, len(names)) and x.dtype == torch.float64
@@ -96,7 +98,9 @@ def test_features_are_named_differentiable_and_complete():
 
 
 def test_tensors_lists_every_number():
-    m = NF270_WATERTAP.with_(charge_density=ChargeBinding(Freundlich(-5.0, 0.3), {"Mg+2": 1.0}), ln_partition={"Cl-": -0.2})
+    m = NF270_WATERTAP.with_(
+        charge_density=ChargeBinding(Freundlich(-5.0, 0.3), {"Mg+2": 1.0}), ln_partition={"Cl-": -0.2}
+    )
     assert set(m.tensors()) == {
         "r_pore", "thickness", "eps_pore", "permeability", "charge_density.shift.Mg+2", "charge_density.a", "charge_density.b", "ln_partition.Cl-",
     }  # fmt: skip

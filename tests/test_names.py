@@ -22,7 +22,9 @@ def test_a_module_of_version_01_is_found_and_says_its_new_name(old):
             assert hasattr(module, name), name
 
 
-@pytest.mark.parametrize("package", ["water", "dspmde", "attention_odenet", "data", "inference", "training", "results", "module"])
+@pytest.mark.parametrize(
+    "package", ["water", "dspmde", "attention_odenet", "data", "inference", "training", "results", "module"]
+)
 def test_a_sub_package_hands_out_names_and_keeps_its_modules_apart(package):
     home = importlib.import_module(f"ion_ode.{package}")
     for name in dir(home):

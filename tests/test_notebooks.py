@@ -72,7 +72,9 @@ def test_no_saved_errors_counts_or_warnings(fn):
             assert not re.search(r"\w*Warning: ", text), f"{c.id}: a warning is stored as output: {text[:200]}"
             assert not re.search(r"\d+%\|", text), f"{c.id}: a progress bar is stored as output"
             shown = json.dumps(o)
-            assert not re.search(r"/(work|root|home|tmp|Users)/\w", shown), f"{c.id}: a path of one machine is stored as output"
+            assert not re.search(r"/(work|root|home|tmp|Users)/\w", shown), (
+                f"{c.id}: a path of one machine is stored as output"
+            )
 
 
 @EVERY
@@ -131,7 +133,11 @@ def test_check_site_catches_what_it_should(tmp_path):
 
 
 def test_check_notebooks_expects_every_file():
-    assert tool("check_notebooks").expected() == {p.relative_to(ROOT / "nbs").as_posix() for p in (ROOT / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts}
+    assert tool("check_notebooks").expected() == {
+        p.relative_to(ROOT / "nbs").as_posix()
+        for p in (ROOT / "nbs").rglob("*.ipynb")
+        if ".ipynb_checkpoints" not in p.parts
+    }
 
 
 def test_checks_table_reports_failure(monkeypatch, capfd):

@@ -76,8 +76,16 @@ def test_wheel_declares_every_dependency(metadata, ini):
 
 
 def test_wheel_holds_the_package_and_nothing_else(built, unpacked):
-    want = {p.relative_to(ROOT).as_posix() for p in (ROOT / "ion_ode").rglob("*") if p.is_file() and "__pycache__" not in p.parts}
-    have = {p.relative_to(unpacked).as_posix() for p in unpacked.rglob("*") if p.is_file() and ".dist-info" not in p.parts[-2]}
+    want = {
+        p.relative_to(ROOT).as_posix()
+        for p in (ROOT / "ion_ode").rglob("*")
+        if p.is_file() and "__pycache__" not in p.parts
+    }
+    have = {
+        p.relative_to(unpacked).as_posix()
+        for p in unpacked.rglob("*")
+        if p.is_file() and ".dist-info" not in p.parts[-2]
+    }
     have = {h for h in have if ".dist-info/" not in h}
     assert have == want
     assert {"ion_ode/py.typed", "ion_ode/assets/ions.csv", "ion_ode/assets/nf_measurements.csv"} <= have
@@ -142,7 +150,9 @@ def plain(unpacked, metadata, tmp_path_factory):
     """)
 
     def run(code: str, check: bool = True) -> subprocess.CompletedProcess:
-        r = subprocess.run([sys.executable, "-c", start + textwrap.dedent(code)], cwd=elsewhere, capture_output=True, text=True)
+        r = subprocess.run(
+            [sys.executable, "-c", start + textwrap.dedent(code)], cwd=elsewhere, capture_output=True, text=True
+        )
         assert not check or r.returncode == 0, r.stderr[-3000:]
         return r
 
@@ -201,7 +211,9 @@ NEEDS = {  # what a person types without the extra
 @pytest.mark.parametrize("name", NEEDS)
 def test_missing_extra_names_itself(plain, name):
     (plain.folder / "lab.parquet").write_bytes(b"PAR1")  # its reader is asked for before its content
-    r = plain(f'import sys; from ion_ode.cli import main; sys.argv = ["ion-ode", *{NEEDS[name]!r}]; main()', check=False)
+    r = plain(
+        f'import sys; from ion_ode.cli import main; sys.argv = ["ion-ode", *{NEEDS[name]!r}]; main()', check=False
+    )
     assert r.returncode == 1, r.stderr
     assert r.stderr.strip().count("\n") == 0 and f'pip install "ion_ode[{name.partition(",")[0]}]"' in r.stderr
 
@@ -212,15 +224,25 @@ def test_missing_extra_names_itself(plain, name):
 }.items())  # fmt: skip
 def test_missing_extra_names_itself_in_python(plain, line, extra):
     r = plain(line, check=False)
-    assert r.returncode == 1 and 'ImportError: ' in r.stderr and f'pip install "ion_ode[{extra}]"' in r.stderr.strip().splitlines()[-1]
+    assert (
+        r.returncode == 1
+        and "ImportError: " in r.stderr
+        and f'pip install "ion_ode[{extra}]"' in r.stderr.strip().splitlines()[-1]
+    )
 
 
 def test_the_extra_book_brings_what_the_chapters_import(metadata):
     "In Colab and beside a wheel, where nobody installs the tools of the developers."
     have = _installed(metadata, "book") | set(sys.stdlib_module_names) | {"ion_ode", "IPython"}
     for notebook in sorted((ROOT / "nbs").rglob("[!_]*.ipynb")):
-        cells = [c for c in nbformat.read(notebook, as_version=4).cells if c.cell_type == "code" and not c.source.startswith("%%")]
-        code = ast.parse(re.sub(r"^\s*[%!].*$", "", "\n".join(c.source for c in cells if "nbdev_export" not in c.source), flags=re.M))
+        cells = [
+            c
+            for c in nbformat.read(notebook, as_version=4).cells
+            if c.cell_type == "code" and not c.source.startswith("%%")
+        ]
+        code = ast.parse(
+            re.sub(r"^\s*[%!].*$", "", "\n".join(c.source for c in cells if "nbdev_export" not in c.source), flags=re.M)
+        )
         named = {a.name for n in ast.walk(code) if isinstance(n, ast.Import) for a in n.names}
         named |= {n.module for n in ast.walk(code) if isinstance(n, ast.ImportFrom) and not n.level}
         assert not (strange := {n.partition(".")[0] for n in named} - have), f"{notebook.name}: {strange}"

@@ -68,7 +68,9 @@ def test_errors_alike_along_a_curve_count_as_one(some):
     log_p = multivariate_normal(some.rejection, cov).logpdf(rejection)
     ours = log_target(alike, x, rejection, noise) + 0.5 * (x**2).sum(1)
     assert_allclose(ours - ours[0], log_p - log_p[0], rtol=1e-6, atol=1e-6)
-    assert not np.allclose(ours - ours[0], (log_target(plain, x, rejection, noise) + 0.5 * (x**2).sum(1)).diff(prepend=torch.zeros(1)))
+    assert not np.allclose(
+        ours - ours[0], (log_target(plain, x, rejection, noise) + 0.5 * (x**2).sum(1)).diff(prepend=torch.zeros(1))
+    )
 
 
 def test_a_charge_law_of_the_fraction_itself_changes_nothing(some):

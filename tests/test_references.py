@@ -14,7 +14,9 @@ def test_every_record_can_be_found():
     r = references()
     assert r.index.is_unique and set(r.kind) == {"method", "data"}
     methods = r[r.kind == "method"]
-    assert (methods.link.str.startswith("https://doi.org/10.") | methods.link.str.startswith("https://arxiv.org/abs/")).all()
+    assert (
+        methods.link.str.startswith("https://doi.org/10.") | methods.link.str.startswith("https://arxiv.org/abs/")
+    ).all()
     for link in r.link[r.link.str.startswith("https://doi.org/")]:
         assert DOI.fullmatch(link.removeprefix("https://doi.org/")), link
     assert (r.citation.str.contains(r"\(?(?:19|20)\d\d\)?") | (r.kind == "data")).all()
@@ -23,7 +25,12 @@ def test_every_record_can_be_found():
 def test_the_paper_and_the_measurements_are_cited():
     text = citations()
     assert "2312.02871" in text
-    for doi in ("10.3390/membranes11040272", "10.1021/acs.est.2c08584", "10.1073/pnas.2008421117", "10.1021/acs.iecr.4c04763"):
+    for doi in (
+        "10.3390/membranes11040272",
+        "10.1021/acs.est.2c08584",
+        "10.1073/pnas.2008421117",
+        "10.1021/acs.iecr.4c04763",
+    ):
         assert doi in text
 
 

@@ -69,9 +69,16 @@ def test_intervals_of_equal_size_are_those_of_the_formula(stored):
 
 def test_a_choice_by_inner_scores_never_reads_the_test():
     "Ways that differ on the test alone are chosen alike; the chosen row's test score is that of what was chosen."
-    rows = [{"way": w, "fold": f, "composition": g, "mse_R": 0.1 * (w == "bad") + 0.05} for w in ("good", "bad") for f in MIXTURES for g in MIXTURES]
+    rows = [
+        {"way": w, "fold": f, "composition": g, "mse_R": 0.1 * (w == "bad") + 0.05}
+        for w in ("good", "bad")
+        for f in MIXTURES
+        for g in MIXTURES
+    ]
     trials = pd.DataFrame(rows)
-    judged = judge_trials(trials.assign(mse_R=trials.mse_R.where((trials.fold != trials.composition) | (trials.way == "bad"), 9.0)))
+    judged = judge_trials(
+        trials.assign(mse_R=trials.mse_R.where((trials.fold != trials.composition) | (trials.way == "bad"), 9.0))
+    )
     assert judged.loc["good", "test"] == 9.0 == judged.loc["chosen inside, fold by fold", "test"]
     assert judged.index[0] == "good" and judged.loc["bad", "inner"] > judged.loc["good", "inner"]
 

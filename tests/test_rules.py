@@ -21,7 +21,9 @@ def tree(tmp_path):
             (tmp_path / folder).mkdir(exist_ok=True)
         for name, source in modules.items():
             (tmp_path / "ion_ode" / f"{name}.py").write_text(source)
-        cells = [{"cell_type": t, "id": f"c{k}", "source": s.splitlines(keepends=True)} for k, (t, s) in enumerate(page)]
+        cells = [
+            {"cell_type": t, "id": f"c{k}", "source": s.splitlines(keepends=True)} for k, (t, s) in enumerate(page)
+        ]
         (tmp_path / "nbs" / "page.ipynb").write_text(json.dumps({"cells": cells}))
         (tmp_path / "tests" / "test_x.py").write_text(test)
         return tmp_path
@@ -49,7 +51,10 @@ def test_long_lines_are_found_in_modules_and_notebooks(tree):
 
 def test_a_public_name_is_read_spoken_of_or_in_a_signature(tree):
     a = "LIMIT = 3\nclass Shown: pass\ndef used(): pass\ndef told(): pass\ndef alone(x) -> Shown: return used() + LIMIT\ndef _own(): pass\n"
-    root = tree({"a": a, "b": "from .a import used\nuse = used()\n"}, [("code", "#| export\ndef alone(): pass"), ("markdown", "Call `told(3)`."), ("code", "use")])
+    root = tree(
+        {"a": a, "b": "from .a import used\nuse = used()\n"},
+        [("code", "#| export\ndef alone(): pass"), ("markdown", "Call `told(3)`."), ("code", "use")],
+    )
     assert list(rules.unread(root)) == ["ion_ode/a.py:LIMIT", "ion_ode/a.py:alone"]
 
 

@@ -52,7 +52,12 @@ def fluxes(n, points=5):
 
 
 @pytest.mark.parametrize("kind", SET_CONSTRAINTS)
-@given(seed=st.integers(0, 10_000), gain=st.floats(0.3, 3.0), ion=st.sampled_from((1, 2, 3, 4, 6, 7, 8)), salt=st.floats(0.5, 500.0))
+@given(
+    seed=st.integers(0, 10_000),
+    gain=st.floats(0.3, 3.0),
+    ion=st.sampled_from((1, 2, 3, 4, 6, 7, 8)),
+    salt=st.floats(0.5, 500.0),
+)
 @settings(max_examples=15, deadline=None)
 def test_a_vanishing_ion_vanishes(kind, seed, gain, ion, salt):
     model = network(kind, seed, gain)
@@ -100,7 +105,12 @@ def test_absent_ions_are_absent(kind, dtype):
         assert torch.equal(model(garbage, flux, told, mask=here), h)
         one = c[:1, here[0]]  # without the slots at all: sums run in another order
         short = Told(TOLD.z[here[0]], TOLD.ion[here[0]], TOLD.context)
-        assert_allclose(model(one, flux[:1], short)[0], h[0][:, here[0]], rtol=2e-4 if dtype == torch.float32 else 1e-9, atol=1e-6 if dtype == torch.float32 else 1e-14)
+        assert_allclose(
+            model(one, flux[:1], short)[0],
+            h[0][:, here[0]],
+            rtol=2e-4 if dtype == torch.float32 else 1e-9,
+            atol=1e-6 if dtype == torch.float32 else 1e-14,
+        )
 
 
 @pytest.mark.parametrize("kind", [k for k in SET_CONSTRAINTS if k not in ("none", "soft")])

@@ -38,7 +38,15 @@ def test_a_cut_or_filled_file_is_refused(tmp_path, cut):
     path, file = stored(tmp_path)
     data = file.read_bytes()
     n = len(data)
-    file.write_bytes({"half": data[: n // 2], "last byte": data[:-1], "hole": data[: n - 24] + bytes(24), "empty": b"", "more": data + b"\0"}[cut])
+    file.write_bytes(
+        {
+            "half": data[: n // 2],
+            "last byte": data[:-1],
+            "hole": data[: n - 24] + bytes(24),
+            "empty": b"",
+            "more": data + b"\0",
+        }[cut]
+    )
     with pytest.raises(CheckpointError, match="truncated or was changed"):
         read_checkpoint(path)
 
@@ -50,7 +58,13 @@ def test_a_record_neither_reads_nor_removes_a_file_of_another(tmp_path, kind):
     (other := tmp_path / "thesis.txt").write_text("precious")
     (beside := folder / "notes.txt").write_text("precious")
     record = json.loads(path.read_text())
-    names = {"absolute": str(other), "parent": f"..{os.sep}thesis.txt", "folder": ".", "number": 5, "own folder, another's name": "notes.txt"}
+    names = {
+        "absolute": str(other),
+        "parent": f"..{os.sep}thesis.txt",
+        "folder": ".",
+        "number": 5,
+        "own folder, another's name": "notes.txt",
+    }
     record |= {"file": names[kind], "sha256": digest(b"precious")}
     path.write_text(json.dumps(record, indent=1))
     with pytest.raises(CheckpointError):

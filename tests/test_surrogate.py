@@ -97,9 +97,13 @@ def test_a_batch_is_its_curves_one_by_one(wild):
     net, c_feed, flux, told = wild
     h = net(c_feed, flux, told)
     for k in (0, 7):
-        assert_allclose(net(c_feed[k : k + 1], flux[k : k + 1], told[k : k + 1])[0].detach(), h[k].detach(), rtol=2e-3, atol=1e-6)
+        assert_allclose(
+            net(c_feed[k : k + 1], flux[k : k + 1], told[k : k + 1])[0].detach(), h[k].detach(), rtol=2e-3, atol=1e-6
+        )
     e = Ensemble([net, net])
-    both = StackedForward(net)(e.params, e.buffers, c_feed.expand(2, -1, -1), flux.expand(2, -1, -1), told.expand(2, -1, -1))
+    both = StackedForward(net)(
+        e.params, e.buffers, c_feed.expand(2, -1, -1), flux.expand(2, -1, -1), told.expand(2, -1, -1)
+    )
     assert_allclose(both[1].detach(), h.detach(), rtol=2e-3, atol=1e-6)
 
 
@@ -115,7 +119,11 @@ def test_every_weight_gets_a_finite_gradient(wild):
     ("network", "constraint", "says"),
     [
         (dict(context="feed"), "equivalents", "is told 47 numbers"),
-        (dict(context="feed+membrane", n_membrane=n_pore(9), flux_coordinate="linear"), "equivalents", "flux_coordinate 'log'"),
+        (
+            dict(context="feed+membrane", n_membrane=n_pore(9), flux_coordinate="linear"),
+            "equivalents",
+            "flux_coordinate 'log'",
+        ),
         (dict(context="feed+membrane", n_membrane=n_pore(9)), "projection", "use the constraint 'equivalents'"),
     ],
 )

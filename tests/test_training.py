@@ -444,7 +444,9 @@ def test_adapters_add_a_product_of_low_rank_to_every_linear_layer(mixtures, told
     config = replace(TINY, adapters=2)
     e, marks = build(config, [0, 1]), []
     before = e.state()
-    finetune(config, e, measured_curves(mixtures), [0, 1], parameters=told, on_step=lambda step, e: marks.append(e.state()))
+    finetune(
+        config, e, measured_curves(mixtures), [0, 1], parameters=told, on_step=lambda step, e: marks.append(e.state())
+    )
     assert all(torch.equal(marks[0][k], before[k]) and torch.equal(marks[-1][k], e.params[k]) for k in before)
     for k, v in e.params.items():
         change = (v - before[k]).detach()
@@ -552,7 +554,9 @@ def test_a_curriculum_shows_few_ions_first_and_nothing_else_changes():
     grown, plain = (_simulated_batches(config, e, curves, [0, 1], 0, n) for n in (30, 0))
     most = [int((grown(step)["c_feed"] > 0).sum(-1).max()) for step in (0, 14, 29, 30, 31)]
     assert most[0] == n_ions.min() and most[0] < most[1] < most[2] == n_ions.max()
-    assert torch.equal(grown(30)["c_feed"], plain(30)["c_feed"]) and not torch.equal(grown(0)["c_feed"], plain(0)["c_feed"])
+    assert torch.equal(grown(30)["c_feed"], plain(30)["c_feed"]) and not torch.equal(
+        grown(0)["c_feed"], plain(0)["c_feed"]
+    )
 
 
 def test_pretraining_stops_by_curves_it_held_back():
@@ -660,7 +664,9 @@ def test_the_surrogate_listens_to_its_membrane():
     assert tight > open_
 
 
-BRIEF = TrainConfig(members=1, n_curves=16, n_flux=4, pretraining=Plan(1), finetuning=Plan(1), told="entry", compiled=False)
+BRIEF = TrainConfig(
+    members=1, n_curves=16, n_flux=4, pretraining=Plan(1), finetuning=Plan(1), told="entry", compiled=False
+)
 
 
 @pytest.fixture(scope="module")

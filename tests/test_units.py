@@ -12,7 +12,19 @@ from ion_ode.water.ions import get_ion
 from ion_ode.water.units import is_unit, parse_unit, si_values, to_mol_m3
 
 FLUX = {
-    "L/m**2/h": ("LMH", "L m-2 h-1", "L m⁻² h⁻¹", "l/m²h", "L/(m2 h)", "L/m2/h", "L/m2·h", "L h-1 m-2", "L*m^-2*h^-1", "liter/m2/hour", "lmh"),
+    "L/m**2/h": (
+        "LMH",
+        "L m-2 h-1",
+        "L m⁻² h⁻¹",
+        "l/m²h",
+        "L/(m2 h)",
+        "L/m2/h",
+        "L/m2·h",
+        "L h-1 m-2",
+        "L*m^-2*h^-1",
+        "liter/m2/hour",
+        "lmh",
+    ),
     "gallon/foot**2/day": ("gfd", "gal/ft2/d", "gal ft-2 day-1", "GFD"),
     "m**3/m**2/day": ("m3/m2/d", "m^3/(m^2 d)", "m/d", "m per day"),
     "um/s": ("um/s", "µm s-1", "μm/s"),
@@ -35,7 +47,14 @@ def test_units_agree_with_pint(quantity, table):
 
 
 def test_pressures_and_temperatures():
-    for s, want in {"bar": 1e5, "psi": 6894.757293168361, "kPa": 1e3, "MPa": 1e6, "mbar": 100.0, "atm": 101325.0}.items():
+    for s, want in {
+        "bar": 1e5,
+        "psi": 6894.757293168361,
+        "kPa": 1e3,
+        "MPa": 1e6,
+        "mbar": 100.0,
+        "atm": 101325.0,
+    }.items():
         assert_allclose(si_values([1.0], s, "pressure"), want, rtol=1e-12)
     for s, value in {"°C": 25.0, "degC": 25.0, "K": 298.15, "F": 77.0}.items():
         assert_allclose(si_values([value], s, "temperature"), 298.15, rtol=1e-12)
@@ -111,6 +130,8 @@ def test_headers(header):
         assert np.isclose(si_values([1.0], h.unit, h.quantity)[0], si_values([1.0], want, h.quantity)[0]), h.unit
 
 
-@pytest.mark.parametrize("header, kind", [("intrinsic rejection [%]", "intrinsic"), ("R_obs [%]", "observed"), ("rejection [%]", None)])
+@pytest.mark.parametrize(
+    "header, kind", [("intrinsic rejection [%]", "intrinsic"), ("R_obs [%]", "observed"), ("rejection [%]", None)]
+)
 def test_a_header_may_say_what_kind_of_rejection_it_is(header, kind):
     assert parse_header(header).kind == kind

@@ -55,7 +55,10 @@ def main() -> int:
         print(f"{'ok    ' if rc == 0 else 'FAILED'}  {n:<10} {seconds:6.0f} s  {telling[:110]}")
     failed = [n for n, r in results.items() if r[0]]
     total = sum(r[1] for r in results.values())
-    print(f"{len(results) - len(failed)} of {len(results)} checks hold, {total:.0f} s" + (f"; failed: {', '.join(failed)}" if failed else ""))
+    print(
+        f"{len(results) - len(failed)} of {len(results)} checks hold, {total:.0f} s"
+        + (f"; failed: {', '.join(failed)}" if failed else "")
+    )
     return bool(failed)
 
 

@@ -97,7 +97,9 @@ def llms() -> str:
 
 def navigation() -> list[tuple[str, list[str]]]:
     "Sections of nbs/sidebar.yml with their notebooks."
-    contents = yaml.safe_load((ROOT / "nbs" / "sidebar.yml").read_text(encoding="utf-8"))["website"]["sidebar"]["contents"]
+    contents = yaml.safe_load((ROOT / "nbs" / "sidebar.yml").read_text(encoding="utf-8"))["website"]["sidebar"][
+        "contents"
+    ]
     top = [c for c in contents if isinstance(c, str)]
     return [("Start", top), *((c["section"], flat(c["contents"])) for c in contents if isinstance(c, dict))]
 
@@ -114,7 +116,9 @@ def main() -> int:
     readme, figures = render(ROOT / "nbs" / "index.ipynb")
     want = {"README.md": readme.encode(), "nbs/llms.txt": llms().encode()} | figures
     have = {"README.md", "nbs/llms.txt", *(f"{FIGURES}/{f.name}" for f in (ROOT / FIGURES).glob("*"))}
-    differs = sorted(f for f in want.keys() | have if not (ROOT / f).is_file() or (ROOT / f).read_bytes() != want.get(f))
+    differs = sorted(
+        f for f in want.keys() | have if not (ROOT / f).is_file() or (ROOT / f).read_bytes() != want.get(f)
+    )
     if check:
         for f in differs:
             print(f"{f} is not what the notebooks say: make readme")

@@ -54,7 +54,9 @@ def long_lines(root: Path) -> dict[str, str]:
     "E501, one key a file."
     ruff = Path(sys.executable).with_name("ruff")
     command = [ruff, "check", ".", "--select", "E501", "--line-length", WIDTH, "--output-format", "json", "--exit-zero"]
-    found = json.loads(subprocess.run(list(map(str, command)), cwd=root, capture_output=True, text=True, check=True).stdout)
+    found = json.loads(
+        subprocess.run(list(map(str, command)), cwd=root, capture_output=True, text=True, check=True).stdout
+    )
     per: dict[str, int] = {}
     for e in found:
         f = Path(e["filename"]).relative_to(root).as_posix()
@@ -88,7 +90,9 @@ def signatures(tree: ast.Module) -> set[str]:
     "Names in the annotations of public functions and methods: the reference shows them with their links."
     out = set()
     for n in ast.walk(tree):
-        if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and (not n.name.startswith("_") or n.name == "__init__"):
+        if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef) and (
+            not n.name.startswith("_") or n.name == "__init__"
+        ):
             a = n.args
             given = [x.annotation for x in (*a.posonlyargs, *a.args, *a.kwonlyargs, a.vararg, a.kwarg) if x]
             out |= set().union(*(names(x) for x in (*given, n.returns) if x))
@@ -121,26 +125,36 @@ def unread(root: Path) -> dict[str, str]:
     "Public names that no other module, bench or tool reads, no signature names and no page speaks of."
     trees = {p.relative_to(root).as_posix(): ast.parse(p.read_text(encoding="utf-8")) for p in modules(root)}
     reads = {f: names(t) for f, t in trees.items()}
-    reads |= {p.name: names(ast.parse(p.read_text(encoding="utf-8"))) for d in ("benchmarks", "tools") for p in (root / d).glob("*.py")}
+    reads |= {
+        p.name: names(ast.parse(p.read_text(encoding="utf-8")))
+        for d in ("benchmarks", "tools")
+        for p in (root / d).glob("*.py")
+    }
     reads["nbs"] = told(root)
     out = {}
     for f, tree in trees.items():
         others = signatures(tree).union(*(r for g, r in reads.items() if g != f))
         for name in sorted(set(public(tree)) - others):
-            out[f"{f}:{name}"] = f"{f}: nothing outside reads {name} and no page speaks of it: use, underscore or remove it"
+            out[f"{f}:{name}"] = (
+                f"{f}: nothing outside reads {name} and no page speaks of it: use, underscore or remove it"
+            )
     return out
 
 
 def wall_limits(root: Path) -> dict[str, str]:
     "Checks that a busy machine can break: a `timeout=` in seconds, a comparison with a clock."
-    sources = {p.relative_to(root).as_posix(): p.read_text(encoding="utf-8") for p in sorted((root / "tests").rglob("*.py"))}
+    sources = {
+        p.relative_to(root).as_posix(): p.read_text(encoding="utf-8") for p in sorted((root / "tests").rglob("*.py"))
+    }
     for f, i, s in cells(root):
         if not EXPORTS.search(s):
             sources[f"{f}#{i}"] = s
     out = {}
     for f, s in sources.items():
         for n in ast.walk(python(s)):
-            if isinstance(n, ast.Call) and any(k.arg == "timeout" and isinstance(k.value, ast.Constant) and k.value.value for k in n.keywords):
+            if isinstance(n, ast.Call) and any(
+                k.arg == "timeout" and isinstance(k.value, ast.Constant) and k.value.value for k in n.keywords
+            ):
                 out[f] = f"{f}: line {n.lineno} gives up after a wall time; a busy machine needs longer"
             elif isinstance(n, ast.Compare) and any(clock(m) for m in ast.walk(n)):
                 out[f] = f"{f}: line {n.lineno} compares with a clock; measure speed in benchmarks/, as a ratio"
@@ -148,7 +162,13 @@ def wall_limits(root: Path) -> dict[str, str]:
 
 
 def clock(n: ast.AST) -> bool:
-    return isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr in CLOCKS and isinstance(n.func.value, ast.Name) and n.func.value.id == "time"
+    return (
+        isinstance(n, ast.Call)
+        and isinstance(n.func, ast.Attribute)
+        and n.func.attr in CLOCKS
+        and isinstance(n.func.value, ast.Name)
+        and n.func.value.id == "time"
+    )
 
 
 RULES = {"module": long_modules, "cell": long_cells, "line": long_lines, "unread": unread, "wall": wall_limits}
@@ -162,7 +182,11 @@ def judge(found: dict[tuple[str, str], str], allowed: list[tuple[str, str]]) -> 
 
 def main() -> int:
     found = {(rule, key): text for rule, check in RULES.items() for key, text in check(ROOT).items()}
-    allowed = [tuple(line.split(maxsplit=1)) for line in (ROOT / ALLOW).read_text(encoding="utf-8").splitlines() if line.strip()]
+    allowed = [
+        tuple(line.split(maxsplit=1))
+        for line in (ROOT / ALLOW).read_text(encoding="utf-8").splitlines()
+        if line.strip()
+    ]
     if "--prune" in sys.argv:
         allowed = [a for a in allowed if a in found]
         (ROOT / ALLOW).write_text("".join(f"{rule} {key}\n" for rule, key in allowed), encoding="utf-8")

@@ -16,14 +16,39 @@ FEW = 32  # samples, a feed at a flux, that the pore model in torch solves withi
 @FLUX
 @BALANCE
 @MEMBRANE
-@click.option("--film-thickness", type=float, metavar="UM", help="Stagnant (Nernst-Planck) film before the membrane [µm].")
-@click.option("--activity", type=click.Choice(["ideal", "davies", "davies_solution"]), default="ideal", show_default=True)
-@click.option("--hindrance", type=click.Choice(["dechadilok_deen", "bowen_mohammad"]), default="dechadilok_deen", show_default=True)
+@click.option(
+    "--film-thickness", type=float, metavar="UM", help="Stagnant (Nernst-Planck) film before the membrane [µm]."
+)
+@click.option(
+    "--activity", type=click.Choice(["ideal", "davies", "davies_solution"]), default="ideal", show_default=True
+)
+@click.option(
+    "--hindrance",
+    type=click.Choice(["dechadilok_deen", "bowen_mohammad"]),
+    default="dechadilok_deen",
+    show_default=True,
+)
 @click.option("--born/--no-born", default=True, show_default=True, help="Dielectric exclusion.")
 @click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K")
-@click.option("--keep-going", is_flag=True, help="Flag samples without a solution in the column status instead of ending.")
+@click.option(
+    "--keep-going", is_flag=True, help="Flag samples without a solution in the column status instead of ending."
+)
 @output_options
-def simulate(feed, flux, balance, membrane, film_thickness, activity, hindrance, born, temperature, keep_going, out, as_json, force):
+def simulate(
+    feed,
+    flux,
+    balance,
+    membrane,
+    film_thickness,
+    activity,
+    hindrance,
+    born,
+    temperature,
+    keep_going,
+    out,
+    as_json,
+    force,
+):
     """Rejections by the pore model DSPM-DE.
 
     \b
@@ -63,17 +88,71 @@ def simulate(feed, flux, balance, membrane, film_thickness, activity, hindrance,
 @FEED
 @FLUX
 @BALANCE
-@click.option("--pressure", metavar="BAR", help="Pressure difference instead of a flux, in bar: a number, a list 3,5,8 or a range 2:10:5.")
-@click.option("--model", default="nf270", show_default=True, metavar="NAME|FILE|FOLDER", help="nf270 or nf (any nanofiltration membrane), nf270-network, dspmde, or what was saved or trained.")
-@click.option("--measurements", type=click.Path(exists=True, dir_okay=False), metavar="FILE", help="Your own 1 to 50 values, as for ion-ode check: the model becomes that of your coupon.")
-@click.option("--kind", type=click.Choice(["observed", "intrinsic"]), default="observed", show_default=True, help="Against the bulk feed, or against the concentration at the membrane.")
-@click.option("--film-thickness", type=float, metavar="UM", help="Film in front of the membrane [µm]; left out: as laboratories have it.")
+@click.option(
+    "--pressure",
+    metavar="BAR",
+    help="Pressure difference instead of a flux, in bar: a number, a list 3,5,8 or a range 2:10:5.",
+)
+@click.option(
+    "--model",
+    default="nf270",
+    show_default=True,
+    metavar="NAME|FILE|FOLDER",
+    help="nf270 or nf (any nanofiltration membrane), nf270-network, dspmde, or what was saved or trained.",
+)
+@click.option(
+    "--measurements",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Your own 1 to 50 values, as for ion-ode check: the model becomes that of your coupon.",
+)
+@click.option(
+    "--kind",
+    type=click.Choice(["observed", "intrinsic"]),
+    default="observed",
+    show_default=True,
+    help="Against the bulk feed, or against the concentration at the membrane.",
+)
+@click.option(
+    "--film-thickness",
+    type=float,
+    metavar="UM",
+    help="Film in front of the membrane [µm]; left out: as laboratories have it.",
+)
 @click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K")
-@click.option("--ph", "pH", type=float, metavar="PH", help="pH of the feed; a note tells where the model does not know it.")
-@click.option("--membrane", metavar="NAME|TEXT", help="For networks: another membrane than the one the model was trained for, as in ion-ode simulate.")
-@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True, help="Share of measurements the interval should hold.")
+@click.option(
+    "--ph", "pH", type=float, metavar="PH", help="pH of the feed; a note tells where the model does not know it."
+)
+@click.option(
+    "--membrane",
+    metavar="NAME|TEXT",
+    help="For networks: another membrane than the one the model was trained for, as in ion-ode simulate.",
+)
+@click.option(
+    "--level",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="Share of measurements the interval should hold.",
+)
 @output_options
-def predict(feed, flux, balance, pressure, model, measurements, kind, film_thickness, temperature, pH, membrane, level, out, as_json, force):
+def predict(
+    feed,
+    flux,
+    balance,
+    pressure,
+    model,
+    measurements,
+    kind,
+    film_thickness,
+    temperature,
+    pH,
+    membrane,
+    level,
+    out,
+    as_json,
+    force,
+):
     """The best estimate for a membrane, with the interval of a measurement.
 
     \b
@@ -93,7 +172,12 @@ def predict(feed, flux, balance, pressure, model, measurements, kind, film_thick
         options |= {} if membrane is None else {"membrane": _membrane(membrane)}
         _run(feed, flux, out, as_json, force, lambda t: predictor.predict(_frame(t), t.flux, **options))
         return
-    options |= {"kind": kind, "temperature": temperature, "pH": pH, "film": None if film_thickness is None else film_thickness * 1e-6}
+    options |= {
+        "kind": kind,
+        "temperature": temperature,
+        "pH": pH,
+        "film": None if film_thickness is None else film_thickness * 1e-6,
+    }
     _run_answer(predictor, measurements, pressure, feed, flux, membrane, options, (out, as_json, force))
 
 
@@ -112,7 +196,9 @@ def _run_answer(model, measurements, pressure, feed, flux, membrane, options, wh
     from ion_ode.water.feeds import parse_flux
 
     if membrane is not None:
-        raise InputError("--membrane is for networks; the model nf270 is a membrane already, and ion-ode simulate takes any")
+        raise InputError(
+            "--membrane is for networks; the model nf270 is a membrane already, and ion-ode simulate takes any"
+        )
     if pressure is not None and flux is not None:
         raise InputError("give --flux or --pressure, one of them")
     if measurements is not None:

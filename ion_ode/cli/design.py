@@ -10,7 +10,13 @@ from ion_ode.cli.output import Sink
 
 @main.command()
 @click.argument("recipes", type=SOURCE)
-@click.option("--level", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.9, show_default=True, help="Coverage of the intervals.")
+@click.option(
+    "--level",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="Coverage of the intervals.",
+)
 @click.option("--target-permeance", type=float, metavar="A", help="Wanted permeance [L m⁻² h⁻¹ bar⁻¹].")
 @click.option("--target-rejection", type=float, metavar="R", help="Wanted rejection, a fraction.")
 @output_options
@@ -39,20 +45,62 @@ def screen(recipes, level, target_permeance, target_rejection, out, as_json, for
 
 @main.command()
 @click.argument("table", metavar="TABLE|FILE.json|deng2022")
-@click.option("--objective", "objectives", multiple=True, metavar="TEXT", help="permeance, 'rejection NaCl', 'selectivity NaCl/MgCl2', 'min ...'. Repeatable.")
+@click.option(
+    "--objective",
+    "objectives",
+    multiple=True,
+    metavar="TEXT",
+    help="permeance, 'rejection NaCl', 'selectivity NaCl/MgCl2', 'min ...'. Repeatable.",
+)
 @click.option("--next", "n", type=click.IntRange(1, 96), default=4, show_default=True, help="Membranes in the batch.")
 @click.option("--add", type=SOURCE, metavar="FILE", help="New results, learned before the batch is chosen.")
-@click.option("--bound", "bounds", multiple=True, metavar="COLUMN=LOW:HIGH", help="Range of a recipe column, or its values: COLUMN=A,B. Repeatable.")
-@click.option("--cost", "costs", multiple=True, metavar="COLUMN=C", help="Cost of a unit of a column; a membrane itself costs 1. Repeatable.")
+@click.option(
+    "--bound",
+    "bounds",
+    multiple=True,
+    metavar="COLUMN=LOW:HIGH",
+    help="Range of a recipe column, or its values: COLUMN=A,B. Repeatable.",
+)
+@click.option(
+    "--cost",
+    "costs",
+    multiple=True,
+    metavar="COLUMN=C",
+    help="Cost of a unit of a column; a membrane itself costs 1. Repeatable.",
+)
 @click.option("--candidates", type=SOURCE, metavar="FILE", help="Recipes to choose from, instead of bounds.")
 @click.option("--pending", type=SOURCE, metavar="FILE", help="Recipes under way, not yet measured.")
-@click.option("--schema", type=SOURCE, metavar="FILE", help="JSON, what columns are where the header does not say: {column: {kind, scale, low, high, levels}}.")
-@click.option("--replay", is_flag=True, help="Instead of a batch: each round of the table predicted from the rounds before it.")
+@click.option(
+    "--schema",
+    type=SOURCE,
+    metavar="FILE",
+    help="JSON, what columns are where the header does not say: {column: {kind, scale, low, high, levels}}.",
+)
+@click.option(
+    "--replay", is_flag=True, help="Instead of a batch: each round of the table predicted from the rounds before it."
+)
 @click.option("--save", "saved", metavar="FILE.json", help="Keep the campaign; name that file as TABLE to go on.")
 @click.option("--report", metavar="FILE.html|.md", help="Figure, batch with reasons, front, columns used.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @output_options
-def campaign(table, objectives, n, add, bounds, costs, candidates, pending, schema, replay, saved, report, seed, out, as_json, force):
+def campaign(
+    table,
+    objectives,
+    n,
+    add,
+    bounds,
+    costs,
+    candidates,
+    pending,
+    schema,
+    replay,
+    saved,
+    report,
+    seed,
+    out,
+    as_json,
+    force,
+):
     """Which membranes to make next, from a laboratory's own table.
 
     A row a membrane; columns that say how it was made (numbers, words, names or SMILES of monomers), and what was
@@ -86,7 +134,9 @@ def campaign(table, objectives, n, add, bounds, costs, candidates, pending, sche
             c = Campaign(declared, list(objectives) or None, seed).fit(table)
         if add:
             c.add(add)
-        limits = {k: _limits(v) for k, v in _pairs(bounds, "--bound", "COLUMN=LOW:HIGH, as in --bound TMC=0.02:0.2").items()}
+        limits = {
+            k: _limits(v) for k, v in _pairs(bounds, "--bound", "COLUMN=LOW:HIGH, as in --bound TMC=0.02:0.2").items()
+        }
         prices = {k: float(v) for k, v in _pairs(costs, "--cost", "COLUMN=C, as in --cost SDS=0.01").items()}
         batch = c.suggest(n, bounds=limits or None, costs=prices or None, candidates=candidates, pending=pending)
         for line in c.used().itertuples():

@@ -12,12 +12,20 @@ from ion_ode.cli.options import SCHEDULER, WORKERS
 
 @main.command()
 @click.option("--profile", type=click.Choice(["quick", "full"]), default="quick", show_default=True)
-@click.option("--out", default="results", show_default=True, metavar="FOLDER", help="Folder for figures, tables and metrics.")
+@click.option(
+    "--out", default="results", show_default=True, metavar="FOLDER", help="Folder for figures, tables and metrics."
+)
 @WORKERS
 @SCHEDULER
-@click.option("--only", metavar="NAME", help="One part alone, such as recipes, surrogate or twin; a wrong name lists them.")
-@click.option("--store", "keep", is_flag=True, help="With --only: write what was made into the package, where it ships.")
-@click.option("--json", "as_json", is_flag=True, help="Scores, claims and provenance as JSON, the content of claims.json.")
+@click.option(
+    "--only", metavar="NAME", help="One part alone, such as recipes, surrogate or twin; a wrong name lists them."
+)
+@click.option(
+    "--store", "keep", is_flag=True, help="With --only: write what was made into the package, where it ships."
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Scores, claims and provenance as JSON, the content of claims.json."
+)
 def reproduce(profile, out, workers, scheduler, only, keep, as_json):
     """Train, score and draw; run again, it resumes.
 
@@ -58,11 +66,29 @@ def reproduce(profile, out, workers, scheduler, only, keep, as_json):
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.option("--curves", type=click.IntRange(min=1), required=True, metavar="N", help="Points of the design.")
 @click.option("--seed", type=int, required=True, help="Same seed, same curves.")
-@click.option("--family", type=click.Choice(["dspmde", "dspmde+"]), default="dspmde+", show_default=True, help="Four parameters, or with binding charge and ion-specific partitioning.")
-@click.option("--fluxes", type=click.IntRange(min=1), default=24, show_default=True, metavar="N", help="Fluxes a curve.")
+@click.option(
+    "--family",
+    type=click.Choice(["dspmde", "dspmde+"]),
+    default="dspmde+",
+    show_default=True,
+    help="Four parameters, or with binding charge and ion-specific partitioning.",
+)
+@click.option(
+    "--fluxes", type=click.IntRange(min=1), default=24, show_default=True, metavar="N", help="Fluxes a curve."
+)
 @click.option("--ions", metavar="NAMES", help="Ions that feeds are made of, 'Na+,Mg+2,Cl-'; all nine if left out.")
-@click.option("--water", metavar="NAME", help="Feeds around a real water: 'brackish well', 'cooling water', seawater or 'seawater brine'.")
-@click.option("--spread", type=float, default=0.3, show_default=True, help="How far they vary around it, standard deviation of ln c.")
+@click.option(
+    "--water",
+    metavar="NAME",
+    help="Feeds around a real water: 'brackish well', 'cooling water', seawater or 'seawater brine'.",
+)
+@click.option(
+    "--spread",
+    type=float,
+    default=0.3,
+    show_default=True,
+    help="How far they vary around it, standard deviation of ln c.",
+)
 @WORKERS
 @SCHEDULER
 @click.option("--json", "as_json", is_flag=True, help="The manifest as JSON.")
@@ -124,7 +150,9 @@ def benchmark(as_json):
         with tempfile.TemporaryDirectory() as tmp:
             out = Path(tmp) / "rows.json"
             command = [sys.executable, str(folder / script), *options, "--out", str(out)]
-            done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
+            done = subprocess.run(
+                command, env=os.environ | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL
+            )
             if done.returncode:
                 raise RuntimeError(f"benchmarks/{script} ended with status {done.returncode}")
             rows += _ratios(what, json.loads(out.read_text(encoding="utf-8")))
@@ -143,13 +171,23 @@ def _ratios(what: str, found: dict) -> list[dict]:
     if what == "pore model":
         rate = "problems/CPU-s"
         ours, theirs = next(r[rate] for r in found["rows"] if r["case"] == "no film"), found[f"scipy {rate}"]
-        row = {"what": "pore model, 8 ions", "unit": "problems a CPU second", "ours": ours, "peer": "scipy (solve_ivp, root)"}
+        row = {
+            "what": "pore model, 8 ions",
+            "unit": "problems a CPU second",
+            "ours": ours,
+            "peer": "scipy (solve_ivp, root)",
+        }
         return [row | {"theirs": theirs, "ratio": ours / theirs}]
     rows, out = [r for r in found["rows"] if "ms" in r], []
     mine = [r for r in rows if not r["peer"]]
     for r in [r for r in rows if r["peer"]]:
         fair = [m for m in mine if m["error"] <= r["error"]]  # no less accurate than the peer, where there is one
         best = min(fair, key=lambda m: m["ms"]) if fair else min(mine, key=lambda m: m["error"])
-        row = {"what": f"training step of a network, {best['solver']}", "unit": "ms", "ours": best["ms"], "peer": r["solver"]}
+        row = {
+            "what": f"training step of a network, {best['solver']}",
+            "unit": "ms",
+            "ours": best["ms"],
+            "peer": r["solver"],
+        }
         out.append(row | {"theirs": r["ms"], "ratio": r["ms"] / best["ms"], "errors": [best["error"], r["error"]]})
     return out

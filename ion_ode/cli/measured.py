@@ -16,7 +16,12 @@ from ion_ode.cli.output import _records
 @UNIT
 @BALANCE
 @DECIMAL
-@click.option("--write/--no-write", default=True, show_default=True, help="Write a cleaned copy beside the file, never over anything.")
+@click.option(
+    "--write/--no-write",
+    default=True,
+    show_default=True,
+    help="Write a cleaned copy beside the file, never over anything.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The verdict as JSON.")
 def check(file, units, balance, decimal, write, as_json):
     """Say what is in a file of measurements, or what is wrong.
@@ -31,11 +36,15 @@ def check(file, units, balance, decimal, write, as_json):
     from ion_ode.data.reader import check_measurements
 
     with _source(file) as path:
-        found = check_measurements(path, write=write and file != "-", units=_pairs(units), balance=balance, decimal=decimal)
+        found = check_measurements(
+            path, write=write and file != "-", units=_pairs(units), balance=balance, decimal=decimal
+        )
     if as_json:
         problems = [] if found.problems is None else _records(found.problems)
         clean = None if found.clean_path is None else str(found.clean_path)
-        click.echo(json.dumps({"ok": found.ok, "text": _in_shell(found.text), "problems": problems, "clean": clean}, indent=1))
+        click.echo(
+            json.dumps({"ok": found.ok, "text": _in_shell(found.text), "problems": problems, "clean": clean}, indent=1)
+        )
     else:
         click.echo(_in_shell(found.text))
     return 0 if found.ok else 2
@@ -43,16 +52,37 @@ def check(file, units, balance, decimal, write, as_json):
 
 @main.command()
 @click.argument("file", type=SOURCE)
-@click.option("--free", default="r_pore,thickness,charge_density,eps_pore", show_default=True, metavar="NAMES", help="Parameters to fit, the rest stay as in --start.")
-@click.option("--start", default="nf270-watertap", show_default=True, metavar="NAME|TEXT", help="As --membrane in ion-ode simulate.")
-@click.option("--film-thickness", type=float, default=25.0, show_default=True, metavar="UM", help="Film in front of observed rejections [µm]; 0 for none.")
+@click.option(
+    "--free",
+    default="r_pore,thickness,charge_density,eps_pore",
+    show_default=True,
+    metavar="NAMES",
+    help="Parameters to fit, the rest stay as in --start.",
+)
+@click.option(
+    "--start",
+    default="nf270-watertap",
+    show_default=True,
+    metavar="NAME|TEXT",
+    help="As --membrane in ion-ode simulate.",
+)
+@click.option(
+    "--film-thickness",
+    type=float,
+    default=25.0,
+    show_default=True,
+    metavar="UM",
+    help="Film in front of observed rejections [µm]; 0 for none.",
+)
 @UNIT
 @BALANCE
 @DECIMAL
 @click.option("--starts", type=click.IntRange(min=1), default=6, show_default=True, help="Local searches.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--intervals", type=click.Choice(["profile", "wald", "none"]), default="profile", show_default=True)
-@click.option("--out", metavar="FILE|-", help="Write the estimates and what they rest on as .json; - is standard output.")
+@click.option(
+    "--out", metavar="FILE|-", help="Write the estimates and what they rest on as .json; - is standard output."
+)
 @click.option("--json", "as_json", is_flag=True, help="The same JSON on standard output instead of sentences.")
 @FORCE
 def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed, intervals, out, as_json, force):
@@ -79,7 +109,10 @@ def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed
         raise InputError(f"{out} exists and stays as it is; choose another name, or add --force to replace it")
     with alone(out, folder=False):
         with _source(file) as path:
-            measured, data = read_measurements(path, units=_pairs(units), decimal=decimal, balance=balance), digest(path.read_bytes())
+            measured, data = (
+                read_measurements(path, units=_pairs(units), decimal=decimal, balance=balance),
+                digest(path.read_bytes()),
+            )
         for note in measured.notes:
             warnings.warn(f"{file}: {note}", stacklevel=1)
         if sys.stderr.isatty():
@@ -108,9 +141,22 @@ def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed
 
 @main.command()
 @click.argument("folder", type=click.Path(file_okay=False))
-@click.option("--config", type=SOURCE, metavar="FILE|-", help="JSON with entries of TrainConfig that differ from the recipe.")
-@click.option("--recipe", type=click.Choice(["default", "paper"]), default="default", show_default=True, help="paper: the published recipe, read literally.")
-@click.option("--measurements", type=SOURCE, metavar="FILE|-", help="Your own, as for ion-ode check; default: the five mixtures measured on NF270 (extra [data]).")
+@click.option(
+    "--config", type=SOURCE, metavar="FILE|-", help="JSON with entries of TrainConfig that differ from the recipe."
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(["default", "paper"]),
+    default="default",
+    show_default=True,
+    help="paper: the published recipe, read literally.",
+)
+@click.option(
+    "--measurements",
+    type=SOURCE,
+    metavar="FILE|-",
+    help="Your own, as for ion-ode check; default: the five mixtures measured on NF270 (extra [data]).",
+)
 @UNIT
 @BALANCE
 @DECIMAL
@@ -151,7 +197,11 @@ def train(folder, config, recipe, measurements, units, balance, decimal, device,
     model = run(settings, folder, rows, device=device)
     if tensorboard:
         _tensorboard(Path(folder))
-    click.echo(json.dumps({"folder": folder, "model": repr(model), "card": model.card}, indent=1) if as_json else f"{model!r}; kept in {folder}")
+    click.echo(
+        json.dumps({"folder": folder, "model": repr(model), "card": model.card}, indent=1)
+        if as_json
+        else f"{model!r}; kept in {folder}"
+    )
 
 
 def _tensorboard(folder: Path):

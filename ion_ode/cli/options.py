@@ -33,11 +33,23 @@ def membrane_option(default: str):
 
 
 MEMBRANE = membrane_option("nf270")
-UNIT = click.option("--unit", "units", multiple=True, metavar="NAME=UNIT", help="Unit of a column whose header has none, as in --unit flux=LMH. Repeatable.")
-DECIMAL = click.option("--decimal", type=click.Choice([",", "."]), help="Decimal sign; left out, what the numbers show (0,95 has a comma).")
+UNIT = click.option(
+    "--unit",
+    "units",
+    multiple=True,
+    metavar="NAME=UNIT",
+    help="Unit of a column whose header has none, as in --unit flux=LMH. Repeatable.",
+)
+DECIMAL = click.option(
+    "--decimal", type=click.Choice([",", "."]), help="Decimal sign; left out, what the numbers show (0,95 has a comma)."
+)
 FORCE = click.option("--force", is_flag=True, help="Replace the file named by --out if it exists.")
-WORKERS = click.option("--workers", type=click.IntRange(min=1), metavar="N", help="A local Dask cluster of N processes (extra [cluster]).")
-SCHEDULER = click.option("--scheduler", metavar="ADDRESS", help="A running Dask scheduler, tcp://head:8786 (extra [cluster]).")
+WORKERS = click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="A local Dask cluster of N processes (extra [cluster])."
+)
+SCHEDULER = click.option(
+    "--scheduler", metavar="ADDRESS", help="A running Dask scheduler, tcp://head:8786 (extra [cluster])."
+)
 
 
 def _read_ions(ctx, param, files):
@@ -55,7 +67,9 @@ def own_ions(group):
     for command in group.commands.values():
         if not any("--ions" in p.opts for p in command.params):
             more = {"callback": _read_ions, "expose_value": False, "is_eager": True}
-            command.params.append(click.Option(["--ions"], multiple=True, type=path, metavar="FILE", help=help_, **more))
+            command.params.append(
+                click.Option(["--ions"], multiple=True, type=path, metavar="FILE", help=help_, **more)
+            )
 
 
 def output_options(f):

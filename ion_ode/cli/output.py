@@ -75,7 +75,9 @@ class Sink:
         if self.path:
             if self.path.exists() and not self.force:
                 self.held.__exit__(None, None, None)
-                raise InputError(f"{self.path} was written by another process meanwhile and stays as it is; choose another name")
+                raise InputError(
+                    f"{self.path} was written by another process meanwhile and stays as it is; choose another name"
+                )
             fd, self.temporary = tempfile.mkstemp(dir=self.path.absolute().parent, prefix=f".{self.path.name}.")
             text = {} if self.kind == "parquet" else {"encoding": "utf-8", "newline": ""}
             self.file = os.fdopen(fd, "w" if text else "wb", **text)
@@ -146,11 +148,15 @@ def _show(frame, sink):
             continue
         feed = g.drop_duplicates("ion")
         label = "" if sink.rows == 0 and len(frame.index.unique()) == 1 else f"feed {g['sample'].iloc[0]}: "
-        parts = [f"{i} {c:.4g}" if "pH_feed" in g else f"{i} {c:g}" for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0]
+        parts = [
+            f"{i} {c:.4g}" if "pH_feed" in g else f"{i} {c:g}" for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0
+        ]
         pH = f", pH {g.pH_feed.iloc[0]:.2f}" if "pH_feed" in g else ""
         click.echo(f"{label}{', '.join(parts)} mol/m³{pH}, rejection in %")
         ions = [i for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0]
-        cell = lambda r: f"{100 * r.rejection:.1f}" + (f" [{100 * r.lower:.1f}, {100 * r.upper:.1f}]" if interval else "")
+        cell = lambda r: (
+            f"{100 * r.rejection:.1f}" + (f" [{100 * r.lower:.1f}, {100 * r.upper:.1f}]" if interval else "")
+        )
         rows = []
         for f, at in g.groupby(flux, sort=False):
             here = {r.ion: cell(r) for r in at.itertuples()}

@@ -56,7 +56,9 @@ def _water(water: str, ions) -> np.ndarray:
     c = np.array([table.loc[water].get(i, 0.0) for i in ions])
     z = np.array([get_ion(i).z for i in ions])
     if not (c[z > 0].any() and c[z < 0].any()):
-        raise InputError(f"{water} has no neutral feed in the ions {', '.join(ions)}; add a cation and an anion that it holds")
+        raise InputError(
+            f"{water} has no neutral feed in the ions {', '.join(ions)}; add a cation and an anion that it holds"
+        )
     return c
 
 # %% ../../nbs/01e_design.ipynb #85f0ab4f

@@ -74,7 +74,9 @@ def _begin(folder: Path, plan: dict, made_of: dict) -> dict:
         atomic_write(folder / "manifest.json", _as_text(old))
     if old.get("key") != digest(plan):
         differ = [k for k in plan if old.get(k) != plan[k]] or ["format"]
-        raise InputError(f"{folder} holds another set ({', '.join(differ)} differ); choose an empty folder or the same settings")
+        raise InputError(
+            f"{folder} holds another set ({', '.join(differ)} differ); choose an empty folder or the same settings"
+        )
     if other := changed(old.get("made_of") or {}, made_of):
         raise InputError(f"{folder} was begun with other {' and '.join(other)}; choose an empty folder, or the versions it was begun with")
     return old
@@ -116,7 +118,9 @@ def _note(folder: Path, index: int, curves: int, data: bytes) -> dict:
 def _keep(folder: Path, manifest: dict, known: dict, index: int, data: bytes, curves: int, made_of: dict) -> None:
     "Store a shard that was just made, unless other code made it or it is not what a finished set holds there."
     if other := changed(manifest["made_of"], made_of):
-        raise InputError(f"a worker computes with other {' and '.join(other)}; give all workers the version of this process")
+        raise InputError(
+            f"a worker computes with other {' and '.join(other)}; give all workers the version of this process"
+        )
     if manifest["complete"] and digest(data) != known[index]["sha256"]:
         raise InputError(f"{_shard_name(index)} is damaged and comes out differently here, as on another processor; choose an empty folder")
     if not manifest["complete"]:

@@ -154,11 +154,15 @@ def _from_stirred(q: Transport, n: Tensor, n_film: Tensor):
         return (wall(v, p, mesh) * p.z.abs()).sum(0) > 1e7 * ((c_feed * p.z.abs()).sum(0) + p.charge.abs())
 
     v, end, verdict, steps = _follow(q, u, tau, Transport.stirred, n, n_film, left)
-    # or for a wall that an ion has left: c_w (1 - J/k + z D X/k) = c_f - J c_p/k falls through zero. Believed on fine meshes
+    # or for a wall that an ion has left: c_w (1 - J/k + z D X/k) = c_f - J c_p/k falls through zero. Believed on fine
+    # meshes
     for i in ((verdict == LOST) & ok & at_foot & (n > 256)).nonzero()[:, 0]:
         p = q.take(i[None]).stirred(end[i[None]].exp())
         c_feed, c_perm = torch.where(p.present, p.ln_feed.exp(), 1.0), v[: q.n_ions, i[None]].exp()
-        no_more = torch.maximum(wall(v[:, i[None]], p, int(n[i]) // 2), (c_feed - p.film_ratio * c_perm).abs()) < 0.01 * c_feed
+        no_more = (
+            torch.maximum(wall(v[:, i[None]], p, int(n[i]) // 2), (c_feed - p.film_ratio * c_perm).abs())
+            < 0.01 * c_feed
+        )
         if bool((no_more & p.present).any()):
             verdict[i] = LEFT
     verdict[~(ok & at_foot)] = LOST
@@ -203,7 +207,9 @@ def certify_eager(
         i = (~ok & ~beyond & (n <= 256)).nonzero()[:, 0]
         if i.numel():
             n[i], n_film[i] = 4 * n[i], torch.where(n_film[i] > 1, 4 * n_film[i], n_film[i])
-            u[:, i], ok[i], more, inverse[i], worst[i], beyond[i] = _newton_or_follow(q.take(i), None, n[i], n_film[i], tol)
+            u[:, i], ok[i], more, inverse[i], worst[i], beyond[i] = _newton_or_follow(
+                q.take(i), None, n[i], n_film[i], tol
+            )
             steps[i] += more
     code = torch.full_like(steps, FAILED)
     code[beyond] = NO_SOLUTION
@@ -233,7 +239,11 @@ def certify_eager(
         far = pending[~fine]
         if far.numel():  # Newton again on this mesh
             v, good_, more, inv, w = _newton(
-                q.take(far), torch.where(torch.isfinite(u[:, far]), u[:, far], first_guess(q.take(far))), n[far], n_film[far], tol
+                q.take(far),
+                torch.where(torch.isfinite(u[:, far]), u[:, far], first_guess(q.take(far))),
+                n[far],
+                n_film[far],
+                tol,
             )
             u[:, far], inverse[far], worst[far] = v, inv, w
             steps[far] += more

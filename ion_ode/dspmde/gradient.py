@@ -25,7 +25,11 @@ def _ways(q: Transport):
         return {}
     from ion_ode.dspmde.kernel import layer
 
-    pore = layer if q.nodes is None else lambda c, rate, source, z, n, T=None, push=None: layer(c, rate, source, z, n, midpoint=True)
+    pore = (
+        layer
+        if q.nodes is None
+        else lambda c, rate, source, z, n, T=None, push=None: layer(c, rate, source, z, n, midpoint=True)
+    )
     return {"through": (pore, layer)}
 
 
@@ -56,7 +60,9 @@ class _Pullback(torch.autograd.Function):
                 u = found.u[:, i].detach()
                 v = u.clone().requires_grad_(bool(asked))
                 with torch.enable_grad():
-                    r, _, ends = shoot(v, replace(p, **dict(zip(Transport.FIELDS, leaves, strict=True))), n, n_film, **_ways(p))
+                    r, _, ends = shoot(
+                        v, replace(p, **dict(zip(Transport.FIELDS, leaves, strict=True))), n, n_film, **_ways(p)
+                    )
                 extra = [(ends[k], g[..., i]) for k, g in asked if ends[k].requires_grad]
                 seed, outputs, cotangents = grad_u[:, i], [o for o, _ in extra], [g for _, g in extra]
                 if extra:
@@ -117,6 +123,8 @@ def permeate_jacobian(
         with torch.enable_grad():
             r = shoot(found.u[:, index].detach(), q.take(index), n, n_film, **_ways(q))[0]
         lam = -torch.linalg.inv(_jacobians(replace(q, **bare), found, index))[:, : q.n_ions].permute(1, 2, 0)
-        back = lambda v, r=r: torch.autograd.grad(r, wrt, v, retain_graph=True, allow_unused=True, materialize_grads=True)
+        back = lambda v, r=r: torch.autograd.grad(
+            r, wrt, v, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
         rows += torch.stack(torch.func.vmap(back)(lam.contiguous()), 1)
     return rows

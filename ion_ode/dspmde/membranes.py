@@ -31,7 +31,9 @@ def in_unit(
     if not isinstance(v, (int, float, Tensor)):
         return repr(v)
     t = torch.as_tensor(v, dtype=torch.float64).detach() / factor
-    return (f"{t.item():.4g}" if t.numel() == 1 else f"{t.min():.4g} to {t.max():.4g} ({len(t)} values)") + f" {unit}".rstrip()
+    return (
+        f"{t.item():.4g}" if t.numel() == 1 else f"{t.min():.4g} to {t.max():.4g} ({len(t)} values)"
+    ) + f" {unit}".rstrip()
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,7 +67,9 @@ class ChargeBinding:
         "How the shifts follow the feed, where not straight."
         plain = lambda v, value: isinstance(v, float) and v == value
         grows = "" if plain(self.growth, 0.0) else f", growing with the power {in_unit(self.growth, '')}"
-        return grows + ("" if plain(self.saturation, math.inf) else f", half bound at a share of {in_unit(self.saturation, '')}")
+        return grows + (
+            "" if plain(self.saturation, math.inf) else f", half bound at a share of {in_unit(self.saturation, '')}"
+        )
 
 # %% ../../nbs/00j_membranes.ipynb #e7b77f65
 def charge_of_feed(
@@ -117,7 +121,9 @@ class Membrane:
         _check("eps_pore", self.eps_pore, 1.0, "a relative permittivity above 1, such as 41.3", 1e3)
         if self.permeability is not None:
             _check("permeability", self.permeability, 0.0, "m/(s Pa), such as 4e-11", 1e-3)
-        for law in [self.charge_density] + ([self.charge_density.base] if isinstance(self.charge_density, ChargeBinding) else []):
+        for law in [self.charge_density] + (
+            [self.charge_density.base] if isinstance(self.charge_density, ChargeBinding) else []
+        ):
             parts = {"charge_density": law}
             if isinstance(law, Freundlich):
                 parts = {"charge_density.a": law.a, "charge_density.b": law.b}
@@ -235,7 +241,9 @@ def get_membrane(
 ) -> Membrane:
     "A membrane of the table by name."
     if name not in _TABLE:
-        raise InputError(f"unknown membrane {name!r}; the table holds {', '.join(_TABLE)}; add others with read_membrane_table(csv)")
+        raise InputError(
+            f"unknown membrane {name!r}; the table holds {', '.join(_TABLE)}; add others with read_membrane_table(csv)"
+        )
     return _TABLE[name]
 
 
@@ -273,7 +281,9 @@ def membrane_features(
     if isinstance(law, ChargeBinding):
         straight = torch.isinf(torch.as_tensor(law.saturation)).all() and not (torch.as_tensor(law.growth) != 0).any()
         if not straight:
-            raise InputError("features know no growth or saturation of charge shifts; give a ChargeBinding without them")
+            raise InputError(
+                "features know no growth or saturation of charge shifts; give a ChargeBinding without them"
+            )
         law, shifts = law.base, law.shifts
     base, exponent = (law.a, law.b) if isinstance(law, Freundlich) else (law, 0.0)
     lnp = membrane.ln_partition or {}

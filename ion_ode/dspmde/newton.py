@@ -157,7 +157,9 @@ def follow(
             break
         t, start = tangent[:, active], y[:, active] + stride[active] * tangent[:, active]
         roots = damped_newton(
-            lambda v, i, a=active, t=t, s=start: torch.cat([residual(v[:m], v[m], a[i]), ((v - s[:, i]) * t[:, i]).sum(0)[None]]),
+            lambda v, i, a=active, t=t, s=start: torch.cat(
+                [residual(v[:m], v[m], a[i]), ((v - s[:, i]) * t[:, i]).sum(0)[None]]
+            ),
             lambda v, i, a=active, t=t: inverse(v, t[:, i], a[i]),
             start,
             tol=1e-4,
@@ -166,7 +168,9 @@ def follow(
         n_steps[active] += roots.n_steps
         onward = direction(roots.inverse, t)
         bend = (onward * t).sum(0)
-        good = roots.converged & (bend > 0.6) & (torch.linalg.vector_norm(roots.u - start, dim=0) < 0.5 * stride[active])
+        good = (
+            roots.converged & (bend > 0.6) & (torch.linalg.vector_norm(roots.u - start, dim=0) < 0.5 * stride[active])
+        )
         now = side(roots.inverse)
         good &= (now == hand[active]) | (stride[active] < 0.01)
         good &= (roots.u[m] < 0) | (stride[active] < 0.2)  # zero is crossed on a chord: a short one

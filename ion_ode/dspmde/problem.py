@@ -101,7 +101,9 @@ def tensors(self: Transport) -> list:
 @patch
 def detached(self: Transport) -> "Transport":
     "The same numbers without a graph."
-    return replace(self, **{k: t if t is None else t.detach() for k, t in zip(self.FIELDS, self.tensors(), strict=True)})
+    return replace(
+        self, **{k: t if t is None else t.detach() for k, t in zip(self.FIELDS, self.tensors(), strict=True)}
+    )
 
 # %% ../../nbs/00d_problem.ipynb #77e987c1
 def _per(v, batch: int, device) -> Tensor:

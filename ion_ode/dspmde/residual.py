@@ -103,7 +103,8 @@ def shoot(
             back = 1 - q.film_ratio + z * q.film_diffusion * X  # k - J + z D X over k
             c_feed = torch.where(gone, 1.0, q.ln_feed.exp())
             carried = q.film_ratio * c_perm
-            # divided by what may grow without bound, not in logarithms: a good equation up to the film's limit and beyond
+            # divided by what may grow without bound, not in logarithms: a good equation up to the film's limit and
+            # beyond
             scale = c_wall + c_feed + carried
             r = (c_wall * back + carried - c_feed) / scale
             wall_neutral, wall_share = _imbalance(c_wall, z)

@@ -177,8 +177,10 @@ def _solution(names, c_feed, J, membrane, q, aux, found: Certified, state, statu
 
 # %% ../../nbs/00_dspmde.ipynb #19757f39
 def simulate(
-    feed,  # {ion: number or (batch,)} [mol/m³; "Na+ [mg/L]" names a unit], such a list, a DataFrame, a (batch, ion) tensor
-    flux=None,  # Water flux $J_v$: number, (n_flux,) or (batch, n_flux) [m/s]; None: the column "flux [LMH]" of a DataFrame
+    # {ion: number or (batch,)} [mol/m³; "Na+ [mg/L]" names a unit], such a list, a DataFrame, a (batch, ion) tensor
+    feed,
+    # Water flux $J_v$: number, (n_flux,) or (batch, n_flux) [m/s]; None: the column "flux [LMH]" of a DataFrame
+    flux=None,
     membrane: Membrane = NF270,  # Fields one number or (batch,)
     *,
     pressure=None,  # Instead of a flux: what drives it, $\Delta P$, number, (n,) or (batch, n) [Pa]
@@ -192,7 +194,8 @@ def simulate(
     eps_bulk=None,  # Relative permittivity of the solution; None: that of water at `temperature`
     davies_A: float | None = None,  # Davies' $A$ [(L/mol)^(1/2)]; None: from `temperature`, `eps_bulk` (.509 at 25 °C)
     nodes: int | None = None,  # None: the continuous equations; 1: WaterTAP's two-node convention
-    pore_spread: float = 0.0,  # Standard deviation of ln r of log-normal pores, r_pore their mean by flow [-]; 0: all alike
+    # Standard deviation of ln r of log-normal pores, r_pore their mean by flow [-]; 0: all alike
+    pore_spread: float = 0.0,
     rtol: float = 1e-6,  # Relative accuracy of c_perm against the continuous model, down to 1e-10
     throw: bool = True,  # Raise ConvergenceError if any entry has no certified solution; False: flag it
     device=None,  # Where to compute
@@ -210,7 +213,9 @@ def simulate(
     c_feed, J = one_batch(c_feed, flux_of(feed, flux), membrane, film, temperature, eps_bulk)
     if pore_spread:
         one = options | {"pore_spread": 0.0, "ions": names, "throw": throw}
-        return simulate_pores(lambda m, J: simulate(c_feed, J, **(one | {"membrane": m})), membrane, J, pore_spread, film)
+        return simulate_pores(
+            lambda m, J: simulate(c_feed, J, **(one | {"membrane": m})), membrane, J, pore_spread, film
+        )
     q, aux = transport_problem(
         names, c_feed, J, membrane, film, activity, hindrance, born, temperature, nodes, eps_bulk, davies_A
     )
@@ -238,7 +243,11 @@ def pore_profile(
     sol = simulate(feed, flux, membrane, **options)
     if sol.c_perm.shape[:2] != (1, 1):
         raise InputError(f"a profile is drawn for one feed at one flux, but {tuple(sol.c_perm.shape[:2])} arrived")
-    keep = {k: v for k, v in options.items() if k in ("film", "activity", "hindrance", "born", "temperature", "eps_bulk", "davies_A")}
+    keep = {
+        k: v
+        for k, v in options.items()
+        if k in ("film", "activity", "hindrance", "born", "temperature", "eps_bulk", "davies_A")
+    }
     with torch.no_grad():
         q, aux = transport_problem(sol.ions, sol.c_feed, sol.flux, membrane, **keep)
         u = torch.cat(

@@ -116,7 +116,9 @@ class Finite(Callback):
             atomic_write(file, pack_tensors(kept))
             where += f" (batch in {file})"
         if (self.strikes >= STRIKES).all():
-            raise TrainingError(f"loss or gradient is not finite at {where}; lower the learning rate or look at that batch")
+            raise TrainingError(
+                f"loss or gradient is not finite at {where}; lower the learning rate or look at that batch"
+            )
         last = (self.strikes[lost] == STRIKES).any()
         out = ", for the last time: it stops with its last weights" if last else "; the step is left out"
         warnings.warn(f"loss or gradient is not finite at {where}{out}", stacklevel=4)

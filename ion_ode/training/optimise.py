@@ -62,7 +62,10 @@ def masked_mse(
 # %% ../../nbs/04a_optimise.ipynb #9950f012
 _OPTIMISERS = {  # What it is called, and how it is made of parameters and a plan
     "adam": ("Adam", lambda params, plan: torch.optim.Adam(params, lr=plan.lr, foreach=True)),
-    "adamw": ("AdamW", lambda params, plan: torch.optim.AdamW(params, lr=plan.lr, weight_decay=plan.weight_decay, foreach=True)),
+    "adamw": (
+        "AdamW",
+        lambda params, plan: torch.optim.AdamW(params, lr=plan.lr, weight_decay=plan.weight_decay, foreach=True),
+    ),
     "soap": ("SOAP", lambda params, plan: Soap(params, lr=plan.lr, weight_decay=plan.weight_decay)),
 }
 
@@ -77,8 +80,11 @@ class Plan:
     optimiser: str = "adam"  # "adam", "adamw" or "soap"
     weight_decay: float = 0.0  # Used by adamw and soap
     clip: float | None = 1.0  # Largest gradient norm of a member; None for no limit
-    ema: float = 0.0  # Share of each step's weights in their moving average, which training then returns; 0: the last weights
-    patience: int = 0  # Validations in a row without a better score after which a member stops; 0: no validation, every step is taken
+    ema: float = (
+        0.0  # Share of each step's weights in their moving average, which training then returns; 0: the last weights
+    )
+    # Validations in a row without a better score after which a member stops; 0: no validation, every step is taken
+    patience: int = 0
     every: int = 50  # Steps between validations
 
     def __post_init__(self):
@@ -189,12 +195,14 @@ def fit(
     plan: Plan,  # Steps, rate, clipping
     *,
     trainable: dict[str, Tensor] | None = None,  # name -> (member,) bool: what may move; None for everything
-    validation: Callable[[Ensemble], Tensor] | None = None,  # ensemble -> (member,) score, small is good; for `patience`
+    validation: Callable[[Ensemble], Tensor]
+    | None = None,  # ensemble -> (member,) score, small is good; for `patience`
     folder: str | Path | None = None,  # Where checkpoints and the log go; None for none
     key: str = "",  # Configuration key written into and checked against checkpoints
     save_every: int = 200,  # Steps between checkpoints
     log_every: int = 20,  # Steps between lines of the log
-    on_step: Callable[[int, Ensemble], None] | None = None,  # Called before step 0 and after every step, with the number done
+    on_step: Callable[[int, Ensemble], None]
+    | None = None,  # Called before step 0 and after every step, with the number done
     bar=None,  # A tqdm bar to move by one per step
 ) -> "pd.DataFrame":  # step, member, loss, lr, grad_norm
     "Optimise all members; resumes from `folder` if it holds a checkpoint of the same key."
@@ -205,7 +213,10 @@ def fit(
     run, allow = _begin(ensemble, plan, trainable)
     device = next(iter(ensemble.params.values())).device
     log, average = Log(log_every), Average(run, plan.ema) if plan.ema else None
-    callbacks = [Finite(len(ensemble), device, None if folder is None else Path(folder)), ClipAndFreeze(allow, plan.clip)]
+    callbacks = [
+        Finite(len(ensemble), device, None if folder is None else Path(folder)),
+        ClipAndFreeze(allow, plan.clip),
+    ]
     callbacks += [average] if average else []
     callbacks += [EarlyStop(run, validation, plan.patience, plan.every, average)] if plan.patience else []
     callbacks += [log, Told(on_step, bar)]

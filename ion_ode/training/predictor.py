@@ -49,7 +49,9 @@ class Predictor:
             ensemble.skeleton.n_steps = max(8, config.solver_steps)
 
     def __repr__(self):
-        kind = self.config.architecture.replace("_", " ").replace("odenet", "ODENet") + (" with attention" if self.config.network.attention else "")
+        kind = self.config.architecture.replace("_", " ").replace("odenet", "ODENet") + (
+            " with attention" if self.config.network.attention else ""
+        )
         networks = f"the mean of {len(self.ensemble)} networks" if len(self.ensemble) > 1 else "one network"
         if self.config.architecture == "pore_odenet" and not self.config.pretrained:
             networks = "the pore in closed form, with a network that was not trained"
@@ -69,7 +71,12 @@ def plot(self: Predictor, ax=None, level: float = 0.9):
     errors, half = np.sort(self.card["errors"]), conformal_quantile(self.card["errors"], level)
     ax.step(errors, np.arange(1, len(errors) + 1) / len(errors), where="post")
     ax.axvline(half, color="0.5", ls="--", label=f"half-width of the {level:.0%} interval: {half:.2f}")
-    ax.set(xlabel="Absolute error of the rejection", ylabel="Share of errors below", title=self.card.get("name", ""), ylim=(0, 1.02))
+    ax.set(
+        xlabel="Absolute error of the rejection",
+        ylabel="Share of errors below",
+        title=self.card.get("name", ""),
+        ylim=(0, 1.02),
+    )
     ax.legend(fontsize="small")
     return ax
 
@@ -81,7 +88,9 @@ def solve(
     flux: Tensor,  # (sample, flux) [m/s]
     membrane: Membrane | None = None,  # Another membrane; None: the one each network was told of
     tol: float = 1e-2,  # Estimated error of a rejection above which an ODE is solved again with more steps
-) -> tuple[Tensor, Tensor | None]:  # (member, sample, flux, ion) rejection, nan where absent; (member, sample, ion) the integrator's error
+) -> tuple[
+    Tensor, Tensor | None
+]:  # (member, sample, flux, ion) rejection, nan where absent; (member, sample, ion) the integrator's error
     "Rejection by every network, and what the integrator may be off; a warning where that stays above `tol`."
     n = len(self.ensemble)
     if membrane is None:
@@ -93,7 +102,9 @@ def solve(
     large = size >= (FUSED_FROM if covered else COMPILE_FROM)
     if large not in self._forward:
         self._forward[large] = StackedForward(skeleton, compiled=large)
-    answer = self._forward[large].predict(self.ensemble.params, self.ensemble.buffers, c_feed.float(), flux.float(), told, tol=tol)
+    answer = self._forward[large].predict(
+        self.ensemble.params, self.ensemble.buffers, c_feed.float(), flux.float(), told, tol=tol
+    )
     ratio = _as_ratio(c_feed.double(), ion_arrays(self.config.network.ions).z)[:, None]
     return torch.where(c_feed[:, None] > 0, 1 - answer.h.double() * ratio, torch.nan), answer.error
 
@@ -163,12 +174,16 @@ def predict(
     strange = [n for i, n in enumerate(names) if n not in slots and (c[:, i] > 0).any()]
     if strange:
         raise InputError(f"this model does not know {', '.join(strange)}; it knows {', '.join(slots)}")
-    c_feed = torch.stack([c[:, names.index(s)] if s in names else torch.zeros(len(c), dtype=torch.float64) for s in slots], -1)
+    c_feed = torch.stack(
+        [c[:, names.index(s)] if s in names else torch.zeros(len(c), dtype=torch.float64) for s in slots], -1
+    )
     J = read_flux(flux, len(c_feed))
     batch = max(len(c_feed), len(J))
     c_feed, J = c_feed.expand(batch, -1), J.expand(batch, -1)
     if membrane is not None and not self.config.network.n_membrane:
-        raise InputError("this model was trained without membrane parameters; leave membrane out, or use load_model('dspmde')")
+        raise InputError(
+            "this model was trained without membrane parameters; leave membrane out, or use load_model('dspmde')"
+        )
     if membrane is None and self.parameters is None and self.config.network.n_membrane:
         raise InputError("this model needs a membrane; pass membrane=NF270 or another Membrane")
     for sentence in self.outside(c_feed, J, membrane):
@@ -208,7 +223,9 @@ def trained_ranges(
     out = {
         "flux_m_s": [0.0, float(flux.max())],
         "equivalents_mol_m3": ends(0.5 * (c_feed * z.abs()).sum(-1)),
-        "ions_mol_m3": {n: ends(c_feed[:, j][c_feed[:, j] > 0]) for j, n in enumerate(ions) if (c_feed[:, j] > 0).any()},
+        "ions_mol_m3": {
+            n: ends(c_feed[:, j][c_feed[:, j] > 0]) for j, n in enumerate(ions) if (c_feed[:, j] > 0).any()
+        },
     }
     if membrane is not None:
         out["membrane"] = membrane
@@ -224,7 +241,12 @@ def save_model(
     tensors = {f"param/{k}": v for k, v in predictor.ensemble.params.items()}
     if predictor.parameters is not None:
         tensors["parameters"] = predictor.parameters.double()
-    return write_checkpoint(folder, tensors, {"format": "ion_ode model 1", "config": predictor.config.to_dict(), "card": predictor.card}, name)
+    return write_checkpoint(
+        folder,
+        tensors,
+        {"format": "ion_ode model 1", "config": predictor.config.to_dict(), "card": predictor.card},
+        name,
+    )
 
 # %% ../../nbs/04e_predictor.ipynb #e02e8839
 def _file_of(name: str | Path) -> Path:
@@ -237,12 +259,18 @@ def _file_of(name: str | Path) -> Path:
     for folder in ("answers", "weights"):
         with suppress(FileNotFoundError):
             return asset(f"{folder}/{name}.json")
-    have = [p.stem for f in ("answers", "weights") for p in sorted(asset(f).glob("*.json")) if not p.stem.startswith("without-")]
+    have = [
+        p.stem
+        for f in ("answers", "weights")
+        for p in sorted(asset(f).glob("*.json"))
+        if not p.stem.startswith("without-")
+    ]
     raise InputError(f"there is no model or folder {str(name)!r}; shipped models are {', '.join(have)}")
 
 
 def load_model(
-    name: str | Path = "nf270",  # "nf270" and "nf" (membranes), "nf270-network" and "dspmde" (networks), or what `save` or `save_model` wrote
+    # "nf270" and "nf" (membranes), "nf270-network" and "dspmde" (networks), or what `save` or `save_model` wrote
+    name: str | Path = "nf270",
 ) -> "Predictor":  # Ready to predict; for membranes an `ion_ode.inference.answer.Answer`
     "Read a model; a damaged or foreign file is refused."
     path = _file_of(name)

@@ -51,17 +51,22 @@ class TrainConfig:
     pretraining: Plan = Plan(1500, lr=4e-3, schedule="cosine")  # Optimisation on simulated curves
     pretraining_batch: int = 64  # Curves a step
     pretraining_loss: str = "R"  # "h" (Eq. 4 of the paper) or "R"
-    curriculum: int = 0  # Pre-training steps over which the curves drawn grow from those with the fewest ions to all; 0: all from the start
+    # Pre-training steps over which the curves drawn grow from those with the fewest ions to all; 0: all from the start
+    curriculum: int = 0
     finetuning: Plan = Plan(200, lr=1e-3)  # Optimisation on measurements
     batch: int = 32  # Measured states a step
     loss: str = "R"  # "h" (Eq. 5 of the paper), "R" or "log passage"
     replay: float = 0.0  # Weight of the loss on simulated curves while fine-tuning
     frozen_layers: int = 3  # Linear layers, counted from the input, that fine-tuning leaves alone
-    adapters: int = 0  # Rank of what fine-tuning adds to every linear layer, which is then all that moves; 0: as frozen_layers says
+    adapters: int = (
+        0  # Rank of what fine-tuning adds to every linear layer, which is then all that moves; 0: as frozen_layers says
+    )
     resample: bool = True  # Draw targets from N(mu, sigma^2) at every step
     solver_steps: int = 4  # Tsitouras steps while training
     film_thickness: float = FILM_THICKNESS  # Assumed film of observed values [m]
-    compiled: bool | str = "auto"  # How an ODENet is computed, equal to rounding: True by its fused path, else by compiled steps (a minute once a shape); "auto": by its fused path, else compiled for 1000 steps or more; False: neither
+    # How an ODENet is computed, equal to rounding: True by its fused path, else by compiled steps (a minute once a
+    # shape); "auto": by its fused path, else compiled for 1000 steps or more; False: neither
+    compiled: bool | str = "auto"
 
     def __post_init__(self):
         if isinstance(self.network, dict):
@@ -69,11 +74,28 @@ class TrainConfig:
         for name in ("pretraining", "finetuning"):
             if isinstance(getattr(self, name), dict):
                 object.__setattr__(self, name, Plan(**getattr(self, name)))
-        choices = {"told": TOLD, "compiled": (True, False, "auto"), "architecture": tuple(ARCHITECTURES), "loss": LOSSES, "pretraining_loss": ("h", "R"), "family": ("dspmde", "dspmde+")}
+        choices = {
+            "told": TOLD,
+            "compiled": (True, False, "auto"),
+            "architecture": tuple(ARCHITECTURES),
+            "loss": LOSSES,
+            "pretraining_loss": ("h", "R"),
+            "family": ("dspmde", "dspmde+"),
+        }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(map(str, allowed))}")
-        for name, least in {"members": 1, "n_curves": 1, "n_flux": 1, "pretraining_batch": 1, "batch": 1, "frozen_layers": 0, "adapters": 0, "curriculum": 0, "solver_steps": 1}.items():
+        for name, least in {
+            "members": 1,
+            "n_curves": 1,
+            "n_flux": 1,
+            "pretraining_batch": 1,
+            "batch": 1,
+            "frozen_layers": 0,
+            "adapters": 0,
+            "curriculum": 0,
+            "solver_steps": 1,
+        }.items():
             if getattr(self, name) < least:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
         if self.network.n_membrane != n_told(self.network.ions, self.told):
@@ -102,7 +124,13 @@ class TrainConfig:
         network = f"{self.architecture} {'with' if self.network.attention else 'without'} attention, layers {self.network.width} wide, for {len(self.network.ions)} ions"
         told = f"told {'nothing' if self.told == 'nothing' else f'the {self.told}'} of the membrane, constraint {self.constraint}"
         first = f"pre-trained on {self.n_curves} {self.family} curves of {self.n_flux} fluxes (loss on {self.pretraining_loss}, {self.pretraining})" if self.pretrained else "not pre-trained"
-        moves = f"adapters of rank {self.adapters}" if self.adapters else f"the first {self.frozen_layers} layers frozen" if self.frozen_layers and self.pretrained else "all layers moving"
+        moves = (
+            f"adapters of rank {self.adapters}"
+            if self.adapters
+            else f"the first {self.frozen_layers} layers frozen"
+            if self.frozen_layers and self.pretrained
+            else "all layers moving"
+        )
         return f"{self.members} x {network}, {told}; {first}; fine-tuned with {moves} (loss on {self.loss}, {self.finetuning})"
 
     @classmethod
@@ -121,7 +149,13 @@ def to_dict(self: TrainConfig) -> dict:
     }
 
 # %% ../../nbs/04d_recipe.ipynb #ae9aa498
-ARCHITECTURES = {"odenet": ODENet, "pore_odenet": PoreODENet, "fully_connected": FullyConnected, "cnn": CNN1d, "unet": UNet1d}
+ARCHITECTURES = {
+    "odenet": ODENet,
+    "pore_odenet": PoreODENet,
+    "fully_connected": FullyConnected,
+    "cnn": CNN1d,
+    "unet": UNet1d,
+}
 
 # %% ../../nbs/04d_recipe.ipynb #3ed67397
 def describe_members(
@@ -147,7 +181,9 @@ def describe_curves(
         return None
     names = curves.meta["parameters"]
     some = lambda p, c: describe(membrane_from_parameters(p, names, curves.ions), c, curves.ions, config.told).float()
-    return torch.cat([some(p, c) for p, c in zip(curves.parameters.split(1 << 16), curves.c_feed.split(1 << 16), strict=True)])
+    return torch.cat(
+        [some(p, c) for p, c in zip(curves.parameters.split(1 << 16), curves.c_feed.split(1 << 16), strict=True)]
+    )
 
 # %% ../../nbs/04d_recipe.ipynb #0ea493d5
 def build(

@@ -113,7 +113,9 @@ class _OnGrid(Rival):
         top = float(np.log1p(self.flux_top / self.config.flux_ref))
         grid = torch.linspace(0, top, self.n_grid, dtype=u.dtype, device=u.device)
         flux = self.flux_features(grid).transpose(-1, -2)  # (2, grid)
-        x = torch.cat([seen.unsqueeze(-1).expand(*seen.shape, self.n_grid), flux.expand(*seen.shape[:-1], -1, -1)], dim=-2)
+        x = torch.cat(
+            [seen.unsqueeze(-1).expand(*seen.shape, self.n_grid), flux.expand(*seen.shape[:-1], -1, -1)], dim=-2
+        )
         g = self.on_grid(x).transpose(-1, -2)  # (*batch, grid, ion)
         at = (u.clamp(max=top) * ((self.n_grid - 1) / top)).unsqueeze(-1)
         hat = torch.relu(1 - (at - torch.arange(self.n_grid, dtype=u.dtype, device=u.device)).abs())
@@ -232,7 +234,8 @@ class SDEM:
     def __init__(
         self,
         shift: bool = False,  # Let the permeances follow the Mg+2 and SO4-2 of the feed
-        film: float | None = FILM_THICKNESS,  # Film in front of membranes whose rejections are observed [m]; None: no film
+        film: float
+        | None = FILM_THICKNESS,  # Film in front of membranes whose rejections are observed [m]; None: no film
         prior_sd: float = 1.5,  # Width of the weak prior on ln P and on the shifts
     ):
         self.shift, self.film, self.prior_sd = shift, film, prior_sd
@@ -337,7 +340,9 @@ def fit(
         return np.r_[slope.numpy(), np.eye(len(x)) / self.prior_sd]
 
     limit = np.r_[np.full(len(self.fitted), 5.0), np.full(2 if self.shift else 0, 3.0)]
-    best = least_squares(loss, start, jac=jacobian, bounds=(start - limit, start + limit), max_nfev=25, xtol=1e-4, ftol=1e-4)
+    best = least_squares(
+        loss, start, jac=jacobian, bounds=(start - limit, start + limit), max_nfev=25, xtol=1e-4, ftol=1e-4
+    )
     self.theta, self.cost = torch.tensor(best.x), best.cost
     return self
 
@@ -376,7 +381,9 @@ class ResidualGP:
         e = m.c_feed * ions.z.abs().numpy()
         total = e.sum(1, keepdims=True)
         ion = np.stack([ions.z.numpy(), ions.r_stokes.numpy() / 1e-10, np.log(ions.D_bulk.numpy() / 1e-9)], 1)
-        return np.c_[np.log(m.flux[m.state] / 1e-5), np.log(total[m.state] / 20) / 2, ion[m.ion], 4 * (e / total)[m.state]]
+        return np.c_[
+            np.log(m.flux[m.state] / 1e-5), np.log(total[m.state] / 20) / 2, ion[m.ion], 4 * (e / total)[m.state]
+        ]
 
     def fit(
         self,
@@ -387,7 +394,9 @@ class ResidualGP:
         k = gp.kernels
         w = train.weight.to_numpy(float, copy=True)
         kernel = k.ConstantKernel(0.1, (1e-4, 10)) * k.RBF(2.0, (0.2, 20)) + k.WhiteKernel(1e-3, (1e-5, 1))
-        self.gp = gp.GaussianProcessRegressor(kernel, alpha=1e-4 * (1 / w - 1).clip(0), n_restarts_optimizer=1, random_state=self.seed)
+        self.gp = gp.GaussianProcessRegressor(
+            kernel, alpha=1e-4 * (1 / w - 1).clip(0), n_restarts_optimizer=1, random_state=self.seed
+        )
         miss = train.rejection.to_numpy(float, copy=True) - self.base(train)
         self.gp.fit(self._features(train), miss)
         return self

@@ -72,7 +72,9 @@ class Soap(torch.optim.Optimizer):
 
     def __init__(
         self,
-        params: Iterable[Tensor],  # (member, ...): vectors or scalars of a member take plain Adam, everything else is a matrix (member, rows, the rest)
+        # (member, ...): vectors or scalars of a member take plain Adam, everything else is a matrix (member, rows, the
+        # rest)
+        params: Iterable[Tensor],
         lr: float = 3e-3,  # Learning rate
         betas: tuple[float, float] = (0.95, 0.95),  # Memory of the mean, and of all second moments
         eps: float = 1e-8,  # Added to the root of the second moment

@@ -26,7 +26,12 @@ def n_told(
     told: str,  # One of TOLD
 ) -> int:
     "How many numbers `describe` gives."
-    return {"entry": 3 * len(ions) + 2, "pore": n_pore(len(ions)), "parameters": len(feature_names(ions)), "nothing": 0}[told]
+    return {
+        "entry": 3 * len(ions) + 2,
+        "pore": n_pore(len(ions)),
+        "parameters": len(feature_names(ions)),
+        "nothing": 0,
+    }[told]
 
 
 def describe(

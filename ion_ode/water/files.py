@@ -298,7 +298,9 @@ def read_pieces(
     "A table in pieces."
     path = None if source is None or str(source) == "-" else Path(source)
     name = "standard input" if path is None else path.name
-    kind = "csv" if path is None else _FORMATS.get(path.suffix.lower(), "csv" if str(path).startswith("/dev/") else None)
+    kind = (
+        "csv" if path is None else _FORMATS.get(path.suffix.lower(), "csv" if str(path).startswith("/dev/") else None)
+    )
     if kind is None:
         _opened(path, name).close()
         raise _refuse(

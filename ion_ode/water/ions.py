@@ -86,7 +86,9 @@ def read_ion_table(
             ("molar_mass_g_mol", ion.molar_mass, 0.5, 5000),
         ):
             if not low < value < high:
-                raise InputError(f"{path.name} line {n}: {what} is {value:g}, expected {low:g} to {high:g}; check the unit")
+                raise InputError(
+                    f"{path.name} line {n}: {what} is {value:g}, expected {low:g} to {high:g}; check the unit"
+                )
         if not ion.name or not row["source"].strip():
             raise InputError(f"{path.name} line {n}: a name and a source are needed")
         if ion.name in _TABLE and _TABLE[ion.name] != ion:
@@ -186,7 +188,9 @@ def ion_arrays(
     seen = [i.name for i in ions]
     twice = sorted({n for n in seen if seen.count(n) > 1})
     if twice:
-        raise InputError(f"{', '.join(twice)} appears more than once among {', '.join(map(str, names))}; name each ion once")
+        raise InputError(
+            f"{', '.join(twice)} appears more than once among {', '.join(map(str, names))}; name each ion once"
+        )
     column = lambda field: torch.tensor([getattr(i, field) for i in ions], dtype=torch.float64, device=device)
     scale = 1.0
     if temperature != T_REF:
