@@ -7,7 +7,15 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ion_ode import NF270, InputError
-from ion_ode.dspmde.charge_pH import FITTED, at_pH, charge_factor, fit_charge, measured_by_pH, rejection_by_pH
+from ion_ode.dspmde.charge_pH import (
+    FITTED,
+    FITTED_SD,
+    at_pH,
+    charge_factor,
+    fit_charge,
+    measured_by_pH,
+    rejection_by_pH,
+)
 
 
 def rmse(a, b):
@@ -17,6 +25,7 @@ def rmse(a, b):
 def test_the_shipped_law_is_the_fit():
     law, sd = fit_charge(measured_by_pH())
     assert (np.abs(np.array(astuple(law)) - astuple(FITTED)) < 0.3 * np.array(astuple(sd))).all()
+    assert_allclose(astuple(sd), astuple(FITTED_SD), rtol=0.3)
     assert rmse(rejection_by_pH(measured_by_pH()), measured_by_pH().rejection) < 0.08
 
 
@@ -33,5 +42,7 @@ def test_sign_and_words():
     assert FITTED.charge(3.0, 15) > 0 > FITTED.charge(6.0, 15) > FITTED.charge(10.5, 15)
     assert_allclose(charge_factor(7.0), 1.0, rtol=1e-12)
     assert at_pH(NF270, 7.0, 15).charge_density == FITTED.charge(7.0, 15)
+    with pytest.warns(UserWarning, match="beyond, the law is extrapolated"):
+        at_pH(NF270, 2.0, 15)
     with pytest.raises(InputError, match="pH is 14"):
         at_pH(NF270, 14, 15)

@@ -8,6 +8,7 @@ Docs: https://ion-ode.github.io/ion_ode/guides/my_water.html.md"""
 # NF270 in that paper (2 and 20 mol/m³, 10 and about 140 L/m²/h, pH 3.5 to 10.5), pore, thickness and permittivity those
 # of `NF270`, a film of 57 µm; uncertainties are those of the fit. `fit_charge` makes it again.
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,7 @@ from ion_ode.store import asset
 
 __all__ = ["ChargeByPH", "FITTED", "at_pH", "charge_factor", "fit_charge", "measured_by_pH", "rejection_by_pH"]
 
-PH_KNOWN = (3.5, 10.5)  # pH of the measurements
+_PH_KNOWN = (3.5, 10.5)  # pH of the measurements
 _FILM = 57e-6  # m; the authors' mass transfer coefficient of NaCl, 2.8e-5 m/s, over its diffusivity
 _NAMES = ("acid_1", "pK_1", "acid_2", "pK_2", "amine", "pK_amine", "growth")
 _PRIOR = np.array([10.0, 5.5, 20.0, 9.8, 6.0, 4.0, 0.48])
@@ -76,6 +77,9 @@ def at_pH(
     "A membrane whose charge is that of the law."
     if not np.all((np.asarray(pH) >= 1) & (np.asarray(pH) <= 13)):
         raise InputError(f"pH is {pH}, expected 1 to 13")
+    if np.any((np.asarray(pH) < _PH_KNOWN[0] - 0.1) | (np.asarray(pH) > _PH_KNOWN[1] + 0.1)):
+        said = "the charge was measured at pH {} to {}".format(*_PH_KNOWN)
+        warnings.warn(f"{said}; beyond, the law is extrapolated", stacklevel=2)
     charge = law.charge(pH, equivalents)
     return membrane.with_(charge_density=float(charge) if charge.ndim == 0 else torch.from_numpy(charge))
 
