@@ -68,9 +68,9 @@ def _keep_board(folder, profile) -> Path:
     keys = cell_keys(cells)
     made = collect_board(lambda name: read_cell(where, name, keys[name])[1])
     for name, table in made.items():
-        atomic_write(ASSETS / "results" / f"{name}.csv", table.to_csv(index=False, float_format="%.5g"))
+        atomic_write(_ASSETS / "results" / f"{name}.csv", table.to_csv(index=False, float_format="%.5g"))
     facts = provenance(seed=0, key=key_here("board"), answers=answers_digest(), cells=keys)
-    atomic_write(ASSETS / "results" / "board.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    atomic_write(_ASSETS / "results" / "board.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
     return seal("board", key_here("board"))
 
 

@@ -37,17 +37,14 @@ from ..water.ions import ion_arrays
 class Measured:
     "Measurements in the form a network is trained on and scored by."
 
-    # Feeds at the membrane (training view), fluxes, permeates, weights, sd of the rejection against the bulk
-    curves: CurveSet
+    curves: CurveSet  # Feeds at the membrane (training view), fluxes, permeates, weights, sd of the rejection against the bulk
     row: Tensor  # (curve, flux, ion) position in the table, -1 where nothing was measured
     c_bulk: Tensor  # (curve, ion) feed outside the film [mol/m³]
     observed: Tensor  # (curve,) bool: a film lies between
     composition: tuple[str, ...]  # (curve,) group of each curve
     paired: Tensor  # (curve, flux, ion) bool: one salt-level value stands on two ions
     film_thickness: float  # [m]
-    bound: (
-        Tensor  # (curve, flux, ion) 1 where the rejection is at least, -1 where it is at most what stands there, else 0
-    )
+    bound: Tensor  # (curve, flux, ion) 1 where the rejection is at least, -1 where it is at most what stands there, else 0
 
     def without(
         self,
@@ -80,9 +77,7 @@ def measured_curves(
 
     m = measurement_points(df, ions=ions)
     wall, perm = at_membrane(m, film_thickness if known else None)
-    grid = lambda values, empty=0.0: (lambda g: (g.__setitem__((m.state, m.ion), values), torch.from_numpy(g))[1])(
-        np.full(m.c_feed.shape, empty)
-    )
+    grid = lambda values, empty=0.0: (lambda g: (g.__setitem__((m.state, m.ion), values), torch.from_numpy(g))[1])(np.full(m.c_feed.shape, empty))
     intrinsic = m.kind == "intrinsic"
     key = np.where(intrinsic, m.sample, m.run)
     groups = [np.flatnonzero(key == k) for k in pd.unique(key)]
@@ -94,9 +89,7 @@ def measured_curves(
     row = torch.where(real, grid(np.arange(len(m)), -1)[at], -1)
     paired = torch.tensor(m.salt_level)[row.clamp(min=0)] & (row >= 0)
     valid, sd = grid(m.weight)[at] * real, grid(measurement_sd(df, sd_floor))[at]
-    curves = CurveSet(
-        m.ions, wall[first], torch.tensor(m.flux)[at], perm[at] * real, valid=valid, sd=sd, meta={"rows": len(df)}
-    )
+    curves = CurveSet(m.ions, wall[first], torch.tensor(m.flux)[at], perm[at] * real, valid=valid, sd=sd, meta={"rows": len(df)})
     observed, composition = torch.from_numpy(~intrinsic)[first], tuple(m.composition[first])
     bound = grid(m.bound)[at] * real
     return Measured(curves, row, torch.tensor(m.c_feed)[first], observed, composition, paired, film_thickness, bound)
@@ -117,9 +110,7 @@ class Adapted(Ensemble):
         for j, k in enumerate(k for k in self.base if "linears." in k and k.endswith("weight")):
             n, rows, columns = self.base[k].shape
             self.params[f"{k}.U"] = torch.zeros(n, rows, rank).requires_grad_()
-            self.params[f"{k}.V"] = (
-                Draws(seeds, 100 + j, (rank, columns), "standard_normal", block=1)(0) / columns**0.5
-            ).requires_grad_()
+            self.params[f"{k}.V"] = (Draws(seeds, 100 + j, (rank, columns), "standard_normal", block=1)(0) / columns**0.5).requires_grad_()
 
     def to(self, device) -> "Adapted":
         "As of any ensemble."
@@ -130,10 +121,7 @@ class Adapted(Ensemble):
     @property
     def weights(self) -> dict[str, Tensor]:
         "Base plus additions."
-        return {
-            k: v + self.params[f"{k}.U"] @ self.params[f"{k}.V"] if f"{k}.U" in self.params else v
-            for k, v in self.base.items()
-        }
+        return {k: v + self.params[f"{k}.U"] @ self.params[f"{k}.V"] if f"{k}.U" in self.params else v for k, v in self.base.items()}
 
     def merged(self) -> Ensemble:
         "An ordinary ensemble with the additions written into its weights."
@@ -172,9 +160,7 @@ def _valued(kind: str, h: Tensor, ratio: Tensor) -> Tensor:
 
 def _within(value: Tensor, target: Tensor, bound: Tensor) -> Tensor:
     "Targets of a loss on what passes: a rejection that is at least R lets at most so much through, and less is no error."
-    return torch.where(
-        bound > 0, torch.minimum(target, value), torch.where(bound < 0, torch.maximum(target, value), target)
-    )
+    return torch.where(bound > 0, torch.minimum(target, value), torch.where(bound < 0, torch.maximum(target, value), target))
 
 
 def _loss(kind: str, z: Tensor, forward: Callable) -> Callable:
@@ -203,28 +189,15 @@ def _simulated(config: TrainConfig, ensemble: Ensemble, curves: CurveSet) -> Cal
     passage = h * ratio[:, None]
     target = h if config.pretraining_loss == "h" else passage
     weight = s.valid if config.pretraining_loss == "h" else s.valid / passage.clamp(min=1.0) ** 2
-    kept = {
-        "c_feed": s.c_feed,
-        "flux": s.flux,
-        "membrane": describe_curves(config, curves),
-        "ratio": ratio,
-        "target": target,
-        "weight": weight,
-    }
+    kept = {"c_feed": s.c_feed, "flux": s.flux, "membrane": describe_curves(config, curves), "ratio": ratio, "target": target, "weight": weight}
     if isinstance(ensemble.skeleton, ODENet):
         kept["dense"] = ensemble.skeleton.dense_weights(s.flux)
     return lambda i: {k: None if v is None else v[i] for k, v in kept.items()}
 
 
-def _simulated_batches(
-    config: TrainConfig, ensemble: Ensemble, curves: CurveSet, seeds, stream: int, curriculum: int = 0
-) -> Callable:
+def _simulated_batches(config: TrainConfig, ensemble: Ensemble, curves: CurveSet, seeds, stream: int, curriculum: int = 0) -> Callable:
     "step -> simulated curves drawn for every member."
-    rows, draws, n_ions = (
-        _simulated(config, ensemble, curves),
-        Draws(seeds, stream, (config.pretraining_batch,)),
-        (curves.c_feed > 0).sum(1),
-    )
+    rows, draws, n_ions = _simulated(config, ensemble, curves), Draws(seeds, stream, (config.pretraining_batch,)), (curves.c_feed > 0).sum(1)
     order, low, most = n_ions.argsort(stable=True), int(n_ions.min()), int(n_ions.max())
 
     def batch(step):
@@ -279,15 +252,8 @@ def surrogate_error(
         ]
     predicted = 1 - torch.cat(parts, 1) * ratio
     b, t, i = torch.nonzero(s.valid > 0, as_tuple=True)
-    base = {
-        "sample": b.numpy(),
-        "ion": np.array(s.ions, dtype=object)[i.numpy()],
-        "flux_m_s": s.flux[b, t].numpy(),
-        "rejection": s.rejection[b, t, i].numpy(),
-    }
-    return pd.concat(
-        [pd.DataFrame({"member": m, **base, "predicted": predicted[m, b, t, i].numpy()}) for m in range(len(ensemble))]
-    )
+    base = {"sample": b.numpy(), "ion": np.array(s.ions, dtype=object)[i.numpy()], "flux_m_s": s.flux[b, t].numpy(), "rejection": s.rejection[b, t, i].numpy()}
+    return pd.concat([pd.DataFrame({"member": m, **base, "predicted": predicted[m, b, t, i].numpy()}) for m in range(len(ensemble))])
 
 # %% ../../nbs/04_training.ipynb #7f147de1
 def _states(measured: Measured) -> tuple[Tensor, Tensor]:
@@ -315,14 +281,8 @@ def finetune(
 ) -> pd.DataFrame:  # Log
     "Teach networks measurements (Eq. 5 of the paper)."
     n, s = len(ensemble), measured.curves.to(torch.float32)
-    allowed = (
-        torch.ones(n, len(s), dtype=torch.bool)
-        if member_curves is None
-        else torch.as_tensor(member_curves, dtype=torch.bool)
-    )
-    pretrained = (
-        torch.full((n,), config.pretrained) if pretrained is None else torch.as_tensor(pretrained, dtype=torch.bool)
-    )
+    allowed = torch.ones(n, len(s), dtype=torch.bool) if member_curves is None else torch.as_tensor(member_curves, dtype=torch.bool)
+    pretrained = torch.full((n,), config.pretrained) if pretrained is None else torch.as_tensor(pretrained, dtype=torch.bool)
     index, weight = _states(measured)
     if config.finetuning.patience:
         raise InputError("finetuning.patience holds data back, and measured compositions are too few for that; the contest chooses the number of steps on compositions held out inside")
@@ -330,9 +290,7 @@ def finetune(
     if not (chance.sum(1) > 0).all():
         raise InputError("a member has no measurements to learn from; allow it at least one curve")
     ladder = torch.cumsum(chance.double(), 1)
-    ladder = (
-        (ladder / ladder[:, -1:]).float().contiguous()
-    )  # exactly 1 from the last allowed state on, which no draw reaches beyond
+    ladder = (ladder / ladder[:, -1:]).float().contiguous()  # exactly 1 from the last allowed state on, which no draw reaches beyond
     z, ratio = s.z, _as_ratio(s.c_feed, s.z)
     scale = (s.c_feed * z.abs()).sum(-1)[:, None, None]
     to_value = lambda c, r, q: _valued(config.loss, c / q, r)
@@ -352,24 +310,17 @@ def finetune(
             c_perm = c_perm + noise_sd * eps
         unit = s.valid / s.valid.sum(-1, keepdim=True).clamp_min(1e-9)
         if whole:
-            counts = torch.zeros(n, *s.flux.shape).index_put_(
-                (rows.expand_as(curve), curve, at), torch.ones(curve.shape), accumulate=True
-            )
+            counts = torch.zeros(n, *s.flux.shape).index_put_((rows.expand_as(curve), curve, at), torch.ones(curve.shape), accumulate=True)
             every = lambda x: x.expand(n, *x.shape)
             out = {"c_feed": every(s.c_feed), "flux": every(s.flux), "ratio": every(ratio)}
             out |= {"target": to_value(c_perm, ratio[:, None], scale), "weight": counts[..., None] * unit}
             member = told
         else:
             out = {"c_feed": s.c_feed[curve], "flux": s.flux[curve, at][..., None], "ratio": ratio[curve]}
-            out |= {
-                "target": to_value(c_perm[rows, curve, at], ratio[curve], scale[curve, 0])[:, :, None],
-                "weight": unit[curve, at][:, :, None],
-            }
+            out |= {"target": to_value(c_perm[rows, curve, at], ratio[curve], scale[curve, 0])[:, :, None], "weight": unit[curve, at][:, :, None]}
             member = None if told is None else told[rows, curve]
         if (measured.bound != 0).any():
-            out["bound"] = (
-                measured.bound.expand(n, *measured.bound.shape) if whole else measured.bound[curve, at][:, :, None]
-            )
+            out["bound"] = measured.bound.expand(n, *measured.bound.shape) if whole else measured.bound[curve, at][:, :, None]
         if replay:
             out["replay"] = replay(step)
         return out | {"membrane": member}
@@ -393,17 +344,7 @@ def finetune(
         ensemble.load_state(adapted.to("cpu").merged().params)
         return log
     free = trainable_after_pretraining(ensemble, config.frozen_layers, pretrained)
-    log = fit(
-        ensemble.to(device),
-        batch,
-        loss,
-        config.finetuning,
-        trainable=free,
-        folder=folder,
-        key=key,
-        on_step=on_step,
-        bar=bar,
-    )
+    log = fit(ensemble.to(device), batch, loss, config.finetuning, trainable=free, folder=folder, key=key, on_step=on_step, bar=bar)
     ensemble.to("cpu")
     return log
 
@@ -448,30 +389,19 @@ def predict_measured(
         flux = s.flux[obs].double()
         w, outer, share, last = wall[:, obs], bulk[obs].expand(n, -1, -1), 0.5, None
         for _ in range(iterations):
-            new = film_wall(
-                outer.flatten(0, 1),
-                permeate(w, flux)[:, :, 0].flatten(0, 1),
-                flux[:, 0].repeat(n),
-                ions,
-                measured.film_thickness,
-                steps=16,
-            )
+            new = film_wall(outer.flatten(0, 1), permeate(w, flux)[:, :, 0].flatten(0, 1), flux[:, 0].repeat(n), ions, measured.film_thickness, steps=16)
             new = new.view_as(w)
             new = torch.where(torch.isfinite(new) & (new > 0), new, w)
             step = new - w
             change = (step.abs().sum(-1) / w.sum(-1)).max()
             if last is not None:
                 turn = step - last
-                share = (
-                    -share * (last * turn).sum(-1, keepdim=True) / (turn**2).sum(-1, keepdim=True).clamp_min(1e-300)
-                ).clamp(0.05, 1.0)
+                share = (-share * (last * turn).sum(-1, keepdim=True) / (turn**2).sum(-1, keepdim=True).clamp_min(1e-300)).clamp(0.05, 1.0)
             w, last = w + share * step, step
             if change < tol:
                 break
         else:
-            warnings.warn(
-                f"the wall concentration still changes by {change:.1e} after {iterations} substitutions", stacklevel=2
-            )
+            warnings.warn(f"the wall concentration still changes by {change:.1e} after {iterations} substitutions", stacklevel=2)
         wall[:, obs] = w
     c_perm = permeate(wall, s.flux.double())
     return 1 - c_perm / torch.where(bulk > 0, bulk, torch.inf)[None, :, None]
@@ -494,9 +424,7 @@ def try_membranes(
     seed: int = 0,  # Seed of the design
     family: str = "dspmde",  # "dspmde" or "dspmde+"
     film_thickness: float = FILM_THICKNESS,  # Assumed film of observed values [m]
-) -> tuple[
-    Tensor, Tensor
-]:  # Parameters (membrane, parameter); weighted squared error (membrane, composition), compositions sorted by name
+) -> tuple[Tensor, Tensor]:  # Parameters (membrane, parameter); weighted squared error (membrane, composition), compositions sorted by name
     "Draw membranes from the family and measure each on every composition; a bound that holds is no error."
     from ion_ode.data.points import measurement_points
 
@@ -506,9 +434,7 @@ def try_membranes(
     bound = measurement_points(df).bound
     error = np.where((bound != 0) & (bound * off > 0), 0.0, off) ** 2 * df.weight.to_numpy()
     groups = sorted(set(df.composition))
-    return parameters, torch.from_numpy(
-        np.stack([error[:, (df.composition == g).to_numpy()].sum(1) for g in groups], 1)
-    )
+    return parameters, torch.from_numpy(np.stack([error[:, (df.composition == g).to_numpy()].sum(1) for g in groups], 1))
 
 
 def ranked(
