@@ -58,11 +58,18 @@ def test_draws_give_intervals(tmp_path):
     assert NF270_WATERTAP.r_pore == 0.5e-9
 
 
+def test_the_answers_membranes_as_draws():
+    said = json.loads(ask("--feed", "Na+=10,Cl-=10", *RUN, "--draws", "nf270", "--json").stdout)
+    row = next(r for r in said if r["answer"] == "rejection Na+")
+    assert row["upper"] - row["lower"] > 0.1 and row["lower"] < row["median"] < row["upper"]
+
+
 @pytest.mark.parametrize(
     "args, said",
     [
         (["--feed", "Na+=10,Cl-=10", "--feed-flow", "8"], "exactly two"),
         (["--feed", "rain", *RUN], "neither a feed"),
+        (["--feed", "Na+=10,Cl-=10", *RUN, "--draws", "nf999"], "--draws 'nf999'"),
         (["--feed", "Na+=10,Cl-=10", *RUN, "--element", "SW30"], "NF270-4040"),
         (["--feed", "Na+=10,Cl-=10", *RUN, "--vessels", "two"], "numbers with commas"),
         (["--feed", "Na+=10,Cl-=10", *RUN, "--boost", "1"], "at most one a stage"),

@@ -4,11 +4,11 @@ Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
 
 from ion_ode.cli import ask, design, make, measured, natural  # noqa: F401  each puts its commands into the group
 from ion_ode.cli.group import main
-from ion_ode.cli.options import BALANCE, own_ions, _membrane, membrane_option, output_options
+from ion_ode.cli.options import BALANCE, MEMBRANE, _membrane, output_options, own_ions
 from ion_ode.cli.output import Sink
 from ion_ode.module.command import register
 
 __all__ = ["main"]
 
-register(main, _membrane, Sink, (output_options, BALANCE, membrane_option("nf270-watertap")))
+register(main, _membrane, Sink, (output_options, BALANCE, MEMBRANE))
 own_ions(main)

@@ -21,18 +21,13 @@ FLUX = click.option(
     "table has a column 'flux [L m-2 h-1]'.",
 )
 BALANCE = click.option("--balance", metavar="ION", help="Let this ion close the charge balance of each feed.")
-def membrane_option(default: str):
-    "--membrane, with the membrane that a command takes where none is named."
-    return click.option(
-        "--membrane",
-        default=default,
-        show_default=True,
-        metavar="NAME|TEXT",
-        help="nf270, or 'r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40' (nm, µm, mol/m³, -).",
-    )
-
-
-MEMBRANE = membrane_option("nf270")
+MEMBRANE = click.option(
+    "--membrane",
+    default="nf270",
+    show_default=True,
+    metavar="NAME|TEXT",
+    help="nf270, or 'r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40' (nm, µm, mol/m³, -).",
+)
 UNIT = click.option(
     "--unit",
     "units",

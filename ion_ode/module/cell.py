@@ -17,7 +17,7 @@ from ..core import T_REF, InputError, um
 from ..dspmde.pressure import driven_flux
 from ..dspmde.feed import read_feed
 from ..water.ions import ion_arrays
-from ..dspmde.membranes import NF270_WATERTAP, Membrane
+from ..dspmde.membranes import NF270, Membrane
 from .law import Law
 
 # %% ../../nbs/07g_cell.ipynb #39289983
@@ -52,7 +52,7 @@ def _table(found, names, law, k, pressure, held, added, extra, start) -> pd.Data
 # %% ../../nbs/07g_cell.ipynb #16aaa65f
 def stirred_cell(
     feed,  # One feed, as for `simulate`
-    membrane: Membrane = NF270_WATERTAP,
+    membrane: Membrane = NF270,
     *,
     volume: float,  # In the cell at the beginning $V_0$ [m³]
     area: float,  # Of the membrane $S$ [m²]

@@ -10,6 +10,7 @@ __all__ = ["register"]
 
 # The command line hands in what its commands share. Nothing heavy is imported up here.
 
+_DRAWS = 96  # Membranes of an answer a plant is solved for
 _OPTIONS = (
     click.option(
         "--feed",
@@ -44,9 +45,8 @@ _OPTIONS = (
     click.option("--permeate-flow", type=float, metavar="M3/H", help="Product."),
     click.option(
         "--draws",
-        type=click.Path(exists=True, dir_okay=False),
-        metavar="FILE",
-        help="Membranes of one kind, as in membranes.csv, such as draws of a fit: intervals instead of one answer.",
+        metavar="nf270|FILE",
+        help="Intervals: the membranes of a model, or of a file of one kind, as in membranes.csv.",
     ),
     click.option(
         "--level",
@@ -143,6 +143,19 @@ def _numbers(text, what: str, most: int | None = None) -> list[float]:
     return values
 
 
+def _drawn(name: str):
+    "Membranes of an answer, or of a file."
+    from ion_ode.core import InputError
+    from ion_ode.dspmde.membranes import read_membrane_table
+    from ion_ode.inference.answer import load_answer
+
+    if name in ("nf270", "nf") or name.endswith(".json"):
+        return load_answer(name).thinned(_DRAWS)
+    if not Path(name).is_file():
+        raise InputError(f"--draws {name!r} is neither nf270 nor nf nor a file of membranes")
+    return list(read_membrane_table(name).values())
+
+
 def _solve(
     feed,
     membrane,
@@ -160,7 +173,6 @@ def _solve(
     **run,
 ):
     from ion_ode.core import bar
-    from ion_ode.dspmde.membranes import read_membrane_table
     from ion_ode.module.answers import simulate_plant
     from ion_ode.module.plant import Plant, Stage
 
@@ -174,7 +186,7 @@ def _solve(
     water, balance = _water(feed, balance)
     units = {"feed_flow": 1 / 3600, "recovery": 0.01, "pressure": bar, "permeate_flow": 1 / 3600}
     operation = {k: None if run[k] is None else run[k] * u for k, u in units.items()}
-    members = list(read_membrane_table(draws).values()) if draws else membrane
+    members = _drawn(draws) if draws else membrane
     return simulate_plant(
         water,
         Plant(stages, bypass=bypass),
@@ -182,6 +194,7 @@ def _solve(
         balance=balance,
         mixing=mixing,
         temperature=temperature,
+        throw=not draws,
         **operation,
     )
 

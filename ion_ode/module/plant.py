@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..core import InputError, bar
-from ..dspmde.membranes import NF270_WATERTAP, Membrane
+from ..dspmde.membranes import NF270, Membrane
 from .element import Element, get_element
 
 # %% ../../nbs/07e_plant.ipynb #9bf39693
@@ -62,7 +62,7 @@ class Plant:
     "Stages in a row, with pumps, an energy recovery device and a bypass."
 
     stages: tuple[Stage, ...] = field(default_factory=lambda: (Stage(),))
-    membrane: Membrane = NF270_WATERTAP  # Fields single or (batch,)
+    membrane: Membrane = NF270  # Fields single or (batch,)
     bypass: float = 0.0  # Share of the raw water blended into the product untreated [-]
     pump_efficiency: float = 0.8  # Of every pump, motor included [-]
     recovery_efficiency: float = 0.0  # Of a device on the last concentrate; 0: none [-]
