@@ -32,7 +32,11 @@ concentration = st.floats(0.5, 60)
 def test_water_ions_and_charge_are_accounted_for(na, ca, so4, recovery, elements):
     feed = {"Na+": na, "Ca+2": ca, "SO4-2": min(so4, 0.4 * (na + ca)), "Cl-": 0.0}
     sol = simulate_plant(
-        feed, Stage(elements=elements), feed_flow=1.5 * elements / 3600, recovery=recovery, balance="Cl-"
+        feed,
+        Plant(Stage(elements=elements), NF270_WATERTAP),
+        feed_flow=1.5 * elements / 3600,
+        recovery=recovery,
+        balance="Cl-",
     )
     assert_allclose(sol.recovery, recovery, rtol=1e-8)
     assert sol.balance.max() < 1e-8 and sol.residual.max() < 1e-8
