@@ -74,6 +74,12 @@ test: dev ## export, notebooks, site, README, ruff, import layers, pytest
 reproduce: install ## train, score and draw into OUT; run again, it resumes (PROFILE=quick|full)
 	$(BIN)/ion-ode reproduce --profile $(PROFILE) --out $(OUT)
 
+.PHONY: evidence
+evidence: dev ## ask every model about what it was not shown, then chapter 05 and README.md with what they say
+	$(BIN)/ion-ode reproduce --only board --profile full --store --workers 2 --out $(OUT)
+	for n in nbs/05_results.ipynb nbs/index.ipynb; do $(BIN)/jupyter nbconvert --to notebook --execute --inplace $$n; done
+	$(BIN)/nbdev-clean && $(BIN)/python tools/readme.py
+
 .PHONY: lab
 lab: dev ## open the chapters in JupyterLab
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab nbs

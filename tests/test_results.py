@@ -32,7 +32,7 @@ def stored():
 
 def test_a_named_part_is_recomputed_from_nothing(stored):
     again = recompute(stored[0])
-    assert len(again) == 1 + len(REFERENCES) + 2
+    assert len(again) == 1 + len(REFERENCES) + 2  # scores, references, the fitted pore model, the posterior
     posterior = again.what.str.startswith(BAYES)
     assert_allclose(again.again[~posterior], again.stored[~posterior], rtol=2e-3)
     assert_allclose(again.again[posterior], again.stored[posterior], rtol=0.1)

@@ -16,9 +16,13 @@ def feed_equivalents(
     "Charge equivalents of every feed, unmeasured ions included where the feed's list is known."
     known = answer_feeds()
     own = df[~df.solution_id.isin(known.solution_id)]
-    s = pd.concat([known[known.solution_id.isin(df.solution_id)], own])[["solution_id", "ion", "c_feed_mol_m3"]].drop_duplicates(["solution_id", "ion"])
+    s = pd.concat([known[known.solution_id.isin(df.solution_id)], own])[
+        ["solution_id", "ion", "c_feed_mol_m3"]
+    ].drop_duplicates(["solution_id", "ion"])
     z = s.ion.map({i: _valence(i) for i in s.ion.unique()})
-    return s.assign(eq=s.c_feed_mol_m3 * z.abs())[z != 0].pivot_table(index="solution_id", columns="ion", values="eq", aggfunc="sum", fill_value=0.0)
+    return s.assign(eq=s.c_feed_mol_m3 * z.abs())[z != 0].pivot_table(
+        index="solution_id", columns="ion", values="eq", aggfunc="sum", fill_value=0.0
+    )
 
 
 def _valence(name: str) -> int:

@@ -22,7 +22,9 @@ class Benchmark:
     sd_floor: float | None  # As in `measurement_sd`
     data_kind: str  # Said on every figure
     pairs: bool  # Whether networks are also trained without pairs, to choose the number of steps
-    thin: int = 1  # Membranes are inferred from every so many-th flux of a feed; they need fewer values than networks
+    thin: int = (
+        1  # Membranes are inferred from every so many-th flux of a feed; they need fewer values than networks
+    )
 
     @property
     def held_out(self) -> list[tuple[str, ...]]:
@@ -32,7 +34,9 @@ class Benchmark:
 
 BENCHMARKS = {
     "nf270": Benchmark("nf270", MIXTURES, FILM_THICKNESS, None, "measured (NF270, open literature)", True),
-    "twin": Benchmark("twin", ("T1", "T2", "T3", "T4", "T5"), Truth().film_thickness, 0.0, "synthetic (twin)", False, 2),
+    "twin": Benchmark(
+        "twin", ("T1", "T2", "T3", "T4", "T5"), Truth().film_thickness, 0.0, "synthetic (twin)", False, 2
+    ),
 }
 
 
@@ -40,7 +44,9 @@ def twin_folds() -> pd.Series:  # Fold by mixture
     "Whole mixtures dealt into five folds in the order of a hash of their names."
     names = sorted(set(load_twin().solution_id), key=lambda m: digest(m.encode()))
     folds = BENCHMARKS["twin"].folds
-    return pd.Series([folds[k % 5] for k in range(len(names))], pd.Index(names, name="mixture"), name="fold").sort_index()
+    return pd.Series(
+        [folds[k % 5] for k in range(len(names))], pd.Index(names, name="mixture"), name="fold"
+    ).sort_index()
 
 
 def contest_rows(
@@ -61,7 +67,12 @@ def score(
     "Weighted mean squares of R and of h, and the share within 0.1 of the measured rejection (Eq. K.1)."
     charge = pred.solution_id.map(feed_equivalents(pred).sum(axis=1))
     miss = pred.predicted - pred.rejection
-    d = pred.assign(mse_R=miss**2, mse_h=(miss * pred.c_feed_mol_m3 / charge) ** 2, within_10=(miss.abs() <= 0.1).astype(float), n=1.0)
+    d = pred.assign(
+        mse_R=miss**2,
+        mse_h=(miss * pred.c_feed_mol_m3 / charge) ** 2,
+        within_10=(miss.abs() <= 0.1).astype(float),
+        n=1.0,
+    )
     for c in ("mse_R", "mse_h", "within_10", "n"):
         d[c] *= d.weight
     total = d.groupby(list(by), sort=False)[["mse_R", "mse_h", "within_10", "n"]].sum()

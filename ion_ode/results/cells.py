@@ -87,7 +87,12 @@ def _run_cell(folder: str, cell: Cell, keys: dict[str, str], ticks=None, after=(
     found = lambda name: read_cell(folder, name, keys[name])
     started = time.process_time()
     tensors, record = _CELLS[cell.kind](folder, cell.spec | {"key": keys[cell.name]}, found, tick)
-    record |= {"key": keys[cell.name], "spec": cell.spec, "cpu_s": round(time.process_time() - started, 1), **provenance(seed=0)}
+    record |= {
+        "key": keys[cell.name],
+        "spec": cell.spec,
+        "cpu_s": round(time.process_time() - started, 1),
+        **provenance(seed=0),
+    }
     path = _cell_path(folder, cell.name)
     write_checkpoint(path.parent, tensors, record)
     if ticks is not None:
@@ -99,7 +104,8 @@ def run_cells(
     cells: list[Cell],  # What to compute
     folder: str | Path,  # Where results are kept
     workers: int = 2,  # Processes, one thread each; 0 computes here
-    scheduler: str | None = None,  # Address of a Dask scheduler, such as tcp://head:8786; its workers must see `folder`
+    scheduler: str
+    | None = None,  # Address of a Dask scheduler, such as tcp://head:8786; its workers must see `folder`
 ) -> dict[str, str]:  # name -> key of every cell
     "Compute what is missing or no longer valid; the rest is reused."
     folder, keys = str(Path(folder).resolve()), cell_keys(cells)
@@ -168,7 +174,9 @@ def _on_cluster(todo: dict[str, Cell], folder: str, keys: dict[str, str], schedu
         futures = {}
         for c in todo.values():
             needs = [futures[n] for n in c.needs if n in futures]
-            futures[c.name] = client.submit(_run_cell, folder, c, keys, None, needs, pure=False, retries=3, priority=c.cost)
+            futures[c.name] = client.submit(
+                _run_cell, folder, c, keys, None, needs, pure=False, retries=3, priority=c.cost
+            )
         for future in distributed.as_completed(futures.values()):
             name = future.result()
             bar.set_description(name)

@@ -37,8 +37,17 @@ from ion_ode.training.teach import (
 from ion_ode.training.told import n_told
 
 
-REFERENCES = {"constant": predict_constant, "per-ion mean": predict_ion_mean, "nearest composition": predict_nearest}
-PORE_MODEL, PORE_PLUS, SHIFTED, BAYES = "DSPM-DE fitted", "DSPM-DE+ weak prior", "SDEM with Donnan shift", "Bayesian DSPM-DE+"
+REFERENCES = {
+    "constant": predict_constant,
+    "per-ion mean": predict_ion_mean,
+    "nearest composition": predict_nearest,
+}
+PORE_MODEL, PORE_PLUS, SHIFTED, BAYES = (
+    "DSPM-DE fitted",
+    "DSPM-DE+ weak prior",
+    "SDEM with Donnan shift",
+    "Bayesian DSPM-DE+",
+)
 BAR, BAYES_BAR = "average of DSPM-DE+ and SDEM", "average of Bayesian DSPM-DE+ and SDEM"
 MEANS = {BAR: (PORE_PLUS, SHIFTED), BAYES_BAR: (BAYES, SHIFTED)}  # Plain averages of two contestants
 KEDEM, RESIDUAL = "Spiegler-Kedem", "Gaussian process on DSPM-DE"
@@ -47,7 +56,12 @@ RIVALS = (PORE_MODEL, PORE_PLUS, SHIFTED, KEDEM, RESIDUAL)  # Fitted in cells, o
 
 VARIANTS = {  # Name in tables -> architecture, attention
     f"{label}{' + attention' * attention}": {"architecture": architecture, "attention": attention}
-    for architecture, label in {"odenet": "ODENet", "unet": "U-Net", "cnn": "CNN", "fully_connected": "fully connected"}.items()
+    for architecture, label in {
+        "odenet": "ODENet",
+        "unet": "U-Net",
+        "cnn": "CNN",
+        "fully_connected": "fully connected",
+    }.items()
     for attention in (True, False)
 }
 MAIN = "ODENet + attention"
@@ -65,7 +79,9 @@ class Profile:
     starts: int  # Starts of each fit of a pore model
     draws: int  # Membranes drawn for each set of training rows
     inner: int  # Seeds of the networks that only the choice of steps reads
-    trials: bool = False  # Also membranes of the other laws, and weak-prior fits of all compositions and without two
+    trials: bool = (
+        False  # Also membranes of the other laws, and weak-prior fits of all compositions and without two
+    )
     drawn_from: str = "posterior"  # What those membranes know: "posterior" (the training rows) or "prior" (nothing)
     variants: tuple[str, ...] = tuple(VARIANTS)  # Which networks
     benchmarks: tuple[str, ...] = tuple(BENCHMARKS)  # On which measurements
@@ -81,9 +97,15 @@ class Profile:
         "The recipe with the network of a variant, sized like the main one."
         v, network = VARIANTS[variant], self.recipe.network
         if variant != MAIN:
-            size = n_parameters(ARCHITECTURES["odenet"](replace(network, attention=True), make_constraint(self.recipe.constraint)))
-            network = match_width(ARCHITECTURES[v["architecture"]], replace(network, attention=v["attention"]), size)
-        return replace(self.recipe, architecture=v["architecture"], network=replace(network, attention=v["attention"]))
+            size = n_parameters(
+                ARCHITECTURES["odenet"](replace(network, attention=True), make_constraint(self.recipe.constraint))
+            )
+            network = match_width(
+                ARCHITECTURES[v["architecture"]], replace(network, attention=v["attention"]), size
+            )
+        return replace(
+            self.recipe, architecture=v["architecture"], network=replace(network, attention=v["attention"])
+        )
 
 
 def _cell_curves(folder, spec, found, tick):
@@ -105,10 +127,22 @@ def load_curves(
 def _fit_pore(b: Benchmark, train, df, spec, found):
     "The pore model with four parameters, fitted by least squares."
     scales = {"thickness": Scale("log", 0.05e-6, 10e-6, unit="m")}
-    fit = fit_membrane(measurement_points(train), FOUR, scales=scales, film=b.film, n_starts=spec["starts"], n_sobol=64, intervals="none", seed=spec["seed"])
+    fit = fit_membrane(
+        measurement_points(train),
+        FOUR,
+        scales=scales,
+        film=b.film,
+        n_starts=spec["starts"],
+        n_sobol=64,
+        intervals="none",
+        seed=spec["seed"],
+    )
     asked = observations(measurement_points(df))
     predicted = fit.predict(asked)[asked.state, asked.ion].numpy()
-    facts = {"parameters": {p: v for p, v in zip(fit.estimates.parameter, fit.estimates.estimate, strict=True)}, "rmse_train": float(fit.rmse)}
+    facts = {
+        "parameters": {p: v for p, v in zip(fit.estimates.parameter, fit.estimates.estimate, strict=True)},
+        "rmse_train": float(fit.rmse),
+    }
     return predicted, facts
 
 
@@ -123,7 +157,11 @@ def _fit_plus(b: Benchmark, train, df, spec, found):
     predicted = predict_membranes(df, best, b.film)[0]
     miss = (predicted - df.rejection)[df.index.isin(train.index)]
     rmse = float(np.sqrt(np.average(miss**2, weights=train.weight)))
-    return predicted, {"parameters": dict(zip(NAMES, best[0].tolist(), strict=True)), "rmse_train": rmse, "tops": value.tolist()}
+    return predicted, {
+        "parameters": dict(zip(NAMES, best[0].tolist(), strict=True)),
+        "rmse_train": rmse,
+        "tops": value.tolist(),
+    }
 
 
 def _thinned(b: Benchmark, df: pd.DataFrame) -> pd.Series:
@@ -147,7 +185,13 @@ def _fit_residual(b: Benchmark, train, df, spec, found):
     return model.predict(df), {"parameters": {"kernel": str(model.gp.kernel_)}}
 
 
-_FITS = {PORE_MODEL: _fit_pore, PORE_PLUS: _fit_plus, SHIFTED: _fit_shifted, KEDEM: _fit_kedem, RESIDUAL: _fit_residual}
+_FITS = {
+    PORE_MODEL: _fit_pore,
+    PORE_PLUS: _fit_plus,
+    SHIFTED: _fit_shifted,
+    KEDEM: _fit_kedem,
+    RESIDUAL: _fit_residual,
+}
 
 
 def rival_name(spec: dict) -> str:
@@ -188,7 +232,9 @@ def infer_membranes(
     seed: int = 0,
     film: float = FILM_THICKNESS,  # Film in front of observed values [m]
     law: str = LAW,  # Key of LAWS
-) -> tuple[Tensor, pd.DataFrame, dict]:  # (membrane, parameter) SI; predicted (mean), spread (standard deviation of `log_passage`) and likeliest, row by row; facts
+) -> tuple[
+    Tensor, pd.DataFrame, dict
+]:  # (membrane, parameter) SI; predicted (mean), spread (standard deviation of `log_passage`) and likeliest, row by row; facts
     "Membranes drawn from the posterior of DSPM-DE+ given some rows, and what they say together of others."
     law = dict(LAWS[law])
     noise, form = law.pop("noise"), {"binding": law.pop("binding", None)}
@@ -196,8 +242,16 @@ def infer_membranes(
     x = posterior.pick(n, seed)
     asked = torch.cat([posterior.mode[None], x])
     rejection = Experiment(test, film, **form).ask(asked)[0].numpy() if len(test) else np.empty((n + 1, 0))
-    said = {"predicted": np.nanmean(rejection[1:], 0), "spread": np.nanstd(log_passage(rejection[1:]), 0), "likeliest": rejection[0]}
-    facts = {"n_effective": posterior.n_effective, "membranes": len(posterior.x), "log_evidence": posterior.log_evidence}
+    said = {
+        "predicted": np.nanmean(rejection[1:], 0),
+        "spread": np.nanstd(log_passage(rejection[1:]), 0),
+        "likeliest": rejection[0],
+    }
+    facts = {
+        "n_effective": posterior.n_effective,
+        "membranes": len(posterior.x),
+        "log_evidence": posterior.log_evidence,
+    }
     return from_normal(x), pd.DataFrame(said, test.index), facts
 
 
@@ -205,9 +259,13 @@ def _cell_membranes(folder, spec, found, tick):
     "Membranes that fit what may be seen, and what they say together of the rest."
     b, df = BENCHMARKS[spec["benchmark"]], contest_rows(spec["benchmark"])
     shown = ~df.composition.isin(spec["held"])
-    parameters, said, facts = _DRAWS[spec["drawn_from"]](df[shown & _thinned(b, df)], df[~shown], spec["draws"], spec["seed"], b.film, spec["law"])
+    parameters, said, facts = _DRAWS[spec["drawn_from"]](
+        df[shown & _thinned(b, df)], df[~shown], spec["draws"], spec["seed"], b.film, spec["law"]
+    )
     tick(1)
-    return {"parameters": parameters} | {c: torch.from_numpy(v.to_numpy(copy=True)) for c, v in said.reindex(df.index).items()}, facts
+    return {"parameters": parameters} | {
+        c: torch.from_numpy(v.to_numpy(copy=True)) for c, v in said.reindex(df.index).items()
+    }, facts
 
 
 def membranes_name(benchmark: str, held, law: str = LAW) -> str:
@@ -246,19 +304,29 @@ def _cell_pretrain(folder, spec, found, tick):
     for bias in spec["biases"]:
         keep = Path(folder) / f"running-{spec['key'][:12]}-{bias}"
         bar = _Bar(tick, len(seeds))
-        ensemble, _ = pretrain(config, train, seeds, [_constraint(config, bias)] * len(seeds), folder=keep, key=spec["key"], bar=bar)
+        ensemble, _ = pretrain(
+            config, train, seeds, [_constraint(config, bias)] * len(seeds), folder=keep, key=spec["key"], bar=bar
+        )
         e = _quantiles(surrogate_error(config, ensemble, unseen), "member")
-        logs += [{"bias": bias, "seed": s, "median_error": float(a), "error_95": float(b)} for s, (a, b) in zip(seeds, e.to_numpy(), strict=True)]
+        logs += [
+            {"bias": bias, "seed": s, "median_error": float(a), "error_95": float(b)}
+            for s, (a, b) in zip(seeds, e.to_numpy(), strict=True)
+        ]
         states |= {f"{bias}/{k}": v for k, v in ensemble.state().items()}
         shutil.rmtree(keep, ignore_errors=True)
     return states, {"unseen": logs}
 
 
 def _cell_finetune(folder, spec, found, tick):
-    b, df, config = BENCHMARKS[spec["benchmark"]], contest_rows(spec["benchmark"]), TrainConfig.from_dict(spec["config"])
+    b, df, config = (
+        BENCHMARKS[spec["benchmark"]],
+        contest_rows(spec["benchmark"]),
+        TrainConfig.from_dict(spec["config"]),
+    )
     marks, seeds, variant = tuple(spec["marks"]), spec["seeds"], spec["variant"]
     asked, measured = (
-        measured_curves(df, film_thickness=config.film_thickness, known=known, sd_floor=b.sd_floor) for known in (False, True)
+        measured_curves(df, film_thickness=config.film_thickness, known=known, sd_floor=b.sd_floor)
+        for known in (False, True)
     )
     weights = found(f"pretrain {variant}")[0] if spec["pretrained"] else {}
     members = [m for m in _members(b, seeds, spec["inner"]) if spec["pretrained"] or not m[2]]
@@ -268,7 +336,9 @@ def _cell_finetune(folder, spec, found, tick):
     keep = [m for m, (h, _, pt) in enumerate(members) if len(h) <= 1 and pt]
     out = {}
     for bias in spec["biases"]:
-        ensemble = build(config, [config.seed + s for _, s, _ in members], [_constraint(config, bias)] * len(members))
+        ensemble = build(
+            config, [config.seed + s for _, s, _ in members], [_constraint(config, bias)] * len(members)
+        )
         with torch.no_grad():
             for m, (_, s, pt) in enumerate(members):
                 for k, p in ensemble.params.items() if pt else ():
@@ -281,14 +351,26 @@ def _cell_finetune(folder, spec, found, tick):
                 kept.append({k: v.detach()[keep].clone() for k, v in ensemble.params.items()})
 
         finetune(
-            config, ensemble, measured, [1000 + config.seed + s for _, s, _ in members], member_curves=~held, parameters=parameters,
-            pretrained=[pt for _, _, pt in members], on_step=look, bar=_Bar(tick, len(members)),
+            config,
+            ensemble,
+            measured,
+            [1000 + config.seed + s for _, s, _ in members],
+            member_curves=~held,
+            parameters=parameters,
+            pretrained=[pt for _, _, pt in members],
+            on_step=look,
+            bar=_Bar(tick, len(members)),
         )
         out[f"{bias}/predicted"] = predictions
         if bias == "hard" and variant == MAIN:
             out |= {f"weights/{k}": torch.stack([w[k] for w in kept]) for k in kept[0]}
     out["parameters"] = parameters[keep]
-    record = {"members": [[list(h), s, pt] for h, s, pt in members], "kept": keep, "marks": list(marks), "rows": list(df.index)}
+    record = {
+        "members": [[list(h), s, pt] for h, s, pt in members],
+        "kept": keep,
+        "marks": list(marks),
+        "rows": list(df.index),
+    }
     return out, record
 
 
@@ -302,7 +384,13 @@ CORRECTION = TrainConfig(  # The closed form of DSPM-DE+, and a network that cor
 
 def _members(b: Benchmark, seeds: int, inner: int) -> list[tuple]:
     "(held out, seed, pre-trained) of every network of a fine-tuning cell."
-    return [(h, s, pt) for pt in (True, False) for h in b.held_out for s in range(inner if len(h) > 1 else seeds) if h or pt]
+    return [
+        (h, s, pt)
+        for pt in (True, False)
+        for h in b.held_out
+        for s in range(inner if len(h) > 1 else seeds)
+        if h or pt
+    ]
 
 
 def _held_out_predictions(config, ensemble, asked: Measured, parameters: Tensor, held: Tensor) -> Tensor:
@@ -313,7 +401,11 @@ def _held_out_predictions(config, ensemble, asked: Measured, parameters: Tensor,
             curves = shown & (asked.observed == observed)
             if curves.any():
                 part = asked.subset(curves)
-                rows = torch.from_numpy(to_rows(part, predict_measured(config, ensemble.take(members), part, parameters[members], tol=1e-3))).float()
+                rows = torch.from_numpy(
+                    to_rows(
+                        part, predict_measured(config, ensemble.take(members), part, parameters[members], tol=1e-3)
+                    )
+                ).float()
                 block = out[members, : rows.shape[1]]
                 out[members, : rows.shape[1]] = torch.where(torch.isfinite(rows), rows, block)
     return out

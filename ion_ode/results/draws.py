@@ -27,7 +27,15 @@ def rollouts(
             frame = along_flux(b, g)
             for model, r in ask(folder, keys, frame, b, g).items():
                 at = frame[["solution_id", "ion", "flux_m_s"]].reset_index(drop=True)
-                rows.append(at.assign(benchmark=b, fold=g, model=model, rejection=np.nanmean(r, 0), spread=np.nan_to_num(np.nanstd(log_passage(r), 0, ddof=1) if len(r) > 1 else 0.0)))
+                rows.append(
+                    at.assign(
+                        benchmark=b,
+                        fold=g,
+                        model=model,
+                        rejection=np.nanmean(r, 0),
+                        spread=np.nan_to_num(np.nanstd(log_passage(r), 0, ddof=1) if len(r) > 1 else 0.0),
+                    )
+                )
     return pd.concat(rows, ignore_index=True)
 
 
@@ -37,10 +45,19 @@ def whole_feeds(
     "Every ion behind every measured state."
     states, listed = df.drop_duplicates("state_id"), load_solutions()
     own = df[~df.solution_id.isin(listed.solution_id)]
-    listed = pd.concat([listed, own])[["solution_id", "ion", "c_feed_mol_m3"]].drop_duplicates(["solution_id", "ion"])
-    out = states.drop(columns=["ion", "z", "c_feed_mol_m3", "rejection"]).merge(listed[listed.ion.isin(SLOTS)], on="solution_id")
-    out = out.assign(z=out.ion.map({i: get_ion(i).z for i in SLOTS})).set_axis(pd.Index(out.state_id + "/" + out.ion, name="row_id"))
-    return out.assign(rejection=df.assign(key=df.state_id + "/" + df.ion).set_index("key").rejection.reindex(out.index), salt_level=False)
+    listed = pd.concat([listed, own])[["solution_id", "ion", "c_feed_mol_m3"]].drop_duplicates(
+        ["solution_id", "ion"]
+    )
+    out = states.drop(columns=["ion", "z", "c_feed_mol_m3", "rejection"]).merge(
+        listed[listed.ion.isin(SLOTS)], on="solution_id"
+    )
+    out = out.assign(z=out.ion.map({i: get_ion(i).z for i in SLOTS})).set_axis(
+        pd.Index(out.state_id + "/" + out.ion, name="row_id")
+    )
+    return out.assign(
+        rejection=df.assign(key=df.state_id + "/" + df.ion).set_index("key").rejection.reindex(out.index),
+        salt_level=False,
+    )
 
 
 def neutral_draws(
@@ -74,20 +91,44 @@ def draw_table(
         df, film, inside, cases = contest_rows(b), BENCHMARKS[b].film, {}, {}
         for g in BENCHMARKS[b].folds:
             frame = whole_feeds(df[df.composition == g])
-            parameters = read_cell(folder, f"{b} membranes without {g}", keys[f"{b} membranes without {g}"])[0]["parameters"]
+            parameters = read_cell(folder, f"{b} membranes without {g}", keys[f"{b} membranes without {g}"])[0][
+                "parameters"
+            ]
             cases[g] = frame, parameters, 1 - predict_membranes(frame, parameters, film)
             frame, _, passage = cases[g]
             known = frame.rejection.notna().to_numpy()
             draws = [1 - neutral_draws(frame, parameters, film, f, passage=passage)[:, known] for f in factors]
             ends = [np.quantile(d, [(1 - level) / 2, (1 + level) / 2], axis=0) for d in draws]
-            inside[g] = np.stack([(lo <= frame.rejection[known]) & (frame.rejection[known] <= hi) for lo, hi in ends])
+            inside[g] = np.stack(
+                [(lo <= frame.rejection[known]) & (frame.rejection[known] <= hi) for lo, hi in ends]
+            )
         for g, (frame, parameters, passage) in cases.items():
             others = np.concatenate([v for k, v in inside.items() if k != g], 1).mean(1)
             f = factors[np.argmax(others >= level)] if (others >= level).any() else factors[-1]
-            through, known = neutral_draws(frame, parameters, film, f, passage=passage), frame.rejection.notna().to_numpy()
-            r, state, flow = 1 - through, pd.factorize(frame.state_id)[0], through * (frame.z * frame.c_feed_mol_m3).to_numpy()
-            off = max(float((np.abs(np.bincount(state, row)) / np.bincount(state, np.abs(row))).max()) for row in flow)
+            through, known = (
+                neutral_draws(frame, parameters, film, f, passage=passage),
+                frame.rejection.notna().to_numpy(),
+            )
+            r, state, flow = (
+                1 - through,
+                pd.factorize(frame.state_id)[0],
+                through * (frame.z * frame.c_feed_mol_m3).to_numpy(),
+            )
+            off = max(
+                float((np.abs(np.bincount(state, row)) / np.bincount(state, np.abs(row))).max()) for row in flow
+            )
             lo, hi = np.quantile(r[:, known], [(1 - level) / 2, (1 + level) / 2], axis=0)
             y = frame.rejection[known]
-            rows.append({"benchmark": b, "fold": g, "factor": f, "coverage": float(((lo <= y) & (y <= hi)).mean()), "width": float(np.median(hi - lo)), "n": int(known.sum()), "imbalance": off, "highest R": float(r.max())})
+            rows.append(
+                {
+                    "benchmark": b,
+                    "fold": g,
+                    "factor": f,
+                    "coverage": float(((lo <= y) & (y <= hi)).mean()),
+                    "width": float(np.median(hi - lo)),
+                    "n": int(known.sum()),
+                    "imbalance": off,
+                    "highest R": float(r.max()),
+                }
+            )
     return pd.DataFrame(rows)

@@ -38,25 +38,41 @@ def figure_2a(
     "Rejection along the flux for compositions no model has seen, with 90 % intervals (Eq. 5.2)."
     shown, benchmarks = [], [b for b in benchmarks if b in _drawn(tables)]
     models = [m for m in (MAIN, BAYES, PORE_MODEL) if m in set(tables["rollouts"].model)]
-    fig, axes = plt.subplots(len(benchmarks), len(models), figsize=(4.2 * len(models), 3.7 * len(benchmarks)), sharey="row", squeeze=False)
+    fig, axes = plt.subplots(
+        len(benchmarks),
+        len(models),
+        figsize=(4.2 * len(models), 3.7 * len(benchmarks)),
+        sharey="row",
+        squeeze=False,
+    )
     for row, b in zip(axes, benchmarks, strict=True):
         g = fold if b == "nf270" else twin_fold
         lines = _of(tables["rollouts"], benchmark=b, fold=g)
         measured = contest_rows(b)
-        measured = measured[measured.solution_id.isin(lines.solution_id)].assign(rejection_sd=lambda d, b=b: measurement_sd(d, BENCHMARKS[b].sd_floor))
+        measured = measured[measured.solution_id.isin(lines.solution_id)].assign(
+            rejection_sd=lambda d, b=b: measurement_sd(d, BENCHMARKS[b].sd_floor)
+        )
         for ax, model in zip(row, models, strict=True):
             q = intervals(mean_predictions(tables["predictions"], b, model))
             q = q[q.fold == g].groupby("ion").half.first()
             d = lines[(lines.model == model) & lines.ion.isin(measured.ion)]
-            middle, width = 1.05 - np.minimum(d.rejection, 1), np.exp((d.ion.map(q) * (d.spread + SCORES[SCORE][0])).clip(upper=5))
+            middle, width = (
+                1.05 - np.minimum(d.rejection, 1),
+                np.exp((d.ion.map(q) * (d.spread + SCORES[SCORE][0])).clip(upper=5)),
+            )
             d = d.assign(lower=1.05 - middle * width, upper=np.minimum(1.05 - middle / width, 1))
             plot_rejection(d, ax, measured=measured, legend=ax is row[0])
             ax.set_title(f"{_title(b)}\n{model}", fontsize="medium")
             ax.set_ylim(max(100 * measured.rejection.min() - 60, -400), 105)
             shown.append(d)
-        marks = measured[["ion", "flux_m_s", "rejection", "rejection_sd", "solution_id"]].assign(model="measured", fold=g, benchmark=b)
+        marks = measured[["ion", "flux_m_s", "rejection", "rejection_sd", "solution_id"]].assign(
+            model="measured", fold=g, benchmark=b
+        )
         shown.append(marks)
-    fig.suptitle("Held out: " + "; ".join(GROUPS[fold] if b == "nf270" else f"a mixture of {twin_fold}" for b in benchmarks), fontsize="medium")
+    fig.suptitle(
+        "Held out: " + "; ".join(GROUPS[fold] if b == "nf270" else f"a mixture of {twin_fold}" for b in benchmarks),
+        fontsize="medium",
+    )
     return fig, pd.concat(shown, ignore_index=True)
 
 
@@ -64,15 +80,22 @@ def figure_2b(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
     "Predicted against measured rejection, every value predicted by models that have not seen its composition."
     models = [m for m in (MAIN, BAYES, PORE_MODEL) if m in set(tables["scores"].model)]
     benchmarks, parts = _drawn(tables), []
-    fig, axes = plt.subplots(len(benchmarks), len(models), figsize=(4 * len(models), 4.2 * len(benchmarks)), squeeze=False)
+    fig, axes = plt.subplots(
+        len(benchmarks), len(models), figsize=(4 * len(models), 4.2 * len(benchmarks)), squeeze=False
+    )
     for row, b in zip(axes, benchmarks, strict=True):
         each = [mean_predictions(tables["predictions"], b, m) for m in models]
         low = max(100 * min(min(p.predicted.min(), p.rejection.min()) for p in each) - 5, -320)
         for ax, p in zip(row, each, strict=True):
-            plot_parity(p, ax=ax, title=f"{_title(b)}\n{p.model.iloc[0]}", limits=(low, 105))
+            plot_parity(p, ax=ax, limits=(low, 105))
+            inside = np.average((p.predicted - p.rejection).abs() <= 0.1, weights=p.weight)
+            title = f"{_title(b)}\n{p.model.iloc[0]}: {inside:.0%} within ±10 points"
+            ax.set_title(title, fontsize="medium")
         parts += each
     axes[0, 0].legend(fontsize="x-small")
-    return fig, pd.concat(parts, ignore_index=True)[["benchmark", "model", "fold", "row_id", "ion", "flux_m_s", "rejection", "predicted", "weight"]]
+    return fig, pd.concat(parts, ignore_index=True)[
+        ["benchmark", "model", "fold", "row_id", "ion", "flux_m_s", "rejection", "predicted", "weight"]
+    ]
 
 
 def _lines(ax, s, b):
@@ -84,7 +107,14 @@ def _lines(ax, s, b):
 
 def _bar(ax, x, r, width, **kw):
     ax.bar(x, r.mse_R, width, zorder=1, **kw)
-    ax.errorbar(x, r.mse_R, yerr=[[max(r.mse_R - r.lower, 0)], [max(r.upper - r.mse_R, 0)]], color="0.2", capsize=3, zorder=2)
+    ax.errorbar(
+        x,
+        r.mse_R,
+        yerr=[[max(r.mse_R - r.lower, 0)], [max(r.upper - r.mse_R, 0)]],
+        color="0.2",
+        capsize=3,
+        zorder=2,
+    )
 
 
 def figure_2c(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind it
@@ -98,21 +128,45 @@ def figure_2c(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
             for shift, name, color in ((-0.18, base, "C7"), (0.18, f"{base} + attention", "C0")):
                 r = _of(nets, benchmark=b, model=name)
                 if len(r):
-                    _bar(ax, k + shift, r.iloc[0], 0.32, color=color, label="with attention" if "+" in name else "without")
+                    _bar(
+                        ax,
+                        k + shift,
+                        r.iloc[0],
+                        0.32,
+                        color=color,
+                        label="with attention" if "+" in name else "without",
+                    )
         _lines(ax, s, b)
         ax.set(ylabel="Held-out MSE of rejection (-)", title=_title(b))
         ax.set_xticks(range(len(bases)), bases, fontsize="small", rotation=15)
         handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-        ax.legend(handles.values(), handles.keys(), fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+        ax.legend(
+            handles.values(),
+            handles.keys(),
+            fontsize="x-small",
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.17),
+            ncols=2,
+        )
     inset = axes[-1]
-    grid = _of(tables["attention"], network="main").groupby(["asking", "answering"]).weight.mean().unstack().loc[list(IONS), list(IONS)]
+    grid = (
+        _of(tables["attention"], network="main")
+        .groupby(["asking", "answering"])
+        .weight.mean()
+        .unstack()
+        .loc[list(IONS), list(IONS)]
+    )
     image = inset.imshow(grid, cmap="cividis", vmin=0)
     ticks = [ion_label(i) for i in IONS]
-    inset.set(xticks=range(8), yticks=range(8), xlabel="answering", ylabel="asking", title="attention, mean of networks")
+    inset.set(
+        xticks=range(8), yticks=range(8), xlabel="answering", ylabel="asking", title="attention, mean of networks"
+    )
     inset.set_xticklabels(ticks, rotation=60, fontsize="x-small")
     inset.set_yticklabels(ticks, fontsize="x-small")
     fig.colorbar(image, ax=inset, label="attention (-)", shrink=0.8)
-    return fig, pd.concat([nets, s[s.model.isin([PORE_MODEL, BAR, BAYES, *REFERENCES])]])[["benchmark", "model", "mse_R", "lower", "upper", "mse_h", "seed_sd"]]
+    return fig, pd.concat([nets, s[s.model.isin([PORE_MODEL, BAR, BAYES, *REFERENCES])]])[
+        ["benchmark", "model", "mse_R", "lower", "upper", "mse_h", "seed_sd"]
+    ]
 
 
 def figure_2d(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind it
@@ -128,7 +182,11 @@ def figure_2d(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
                 _bar(ax, k, r.iloc[0], 0.6, color="C0" if bias == "hard" else "C1")
         _lines(ax, s, b)
         ax.set(ylabel="Held-out MSE of rejection (-)", title=_title(b))
-        ax.set_xticks(range(4), [f"{'pre-trained' if p == 'PT' else 'not pre-trained'}\n{c}" for p, c in order], fontsize="small")
+        ax.set_xticks(
+            range(4),
+            [f"{'pre-trained' if p == 'PT' else 'not pre-trained'}\n{c}" for p, c in order],
+            fontsize="small",
+        )
         ax.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
     return fig, nets[["benchmark", "pretrained", "bias", "mse_R", "lower", "upper", "mse_h", "seed_sd"]]
 

@@ -16,7 +16,11 @@ from ion_ode.results.trials import RECIPES
 from ion_ode.training.recipe import TrainConfig, build
 
 
-TABLES = {"ablation": "nf270 ablation", "start": "nf270 start", "recipes": "pretraining recipes"}  # Table -> the cell it is made of
+TABLES = {
+    "ablation": "nf270 ablation",
+    "start": "nf270 start",
+    "recipes": "pretraining recipes",
+}  # Table -> the cell it is made of
 
 
 def choose_steps(
@@ -40,7 +44,12 @@ def choose_steps(
             inner = {}  # composition -> (seed, mark) errors of networks that saw neither it nor the fold
             for m, (held, _, p) in enumerate(members):
                 judged = [g for g in held if g != fold]
-                if p == pt and len(judged) == 1 and len(held) == (1 if fold is None else 2) and (fold is None or fold in held):
+                if (
+                    p == pt
+                    and len(judged) == 1
+                    and len(held) == (1 if fold is None else 2)
+                    and (fold is None or fold in held)
+                ):
                     inner.setdefault(judged[0], []).append(error(m, judged[0]))
             out[fold, pt] = last
             if len(inner) > 1:
@@ -63,12 +72,16 @@ def contest(
         base = df.reset_index()[["row_id"]].assign(benchmark=b.name)
         for g in b.folds:
             test = (df.composition == g).to_numpy(copy=True)
-            add = lambda name, predicted, spread=0.0, base=base, test=test, g=g: rows.append(base[test].assign(model=name, fold=g, predicted=predicted, spread=spread))
+            add = lambda name, predicted, spread=0.0, base=base, test=test, g=g: rows.append(
+                base[test].assign(model=name, fold=g, predicted=predicted, spread=spread)
+            )
             for name, predict in REFERENCES.items():
                 add(name, predict(df[~test], df[test]))
             said = lambda n, column="predicted", test=test: read_cell(folder, n, keys[n])[0][column].numpy()[test]
             names = {m: rival_name({"benchmark": b.name, "model": m, "held": (g,)}) for m in RIVALS}
-            values = {m: said(n) for m, n in names.items() if n in keys} | {BAYES: said(membranes_name(b.name, (g,)))}
+            values = {m: said(n) for m, n in names.items() if n in keys} | {
+                BAYES: said(membranes_name(b.name, (g,)))
+            }
             for mean, parts in MEANS.items():
                 if set(parts) <= set(values):
                     values[mean] = sum(values[p] for p in parts) / len(parts)
@@ -81,15 +94,29 @@ def contest(
                 predicted = tensors[f"{bias}/predicted"]
                 chosen, tuned = (choose_steps(predicted, record["members"], df, b.folds, least) for least in (0, 1))
                 steps += [
-                    {"benchmark": b.name, "model": name, "bias": bias, "pretrained": pt, "fold": f or "none", "steps": record["marks"][k]}
+                    {
+                        "benchmark": b.name,
+                        "model": name,
+                        "bias": bias,
+                        "pretrained": pt,
+                        "fold": f or "none",
+                        "steps": record["marks"][k],
+                    }
                     for (f, pt), k in chosen.items()
                 ]
                 for m, (held, seed, pt) in enumerate(record["members"]):
                     if len(held) == 1:
                         test = (df.composition == held[0]).to_numpy(copy=True)
                         label = dict(model=name, bias=bias, pretrained=pt, seed=seed, fold=held[0])
-                        for rule, k in {"chosen": chosen[held[0], pt], "tuned": tuned[held[0], pt], "last": -1, "none": 0}.items():
-                            rows.append(base[test].assign(**label, rule=rule, predicted=predicted[k, m][test].numpy()))
+                        for rule, k in {
+                            "chosen": chosen[held[0], pt],
+                            "tuned": tuned[held[0], pt],
+                            "last": -1,
+                            "none": 0,
+                        }.items():
+                            rows.append(
+                                base[test].assign(**label, rule=rule, predicted=predicted[k, m][test].numpy())
+                            )
     out = pd.concat(rows, ignore_index=True)
     out[["bias", "rule"]] = out[["bias", "rule"]].fillna("")
     out["pretrained"] = out.pretrained.map({True: "PT", False: "NPT"}).fillna("")
@@ -113,7 +140,11 @@ def ablation_table(
         rows.append(s.groupby("composition").mse_R.mean().rename(way))
     t = pd.DataFrame(rows)
     change = t - t.loc["as published"]
-    return t.assign(mse_R=t.mean(axis=1), change=change.mean(axis=1), se=change.std(axis=1) / t.shape[1] ** 0.5).rename_axis("way").reset_index()
+    return (
+        t.assign(mse_R=t.mean(axis=1), change=change.mean(axis=1), se=change.std(axis=1) / t.shape[1] ** 0.5)
+        .rename_axis("way")
+        .reset_index()
+    )
 
 
 def start_table(
@@ -122,7 +153,9 @@ def start_table(
 ) -> pd.DataFrame:  # As `ablation_table`, and unseen: median error of R on simulated curves before fine-tuning
     "Inner scores of networks that start as published, and of networks that start closer to the pore model."
     cell = TABLES["start"]
-    return ablation_table(folder, keys, cell).assign(unseen=lambda t: t.way.map(read_cell(folder, cell, keys[cell])[1]["unseen"]))
+    return ablation_table(folder, keys, cell).assign(
+        unseen=lambda t: t.way.map(read_cell(folder, cell, keys[cell])[1]["unseen"])
+    )
 
 
 def recipe_table(
@@ -134,7 +167,15 @@ def recipe_table(
     wide = np.log(t.pivot(index="way", columns="seed", values="median"))
     ratio = (wide - wide.loc["as it is"]).loc[list(RECIPES)]
     mean = t.groupby("way")[["steps", "median", "within_95"]].mean().loc[list(RECIPES)]
-    return mean.assign(median_ratio=np.exp(ratio.mean(axis=1)), lowest=np.exp(ratio.min(axis=1)), highest=np.exp(ratio.max(axis=1))).rename_axis("way").reset_index()
+    return (
+        mean.assign(
+            median_ratio=np.exp(ratio.mean(axis=1)),
+            lowest=np.exp(ratio.min(axis=1)),
+            highest=np.exp(ratio.max(axis=1)),
+        )
+        .rename_axis("way")
+        .reset_index()
+    )
 
 
 def networks(
@@ -148,10 +189,14 @@ def networks(
     cell = f"{benchmark} finetune {MAIN}"
     tensors, record = read_cell(folder, cell, keys[cell])
     config = TrainConfig.from_dict(record["spec"]["config"])
-    mark = choose_steps(tensors["hard/predicted"], record["members"], contest_rows(benchmark), BENCHMARKS[benchmark].folds, least)[fold, True]
+    mark = choose_steps(
+        tensors["hard/predicted"], record["members"], contest_rows(benchmark), BENCHMARKS[benchmark].folds, least
+    )[fold, True]
     at = [k for k, m in enumerate(record["kept"]) if record["members"][m][0] == ([fold] if fold else [])]
     ensemble = build(config, [0] * len(at))
-    ensemble.load_state({k.removeprefix("weights/"): v[mark][at] for k, v in tensors.items() if k.startswith("weights/")})
+    ensemble.load_state(
+        {k.removeprefix("weights/"): v[mark][at] for k, v in tensors.items() if k.startswith("weights/")}
+    )
     return config, ensemble, tensors["parameters"][at], record["marks"][mark]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import ion_ode
 from ion_ode.core import InputError
 from ion_ode.results import surrogate
-from ion_ode.results.board import answers_digest, board_cells, collect_board
+from ion_ode.results.board import answers_digest, board_cells, collect_board, write_board
 from ion_ode.results.cells import Cell, cell_keys, only_for, read_cell, run_cells
 from ion_ode.results.heldout import TABLES
 from ion_ode.results.plan import PROFILES, plan_cells, store
@@ -29,8 +29,13 @@ def store_tables(
 ) -> Path:  # claims.json
     "Tables of a run and the claims that they bear."
     tables, meta = read_tables(folder)
-    write_tables(tables, meta, target)
-    return atomic_write(target / "claims.json", json.dumps(metrics(tables, meta)[0], indent=1, sort_keys=True) + "\n")
+    if folder != target:
+        write_tables(tables, meta, target)
+        if target == _ASSETS / "results":
+            seal("networks", meta["code"])
+    return atomic_write(
+        target / "claims.json", json.dumps(metrics(tables, meta)[0], indent=1, sort_keys=True) + "\n"
+    )
 
 
 @dataclass(frozen=True)
@@ -59,19 +64,18 @@ def _comparison(table: str) -> Part:
 
 def _run_board(folder, profile, workers, scheduler):
     "Every fold of the comparison, a cell each."
-    return run_cells(board_cells(Cell), Path(folder) / "cells" / "board", workers, scheduler)
+    return run_cells(board_cells(Cell), Path(folder) / "cells" / profile, workers, scheduler)
 
 
 def _keep_board(folder, profile) -> Path:
     "Tables of the comparison, what they were made by, and their seal."
-    cells, where = board_cells(Cell), Path(folder) / "cells" / "board"
+    cells, where = board_cells(Cell), Path(folder) / "cells" / profile
     keys = cell_keys(cells)
-    made = collect_board(lambda name: read_cell(where, name, keys[name])[1])
-    for name, table in made.items():
-        atomic_write(_ASSETS / "results" / f"{name}.csv", table.to_csv(index=False, float_format="%.5g"))
+    write_board(collect_board(lambda name: read_cell(where, name, keys[name])[1]), _ASSETS / "results")
     facts = provenance(seed=0, key=key_here("board"), answers=answers_digest(), cells=keys)
     atomic_write(_ASSETS / "results" / "board.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
-    return seal("board", key_here("board"))
+    seal("board", key_here("board"))
+    return store_tables(_ASSETS / "results", _ASSETS / "results")
 
 
 def _effort(profile: str) -> str:
@@ -83,7 +87,9 @@ PARTS = {
     **{table: _comparison(table) for table in TABLES},
     "surrogate": Part(
         "networks that stand in for the pore model",
-        lambda folder, profile, workers, scheduler: surrogate.run(Path(folder) / "surrogate", _effort(profile), scheduler),
+        lambda folder, profile, workers, scheduler: surrogate.run(
+            Path(folder) / "surrogate", _effort(profile), scheduler
+        ),
         lambda folder, profile: surrogate.store(Path(folder) / "surrogate", _effort(profile)),
     ),
     "twin": Part(

@@ -31,7 +31,12 @@ from ion_ode.training.recipe import TrainConfig
 
 
 _RECIPE = TrainConfig(
-    family="dspmde+", network=replace(TrainConfig().network, width=64), n_curves=16384, pretraining=Plan(2500, lr=4e-3, schedule="cosine", clip=0.3), finetuning=Plan(160), compiled=True
+    family="dspmde+",
+    network=replace(TrainConfig().network, width=64),
+    n_curves=16384,
+    pretraining=Plan(2500, lr=4e-3, schedule="cosine", clip=0.3),
+    finetuning=Plan(160),
+    compiled=True,
 )
 PROFILES = {
     "quick": Profile(
@@ -58,8 +63,18 @@ def plan_cells(
         b, base = BENCHMARKS[name], {"benchmark": name, "seed": r.seed}
         tried = b.held_out[1:] if b.pairs and profile.trials else []
         drawn = base | {"draws": profile.draws, "drawn_from": profile.drawn_from}
-        for held, law in [*((h, LAW) for h in b.held_out), *((h, law) for law in LAWS if law != LAW for h in tried)]:
-            cells.append(Cell(membranes_name(name, held, law), "membranes", drawn | {"held": list(held), "law": law}, cost=1000))
+        for held, law in [
+            *((h, LAW) for h in b.held_out),
+            *((h, law) for law in LAWS if law != LAW for h in tried),
+        ]:
+            cells.append(
+                Cell(
+                    membranes_name(name, held, law),
+                    "membranes",
+                    drawn | {"held": list(held), "law": law},
+                    cost=1000,
+                )
+            )
         for model in profile.rivals:
             for held in [(), *tried] if tried and model in (PORE_PLUS, SHIFTED) else [(g,) for g in b.folds]:
                 spec = base | {"model": model, "held": list(held), "starts": profile.starts}
@@ -68,31 +83,93 @@ def plan_cells(
     cells.append(Cell("curves", "curves", {"recipe": r.to_dict()}, cost=1000))
     for v in profile.variants:
         config = profile.config(v)
-        spec = {"config": config.to_dict(), "biases": list(profile.biases), "seeds": profile.seeds, "variant": v, "pretrained": True}
+        spec = {
+            "config": config.to_dict(),
+            "biases": list(profile.biases),
+            "seeds": profile.seeds,
+            "variant": v,
+            "pretrained": True,
+        }
         n = profile.seeds * len(profile.biases)
         cells.append(Cell(f"pretrain {v}", "pretrain", spec, ("curves",), n * config.pretraining.steps))
         for b in profile.benchmarks:
-            tuning = replace(config, finetuning=replace(config.finetuning, steps=profile.marks[b][-1]), film_thickness=BENCHMARKS[b].film)
-            spec = spec | {"config": tuning.to_dict(), "benchmark": b, "marks": list(profile.marks[b]), "inner": profile.inner}
+            tuning = replace(
+                config,
+                finetuning=replace(config.finetuning, steps=profile.marks[b][-1]),
+                film_thickness=BENCHMARKS[b].film,
+            )
+            spec = spec | {
+                "config": tuning.to_dict(),
+                "benchmark": b,
+                "marks": list(profile.marks[b]),
+                "inner": profile.inner,
+            }
             needs = (f"pretrain {v}", *(membranes_name(b, h) for h in BENCHMARKS[b].held_out))
             members = len(_members(BENCHMARKS[b], profile.seeds, profile.inner))
-            cells.append(Cell(f"{b} finetune {v}", "finetune", spec, needs, members * len(profile.biases) * profile.marks[b][-1]))
+            cells.append(
+                Cell(
+                    f"{b} finetune {v}",
+                    "finetune",
+                    spec,
+                    needs,
+                    members * len(profile.biases) * profile.marks[b][-1],
+                )
+            )
     config = profile.config(MAIN)
     if profile.sweep_steps:
         short = replace(config, compiled=False, pretraining=replace(config.pretraining, steps=profile.sweep_steps))
         spec = {"config": short.to_dict(), "seeds": profile.inner}
-        cells.append(Cell("attention sweep", "sweep", spec, ("curves",), len(SWEEP) * profile.inner * profile.sweep_steps))
-        cells.append(Cell(TABLES["recipes"], "recipes", spec | {"seeds": profile.seeds}, ("curves",), len(RECIPES) * profile.seeds * profile.sweep_steps))
+        cells.append(
+            Cell("attention sweep", "sweep", spec, ("curves",), len(SWEEP) * profile.inner * profile.sweep_steps)
+        )
+        cells.append(
+            Cell(
+                TABLES["recipes"],
+                "recipes",
+                spec | {"seeds": profile.seeds},
+                ("curves",),
+                len(RECIPES) * profile.seeds * profile.sweep_steps,
+            )
+        )
     if profile.trials and "nf270" in profile.benchmarks:
         b = BENCHMARKS["nf270"]
-        spec = {"config": CORRECTION.to_dict(), "biases": ["hard"], "seeds": profile.seeds, "inner": profile.inner, "variant": CORRECTED, "pretrained": False, "benchmark": b.name, "marks": list(profile.marks[b.name])}
+        spec = {
+            "config": CORRECTION.to_dict(),
+            "biases": ["hard"],
+            "seeds": profile.seeds,
+            "inner": profile.inner,
+            "variant": CORRECTED,
+            "pretrained": False,
+            "benchmark": b.name,
+            "marks": list(profile.marks[b.name]),
+        }
         n = sum(1 for m in _members(b, profile.seeds, profile.inner) if not m[2])
-        cells.append(Cell(f"{b.name} correction", "finetune", spec, tuple(membranes_name(b.name, h) for h in b.held_out), n * profile.marks[b.name][-1]))
+        cells.append(
+            Cell(
+                f"{b.name} correction",
+                "finetune",
+                spec,
+                tuple(membranes_name(b.name, h) for h in b.held_out),
+                n * profile.marks[b.name][-1],
+            )
+        )
     if profile.ablate:
         spec = {"config": config.to_dict(), "seeds": profile.inner}
-        needs = ("curves", f"pretrain {MAIN}", *(membranes_name("nf270", h) for h in BENCHMARKS["nf270"].held_out if len(h) == 2))
+        needs = (
+            "curves",
+            f"pretrain {MAIN}",
+            *(membranes_name("nf270", h) for h in BENCHMARKS["nf270"].held_out if len(h) == 2),
+        )
         cells.append(Cell(TABLES["ablation"], "ablation", spec, needs, len(ABLATIONS) * config.finetuning.steps))
-        cells.append(Cell(TABLES["start"], "start", spec, needs, profile.inner * config.pretraining.steps + 2 * config.finetuning.steps))
+        cells.append(
+            Cell(
+                TABLES["start"],
+                "start",
+                spec,
+                needs,
+                profile.inner * config.pretraining.steps + 2 * config.finetuning.steps,
+            )
+        )
     return cells
 
 

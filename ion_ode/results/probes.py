@@ -29,7 +29,10 @@ def _attention(config, ensemble, parameters, feed: Tensor, flux: float) -> Tenso
     grid = torch.full((len(feed), 1), flux)
     told = describe_members(config, parameters, feed.expand(len(ensemble), *feed.shape))
     with torch.no_grad():
-        maps = [ensemble.member(m).attention_map(feed.float(), grid, None if told is None else told[m]) for m in range(len(ensemble))]
+        maps = [
+            ensemble.member(m).attention_map(feed.float(), grid, None if told is None else told[m])
+            for m in range(len(ensemble))
+        ]
     return torch.stack(maps)[:, :, 0, 0]
 
 
@@ -48,31 +51,66 @@ def attention_tables(
     keys: dict[str, str],  # From run_cells
     steps: int = 300,  # Pre-training steps of the networks with and without ion encodings
     seeds: int = 3,  # How many of each
-) -> tuple[pd.DataFrame, pd.DataFrame]:  # Scores (network, seed, asking, answering, weight); removal of nitrate (network, seed, feed, score, change, change_pore)
+) -> tuple[
+    pd.DataFrame, pd.DataFrame
+]:  # Scores (network, seed, asking, answering, weight); removal of nitrate (network, seed, feed, score, change, change_pore)
     "Attention between the eight ions, and what the removal of NO3- does to Cl-."
     main = networks(folder, keys, "nf270", None)[:3]
     curves = load_curves(lambda name: read_cell(folder, name, keys[name]))
     kinds, flux = {"main": main}, 1e-5
     for name, encoding in {"with ion encodings": main[0].network.encoding, "without ion encodings": "none"}.items():
-        short = replace(main[0], compiled=False, network=replace(main[0].network, encoding=encoding), pretraining=Plan(steps, lr=4e-3, schedule="cosine", clip=0.3))
-        kinds[name] = short, pretrain(short, curves.subset(slice(0, short.n_curves)), range(seeds))[0], main[2][:1].expand(seeds, -1)
+        short = replace(
+            main[0],
+            compiled=False,
+            network=replace(main[0].network, encoding=encoding),
+            pretraining=Plan(steps, lr=4e-3, schedule="cosine", clip=0.3),
+        )
+        kinds[name] = (
+            short,
+            pretrain(short, curves.subset(slice(0, short.n_curves)), range(seeds))[0],
+            main[2][:1].expand(seeds, -1),
+        )
     slot = {i: k for k, i in enumerate(SLOTS)}
     feeds = sample_feeds(256, 7, ions=SLOTS, equivalents=(5.0, 60.0), n_ions=(4, 8))
     feeds = feeds[(feeds[:, slot["Cl-"]] > 0) & (feeds[:, slot["NO3-"]] > 0)][:48]
     z = torch.tensor([get_ion(i).z for i in SLOTS], dtype=torch.float64)
     left = torch.where(torch.arange(len(SLOTS)) == slot["NO3-"], 0.0, feeds)
-    left = torch.where(z > 0, left * ((left * -z.clamp(max=0)).sum(1) / (left * z.clamp(min=0)).sum(1))[:, None], left)
+    left = torch.where(
+        z > 0, left * ((left * -z.clamp(max=0)).sum(1) / (left * z.clamp(min=0)).sum(1))[:, None], left
+    )
     maps, removal = [], []
     for name, (config, ensemble, parameters) in kinds.items():
         grid = _attention(config, ensemble, parameters, all_eight(), flux)[:, 0]
-        maps += [{"network": name, "seed": m, "asking": a, "answering": b, "weight": float(grid[m, slot[a], slot[b]])} for m in range(len(grid)) for a in IONS for b in IONS]
+        maps += [
+            {"network": name, "seed": m, "asking": a, "answering": b, "weight": float(grid[m, slot[a], slot[b]])}
+            for m in range(len(grid))
+            for a in IONS
+            for b in IONS
+        ]
         score = _attention(config, ensemble, parameters, feeds, flux)[:, :, slot["Cl-"], slot["NO3-"]]
         model, chloride = Predictor(config, ensemble, parameters, {"name": name}), slot["Cl-"]
-        change = model.rejections(left, torch.full((len(left), 1), flux))[:, :, 0, chloride] - model.rejections(feeds, torch.full((len(feeds), 1), flux))[:, :, 0, chloride]
+        change = (
+            model.rejections(left, torch.full((len(left), 1), flux))[:, :, 0, chloride]
+            - model.rejections(feeds, torch.full((len(feeds), 1), flux))[:, :, 0, chloride]
+        )
         for m in range(len(grid)):
             membrane = membrane_from_parameters(parameters[m : m + 1], parameter_names(config.family, SLOTS), SLOTS)
-            pore = [simulate(c, flux, membrane, ions=SLOTS, throw=False).rejection[:, 0, chloride] for c in (feeds, left)]
-            removal.append(pd.DataFrame({"network": name, "seed": m, "feed": range(len(feeds)), "score": score[m].double(), "change": change[m], "change_pore": pore[1] - pore[0]}))
+            pore = [
+                simulate(c, flux, membrane, ions=SLOTS, throw=False).rejection[:, 0, chloride]
+                for c in (feeds, left)
+            ]
+            removal.append(
+                pd.DataFrame(
+                    {
+                        "network": name,
+                        "seed": m,
+                        "feed": range(len(feeds)),
+                        "score": score[m].double(),
+                        "change": change[m],
+                        "change_pore": pore[1] - pore[0],
+                    }
+                )
+            )
     return pd.DataFrame(maps), pd.concat(removal, ignore_index=True)
 
 
@@ -87,7 +125,13 @@ def onset_table(
     feeds = [{k: v for k, v in f.items() if v > 0} for f in feeds]
     frame = feeds_frame(feeds, flux)
     nitrate = (frame.ion == "NO3-").to_numpy()
-    return pd.concat([pd.DataFrame({"model": m, "sulphate": shares, "rejection": np.nanmean(r, 0)[nitrate]}) for m, r in ask(folder, keys, frame, "nf270", "C").items()], ignore_index=True)
+    return pd.concat(
+        [
+            pd.DataFrame({"model": m, "sulphate": shares, "rejection": np.nanmean(r, 0)[nitrate]})
+            for m, r in ask(folder, keys, frame, "nf270", "C").items()
+        ],
+        ignore_index=True,
+    )
 
 
 def smoothness(
@@ -99,7 +143,13 @@ def smoothness(
     curves = load_curves(lambda name: read_cell(folder, name, keys[name]))
     some, rows = curves.subset(slice(len(curves) - n_curves, None)), []
     flux = torch.stack([torch.logspace(-6, math.log10(float(J.max())), 60, dtype=torch.float64) for J in some.flux])
-    exact = simulate(some.c_feed, flux, membrane_from_parameters(some.parameters, some.meta["parameters"], some.ions), ions=some.ions, throw=False).rejection
+    exact = simulate(
+        some.c_feed,
+        flux,
+        membrane_from_parameters(some.parameters, some.meta["parameters"], some.ions),
+        ions=some.ions,
+        throw=False,
+    ).rejection
     here = torch.isfinite(exact).all(1)  # (curve, ion) present and certified at every flux
     second = lambda r: r[..., 2:, :] - 2 * r[..., 1:-1, :] + r[..., :-2, :]
     size = lambda x: x.square().mean(1).sqrt()[here]
@@ -117,7 +167,14 @@ def smoothness(
             h = ensemble(every(some.c_feed), every(flux), None if told is None else every(told)).double()
         r = 1 - h * ((some.c_feed * some.z.abs()).sum(1)[:, None] / some.c_feed.clamp_min(1e-300))[:, None]
         for m in range(n):
-            rows.append({"model": variant, "seed": m, "error": float(size(r[m] - exact).median()), "roughness": float((size(second(r[m])) / size(second(exact))).median())})
+            rows.append(
+                {
+                    "model": variant,
+                    "seed": m,
+                    "error": float(size(r[m] - exact).median()),
+                    "roughness": float((size(second(r[m])) / size(second(exact))).median()),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -146,10 +203,16 @@ def exact_checks(
             run[n] = net(bulk, asked.curves.flux[:, -1:], told[0].double())
     error = [float((run[n] - run[1024]).square().mean().sqrt()) for n in (64, 256)]
     tensors, record = read_cell(folder, f"nf270 finetune {MAIN}", keys[f"nf270 finetune {MAIN}"])
-    frozen = [k for k in tensors if k.startswith("weights/") and any(f"linears.{i}." in k for i in range(config.frozen_layers))]
+    frozen = [
+        k
+        for k in tensors
+        if k.startswith("weights/") and any(f"linears.{i}." in k for i in range(config.frozen_layers))
+    ]
     same = all(torch.equal(tensors[k][0], t) for k in frozen for t in tensors[k])
     values = {
-        "largest |sum z h| / sum |z| h": float(((h * z).sum(-1).abs() / (h * z.abs()).sum(-1).clamp_min(1e-30)).max()),
+        "largest |sum z h| / sum |z| h": float(
+            ((h * z).sum(-1).abs() / (h * z.abs()).sum(-1).clamp_min(1e-30)).max()
+        ),
         "largest permeate of an absent ion": float(h[:, (bulk == 0)[:, None].expand(h.shape[1:])].abs().max()),
         "change when the embedding of absent ions is moved": float(moved),
         "order of the integrator (64 to 256 steps)": math.log2(error[0] / error[1]) / 2,

@@ -14,9 +14,20 @@ __all__ = ["ENTRANTS", "OWN", "PROTOCOL", "Protocol", "fold_rows", "scored_rows"
 POSTERIOR, SECOND = "posterior of DSPM-DE+", "posterior of DSPM-DE+, second run"
 LIKELIEST, FOUR_FITTED = "likeliest DSPM-DE+", "DSPM-DE, four parameters"
 SHIFT, GAUSSIAN = "SDEM with a Donnan shift", "Gaussian process on DSPM-DE"
-PER_ION, NEAREST, CONSTANT, REPEATED = "Spiegler-Kedem, ion by ion", "nearest composition", "constant", "own value repeated"
+PER_ION, NEAREST, CONSTANT, REPEATED = (
+    "Spiegler-Kedem, ion by ion",
+    "nearest composition",
+    "constant",
+    "own value repeated",
+)
 ENTRANTS = (POSTERIOR, SECOND, LIKELIEST, FOUR_FITTED, SHIFT, GAUSSIAN, PER_ION, NEAREST, CONSTANT)
-OWN = (POSTERIOR, GAUSSIAN, PER_ION, NEAREST, REPEATED)  # Those that can use one state of the coupon they are asked about
+OWN = (
+    POSTERIOR,
+    GAUSSIAN,
+    PER_ION,
+    NEAREST,
+    REPEATED,
+)  # Those that can use one state of the coupon they are asked about
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,9 @@ def scored_rows(rows: pd.DataFrame | None = None) -> pd.DataFrame:
 
 def fold_rows(
     name: str,  # Composition or source held out
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:  # All rows to learn from; those rivals can read; rows to score
+) -> tuple[
+    pd.DataFrame, pd.DataFrame, pd.DataFrame
+]:  # All rows to learn from; those rivals can read; rows to score
     "The rows of a fold."
     train, test = hold_out(answer_rows(), name)
     return train, scored_rows(train), scored_rows(test)

@@ -40,7 +40,17 @@ def feeds_frame(
     "Feeds nobody measured, at the membrane's own surface."
     row = contest_rows().iloc[[0]]
     parts = [
-        row.assign(solution_id=f"asked {k}", state_id=f"asked {k}", flux_m_s=flux, ion=ion, z=get_ion(ion).z, c_feed_mol_m3=c, kind="intrinsic", salt_level=False, weight=1.0)
+        row.assign(
+            solution_id=f"asked {k}",
+            state_id=f"asked {k}",
+            flux_m_s=flux,
+            ion=ion,
+            z=get_ion(ion).z,
+            c_feed_mol_m3=c,
+            kind="intrinsic",
+            salt_level=False,
+            weight=1.0,
+        )
         for k, feed in enumerate(feeds)
         for ion, c in feed.items()
     ]
@@ -60,10 +70,14 @@ def ask(
     config, ensemble, parameters, _ = networks(folder, keys, benchmark, fold)
     asked = measured_curves(frame, film_thickness=b.film, known=False, sd_floor=b.sd_floor)
     out = {MAIN: to_rows(asked, predict_measured(config, ensemble, asked, parameters, tol=1e-3))}
-    out[BAYES] = predict_membranes(frame, found(f"{benchmark} membranes without {fold or 'nothing'}")[0]["parameters"], b.film)
+    out[BAYES] = predict_membranes(
+        frame, found(f"{benchmark} membranes without {fold or 'nothing'}")[0]["parameters"], b.film
+    )
     name = f"{benchmark} {PORE_MODEL} without {fold}"
     if name in keys:
-        out[PORE_MODEL] = predict_membranes(frame, fitted_parameters(found(name)[1]["parameters"]), b.film, "dspmde")
+        out[PORE_MODEL] = predict_membranes(
+            frame, fitted_parameters(found(name)[1]["parameters"]), b.film, "dspmde"
+        )
     return out
 
 

@@ -1,6 +1,6 @@
 """What stored results were made of, and whether they still belong to the code, the data and the samples beside them
 
-Every part that ships carries one key. `broken` names the parts whose key is not that of what lies here; `OLDER` lists
+Every part that ships carries one key. `broken` names the parts whose key is not that of what lies here; `_OLDER` lists
 those that are known to be of older code, and every page that quotes one says so."""
 
 import json
@@ -13,20 +13,25 @@ from ion_ode.results.cells import code_hash
 from ion_ode.results.tables import TABLES as NETWORK_TABLES
 from ion_ode.store import asset, atomic_write, digest
 
-__all__ = ["COMMANDS", "OLDER", "broken", "key_here", "seal", "said_of"]
+__all__ = ["COMMANDS", "broken", "key_here", "seal", "said_of"]
 
 COMMANDS = {
     "board": "ion-ode reproduce --only board --store --profile full",
     "networks": "ion-ode reproduce --profile full, then --only tables --store and --only weights --store",
 }
-OLDER = {"networks": "the eight networks, their rivals and the tests of the paper's claims were trained before the present answer"}
+_OLDER = {
+    "networks": "the eight networks, their rivals and the tests of the paper's claims "
+    "were trained before the present answer",
+}
 
 
 def _files(part: str) -> list[Path]:
     "What ships of a part."
     if part == "board":
         return [asset(f"results/{n}.csv") for n in TABLES] + [asset("results/board.json")]
-    return [asset(f"results/{n}.csv{'.gz' if n == 'predictions' else ''}") for n in NETWORK_TABLES] + [asset("results/meta.json")]
+    return [asset(f"results/{n}.csv{'.gz' if n == 'predictions' else ''}") for n in NETWORK_TABLES] + [
+        asset("results/meta.json")
+    ]
 
 
 def key_here(part: str) -> str:
@@ -60,10 +65,12 @@ def broken() -> list[str]:
         if moved:
             said.append(f"{', '.join(moved)} of {part} differ from their seal; make them again: {command}")
         stale = own["key"] != key_here(part)
-        if stale and part not in OLDER:
-            said.append(f"{part} was made by {own['key'][:8]}, here is {key_here(part)[:8]}; make it again: {command}")
-        if part in OLDER and not stale:
-            said.append(f"{part} is of this code, and OLDER calls it older; take it out")
+        if stale and part not in _OLDER:
+            said.append(
+                f"{part} was made by {own['key'][:8]}, here is {key_here(part)[:8]}; make it again: {command}"
+            )
+        if part in _OLDER and not stale:
+            said.append(f"{part} is of this code, and _OLDER calls it older; take it out")
     card = json.loads(asset("weights/nf270-network.json").read_text())["card"]["provenance"]
     if card["code"] != kept["networks"]["key"]:
         said.append(
@@ -78,4 +85,4 @@ def said_of(part: str) -> str:
     key = _kept()[part]["key"]
     if key == key_here(part):
         return f"made by the code that ships (key {key[:8]})"
-    return f"of older code (key {key[:8]}, the code that ships is {key_here(part)[:8]}): {OLDER.get(part, 'make it again')}"
+    return f"of older code (key {key[:8]}): {_OLDER.get(part, 'make it again')}"

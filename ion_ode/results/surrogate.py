@@ -33,7 +33,13 @@ PLAIN, ADAM, PORE, ALONE = "network alone", "network alone by Adam", "closed for
 class Effort:
     "How much is computed."
 
-    sizes: tuple[int, ...] = (100, 1000, 10_000, 100_000, 1_000_000)  # Simulated curves of the learning curve; the last also trains what may ship
+    sizes: tuple[int, ...] = (
+        100,
+        1000,
+        10_000,
+        100_000,
+        1_000_000,
+    )  # Simulated curves of the learning curve; the last also trains what may ship
     steps: tuple[int, int] = (3000, 60)  # Steps of the networks of the learning curve, PLAIN and PORE
     long: tuple[int, int] = (30_000, 500)  # Steps of the networks that may ship
     batch: int = 256  # Curves a step
@@ -41,7 +47,11 @@ class Effort:
     width: int = 64  # Width of the linear layers
 
 
-EFFORTS = {"full": Effort(), "large": Effort(long=(100_000, 20_000), batch=1024), "smoke": Effort((8, 16), steps=(3, 2), long=(6, 5), batch=8, unseen=8, width=16)}
+EFFORTS = {
+    "full": Effort(),
+    "large": Effort(long=(100_000, 20_000), batch=1024),
+    "smoke": Effort((8, 16), steps=(3, 2), long=(6, 5), batch=8, unseen=8, width=16),
+}
 
 
 def recipe(
@@ -52,18 +62,44 @@ def recipe(
 ) -> TrainConfig:
     "How one of them is trained."
     plain = dict(architecture="odenet", solver_steps=4)
-    told, optimiser, lr, clip, options = {  # rates and clipping: tried on validation curves; SOAP is quicker still at higher rates, until a long training leaves the rails
+    (
+        told,
+        optimiser,
+        lr,
+        clip,
+        options,
+    ) = {  # rates and clipping: tried on validation curves; SOAP is quicker still at higher rates, until a long training leaves the rails
         PLAIN: ("entry", "soap", 3e-3, 0.05, plain),
         ADAM: ("entry", "adam", 1.5e-3, 0.05, plain),
         PORE: ("pore", "soap", 3e-4, 0.3, dict(architecture="pore_odenet", solver_steps=8)),
         ALONE: ("pore", "soap", 3e-4, 0.3, dict(architecture="pore_odenet", solver_steps=8, pretrained=False)),
     }[field]
-    network = FieldConfig(ions=SLOTS, context="feed+membrane", n_membrane=n_told(SLOTS, told), width=effort.width, flux_ref=1e-7 if told == "entry" else 3e-10)
+    network = FieldConfig(
+        ions=SLOTS,
+        context="feed+membrane",
+        n_membrane=n_told(SLOTS, told),
+        width=effort.width,
+        flux_ref=1e-7 if told == "entry" else 3e-10,
+    )
     plan = Plan(steps, lr=lr, schedule="cosine", optimiser=optimiser, clip=clip)
-    return TrainConfig(network=network, told=told, members=1, family="dspmde+", n_curves=curves, pretraining=plan, pretraining_batch=effort.batch, **options)
+    return TrainConfig(
+        network=network,
+        told=told,
+        members=1,
+        family="dspmde+",
+        n_curves=curves,
+        pretraining=plan,
+        pretraining_batch=effort.batch,
+        **options,
+    )
 
 
-SETS = {"train": (0, "dspmde+"), "validation": (101, "dspmde+"), "test": (102, "dspmde+"), "test of four parameters": (103, "dspmde")}
+SETS = {
+    "train": (0, "dspmde+"),
+    "validation": (101, "dspmde+"),
+    "test": (102, "dspmde+"),
+    "test of four parameters": (103, "dspmde"),
+}
 
 
 def make_curves(
@@ -78,7 +114,10 @@ def make_curves(
     simulate_shards(where, n, Design(seed=seed, n_flux=16, family=family), scheduler=scheduler)
     shards = ShardedCurves(where)
     parts = [shards.shard(k) for k in range(len(shards.manifest["shards"]))]
-    joined = {f: torch.cat([getattr(p, f) for p in parts]) for f in ("c_feed", "flux", "c_perm", "valid", "membrane", "parameters")}
+    joined = {
+        f: torch.cat([getattr(p, f) for p in parts])
+        for f in ("c_feed", "flux", "c_perm", "valid", "membrane", "parameters")
+    }
     return CurveSet(SLOTS, **joined, meta={"parameters": list(shards.parameter_names)})
 
 
@@ -89,26 +128,46 @@ def errors(
 ) -> pd.DataFrame:  # sample, ion, flux_m_s, rejection, error
     "Absolute error of the rejection, predictions above 1 read as 1."
     e = surrogate_error(config, ensemble, curves)
-    e = e.groupby(["sample", "ion", "flux_m_s"], as_index=False).agg(rejection=("rejection", "first"), predicted=("predicted", "mean"))
+    e = e.groupby(["sample", "ion", "flux_m_s"], as_index=False).agg(
+        rejection=("rejection", "first"), predicted=("predicted", "mean")
+    )
     return e.assign(error=(e.predicted.clip(upper=1) - e.rejection).abs()).drop(columns="predicted")
 
 
 def _scores(e: pd.DataFrame) -> dict:
-    return {"median": float(e.error.median()), "within_95": float(e.error.quantile(0.95)), "mean": float(e.error.mean())}
+    return {
+        "median": float(e.error.median()),
+        "within_95": float(e.error.quantile(0.95)),
+        "mean": float(e.error.mean()),
+    }
 
 
 def _fits(effort: Effort) -> dict[str, tuple[str, TrainConfig]]:
     "Everything that is trained, by name; what may ship comes first."
     most, fields = effort.sizes[-1], list(enumerate((PLAIN, PORE)))
-    out = {f"{field} {most} long": (field, recipe(field, most, effort.long[k], effort)) for k, field in reversed(fields)}
-    out |= {f"{field} {n}": (field, recipe(field, n, effort.steps[k], effort)) for n in effort.sizes for k, field in fields}
+    out = {
+        f"{field} {most} long": (field, recipe(field, most, effort.long[k], effort))
+        for k, field in reversed(fields)
+    }
+    out |= {
+        f"{field} {n}": (field, recipe(field, n, effort.steps[k], effort))
+        for n in effort.sizes
+        for k, field in fields
+    }
     return out | {f"{ADAM} {most}": (ADAM, recipe(ADAM, most, effort.steps[0], effort))}
 
 
 def _trained(folder: Path, name: str, config: TrainConfig, curves: CurveSet, device=None) -> Ensemble:
     "Train one, or what is missing of it."
     key = digest({"config": config.to_dict(), "sets": SETS})
-    return pretrain(config, curves.subset(slice(0, config.n_curves)), [config.seed], folder=folder / "networks" / name.replace(" ", "-"), key=key, device=device)[0]
+    return pretrain(
+        config,
+        curves.subset(slice(0, config.n_curves)),
+        [config.seed],
+        folder=folder / "networks" / name.replace(" ", "-"),
+        key=key,
+        device=device,
+    )[0]
 
 
 def _score_file(folder: Path, name: str) -> Path:
@@ -124,15 +183,26 @@ def run(
     "Simulate, train and score on validation curves; what is there already is kept."
     folder, size = Path(folder), EFFORTS[effort]
     torch.set_num_threads(1)
-    seen, unseen = (make_curves(folder, s, n, scheduler) for s, n in (("train", size.sizes[-1]), ("validation", size.unseen)))
+    seen, unseen = (
+        make_curves(folder, s, n, scheduler) for s, n in (("train", size.sizes[-1]), ("validation", size.unseen))
+    )
     for name, (field, config) in _fits(size).items():
         path = _score_file(folder, name)
         if path.exists() and json.loads(path.read_text())["config"] == config.to_dict():
             continue
         started = time.process_time()
         ensemble = _trained(folder, name, config, seen, device)
-        row = {"field": field, "curves": min(config.n_curves, len(seen)), "steps": config.pretraining.steps} | _scores(errors(config, ensemble, unseen))
-        atomic_write(path, json.dumps(row | {"cpu_s": round(time.process_time() - started, 1), "config": config.to_dict()}, indent=1))
+        row = {
+            "field": field,
+            "curves": min(config.n_curves, len(seen)),
+            "steps": config.pretraining.steps,
+        } | _scores(errors(config, ensemble, unseen))
+        atomic_write(
+            path,
+            json.dumps(
+                row | {"cpu_s": round(time.process_time() - started, 1), "config": config.to_dict()}, indent=1
+            ),
+        )
     return scores(folder, effort)
 
 
@@ -146,9 +216,16 @@ def scores(
     effort: str = "full",  # Key of EFFORTS
 ) -> pd.DataFrame:  # One row a network, and one for the closed form alone
     "Validation scores of everything trained so far."
-    rows = [json.loads(p.read_text()) for n in _fits(EFFORTS[effort]) if (p := _score_file(Path(folder), n)).exists()]
+    rows = [
+        json.loads(p.read_text()) for n in _fits(EFFORTS[effort]) if (p := _score_file(Path(folder), n)).exists()
+    ]
     alone = errors(*_closed_form(EFFORTS[effort]), make_curves(folder, "validation", EFFORTS[effort].unseen))
-    return pd.DataFrame([{"field": ALONE, "curves": 0, "steps": 0, **_scores(alone), "cpu_s": 0.0}, *({k: v for k, v in r.items() if k != "config"} for r in rows)])
+    return pd.DataFrame(
+        [
+            {"field": ALONE, "curves": 0, "steps": 0, **_scores(alone), "cpu_s": 0.0},
+            *({k: v for k, v in r.items() if k != "config"} for r in rows),
+        ]
+    )
 
 
 def by_region(
@@ -161,7 +238,12 @@ def by_region(
     e = e.assign(charge=charge[e["sample"]], all=label)
     bins = {"flux": ("flux_m_s", [0, 3e-6, 1e-5, 3e-5, 1e-4]), "charge": ("charge", [0, 3, 10, 30, np.inf])}
     for name, (column, edges) in bins.items():
-        e[name] = pd.cut(e[column], edges, include_lowest=True, labels=[f"{a:g} to {b:g}" for a, b in zip(edges, edges[1:], strict=False)]).astype(str)
+        e[name] = pd.cut(
+            e[column],
+            edges,
+            include_lowest=True,
+            labels=[f"{a:g} to {b:g}" for a, b in zip(edges, edges[1:], strict=False)],
+        ).astype(str)
     parts = []
     for by in ("all", "ion", "flux", "charge"):
         t = e.groupby(by).error.agg(median="median", within_95=lambda x: x.quantile(0.95), n="size")
@@ -178,7 +260,9 @@ def store(
     folder, size = Path(folder), EFFORTS[effort]
     target = Path(ion_ode.__file__).parent / "assets" if target is None else Path(target)
     seen, fits, learning = make_curves(folder, "train", size.sizes[-1]), _fits(size), scores(folder, effort)
-    candidates = {fits[n][0]: (fits[n][1], _trained(folder, n, fits[n][1], seen)) for n in fits if n.endswith("long")}
+    candidates = {
+        fits[n][0]: (fits[n][1], _trained(folder, n, fits[n][1], seen)) for n in fits if n.endswith("long")
+    }
     candidates[ALONE] = _closed_form(size)
     tests = {s: make_curves(folder, s, size.unseen) for s in ("test", "test of four parameters")}
     rows, chosen = [], learning[learning.steps.isin((0, *size.long))].sort_values("within_95").field.iloc[0]
@@ -191,7 +275,15 @@ def store(
             rows.append((t if s == "test" else t[t.by == "all"]).assign(field=field))
     table = pd.concat(rows, ignore_index=True)
     config, ensemble = candidates[chosen]
-    facts = provenance(seed=config.seed, effort=effort, sizes=asdict(size), chosen=chosen, recipe=config.to_dict(), curves=len(seen), aim=AIM)
+    facts = provenance(
+        seed=config.seed,
+        effort=effort,
+        sizes=asdict(size),
+        chosen=chosen,
+        recipe=config.to_dict(),
+        curves=len(seen),
+        aim=AIM,
+    )
     for name, t in (("surrogate", table), ("surrogate_learning", learning)):
         atomic_write(target / "results" / f"{name}.csv", t.to_csv(index=False, float_format="%.6g"))
     atomic_write(target / "results" / "surrogate.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
@@ -199,12 +291,20 @@ def store(
     parameters = parameter_names(config.family, SLOTS)
     flat = {k: float(v) for k, v in NF270_WATERTAP.tensors().items() if v is not None}
     units = {"r_pore": "m", "thickness": "m", "eps_pore": "-", "charge_density": "mol/m³"}
-    spans = {n: [float(seen.parameters[:, k].min()), float(seen.parameters[:, k].max()), units.get(n, "-")] for k, n in enumerate(parameters)}
+    spans = {
+        n: [float(seen.parameters[:, k].min()), float(seen.parameters[:, k].max()), units.get(n, "-")]
+        for k, n in enumerate(parameters)
+    }
     card = {
         "name": "dspmde",
         "what": f"stand-in for the pore model over membranes around NF270 ({chosen}); without membrane= it answers for the example set NF270-watertap of the membrane table",
-        "trained_on": f"{len(seen)} simulated curves (no measurements)" if config.pretrained else "nothing: on simulated validation curves no network made the closed form better",
-        "scores": {"median error of R on unseen curves": float(kept.median()), "95 % within": float(kept.quantile(0.95))},
+        "trained_on": f"{len(seen)} simulated curves (no measurements)"
+        if config.pretrained
+        else "nothing: on simulated validation curves no network made the closed form better",
+        "scores": {
+            "median error of R on unseen curves": float(kept.median()),
+            "95 % within": float(kept.quantile(0.95)),
+        },
         "limits": "an approximation of a model that is itself an approximation; use simulate() where accuracy matters",
         "errors": sorted(round(float(x), 7) for x in kept.quantile(np.linspace(0.0005, 0.9995, 999))),
         "ranges": trained_ranges(seen.c_feed, seen.flux, SLOTS, spans),

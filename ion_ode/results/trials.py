@@ -36,7 +36,11 @@ ABLATIONS = {  # What is changed in the fine-tuning of the main networks
 
 def _inner_networks(spec, found):
     "Main networks, one for each pair of compositions left out and seed: a function that tunes and asks them, and who they are."
-    b, df, config = BENCHMARKS["nf270"], contest_rows("nf270"), replace(TrainConfig.from_dict(spec["config"]), compiled=False)
+    b, df, config = (
+        BENCHMARKS["nf270"],
+        contest_rows("nf270"),
+        replace(TrainConfig.from_dict(spec["config"]), compiled=False),
+    )
     asked, measured = (measured_curves(df, film_thickness=b.film, known=known) for known in (False, True))
     members = [(h, s) for h in b.held_out if len(h) == 2 for s in range(spec["seeds"])]
     parameters = torch.stack([found(membranes_name(b.name, h))[0]["parameters"][s] for h, s in members])
@@ -45,9 +49,17 @@ def _inner_networks(spec, found):
 
     def answers(weights, change=None, tick=None):
         "Predictions of what each was not shown: as pre-trained (no change), or fine-tuned with a change of the recipe."
-        ensemble.load_state({k.removeprefix("hard/"): torch.stack([v[s] for _, s in members]) for k, v in weights.items() if k.startswith("hard/")})
+        ensemble.load_state(
+            {
+                k.removeprefix("hard/"): torch.stack([v[s] for _, s in members])
+                for k, v in weights.items()
+                if k.startswith("hard/")
+            }
+        )
         if change is not None:
-            recipe = replace(config, **change | {"finetuning": replace(config.finetuning, **change.get("finetuning", {}))})
+            recipe = replace(
+                config, **change | {"finetuning": replace(config.finetuning, **change.get("finetuning", {}))}
+            )
             finetune(
                 recipe, ensemble, measured, [1000 + s for _, s in members], member_curves=~held, parameters=parameters,
                 simulated=load_curves(found).subset(slice(0, config.n_curves)) if recipe.replay else None, bar=_Bar(tick, 1),
@@ -60,22 +72,48 @@ def _inner_networks(spec, found):
 def _cell_ablation(folder, spec, found, tick):
     "Inner score of each way to fine-tune: networks trained without two compositions, judged on both."
     (answers, record), weights = _inner_networks(spec, found), found(f"pretrain {MAIN}")[0]
-    out = {"no fine-tuning": answers(weights)} | {way: answers(weights, change, tick) for way, change in ABLATIONS.items()}
+    out = {"no fine-tuning": answers(weights)} | {
+        way: answers(weights, change, tick) for way, change in ABLATIONS.items()
+    }
     return {"predicted": torch.stack(list(out.values()))}, {"ways": list(out), **record}
 
 
 def _cell_start(folder, spec, found, tick):
     "Inner score of networks that start closer to the pore model: pre-trained by SOAP, in as many steps."
-    (answers, record), config, out, errors = _inner_networks(spec, found), TrainConfig.from_dict(spec["config"]), {}, {}
-    by_soap = spec | {"config": replace(config, pretraining=replace(config.pretraining, optimiser="soap")).to_dict(), "biases": ["hard"]}
-    for by, (weights, log) in (("", found(f"pretrain {MAIN}")), (", pre-trained by SOAP", _cell_pretrain(folder, by_soap, found, tick))):
+    (answers, record), config, out, errors = (
+        _inner_networks(spec, found),
+        TrainConfig.from_dict(spec["config"]),
+        {},
+        {},
+    )
+    by_soap = spec | {
+        "config": replace(config, pretraining=replace(config.pretraining, optimiser="soap")).to_dict(),
+        "biases": ["hard"],
+    }
+    for by, (weights, log) in (
+        ("", found(f"pretrain {MAIN}")),
+        (", pre-trained by SOAP", _cell_pretrain(folder, by_soap, found, tick)),
+    ):
         ways = {f"as published{by}": answers(weights, {}, tick), f"no fine-tuning{by}": answers(weights)}
         out |= ways
-        errors |= dict.fromkeys(ways, float(np.mean([u["median_error"] for u in log["unseen"] if u["bias"] == "hard" and u["seed"] < config.seed + spec["seeds"]])))
+        errors |= dict.fromkeys(
+            ways,
+            float(
+                np.mean(
+                    [
+                        u["median_error"]
+                        for u in log["unseen"]
+                        if u["bias"] == "hard" and u["seed"] < config.seed + spec["seeds"]
+                    ]
+                )
+            ),
+        )
     return {"predicted": torch.stack(list(out.values()))}, {"ways": list(out), "unseen": errors, **record}
 
 
-SWEEP = [{"d_k": d, "encoding": e} for e in ("learned+physical", "none") for d in (4, 8, 16)]  # Attention of the main network
+SWEEP = [
+    {"d_k": d, "encoding": e} for e in ("learned+physical", "none") for d in (4, 8, 16)
+]  # Attention of the main network
 
 
 def _cell_sweep(folder, spec, found, tick):
@@ -87,7 +125,11 @@ def _cell_sweep(folder, spec, found, tick):
         own = replace(config, network=replace(config.network, **change))
         ensemble, _ = pretrain(own, train, seeds, bar=_Bar(tick, len(seeds)))
         e = _quantiles(surrogate_error(own, ensemble, unseen), "member")
-        rows += [change | {"seed": s, "parameters": n_parameters(ensemble.member(0)), "median": float(a), "within_95": float(b)} for s, (a, b) in zip(seeds, e.to_numpy(), strict=True)]
+        rows += [
+            change
+            | {"seed": s, "parameters": n_parameters(ensemble.member(0)), "median": float(a), "within_95": float(b)}
+            for s, (a, b) in zip(seeds, e.to_numpy(), strict=True)
+        ]
     return {"errors": torch.tensor([[r["median"], r["within_95"]] for r in rows])}, {"rows": rows}
 
 
@@ -116,5 +158,8 @@ def _cell_recipes(folder, spec, found, tick):
         own = replace(config, **change)
         ensemble, _ = pretrain(own, train, seeds, bar=_Bar(tick, len(seeds)))
         e = _quantiles(surrogate_error(own, ensemble, unseen), "member").to_numpy()
-        rows += [{"way": way, "seed": s, "steps": steps, "median": float(a), "within_95": float(b)} for s, (a, b) in zip(seeds, e, strict=True)]
+        rows += [
+            {"way": way, "seed": s, "steps": steps, "median": float(a), "within_95": float(b)}
+            for s, (a, b) in zip(seeds, e, strict=True)
+        ]
     return {"errors": torch.tensor([[r["median"], r["within_95"]] for r in rows])}, {"rows": rows}
