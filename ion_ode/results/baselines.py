@@ -44,11 +44,11 @@ def predict_ion_mean(
     train: pd.DataFrame,  # Rows to learn from
     test: pd.DataFrame,  # Rows to predict
 ) -> np.ndarray:  # (row,) rejection
-    "The weighted mean of the same ion; of the ions of its sign where it was never measured."
+    "The weighted mean of the same ion; of the ions of its sign, else of all, where it was never measured."
     mean = lambda d: np.average(d.rejection, weights=d.weight)
     own = {i: mean(g) for i, g in train.groupby("ion")}
     sign = {s: mean(g) for s, g in train.groupby(np.sign(train.z))}
-    return np.array([own.get(i, sign[np.sign(z)]) for i, z in zip(test.ion, test.z, strict=True)])
+    return np.array([own.get(i, sign.get(np.sign(z), mean(train))) for i, z in zip(test.ion, test.z, strict=True)])
 
 
 def predict_nearest(
