@@ -1,4 +1,4 @@
-"""The comparison on whole compositions and laboratories: nobody learns from what it is scored on, tables belong to the code."""
+"""Whole compositions and laboratories held out: nobody learns from what it is scored on, tables belong to the code."""
 
 import numpy as np
 import pandas as pd

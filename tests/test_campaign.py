@@ -259,7 +259,7 @@ def test_a_file_brings_the_campaign_back_and_results_go_on(own, tmp_path):
     back.add(result)
     assert len(back.table) == len(own.table) + 1 and list(back.pending["name"]) == list(batch["name"][1:])
     (tmp_path / "c.json").write_text("{")
-    with pytest.raises(InputError, match="cannot be read as a saved campaign"):
+    with pytest.raises(InputError, match="is not JSON .*expected a campaign as Campaign.save writes it"):
         Campaign.load(tmp_path / "c.json")
 
 

@@ -1,4 +1,4 @@
-"""The charge of a polyamide over pH: scores of the shipped law, and of fits that did not see what they are scored on."""
+"""The charge of a polyamide over pH: scores of the law that ships, and of fits scored on what they did not see."""
 
 from dataclasses import astuple
 

@@ -9,6 +9,8 @@ __all__ = ['CHUNK', 'StackedForward', 'Ensemble', 'join']
 
 # %% ../../nbs/02c_stack.ipynb #5ae45718
 import copy
+import functools
+import threading
 import warnings
 
 from fastcore.basics import patch
@@ -34,6 +36,19 @@ class _Method(nn.Module):
 
 
 CHUNK = 256  # Curves predicted at once: what they need at a time fits a processor's cache
+_LOCK = threading.RLock()  # A stack puts the weights of its members into one network, which threads share
+
+
+def _one_at_a_time(function):
+    "A thread waits until another has its answer."
+
+    @functools.wraps(function)
+    def alone(*args, **options):
+        with _LOCK:
+            return function(*args, **options)
+
+    return alone
+
 
 # %% ../../nbs/02c_stack.ipynb #5d7ebe1c
 class StackedForward:
@@ -201,6 +216,7 @@ def solve(
 
 # %% ../../nbs/02c_stack.ipynb #1972df04
 @patch
+@_one_at_a_time
 @torch.no_grad()
 def predict(
     self: StackedForward, params, buffers, c_feed, flux, membrane=None, *, n_steps=None, tol=1e-3, max_steps=64

@@ -61,7 +61,8 @@ def contest_rows(
 
 
 def score(
-    pred: pd.DataFrame,  # Rows of held-out measurements: fold, rejection, predicted, weight, c_feed_mol_m3, solution_id, ion
+    # Rows of held-out measurements: fold, rejection, predicted, weight, c_feed_mol_m3, solution_id, ion
+    pred: pd.DataFrame,
     by: tuple[str, ...] = ("fold",),  # Columns to score by
 ) -> pd.DataFrame:  # mse_R, mse_h, within_10, n (independent values)
     "Weighted mean squares of R and of h, and the share within 0.1 of the measured rejection (Eq. K.1)."

@@ -31,7 +31,9 @@ def audit(
     attention: pd.DataFrame,  # From `attention_tables`
     removal: pd.DataFrame,  # From `attention_tables`
     n_shuffles: int = 2000,  # Orders of the ions' names in the null
-) -> pd.DataFrame:  # network, ICC over seeds, Spearman's rho with |dz|, |dr_s| and with the change of Cl- on removal, each with its p
+) -> (
+    pd.DataFrame
+):  # network, ICC over seeds, Spearman's rho with |dz|, |dr_s| and with the change of Cl- on removal, each with its p
     "What attention is worth, in numbers."
     rng, rows = np.random.default_rng(0), []
     ions = list(IONS)

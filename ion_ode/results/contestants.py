@@ -88,7 +88,9 @@ class Profile:
     rivals: tuple[str, ...] = RIVALS  # Which other models
     biases: tuple[str, ...] = BIASES  # Neutrality by construction, by a penalty
     ablate: bool = False  # Also compare ways to fine-tune
-    sweep_steps: int = 0  # Pre-training steps of networks with wider and narrower attention, with and without ion encodings; 0: none
+    sweep_steps: int = (
+        0  # Pre-training steps of networks with wider and narrower attention, with and without ion encodings; 0: none
+    )
 
     def config(
         self,
@@ -375,7 +377,9 @@ def _cell_finetune(folder, spec, found, tick):
 
 
 CORRECTED = "DSPM-DE+ corrected by an ODENet"
-CORRECTION = TrainConfig(  # The closed form of DSPM-DE+, and a network that corrects its derivative: by nothing at first, and pulled back to nothing
+# The closed form of DSPM-DE+, and a network that corrects its derivative: by nothing at first, and pulled back to
+# nothing
+CORRECTION = TrainConfig(
     architecture="pore_odenet", told="pore", family="dspmde+", pretrained=False, solver_steps=8, compiled=False,
     network=FieldConfig(ions=SLOTS, context="feed+membrane", n_membrane=n_told(SLOTS, "pore"), width=64, flux_ref=3e-10),
     finetuning=Plan(160, lr=1e-3, optimiser="adamw", weight_decay=1.0),
