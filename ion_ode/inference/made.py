@@ -10,16 +10,7 @@ import pandas as pd
 
 from ..core import LMH, R_GAS, T_REF, InputError, bar
 from ..water.ions import get_ion
-
-SALTS = {
-    "NaCl": {"Na+": 1, "Cl-": 1},
-    "MgCl2": {"Mg+2": 1, "Cl-": 2},
-    "Na2SO4": {"Na+": 2, "SO4-2": 1},
-    "MgSO4": {"Mg+2": 1, "SO4-2": 1},
-    "LiCl": {"Li+": 1, "Cl-": 1},
-    "KCl": {"K+": 1, "Cl-": 1},
-    "CaCl2": {"Ca+2": 1, "Cl-": 2},
-}  # Ions of one formula unit
+from ..water.salts import SALTS
 
 
 def salt_feed(
@@ -79,7 +70,6 @@ def pores_of(
 ) -> pd.DataFrame:  # r_pore [nm], thickness [µm], eps_pore, charge [mol/m³]: 5 %, median, 95 %; charge also > 0
     "What the values say about pore, charge and permittivity."
     p = model.parameters
-    p = p() if callable(p) else p
     v = {
         "r_pore [nm]": 1e9 * p["r_pore"],
         "thickness [µm]": 1e6 * p["thickness"],

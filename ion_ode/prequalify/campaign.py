@@ -12,9 +12,8 @@ from ion_ode.core import InputError, need
 from ion_ode.guard import sealed, unsealed
 from ion_ode.prequalify.candidates import check_films, possible_recipes
 from ion_ode.prequalify.choice import choose, explain_batch
-from ion_ode.prequalify.process import Process, weighted_quantile
 from ion_ode.prequalify.encoder import Encoder
-from ion_ode.store import atomic_write, digest, provenance
+from ion_ode.prequalify.process import Process, weighted_quantile
 from ion_ode.prequalify.quantities import (
     average_replicates,
     default_objectives,
@@ -22,9 +21,9 @@ from ion_ode.prequalify.quantities import (
     modelled,
     read_objective,
 )
-from ion_ode.prequalify.schema import _number
+from ion_ode.prequalify.schema import NONE, Column, Schema, _number
 from ion_ode.prequalify.tables import read_table
-from ion_ode.prequalify.schema import NONE, Column, Schema
+from ion_ode.store import atomic_write, digest, provenance
 
 FORMAT = "ion_ode campaign 1"
 LEAST = 8  # Membranes with a result before a process is fitted

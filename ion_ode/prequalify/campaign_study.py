@@ -4,26 +4,22 @@ import argparse
 import json
 import sys
 import time
-import warnings
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ion_ode.core import need
-from ion_ode.store import asset, atomic_write, digest, provenance
 from ion_ode.prequalify.campaign import Campaign
+from ion_ode.prequalify.campaign_peers import _YARDSTICKS, QUANTITIES, _cross_conformal, header, peers
 from ion_ode.prequalify.leaks import leak_study, models
 from ion_ode.prequalify.literature import Screen, part_rows
 from ion_ode.prequalify.literature_rows import literature
-from ion_ode.prequalify.monomers import alike
-from ion_ode.prequalify.process import group_folds, weighted_quantile
+from ion_ode.prequalify.process import group_folds
 from ion_ode.prequalify.progress import made_until
 from ion_ode.prequalify.quantities import modelled, read_objective, reference_point
-from ion_ode.prequalify.tables import read_table
 from ion_ode.prequalify.schema import measured_name
-from ion_ode.prequalify.campaign_peers import QUANTITIES, _YARDSTICKS, _cross_conformal, header, peers
+from ion_ode.prequalify.tables import read_table
+from ion_ode.store import asset, atomic_write, digest, provenance
 
 _SEEDS = (1, 2, 3)
 _OBJECTIVES = ("permeance", "selectivity NaCl/MgCl2")

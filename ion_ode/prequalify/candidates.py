@@ -8,8 +8,7 @@ import torch
 
 from ion_ode.core import InputError
 from ion_ode.prequalify.monomers import check_acyl, check_amine
-from ion_ode.prequalify.schema import _number
-from ion_ode.prequalify.schema import NONE, Column, Schema
+from ion_ode.prequalify.schema import NONE, Column, Schema, _number
 
 
 def possible_recipes(

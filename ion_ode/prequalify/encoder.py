@@ -1,14 +1,11 @@
 """Recipes as numbers that a process can compare"""
 
-import warnings
 import numpy as np
 import pandas as pd
 import torch
-from ion_ode.core import InputError, need
-from ion_ode.prequalify.monomers import alike
-from ion_ode.prequalify.schema import _number
-from ion_ode.prequalify.schema import NONE, Schema
 
+from ion_ode.prequalify.monomers import alike
+from ion_ode.prequalify.schema import NONE, Schema, _number
 
 _SCALES = {
     "linear": lambda v, unit: v,

@@ -1,7 +1,6 @@
 """Membranes of 100 papers as one table of recipes, and what it can say about a recipe that nobody has published"""
 
 import json
-import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,16 +8,14 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from ion_ode.core import InputError
-from ion_ode.prequalify.monomers import MONOMERS, alike, check_acyl, check_amine, label, monomer, plain, reactive_sites
-from ion_ode.prequalify.process import Process, weighted_quantile
 from ion_ode.prequalify.encoder import Encoder
-from ion_ode.prequalify.tables import load_recipes, read_table
-from ion_ode.prequalify.schema import NONE, Schema
-from ion_ode.store import asset, atomic_write, digest, provenance
-from ion_ode.water.ions import get_ion
-from ion_ode.prequalify.salts import MIXTURES, _SALTS, _SALT_NUMBERS, _salt_likeness, _salt_numbers
 from ion_ode.prequalify.literature_rows import RECIPE, literature
+from ion_ode.prequalify.process import Process, weighted_quantile
+from ion_ode.prequalify.salts import _SALT_NUMBERS, MIXTURES, _salt_likeness, _salt_numbers
+from ion_ode.prequalify.schema import Schema
+from ion_ode.prequalify.tables import read_table
+from ion_ode.store import asset, atomic_write, digest, provenance
+from ion_ode.water.salts import SALTS
 
 FORMAT = "ion_ode screen 1"
 LEAST = 20  # Rows of a salt, from which its interval is calibrated on it alone
@@ -170,7 +167,7 @@ def part_rows(d: pd.DataFrame, part: str) -> tuple[pd.DataFrame, np.ndarray]:
     if part == "permeance":
         d = d[d.permeance.notna()].drop_duplicates(["laboratory", "name"])
         return d.reset_index(drop=True), np.log(d.permeance.to_numpy())
-    d = _with_salt(d[d.rejection.notna() & d.salt.isin([*_SALTS, *MIXTURES])]).reset_index(drop=True)
+    d = _with_salt(d[d.rejection.notna() & d.salt.isin([*SALTS, *MIXTURES])]).reset_index(drop=True)
     return d, np.log1p(-d.rejection.to_numpy())
 
 

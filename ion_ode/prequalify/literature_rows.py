@@ -1,22 +1,13 @@
 """Rows of the literature on thin-film composites, one a membrane and salt, with their sources"""
 
-import json
 import re
 from functools import lru_cache
-from pathlib import Path
-import numpy as np
-import pandas as pd
-from scipy.stats import norm
-from ion_ode.core import InputError
-from ion_ode.prequalify.monomers import MONOMERS, alike, check_acyl, check_amine, label, monomer, plain, reactive_sites
-from ion_ode.prequalify.process import Process, weighted_quantile
-from ion_ode.prequalify.encoder import Encoder
-from ion_ode.prequalify.tables import load_recipes, read_table
-from ion_ode.prequalify.schema import NONE, Schema
-from ion_ode.store import asset, atomic_write, digest, provenance
-from ion_ode.water.ions import get_ion
-from ion_ode.prequalify.salts import MIXTURES, _SALTS, _SALT_NUMBERS, _salt_likeness, _salt_numbers
 
+import pandas as pd
+
+from ion_ode.prequalify.monomers import monomer, reactive_sites
+from ion_ode.prequalify.tables import load_recipes
+from ion_ode.store import asset
 
 EXACT = ("exact", "range", "approx", "from passage")  # Kinds of rejection that are a value, not a bound
 

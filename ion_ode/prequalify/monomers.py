@@ -8,7 +8,6 @@ from ion_ode.core import InputError, need
 from ion_ode.prequalify.features import read_monomer
 
 __all__ = [
-    "MONOMERS",
     "monomer",
     "reactive_sites",
     "check_amine",
@@ -64,7 +63,7 @@ _ACYL_CHLORIDES = {
     "BDSC": "O=S(=O)(Cl)c1cccc(S(=O)(=O)Cl)c1",
     "sebacoyl chloride": "O=C(Cl)CCCCCCCCC(=O)Cl",
 }  # Organic monomers
-MONOMERS = _AMINES | _POLYOLS | _ACYL_CHLORIDES
+_MONOMERS = _AMINES | _POLYOLS | _ACYL_CHLORIDES
 _SPELLINGS = {
     "piperazine": "PIP",
     "m-phenylenediamine": "MPD",
@@ -105,8 +104,8 @@ def plain(
 
 @lru_cache(maxsize=1)
 def _names() -> dict[str, str]:
-    names = {n.lower(): s for n, s in MONOMERS.items()}
-    return names | {k: MONOMERS[v] for k, v in _SPELLINGS.items()}
+    names = {n.lower(): s for n, s in _MONOMERS.items()}
+    return names | {k: _MONOMERS[v] for k, v in _SPELLINGS.items()}
 
 
 @lru_cache(maxsize=4096)
@@ -204,7 +203,7 @@ def label(
 
 @lru_cache(maxsize=1)
 def _labels() -> dict[str, str]:
-    return {read_monomer(s): n for n, s in MONOMERS.items()}
+    return {read_monomer(s): n for n, s in _MONOMERS.items()}
 
 
 @lru_cache(maxsize=4096)

@@ -6,10 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ion_ode.core import InputError, need
-from ion_ode.prequalify.monomers import alike
-from ion_ode.prequalify.schema import _number
-from ion_ode.prequalify.schema import NONE, Schema
+from ion_ode.core import need
 from ion_ode.prequalify.encoder import Encoder
 from ion_ode.prequalify.kernels import _recipe_kernel
 

@@ -1,16 +1,13 @@
 """What the columns of a laboratory's table are"""
 
-import io
 import re
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
-from pathlib import Path
+
 import numpy as np
 import pandas as pd
-from ion_ode.core import InputError, known_fields
-from ion_ode.store import asset
-from ion_ode.prequalify.monomers import monomer, plain, reactive_sites
 
+from ion_ode.core import InputError, known_fields
+from ion_ode.prequalify.monomers import monomer, plain, reactive_sites
 
 NONE = ("none", "no", "without")  # Written: there is none of it. An empty cell: not stated
 

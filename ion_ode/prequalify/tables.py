@@ -1,18 +1,16 @@
 """Tables of recipes: a laboratory's own in any columns, and the three that come with the package."""
 
 import io
-import re
-from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ion_ode.core import InputError, known_fields
+from ion_ode.core import InputError
+from ion_ode.prequalify.monomers import monomer, plain
+from ion_ode.prequalify.schema import NONE, Schema, _bare, _float, _key, _read_header, _role, measured_name
 from ion_ode.store import asset
-from ion_ode.prequalify.monomers import monomer, plain, reactive_sites
-from ion_ode.prequalify.schema import NONE, Schema, _number, _bare, _float, _key, _read_header, _role, measured_name
 
 __all__ = ["read_table", "load_recipes", "sources", "TABLES"]
 
