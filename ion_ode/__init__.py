@@ -37,7 +37,7 @@ _HOME = {
     "Element": "module.element",
     "load_nf270": "data.nf270",
     "composition_folds": "data.folds",
-    "load_model": "training.predictor",
+    "load_model": "training.models",
     "train": "training.run",
     "TrainConfig": "training.recipe",
     "reproduce": "results.run",
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from .module.plant import Plant, Stage
     from .references import citations
     from .results.run import reproduce
-    from .training.predictor import load_model
+    from .training.models import load_model
     from .training.recipe import TrainConfig
     from .training.run import train
 

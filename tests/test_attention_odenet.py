@@ -21,7 +21,7 @@ from ion_ode.attention_odenet.field import CONTEXTS, ENCODINGS, FieldConfig, Ion
 from ion_ode.attention_odenet.odenet import ODENet, export_onnx, n_parameters
 from ion_ode.attention_odenet.stack import StackedForward
 from ion_ode.core import InputError, compile_or_eager
-from ion_ode.training.predictor import load_model
+from ion_ode.training.models import load_model
 from ion_ode.training.recipe import describe_members
 from ion_ode.water.ions import IONS, ion_arrays
 

@@ -126,7 +126,7 @@ def test_two_writers_and_sigterm(tmp_path):
 
 
 def test_four_threads_get_what_one_gets():
-    from ion_ode.training.predictor import load_model
+    from ion_ode.training.models import load_model
 
     model = load_model("nf270-network")
     feeds = [{"Na+": c, "Cl-": c} for c in (10.0, 20.0, 15.0, 12.0)] * 2

@@ -18,7 +18,7 @@ from ion_ode.data.design import simulate_curves
 from ion_ode.dspmde.prior import SLOTS
 from ion_ode.results import surrogate
 from ion_ode.store import asset
-from ion_ode.training.predictor import load_model
+from ion_ode.training.models import load_model
 from ion_ode.training.recipe import build, describe_curves
 from ion_ode.training.teach import surrogate_error
 

@@ -22,8 +22,8 @@ from ion_ode.dspmde.film import film_wall
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.store import CheckpointError, read_checkpoint, write_checkpoint
 from ion_ode.training.callbacks import TrainingError
+from ion_ode.training.models import load_model
 from ion_ode.training.optimise import Draws, Plan, fit, masked_mse
-from ion_ode.training.predictor import load_model
 from ion_ode.training.recipe import TrainConfig, build, describe_members
 from ion_ode.training.run import train
 from ion_ode.training.teach import (

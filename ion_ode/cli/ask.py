@@ -162,12 +162,12 @@ def predict(
       ion-ode predict --feed feeds.csv --flux 10,20 --measurements mine.csv
       cat feeds.csv | ion-ode predict --feed - --flux 20 --json
     """
-    from ion_ode.training.predictor import Predictor, load_model
+    from ion_ode.training.models import load_model
 
     predictor, options = load_model(model), {"level": level}
     if balance is not None:
         options["balance"] = balance
-    if isinstance(predictor, Predictor):
+    if not hasattr(predictor, "calibrate"):  # trained networks
         _only_for_membranes(pressure=pressure, measurements=measurements, film_thickness=film_thickness, ph=pH)
         options |= {} if membrane is None else {"membrane": _membrane(membrane)}
         _run(feed, flux, out, as_json, force, lambda t: predictor.predict(_frame(t), t.flux, **options))

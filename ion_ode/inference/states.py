@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.interpolate import BarycentricInterpolator
 from scipy.special import gammaln, log_ndtr
 
 from ion_ode.core import LMH, InputError, bar
@@ -205,6 +204,8 @@ def _nodes(flux):
         return flux, np.eye(len(flux))
     low, high = np.log(flux[0]), np.log(flux[-1])
     at = low + (high - low) * (1 - np.cos(np.pi * np.arange(_NODES) / (_NODES - 1))) / 2
+    from scipy.interpolate import BarycentricInterpolator
+
     return np.exp(at), BarycentricInterpolator(at, np.eye(_NODES))(np.log(flux))
 
 

@@ -6,6 +6,7 @@ __getattr__, __dir__ = face(
     __name__,
     "run",
     "recipe",
+    "models",
     "predictor",
     "teach",
     "optimise",
