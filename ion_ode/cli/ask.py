@@ -121,7 +121,7 @@ def simulate(
 )
 @click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K")
 @click.option(
-    "--ph", "pH", type=float, metavar="PH", help="pH of the feed; a note tells where the model does not know it."
+    "--ph", "pH", type=float, metavar="PH", help="pH of feeds whose row has none: the membrane's charge follows it."
 )
 @click.option(
     "--membrane",
@@ -192,7 +192,10 @@ def _only_for_membranes(**options):
 
 def _run_answer(model, measurements, pressure, feed, flux, membrane, options, where):
     "Ask a sample of membranes, first made that of a coupon; notes go to stderr."
+    import numpy as np
+
     from ion_ode.core import InputError
+    from ion_ode.dspmde.charge_pH import PH_OF_CHARGES
     from ion_ode.water.feeds import parse_flux
 
     if membrane is not None:
@@ -208,7 +211,9 @@ def _run_answer(model, measurements, pressure, feed, flux, membrane, options, wh
 
     def ask(table):
         at = {"flux": table.flux} if pressure is None else {"pressure": bars}
-        frame = model.predict(_frame(table), **at, **options)
+        if table.pH is not None:  # near neutral where neither row nor option says
+            at["pH"] = np.where(np.isnan(table.pH), options["pH"] or PH_OF_CHARGES, table.pH)
+        frame = model.predict(_frame(table), **options | at)
         for sentence in dict.fromkeys(frame.attrs["notes"]):
             warnings.warn(sentence, stacklevel=2)
         return frame.drop(columns=["flux_lower", "flux_upper"], errors="ignore")
@@ -219,4 +224,4 @@ def _run_answer(model, measurements, pressure, feed, flux, membrane, options, wh
 
         bars = parse_flux(pressure) / LMH * bar  # the same grammar of numbers, lists and ranges
         flux = "1"
-    _run(feed, flux, *where, ask)
+    _run(feed, flux, *where, ask, ("pH",))

@@ -1,128 +1,113 @@
-"""How the charge of a polyamide follows the pH: two acids and an amine, fitted on measured NaCl rejections
+"""How the charge of a polyamide follows the pH: acids of two strengths and an amine
 
 Docs: https://ion-ode.github.io/ion_ode/guides/my_water.html.md"""
 
 # A piperazine amide holds carboxylic acids of two strengths and amines that stay (Ritt et al. 2020,
-# 10.1073/pnas.2008421117): c_X = (eq/15)^b (P/(1 + 10^(pH - pK_P)) - N1/(1 + 10^(pK1 - pH)) - N2/(1 + 10^(pK2 - pH))),
-# eq the equivalents of the feed [mol/m³]. `FITTED` is the least-squares fit of six numbers and b to 24 means of NaCl on
-# NF270 in that paper (2 and 20 mol/m³, 10 and about 140 L/m²/h, pH 3.5 to 10.5), pore, thickness and permittivity those
-# of `NF270`, a film of 57 µm; uncertainties are those of the fit. `fit_charge` makes it again.
+# 10.1073/pnas.2008421117: those at the surface ionise at a neutral pH, those inside above 9). Per acid of the stronger
+# kind: q(pH) = P/(1 + 10^(pH - pK_P)) - 1/(1 + 10^(pK1 - pH)) - N2/(1 + 10^(pK2 - pH)). A membrane's own charge goes
+# with q; what an ion that binds to acids adds to it goes with the dissociated acids. `FITTED` is the fit of
+# `ion_ode.inference.acidity`, which makes it again and scores it with each source held out.
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from ion_ode.core import InputError
-from ion_ode.dspmde.film import Film
-from ion_ode.dspmde.membranes import NF270, Membrane
-from ion_ode.dspmde.solve import simulate
-from ion_ode.store import asset
+from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
 
-__all__ = ["ChargeByPH", "FITTED", "at_pH", "charge_factor", "fit_charge", "measured_by_pH", "rejection_by_pH"]
+__all__ = ["ChargeByPH", "PH_OF_CHARGES", "at_pH", "binding_factor", "charge_factor", "pH_notes"]
 
-_PH_KNOWN = (3.5, 10.5)  # pH of the measurements
-_FILM = 57e-6  # m; the authors' mass transfer coefficient of NaCl, 2.8e-5 m/s, over its diffusivity
-_NAMES = ("acid_1", "pK_1", "acid_2", "pK_2", "amine", "pK_amine", "growth")
-_PRIOR = np.array([10.0, 5.5, 20.0, 9.8, 6.0, 4.0, 0.48])
-_WIDTH = np.array([15.0, 1.0, 25.0, 0.7, 8.0, 1.0, 0.15])
-_LOW, _HIGH = [0, 3.5, 0, 8, 0, 2, 0.0], [200, 7.5, 400, 12, 200, 6.5, 1.2]
-_NOISE = 0.06  # Of a measured rejection [-]
+_PH_KNOWN = (3.5, 10.5)  # pH of the measurements behind `FITTED`
+PH_OF_CHARGES = 6.7  # pH at which a fixed charge is given: measurements near neutral have 6.5 to 7
 
 
 @dataclass(frozen=True)
 class ChargeByPH:
-    "Fixed charge of a polyamide as its sites dissociate."
+    "Fixed charge of a polyamide as its sites dissociate, amounts per acid of the stronger kind."
 
-    acid_1: float  # Stronger acid, at 15 mol/m³ of equivalents [mol/m³ of pore]
-    pK_1: float
-    acid_2: float  # Weaker acid [mol/m³ of pore]
+    pK_1: float  # Of the stronger acid
+    acid_2: float  # Amount of the weaker acid [-]
     pK_2: float
-    amine: float  # [mol/m³ of pore]
+    amine: float  # Amount of amine [-]
     pK_amine: float
-    growth: float  # Exponent of the equivalents [-]
 
-    def charge(
-        self,
-        pH,  # Of the feed, number or array
-        equivalents,  # Of the feed [mol/m³], the same
-    ) -> np.ndarray:  # $c_X$, signed [mol/m³ of pore]
-        "Fixed charge at a pH."
-        acid = lambda pK: 1 / (1 + 10 ** (pK - np.asarray(pH, float)))
-        net = self.amine * (1 - acid(self.pK_amine)) - self.acid_1 * acid(self.pK_1) - self.acid_2 * acid(self.pK_2)
-        return (np.asarray(equivalents, float) / 15) ** self.growth * net
+    def acids(self, pH) -> np.ndarray:
+        "Dissociated acids [-]."
+        share = lambda pK: 1 / (1 + 10 ** (pK - np.asarray(pH, float)))
+        return share(self.pK_1) + self.acid_2 * share(self.pK_2)
+
+    def net(self, pH) -> np.ndarray:
+        "Net charge [-]."
+        return self.amine / (1 + 10 ** (np.asarray(pH, float) - self.pK_amine)) - self.acids(pH)
 
 
-FITTED = ChargeByPH(25.9, 5.31, 95.8, 9.58, 7.2, 4.16, 0.629)
-FITTED_SD = ChargeByPH(3.8, 0.23, 15.0, 0.24, 2.9, 0.92, 0.054)
+FITTED = ChargeByPH(5.96, 6.05, 9.85, 0.218, 3.09)
+FITTED_SD = ChargeByPH(0.08, 1.8, 0.25, 0.32, 0.88)
+
+
+def _valid(pH) -> np.ndarray:
+    "A pH as an array; what is none is refused."
+    try:
+        at = np.asarray(pH, float)
+    except (TypeError, ValueError):
+        raise InputError(f"pH is {pH!r}, expected a number from 1 to 13, or one a feed") from None
+    if not ((at >= 1) & (at <= 13)).all():
+        raise InputError(f"pH is {pH}, expected 1 to 13")
+    return at
 
 
 def charge_factor(
-    pH,  # Of the feed
-    equivalents=15.0,  # Of the feed [mol/m³]
-    reference: float = 7.0,  # pH of the charge that is multiplied
+    pH,  # Of the feed, number or array
+    reference: float = PH_OF_CHARGES,  # pH of the charge that is multiplied
     law: ChargeByPH = FITTED,
 ) -> np.ndarray:  # $c_X(pH)/c_X(reference)$ [-], below zero where the charge turns positive
-    "By how much the charge at a pH differs from that at a neutral one."
-    return law.charge(pH, equivalents) / law.charge(reference, equivalents)
+    "By how much a membrane's own charge at a pH differs from that at another."
+    return law.net(_valid(pH)) / law.net(reference)
+
+
+def binding_factor(
+    pH,  # As for `charge_factor`
+    reference: float = PH_OF_CHARGES,
+    law: ChargeByPH = FITTED,
+) -> np.ndarray:  # Dissociated acids over those at the reference [-]
+    "By how much there are more acids for ions to bind to."
+    return law.acids(_valid(pH)) / law.acids(reference)
+
+
+def pH_notes(pH) -> list[str]:
+    "A sentence where a pH leaves the measurements behind the law."
+    at = _valid(pH)
+    low, high = float(at.min()), float(at.max())
+    if low >= _PH_KNOWN[0] - 0.1 and high <= _PH_KNOWN[1] + 0.1:
+        return []
+    said = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    return [
+        f"pH {said} leaves the {_PH_KNOWN[0]} to {_PH_KNOWN[1]} that the membrane's charge was measured at: "
+        "beyond, its law is extrapolated"
+    ]
 
 
 def at_pH(
-    membrane: Membrane,
+    membrane: Membrane,  # Its charge that of `reference`
     pH,  # Of the feed, number or (batch,)
-    equivalents,  # Of the feed [mol/m³], number or (batch,)
+    reference: float = PH_OF_CHARGES,
     law: ChargeByPH = FITTED,
 ) -> Membrane:  # The same pore with the charge of that pH
-    "A membrane whose charge is that of the law."
-    if not np.all((np.asarray(pH) >= 1) & (np.asarray(pH) <= 13)):
-        raise InputError(f"pH is {pH}, expected 1 to 13")
-    if np.any((np.asarray(pH) < _PH_KNOWN[0] - 0.1) | (np.asarray(pH) > _PH_KNOWN[1] + 0.1)):
-        said = "the charge was measured at pH {} to {}".format(*_PH_KNOWN)
-        warnings.warn(f"{said}; beyond, the law is extrapolated", stacklevel=2)
-    charge = law.charge(pH, equivalents)
-    return membrane.with_(charge_density=float(charge) if charge.ndim == 0 else torch.from_numpy(charge))
+    "A membrane whose charge follows the pH."
+    for note in pH_notes(pH):
+        warnings.warn(note, stacklevel=2)
+    own, bound = (torch.from_numpy(np.array(f(pH, reference, law))) for f in (charge_factor, binding_factor))
+    own, bound = (f.item() if f.ndim == 0 else f for f in (own, bound))
+    return membrane.with_(charge_density=_scaled(membrane.charge_density, own, bound))
 
 
-def measured_by_pH() -> "pd.DataFrame":  # solution_id, fast, pH, rejection, flux_m_s, c_feed_mol_m3: 24 means
-    "NaCl on NF270 over pH, observed, means of three (Ritt et al. 2020)."
-    import pandas as pd
-
-    d = pd.read_csv(asset("nf_measurements.csv"))
-    d = d[(d.source_id == "ritt2020") & (d.membrane == "NF270") & (d.ion == "Na+") & (d.kind == "observed")]
-    d = d[d.solution_id.isin(["ritt_NaCl_2mM", "ritt_NaCl_20mM"])].assign(fast=lambda t: t.flux_m_s > 1e-5)
-    columns = ["rejection", "flux_m_s", "c_feed_mol_m3"]
-    return d.groupby(["solution_id", "fast", "pH"], as_index=False)[columns].mean()
-
-
-def rejection_by_pH(
-    rows,  # As `measured_by_pH`
-    law: ChargeByPH = FITTED,
-    membrane: Membrane = NF270,
-) -> np.ndarray:  # (row,)
-    "Rejections of NaCl that the law gives."
-    c = rows.c_feed_mol_m3.to_numpy(copy=True)
-    m = at_pH(membrane, rows.pH.to_numpy(), c, law)
-    feed, J = (
-        {"Na+": torch.from_numpy(c), "Cl-": torch.from_numpy(c)},
-        torch.from_numpy(rows.flux_m_s.to_numpy(copy=True)),
-    )
-    return (
-        simulate(feed, J[:, None], m, film=Film(thickness=_FILM), throw=False, rtol=1e-4).rejection[:, 0, 0].numpy()
-    )
-
-
-def fit_charge(
-    rows,  # As `measured_by_pH`, all or some
-    membrane: Membrane = NF270,
-) -> tuple[ChargeByPH, ChargeByPH]:  # Likeliest numbers and their standard deviations
-    "The law's seven numbers from measured rejections, from wide priors."
-    from scipy.optimize import least_squares
-
-    def off(x):
-        R = np.nan_to_num(rejection_by_pH(rows, ChargeByPH(*x), membrane), nan=2.0)
-        return np.concatenate([(R - rows.rejection) / _NOISE, (x - _PRIOR) / _WIDTH])
-
-    found = least_squares(off, _PRIOR, bounds=(_LOW, _HIGH), x_scale=_WIDTH, diff_step=1e-3)
-    sd = np.sqrt(np.diag(np.linalg.inv(found.jac.T @ found.jac)))
-    return ChargeByPH(*map(float, found.x)), ChargeByPH(*map(float, sd))
+def _scaled(charge, own, bound):
+    "A law of the charge times two factors: of the membrane's own, and of what binds."
+    if isinstance(charge, Freundlich):
+        return replace(charge, a=charge.a * own)
+    if isinstance(charge, ChargeBinding):
+        shifts = {ion: v * bound for ion, v in charge.shifts.items()}
+        return replace(charge, base=_scaled(charge.base, own, bound), shifts=shifts)
+    return charge * own

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ion_ode.core import T_REF, InputError, is_frame
+from ion_ode.dspmde.charge_pH import at_pH
 from ion_ode.dspmde.conditions import at_temperature
 from ion_ode.dspmde.membranes import NF270, Membrane
 from ion_ode.dspmde.solve import simulate
@@ -110,6 +111,7 @@ def simulate_water(
     temperature=None,  # [K], the same
     pairs: tuple[str, ...] = (),  # Ion pairs that move as such: MgSO4, CaSO4
     warm: bool = True,  # The pore's permittivity follows the temperature (`at_temperature`)
+    acid: bool = True,  # The membrane's charge follows the pH (`at_pH`)
     **options,  # As for `simulate`: film, activity, ...
 ) -> "pd.DataFrame":  # A row a water, flux and solute: c_feed, c_perm, rejection, pH of feed and permeate
     "Rejections of every solute of natural waters, and the pH of their permeates."
@@ -118,6 +120,7 @@ def simulate_water(
     w = water if isinstance(water, Water) else read_waters(water, pH, temperature, pairs)
     J = flux_of(water, flux) if is_frame(water) else flux
     membrane = at_temperature(membrane, w.temperature) if warm else membrane
+    membrane = at_pH(membrane, np.array([s.pH for s in w.speciation])) if acid else membrane
     sol = simulate(w.feed, J, membrane, temperature=torch.from_numpy(w.temperature), **options)
     rows = []
     for k, label in enumerate(w.label):

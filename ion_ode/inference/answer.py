@@ -13,6 +13,7 @@ import numpy as np
 from ion_ode.core import LMH, T_REF, InputError, bar
 from ion_ode.guard import sealed, unsealed
 from ion_ode.store import asset, atomic_write
+from ion_ode.dspmde.charge_pH import binding_factor, charge_factor, pH_notes
 from ion_ode.dspmde.feed import read_feed, read_flux
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
 from ion_ode.rejections import Rejections
@@ -101,7 +102,7 @@ class Answer:
         i = np.unique(np.linspace(0, len(self) - 1, n).round().astype(int))
         return replace(self, x=self.x[i], coupon=self.coupon[i])
 
-    def _problem(self, ions, c_feed, kind, film, temperature):
+    def _problem(self, ions, c_feed, kind, film, temperature, pH=None):
         "Membranes (slow) by feeds (fast) as one table; film thickness of each."
         n, s = len(self), len(c_feed)
         p = {k: np.repeat(v.to_numpy(), s) for k, v in self.parameters.items()}
@@ -113,7 +114,9 @@ class Answer:
         membrane = {
             "r_pore": p["r_pore"],
             "thickness": np.clip(p["thickness"] * np.exp(p["coupon thickness"] * own(1)), 1e-8, 1e-4),
-            "charge": np.clip(charge_of(p, wide, z, ions) * np.exp(p["coupon charge"] * both), -_CHARGE, _CHARGE),
+            "charge": np.clip(
+                charge_of(p, wide, z, ions, *_acidity(pH, n)) * np.exp(p["coupon charge"] * both), -_CHARGE, _CHARGE
+            ),
             "eps_pore": p["eps_pore"],
         }
         offset = np.stack([offset_of(p, i, int(v)) for i, v in zip(ions, z, strict=True)], 1)
@@ -158,6 +161,7 @@ class Answer:
         kind: str = "observed",  # "observed": against the bulk feed, behind a film; "intrinsic": without one
         film: float | None = None,  # Film thickness [m]; None: as laboratories have it, each membrane its own
         temperature: float = T_REF,  # [K]
+        pH=None,  # As for `predict`
         balance: str | None = None,  # Ion that closes the charge balance of the feed
         ions=None,  # Names of the columns of an array
         rtol: float = 1e-4,
@@ -165,12 +169,13 @@ class Answer:
         "What every membrane says; each one's permeate is neutral."
         _check(kind, film)
         names, c, asked = _read(feed, flux, pressure, balance, ions)
-        J, R = self._solve(names, c, asked, pressure is not None, kind, film, temperature, rtol)
+        c, asked, pH = _at_pH(c, asked, pH)
+        J, R = self._solve(names, c, asked, pressure is not None, kind, film, temperature, pH, rtol)
         return names, c, J, R
 
-    def _solve(self, names, c, asked, by_pressure, kind, film, temperature, rtol=1e-4):
+    def _solve(self, names, c, asked, by_pressure, kind, film, temperature, pH=None, rtol=1e-4):
         "Flux (membrane, sample, state) and rejection (.., ion) of feeds at fluxes or pressures."
-        problem, n, batch = self._problem(names, c, kind, film, temperature), len(self), len(c)
+        problem, n, batch = self._problem(names, c, kind, film, temperature, pH), len(self), len(c)
         J = self._flux_at(asked, names, problem, n) if by_pressure else np.tile(asked, (n, 1))
         wide, membrane, offset, thick, T = problem
         through, _ = passages(names, wide, np.where(np.isfinite(J), J, 1e-9), membrane, offset, thick, T, rtol)
@@ -186,7 +191,7 @@ class Answer:
         kind: str = "observed",  # or "intrinsic"
         film: float | None = None,  # Film thickness [m]; None: as laboratories have it
         temperature: float = T_REF,  # [K]
-        pH: float | None = None,  # Of the feed; a note where the law does not know it
+        pH=None,  # Of the feed, number or (sample,): the charge follows it; None: near neutral, as measured
         level: float = 0.9,  # Share of measurements the interval should hold
         balance: str | None = None,
         ions=None,
@@ -198,11 +203,14 @@ class Answer:
         _check(kind, film)
         few = self if members is None else self.thinned(members)
         names, c, asked = _read(feed, flux, pressure, balance, ions)
+        c, asked, pH = _at_pH(c, asked, pH)
         parts, share = [], share_of_sign(c, np.array([get_ion(i).z for i in names], float))
         size = max(1, _AT_ONCE // (len(few) * asked.shape[1]))
         for k in range(0, len(c), size):
             at = slice(k, k + size)
-            J, R = few._solve(names, c[at], asked[at], pressure is not None, kind, film, temperature)
+            J, R = few._solve(
+                names, c[at], asked[at], pressure is not None, kind, film, temperature, None if pH is None else pH[at]
+            )
             ends = np.nanquantile(J, [(1 - level) / 2, (1 + level) / 2], axis=0)
             parts.append((_nanmean(R), *few._interval(R, J, share[at], level), _nanmean(J), *ends))
         mean, low, high, flux, slow, fast = (np.concatenate(p) for p in zip(*parts, strict=True))
@@ -247,15 +255,9 @@ class Answer:
     def notes(self, names, c, J, pH, kind, temperature) -> list[str]:
         "What a reader should know about a question: what it speaks of, and where it leaves what was measured."
         r, said = self.card.get("ranges", {}), []
-        said.append(
-            f"{kind} rejections at pH {PH_RANGE[0]} to {PH_RANGE[1]}"
-            + (", against the bulk feed" if kind == "observed" else "")
-        )
-        if pH is not None and not PH_RANGE[0] <= pH <= PH_RANGE[1]:
-            said.append(
-                f"pH {pH:g} is outside {PH_RANGE[0]} to {PH_RANGE[1]}: the charge of the membrane "
-                f"differs there, and these numbers do not know it"
-            )
+        where = f"{PH_RANGE[0]} to {PH_RANGE[1]}" if pH is None else _span(pH)
+        said.append(f"{kind} rejections at pH {where}" + (", against the bulk feed" if kind == "observed" else ""))
+        said += [] if pH is None else pH_notes(pH)
         unseen = [i for i in names if i not in r.get("ions_mol_m3", {}) and (c[:, names.index(i)] > 0).any()]
         if unseen and "ions_mol_m3" in r:
             said.append(
@@ -354,6 +356,30 @@ def _read(feed, flux, pressure, balance, ions):
     asked = read_flux(flux_of(feed, flux), len(c)).numpy() if pressure is None else _grid(pressure, len(c))
     batch = max(len(c), len(asked))
     return names, np.broadcast_to(c, (batch, c.shape[1])), np.broadcast_to(asked, (batch, asked.shape[1]))
+
+
+def _at_pH(c, asked, pH):
+    "Feeds, fluxes and pH with one sample each; one feed at several pH is as many samples."
+    if pH is None:
+        return c, asked, None
+    charge_factor(pH)  # refuses what is no pH
+    at = np.atleast_1d(np.asarray(pH, float))
+    sizes = {len(at), len(c)} - {1}
+    if at.ndim > 1 or len(sizes) > 1:
+        raise InputError(f"pH has shape {at.shape} for {len(c)} feeds; give one number, or one a feed")
+    n = max(sizes, default=1)
+    wide = lambda v: np.broadcast_to(v, (n, *v.shape[1:]))
+    return wide(c), wide(asked), wide(at)
+
+
+def _acidity(pH, n):
+    "Factors of the charge, membranes (slow) by feeds (fast)."
+    return (1.0, 1.0) if pH is None else tuple(np.tile(f(pH), n) for f in (charge_factor, binding_factor))
+
+
+def _span(v):
+    "Numbers as one, or as their ends."
+    return " to ".join(dict.fromkeys(f"{x:g}" for x in (np.min(v), np.max(v))))
 
 
 def _grid(pressure, n):

@@ -65,7 +65,7 @@ def _values(m) -> pd.DataFrame:
             "flux_m_s": m.flux[s],
             "pressure_Pa": m.pressure[s],
             "temperature_K": m.temperature[s],
-            "pH": m.pH[s],
+            "charge_pH": m.pH[s],
             "kind": m.kind[s],
             "film_m": m.film[s],
             "rejection": m.rejection,

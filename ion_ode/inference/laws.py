@@ -176,17 +176,19 @@ def charge_of(
     c_feed: np.ndarray,  # Feeds (n, ion) [mol/m³]
     z: np.ndarray,  # Charges (ion,)
     ions: tuple[str, ...],  # Names of the columns of c_feed
+    own_factor=1.0,  # Of the membrane's own charge and of what binds to it, (n,): those of a pH
+    bound_factor=1.0,
 ) -> np.ndarray:  # X without the coupon's factor (n,) [mol/m³]
     "Fixed charge that a feed meets."
     own = np.abs(z) * c_feed
     total = 0.5 * own.sum(1)
     ratio = total / REFERENCE_EQUIVALENTS
-    x = membranes["charge"] * ratio ** membranes["b"]
+    x = own_factor * membranes["charge"] * ratio ** membranes["b"]
     for i in _SHIFTS:
         if i in ions:
             share = own[:, ions.index(i)] / total
             bound = share * (1 + membranes["k"]) / (share + membranes["k"])
-            x = x + membranes[f"shift {i}"] * bound * ratio ** membranes["c"]
+            x = x + bound_factor * membranes[f"shift {i}"] * bound * ratio ** membranes["c"]
     return x
 
 

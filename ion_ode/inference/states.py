@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.special import gammaln, log_ndtr
 
 from ion_ode.core import LMH, InputError, bar
+from ion_ode.dspmde.charge_pH import PH_OF_CHARGES, binding_factor, charge_factor
 from ion_ode.inference.laws import Prior, charge_of, discrepancy_of, offset_of, parameters, share_of_sign
 from ion_ode.inference.rows import answer_feeds, osmotic_at_bulk
 from ion_ode.water.ions import get_ion
@@ -77,6 +78,7 @@ class States:
     curve_laboratory: np.ndarray  # (curve,)
     row_id: np.ndarray  # (r,)
     film: np.ndarray | None = None  # (p,) [m] where it is known, nan elsewhere
+    pH: np.ndarray | None = None  # (p,) where the charge is to follow it, nan elsewhere
 
     def __repr__(self):
         what = f"{len(self.rejection)} values, {len(self.flux)} problems"
@@ -112,9 +114,8 @@ class States:
         d = d.assign(J=_flux(d, wide, ions, prior))
         problems, at, weight = [], [], []
         place = {}
-        for _, g in d.groupby(
-            ["laboratory", "coupon", "solution_id", "kind", "temperature_K", d.flux_m_s.isna()], sort=False
-        ):
+        alike = ["laboratory", "coupon", "solution_id", "kind", "temperature_K", *({"charge_pH"} & set(d))]
+        for _, g in d.groupby([*alike, d.flux_m_s.isna()], sort=False, dropna=False):
             own = np.unique(g.J.round(12))
             nodes, matrix = _nodes(own)
             start = len(problems)
@@ -159,6 +160,7 @@ class States:
             np.array([laboratories.index(c) for c in heads.laboratory]),
             d.index.to_numpy(),
             take(lambda r: r.film_m) if "film_m" in d else None,
+            take(lambda r: r.charge_pH) if "charge_pH" in d else None,
         )
 
 
@@ -245,7 +247,10 @@ def forward(
         "thickness": np.clip(wide["thickness"] * np.exp(wide["coupon thickness"] * pick(1)), 1e-8, 1e-4),
         "eps_pore": wide["eps_pore"],
         "charge": np.clip(
-            charge_of(wide, c_feed, states.z, states.ions) * np.exp(wide["coupon charge"] * own), -_CHARGE, _CHARGE
+            charge_of(wide, c_feed, states.z, states.ions, *_acidity(states, which, n))
+            * np.exp(wide["coupon charge"] * own),
+            -_CHARGE,
+            _CHARGE,
         ),
         "offset": np.stack([offset_of(wide, i, int(z)) for i, z in zip(states.ions, states.z, strict=True)], 1),
         "film": np.where(kind == 0, 0.0, np.clip(median, 1e-7, 2e-4)),
@@ -253,6 +258,14 @@ def forward(
     }
     passage, found = solve(states.ions, problem, guess)
     return 1 - passage.reshape(n, p, -1), flux.reshape(n, p), found.reshape(n, p, -1)
+
+
+def _acidity(states, which, n):
+    "Factors of the charge where a pH is known; membranes (slow) by problems (fast)."
+    if states.pH is None:
+        return 1.0, 1.0
+    at = np.where(np.isfinite(states.pH[which]), states.pH[which], PH_OF_CHARGES)
+    return tuple(np.tile(f(at), n) for f in (charge_factor, binding_factor))
 
 
 def log_likelihood(
