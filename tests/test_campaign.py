@@ -1,5 +1,6 @@
 "Campaigns: tables in any columns, the gate of monomers, what is suggested, and what comes back from a file."
 
+import importlib
 import io
 import json
 
@@ -230,6 +231,11 @@ def test_a_batch_is_new_possible_and_within_bounds(own):
     assert b["reason"].str.len().min() > 20 and b["chance"].between(0, 1).all()
     again = own.suggest(3, bounds={"amine [wt%]": (0.3, 1.5), "additive": ["none"]}, remember=False)
     pd.testing.assert_frame_equal(b, again)
+
+
+def test_no_compiler_is_called_for_a_suggestion(own):
+    own.suggest(1, remember=False, explain=False)
+    assert importlib.import_module("botorch.acquisition.multi_objective.logei")._C is None
 
 
 def test_costs_and_pending_change_the_batch(own):

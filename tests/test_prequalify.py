@@ -208,7 +208,13 @@ def test_salts_alike_by_their_ions():
 
 
 @pytest.mark.parametrize(
-    ("text", "names"), [("MgCl₂", ["MgCl2"]), ("nacl", ["NaCl"]), ("LiCl/MgCl2", list(salts.MIXTURES))]
+    ("text", "names"),
+    [
+        ("MgCl₂", ["MgCl2"]),
+        ("nacl", ["NaCl"]),
+        ("LiCl/MgCl2", list(salts.MIXTURES)),
+        ("NaCl; Na₂SO₄", ["NaCl", "Na2SO4"]),
+    ],
 )
 def test_salts_as_they_are_written(text, names):
     assert salts.salt_names(text) == names
@@ -261,6 +267,12 @@ def test_equal_predictions_share_a_rank_and_unused_columns_are_named():
     r = screen.screen_recipes(io.StringIO(text))
     assert r["rank"].tolist() == [1, 1]
     assert any("not used: humidity" in line for line in r.attrs["used"])
+
+
+def test_a_column_that_the_table_lacks_is_said_to_be_open():
+    used = screen.screen_recipes(io.StringIO("amine,acyl chloride,salt\nPIP,TMC,NaCl; MgCl2\n")).attrs["used"]
+    assert used[0].startswith("used: amine, acyl chloride, salt") and "used: support" not in " ".join(used)
+    assert used[1].startswith("not stated: amine [wt%], acyl chloride [wt%], support, pressure [bar]")
 
 
 def test_kcl_follows_nacl():

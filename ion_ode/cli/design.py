@@ -23,9 +23,10 @@ from ion_ode.cli.output import Sink
 def screen(recipes, level, target_permeance, target_rejection, out, as_json, force):
     """Rank recipes that nobody has published by what 100 papers say.
 
-    A row a recipe and salt: amine, acyl chloride (names or SMILES), salt, and if known amine [wt%], acyl chloride [wt%],
-    support, pressure [bar]. Refuses monomers that cannot make a film and those far from anything measured. A
-    laboratory with membranes of its own learns more from ion-ode campaign. Needs the extra [campaign].
+    A row a recipe: amine, acyl chloride (names or SMILES), salt (NaCl; MgCl2), and if known amine [wt%], acyl chloride
+    [wt%], third monomer, support, pressure [bar], film (polyester). Refuses monomers that cannot make a film and those
+    far from anything measured. A laboratory with membranes of its own learns more from ion-ode campaign. Needs the
+    extra [campaign].
 
     \b
     Examples:
@@ -123,7 +124,9 @@ def campaign(
             raise InputError(f"{name} exists and stays as it is; choose another name, or add --force to replace it")
     with alone(saved, False), alone(report, False), Sink(out, as_json, force) as sink:
         if replay:
-            sink.write(replay_rounds(table, list(objectives) or None, seed))
+            found = replay_rounds(table, list(objectives) or None, seed)
+            click.echo("\n".join(found.attrs.pop("used")), err=True)
+            sink.write(found)
             return
         if table.endswith(".json"):
             c = Campaign.load(table)
@@ -139,8 +142,7 @@ def campaign(
         }
         prices = {k: float(v) for k, v in _pairs(costs, "--cost", "COLUMN=C, as in --cost SDS=0.01").items()}
         batch = c.suggest(n, bounds=limits or None, costs=prices or None, candidates=candidates, pending=pending)
-        for line in c.used().itertuples():
-            click.echo(f"{line.column}: {line.use}, {line.why}", err=True)
+        click.echo("\n".join(c.used_lines()), err=True)
         sink.write(batch if sink.kind != "screen" else batch_table(c, batch))
         if saved:
             c.save(saved)

@@ -269,6 +269,10 @@ class Campaign:
             [*rows, *((k, "not used", v) for k, v in self.schema.ignored.items())], columns=["column", "use", "why"]
         )
 
+    def used_lines(self) -> list[str]:
+        "Which columns were used, which not, and why, in sentences."
+        return [f"{r.column}: {r.use}, {r.why}" for r in self.used().itertuples()]
+
     def save(self, path: str | Path) -> Path:  # JSON file
         "Everything a later session needs, in one file that a person can read."
         text = self.rows.to_csv(index=False)

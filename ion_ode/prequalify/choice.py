@@ -48,6 +48,7 @@ def choose(
 def _acquisition(campaign: Campaign):
     "Expected hypervolume of BoTorch over the processes of the objectives."
     acq = need("botorch.acquisition.multi_objective.logei", "campaign")
+    acq._load_attempted = True  # else BoTorch compiles C++ for half a minute to save a tenth of a second
     boxes = need("botorch.utils.multi_objective.box_decompositions", "campaign").FastNondominatedPartitioning
     generic = need("botorch.acquisition.multi_objective.objective", "campaign").GenericMCMultiOutputObjective
     names = sorted({m for w in campaign.weights for m in w})

@@ -170,4 +170,6 @@ def replay_rounds(
                     "hypervolume": volume(k) / final,
                 }
             )
-    return pd.DataFrame(rows)
+    out = pd.DataFrame(rows)
+    out.attrs["used"] = whole.used_lines()
+    return out

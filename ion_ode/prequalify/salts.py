@@ -1,5 +1,7 @@
 """Salts by what their ions are: names, and how alike two salts are"""
 
+import re
+
 import numpy as np
 
 from ion_ode.core import InputError
@@ -14,19 +16,20 @@ _SALT_NUMBERS = ("z cation", "r cation", "z anion", "r anion", "mixture")
 
 
 def salt_names(
-    text: str,  # NaCl, MgCl₂, LiCl/MgCl2 (a mixture)
+    text: str,  # NaCl, MgCl₂, LiCl/MgCl2 (a mixture), or several tests: NaCl; MgCl2
     what: str = "salt",  # How messages call it
 ) -> list[str]:  # Names in `SALTS` or `MIXTURES`
     "Salts as the tables name them; a mixture of lithium and magnesium stands for its two ions."
     known = {s.lower(): [s] for s in (*SALTS, *MIXTURES)} | {
         k: list(MIXTURES) for k in ("licl/mgcl2", "mgcl2/licl", "mg/li", "li/mg")
     }
-    key = plain(text).lower()
-    if key not in known:
+    keys = [k.strip() for k in re.split("[;,]", plain(text))]
+    if wrong := [k for k in keys if k.lower() not in known]:
         raise InputError(
-            f"{what}: unknown salt {text!r}; write one of {', '.join(SALTS)}, or LiCl/MgCl2 for the mixture"
+            f"{what}: unknown salt {wrong[0]!r}; write one of {', '.join(SALTS)}, LiCl/MgCl2 for the "
+            "mixture, or several with a semicolon between them"
         )
-    return known[key]
+    return list(dict.fromkeys(s for k in keys for s in known[k.lower()]))
 
 
 def _salt_numbers(

@@ -23,7 +23,7 @@ MPD/IPC,MPD,2.0,isophthaloyl chloride,0.1,PSf,10,NaCl
 
 def _read_recipes(
     path,  # CSV file, open text or frame, in the columns of `TEMPLATE`
-) -> tuple[pd.DataFrame, list[str]]:  # A row a recipe and salt, with a reason where it cannot react; columns not used
+) -> tuple[pd.DataFrame, list[str]]:  # A row a recipe and salt, with a reason where it cannot react; what was used
     "Recipes in the columns of the literature, each with the count of its reactive sites or why it makes no film."
     where, raw = _read_cells(path)
     names = {_key(s): role for role, spellings in _SPELLINGS.items() for s in spellings}
@@ -43,7 +43,16 @@ def _read_recipes(
     given = [c for c in raw if c not in found.values()] + [
         found[r] for r in ("permeance", "rejection", "laboratory") if r in found
     ]
-    return pd.DataFrame(rows), [c for c in given if (raw[c] != "").any()]
+    stated = [r for r in RECIPE if r in found and (raw[found[r]] != "").any()]
+    return pd.DataFrame(rows), _use(stated, [c for c in given if (raw[c] != "").any()])
+
+
+def _use(stated: list[str], unused: list[str]) -> list[str]:
+    "What was used of a table, what it left open, and what no input takes."
+    left = [r for r in RECIPE if r not in stated and r != "third monomer"]  # without one there is none
+    said = [f"used: {', '.join(stated)}, salt by the charges and radii of its ions"]
+    said += [f"not stated: {', '.join(left)}; each sits in the middle of what was measured"] if left else []
+    return said + [f"not used: {c}, the model has no such input" for c in unused]
 
 
 def _read_line(row: dict, at: str, name: str) -> list[dict]:
@@ -112,7 +121,7 @@ def screen_recipes(
         raise InputError(f"target_permeance is {target_permeance}, expected a positive number in L m⁻² h⁻¹ bar⁻¹")
     if target_rejection is not None and not -50 < target_rejection < 1:
         raise InputError(f"target_rejection is {target_rejection}, expected a fraction below 1, 0.95 for 95 %")
-    d, unused = _read_recipes(recipes)
+    d, used = _read_recipes(recipes)
     m = model or shipped_screen()
     d = d.join(neighbours(d)).join(m.predict(d, level).drop(columns=["name", "salt"]))
     beyond = m.beyond(d)
@@ -136,9 +145,7 @@ def screen_recipes(
     out = out.sort_values(["status", "chance"], ascending=[True, False], kind="stable").reset_index(drop=True)
     rank = out.chance.round(9).rank(method="min", ascending=False).where(out.status == "ok")
     out.insert(0, "rank", rank.astype("Int64"))
-    out.attrs["used"] = [f"used: {', '.join(RECIPE)}, salt by the charges and radii of its ions"] + [
-        f"not used: {c}, the model has no such input" for c in unused
-    ]
+    out.attrs["used"] = used
     return out[[c for c in out if c not in ("status", "reason", "known")] + ["known", "status", "reason"]]
 
 
