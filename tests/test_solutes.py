@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from ion_ode import NF270, NF270_WATERTAP, InputError, get_ion, simulate
 from ion_ode.core import LMH, nm
 from ion_ode.dspmde import HINDRANCE, Film, Membrane
+from ion_ode.inference.answer import load_answer
 from ion_ode.water.feeds import feed_table
 from ion_ode.water.ions import read_ion_table
 
@@ -100,3 +101,26 @@ def test_a_neutral_solute_takes_no_part_in_closing_a_balance():
     with pytest.warns(UserWarning, match="Cl- closes it"):
         s = simulate({"Na+": 10.0, "Cl-": 9.9, "glucose": 1.0}, FLUX, NF270_WATERTAP)
     assert_allclose(s.c_feed[0], [10.0, 10.0, 1.0], rtol=1e-12)
+
+
+def test_tracers_tell_the_pore_that_neutral_solutes_meet():
+    from ion_ode.inference.laws import NEUTRAL_PORE
+    from ion_ode.inference.neutrals import fit_neutral, left_out_errors, measured_tracers
+
+    few = load_answer("nf270").thinned(16)
+    assert_allclose(fit_neutral(measured_tracers(), few), NEUTRAL_PORE, rtol=0.02)
+    held_out = np.sqrt((left_out_errors(few) ** 2).mean())
+    assert held_out.rmse < 0.13 < 0.16 < held_out["rmse of the ions' pore"]
+
+
+def test_an_answer_to_neutral_solutes_and_to_what_does_not_fit(dye):
+    few = load_answer("nf270").thinned(48)
+    salt = few.predict({"Na+": 10, "Cl-": 10}, 77 * LMH, kind="intrinsic").set_index("ion")
+    t = few.predict({"Na+": 10, "Cl-": 10, "glucose": 1, "H3BO3": 1}, 77 * LMH, kind="intrinsic").set_index("ion")
+    assert_allclose(t.rejection[["Na+", "Cl-"]], salt.rejection[["Na+", "Cl-"]], rtol=2e-3)  # ions do not notice
+    assert t.lower["glucose"] < 0.94 < t.upper["glucose"] and t.rejection["glucose"] > 0.8  # measured: .94
+    assert 0 < t.rejection["H3BO3"] < 0.5
+    wide = few.predict({"Na+": 50, "Cl-": 10, "dye-4": 10}, 20 * LMH)
+    R = wide.set_index("ion").rejection
+    assert R["dye-4"] == 1 and R["Cl-"] < -0.2  # the dye stays and pushes chloride through
+    assert "none of dye-4 passes" in " ".join(wide.attrs["notes"])

@@ -15,11 +15,13 @@ from ion_ode.guard import sealed, unsealed
 from ion_ode.store import asset, atomic_write
 from ion_ode.dspmde.charge_pH import binding_factor, charge_factor, pH_notes
 from ion_ode.dspmde.feed import read_feed, read_flux
+from ion_ode.dspmde.notes import solution_notes
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
 from ion_ode.rejections import Rejections
 from ion_ode.water.feeds import flux_of, has_flux
 from ion_ode.inference.laws import (
     GLOBALS,
+    NEUTRAL_PORE,
     PH_RANGE,
     REFERENCE_EQUIVALENTS,
     Prior,
@@ -140,7 +142,7 @@ class Answer:
         high = A * P
         at = high[:, :, None] * np.array([0.02, 0.15, 0.4, 0.65, 0.85, 1.0])
         flat = at.reshape(len(at), -1)
-        through, wall = passages(ions, wide, flat, membrane, offset, thick, T, 1e-3)
+        through, wall = _through(ions, (wide, membrane, offset, thick, T), flat, 1e-3)
         perm = np.where(wide[:, None] > 0, through * wide[:, None], 0.0)
         osmotic = (_R_GAS * T[:, None] * (wall - perm).sum(2)).reshape(at.shape)
         need = at / A[..., None] + osmotic
@@ -177,8 +179,8 @@ class Answer:
         "Flux (membrane, sample, state) and rejection (.., ion) of feeds at fluxes or pressures."
         problem, n, batch = self._problem(names, c, kind, film, temperature, pH), len(self), len(c)
         J = self._flux_at(asked, names, problem, n) if by_pressure else np.tile(asked, (n, 1))
-        wide, membrane, offset, thick, T = problem
-        through, _ = passages(names, wide, np.where(np.isfinite(J), J, 1e-9), membrane, offset, thick, T, rtol)
+        wide = problem[0]
+        through, _ = _through(names, problem, np.where(np.isfinite(J), J, 1e-9), rtol)
         R = np.where((wide > 0)[:, None] & np.isfinite(J)[..., None], 1 - through, np.nan)
         return J.reshape(n, batch, -1), R.reshape(n, batch, -1, len(names))
 
@@ -231,6 +233,7 @@ class Answer:
         if pressure is not None:
             table["flux_lower"], table["flux_upper"] = slow[b, t], fast[b, t]
         table.attrs["notes"] = self.notes(names, c, flux, pH, kind, temperature)
+        table.attrs["notes"] += solution_notes(names, c, c[:, None], c[:, None] * (1 - np.nan_to_num(mean)), "ideal")
         return table
 
     def _interval(self, R, J, share, level):
@@ -244,9 +247,7 @@ class Answer:
         sd = np.sqrt((p.noise.to_numpy()[:, None, None, None] * of_value) ** 2 + (model * of_model) ** 2)
         y = y_of(R)
         u = (np.arange(n) * 0.6180339887498949) % 1.0  # evenly spread, whatever the order of the membranes
-        all_y = np.concatenate(
-            [y + sd * stdtrit(5, (k + u) / _LEVELS)[:, None, None, None] for k in range(_LEVELS)]
-        )
+        all_y = np.concatenate([y + sd * stdtrit(5, (k + u) / _LEVELS)[:, None, None, None] for k in range(_LEVELS)])
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # an absent ion has no value at all
             low, mid, high = np.nanquantile(all_y, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=0)
@@ -380,6 +381,18 @@ def _acidity(pH, n):
 def _span(v):
     "Numbers as one, or as their ends."
     return " to ".join(dict.fromkeys(f"{x:g}" for x in (np.min(v), np.max(v))))
+
+
+def _through(ions, problem, flux, rtol):
+    "Passages and concentrations at the membrane; a neutral solute meets a narrower pore and leaves the ions alone."
+    wide, membrane, offset, thick, T = problem
+    through, wall = passages(ions, wide, flux, membrane, offset, thick, T, rtol)
+    neutral = np.array([get_ion(i).z == 0 for i in ions])
+    if neutral.any():
+        narrow = membrane | {"r_pore": NEUTRAL_PORE * membrane["r_pore"]}
+        own = passages(ions, wide, flux, narrow, offset, thick, T, rtol)
+        through[..., neutral], wall[..., neutral] = own[0][..., neutral], own[1][..., neutral]
+    return through, wall
 
 
 def _grid(pressure, n):
