@@ -25,19 +25,13 @@ import torch  # noqa: E402
 from ion_ode.attention_odenet.constraints import CONSTRAINTS, charge_residual  # noqa: E402
 from ion_ode.data.design import simulate_curves  # noqa: E402
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows  # noqa: E402
+from ion_ode.results.contestants import left_out  # noqa: E402
 from ion_ode.store import atomic_write, provenance  # noqa: E402
+from ion_ode.training.choice import ranked, try_membranes
 from ion_ode.training.optimise import Plan
 from ion_ode.training.recipe import TrainConfig, describe_curves
-from ion_ode.training.teach import (
-    finetune,
-    measured_curves,
-    predict_measured,
-    pretrain,
-    ranked,
-    surrogate_error,
-    to_rows,
-    try_membranes,
-)
+from ion_ode.training.states import with_scatter
+from ion_ode.training.teach import finetune, predict_measured, pretrain, surrogate_error
 
 
 def before_measurements(config, ensemble, unseen):
@@ -60,16 +54,14 @@ def validation(config, pretrained, benchmark, seeds, tried, sse):
     "Mean squared error of the rejection of every seed over pairs of groups that were held out together."
     b, df = BENCHMARKS[benchmark], contest_rows(benchmark)
     pairs = [(i, (i + 1) % len(b.folds)) for i in range(len(b.folds))]
-    learned, asked = (
-        measured_curves(df, film_thickness=b.film, known=known, sd_floor=b.sd_floor) for known in (True, False)
-    )
+    m = with_scatter(df, b.sd_floor)
     members = [(pair, s) for pair in pairs for s in range(seeds)]
     choice = {pair: ranked(sse, [i for i in range(len(b.folds)) if i not in pair]) for pair in pairs}
     parameters = torch.stack([tried[choice[pair][s]] for pair, s in members])
-    shown = torch.stack([learned.without([b.folds[i] for i in pair]) for pair, _ in members])
+    shown = ~left_out(m, [[b.folds[i] for i in pair] for pair, _ in members])
     ensemble = pretrained.take([s for _, s in members])
-    finetune(config, ensemble, learned, [1000 + s for _, s in members], member_curves=shown, parameters=parameters)
-    predicted = to_rows(asked, predict_measured(config, ensemble, asked, parameters, tol=1e-3))
+    finetune(config, ensemble, m, [1000 + s for _, s in members], shown=shown, parameters=parameters)
+    predicted = predict_measured(config, ensemble, m, parameters, tol=1e-3)
     group, weight, truth = df.composition.to_numpy(), df.weight.to_numpy(), df.rejection.to_numpy()
     score = np.zeros(seeds)
     for m, (pair, s) in enumerate(members):

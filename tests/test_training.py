@@ -17,26 +17,18 @@ from torch import nn
 from ion_ode.attention_odenet.stack import Ensemble, join
 from ion_ode.core import InputError
 from ion_ode.data.design import simulate_curves
-from ion_ode.data.nf270 import independent_rows
+from ion_ode.data.nf270 import independent_rows, measurement_sd
 from ion_ode.dspmde.film import film_wall
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.store import CheckpointError, read_checkpoint, write_checkpoint
 from ion_ode.training.callbacks import TrainingError
+from ion_ode.training.choice import ranked, try_membranes
 from ion_ode.training.models import load_model
 from ion_ode.training.optimise import Draws, Plan, fit, masked_mse
 from ion_ode.training.recipe import TrainConfig, build, describe_members
 from ion_ode.training.run import train
-from ion_ode.training.teach import (
-    _salt_level,
-    _simulated_batches,
-    finetune,
-    measured_curves,
-    predict_measured,
-    pretrain,
-    ranked,
-    to_rows,
-    try_membranes,
-)
+from ion_ode.training.states import first_values, leads, measured_curves, with_scatter
+from ion_ode.training.teach import _simulated_batches, finetune, predict_measured, pretrain
 from ion_ode.training.told import describe
 
 X = torch.linspace(-1, 1, 64).view(-1, 1).repeat(1, 2)
@@ -390,40 +382,43 @@ TINY = TrainConfig(
 
 
 def test_every_row_has_one_place_and_keeps_its_value(mixtures):
-    m = measured_curves(mixtures)
-    at = m.row >= 0
-    assert sorted(m.row[at].tolist()) == list(range(len(mixtures)))
-    r = 1 - m.curves.c_perm / m.c_bulk.clamp_min(1e-30)[:, None]
-    assert_allclose(r[at], mixtures.rejection.to_numpy()[m.row[at]], rtol=0, atol=1e-12)
-    assert_allclose(m.curves.valid[at], mixtures.weight.to_numpy()[m.row[at]], rtol=1e-12)
-    assert not m.observed[:4].any() and m.observed[4:].all()
+    m = with_scatter(mixtures)
+    curves = measured_curves(m)
+    at, of = curves.place >= 0, m.state[first_values(curves)]
+    assert sorted(curves.place[at].tolist()) == list(range(len(mixtures)))
+    r = 1 - curves.c_perm / torch.tensor(m.c_feed[of]).clamp_min(1e-30)[:, None]
+    assert_allclose(r[at], mixtures.rejection.to_numpy()[curves.place[at]], rtol=0, atol=1e-12)
+    assert_allclose(curves.valid[at], mixtures.weight.to_numpy()[curves.place[at]], rtol=1e-12)
+    assert_allclose(curves.sd[at], measurement_sd(mixtures).to_numpy()[curves.place[at]], rtol=1e-12)
+    assert (m.kind[of] == ["intrinsic"] * 4 + ["observed"] * 4).all()
 
 
 def test_predictions_never_read_measured_permeates(mixtures, told):
     e = build(TINY, [0, 1])
     changed = mixtures.assign(rejection=mixtures.rejection * 0.3 - 0.2)
-    a, b = (
-        to_rows(m, predict_measured(TINY, e, m, told))
-        for m in (measured_curves(d, known=False) for d in (mixtures, changed))
-    )
+    a, b = (predict_measured(TINY, e, with_scatter(d), told) for d in (mixtures, changed))
     assert np.isfinite(a).all() and np.array_equal(a, b)
 
 
 def test_wall_and_permeate_of_an_observed_prediction_agree(mixtures, told):
     e = build(TINY, [0, 1])
-    m = measured_curves(mixtures[mixtures.composition == "E"], known=False)
-    r = predict_measured(TINY, e, m, told, tol=1e-7, iterations=200)
-    c_perm = (1 - r[:, :, 0]) * m.c_bulk
+    some = with_scatter(mixtures[mixtures.composition == "E"])
+    state, ion = np.nonzero(some.c_feed > 0)  # what passes of every ion, measured or not
+    one = dict(rejection=0.0, sd=np.nan, weight=1.0, censored="", salt_level=False, note="", row="")
+    m = replace(some, state=state, ion=ion, **{k: np.array([v] * len(ion)) for k, v in one.items()})
+    c_bulk, flux = torch.tensor(m.c_feed), torch.tensor(m.flux)
+    r = torch.zeros(2, *c_bulk.shape, dtype=torch.float64)
+    r[:, m.state, m.ion] = torch.from_numpy(predict_measured(TINY, e, m, told, tol=1e-7, iterations=200))
+    c_perm = (1 - r) * c_bulk
     for k in range(2):
-        wall = film_wall(m.c_bulk, c_perm[k], m.curves.flux[:, 0], m.curves.ions, m.film_thickness)
+        wall = film_wall(c_bulk, c_perm[k], flux, m.ions, TINY.film_thickness)
         h = e.member(k)
         with torch.no_grad():
-            again = h(wall.float(), m.curves.flux.float(), describe_members(TINY, told[k : k + 1], wall[None])[0])[
-                :, 0
-            ].double()
+            asked = describe_members(TINY, told[k : k + 1], wall[None])[0]
+            again = h(wall.float(), flux.float()[:, None], asked)[:, 0].double()
         z = torch.tensor([1.0, 1, 1, 2, 2, 1, 2, 1, 1], dtype=torch.float64)
         again = again * (wall * z).sum(-1, keepdim=True)
-        there = m.c_bulk > 0
+        there = c_bulk > 0
         assert_allclose(again[there], c_perm[k][there], rtol=2e-4)
 
 
@@ -432,7 +427,7 @@ def test_fine_tuning_moves_two_layers_only(architecture, mixtures, told):
     config = replace(TINY, architecture=architecture)
     e = build(config, [0, 1])
     before = e.state()
-    finetune(config, e, measured_curves(mixtures), [0, 1], parameters=told, pretrained=[True, False])
+    finetune(config, e, with_scatter(mixtures), [0, 1], parameters=told, pretrained=[True, False])
     for k, v in e.params.items():
         last = any(f"linears.{i}." in k for i in (3, 4))
         assert torch.equal(v[0], before[k][0]) is not last, k
@@ -445,7 +440,7 @@ def test_adapters_add_a_product_of_low_rank_to_every_linear_layer(mixtures, told
     e, marks = build(config, [0, 1]), []
     before = e.state()
     finetune(
-        config, e, measured_curves(mixtures), [0, 1], parameters=told, on_step=lambda step, e: marks.append(e.state())
+        config, e, with_scatter(mixtures), [0, 1], parameters=told, on_step=lambda step, e: marks.append(e.state())
     )
     assert all(torch.equal(marks[0][k], before[k]) and torch.equal(marks[-1][k], e.params[k]) for k in before)
     for k, v in e.params.items():
@@ -456,7 +451,7 @@ def test_adapters_add_a_product_of_low_rank_to_every_linear_layer(mixtures, told
         else:
             assert not change.any(), k
     with pytest.raises(InputError, match="adapters"):
-        finetune(config, e, measured_curves(mixtures), [0, 1], parameters=told, pretrained=[True, False])
+        finetune(config, e, with_scatter(mixtures), [0, 1], parameters=told, pretrained=[True, False])
 
 
 @pytest.mark.parametrize("bias", [-100.0, -30.0, 30.0])
@@ -472,16 +467,9 @@ def test_a_network_gone_wild_still_has_a_gradient(bias):
 
 def test_a_member_learns_nothing_from_curves_it_may_not_see(mixtures, told):
     def run(d):
-        e, m = build(TINY, [0, 1]), measured_curves(d)
-        finetune(
-            TINY,
-            e,
-            m,
-            [0, 1],
-            parameters=told,
-            pretrained=[False, False],
-            member_curves=torch.stack([m.without("D"), m.without("")]),
-        )
+        e, m = build(TINY, [0, 1]), with_scatter(d)
+        shown = np.stack([m.composition[m.state] != "D", np.ones(len(m), bool)])
+        finetune(TINY, e, m, [0, 1], parameters=told, pretrained=[False, False], shown=shown)
         return e
 
     hidden = mixtures.composition == "D"
@@ -498,9 +486,9 @@ def test_choice_of_membrane_ignores_what_is_held_out(tried):
 
 
 def test_noise_is_shared_by_the_two_ions_of_a_salt_value(mixtures):
-    m = measured_curves(mixtures)
-    lead = _salt_level(m)
-    flat = m.paired.flatten()
+    m = with_scatter(mixtures)
+    curves = measured_curves(m)
+    lead, flat = leads(m, curves), curves.laid(m.salt_level.astype(float)).flatten() > 0
     assert len(set(lead.flatten()[flat].tolist())) * 2 == int(flat.sum())
     own = torch.arange(lead.numel())
     assert torch.equal(lead.flatten()[~flat], own[~flat])
@@ -519,9 +507,9 @@ def test_the_published_recipe_runs(mixtures):
     config = replace(TrainConfig.paper(), pretraining=Plan(2, clip=None), finetuning=Plan(2, clip=None), solver_steps=2)
     curves = simulate_curves(8, seed=0, n_flux=4, family="dspmde")
     e, log = pretrain(config, curves, [0])
-    finetune(config, e, measured_curves(mixtures), [0])
-    r = predict_measured(config, e, measured_curves(mixtures, known=False), tol=1e-2)
-    assert torch.isfinite(r).any() and np.isfinite(log.loss).all()
+    finetune(config, e, with_scatter(mixtures), [0])
+    r = predict_measured(config, e, with_scatter(mixtures), tol=1e-2)
+    assert np.isfinite(r).any() and np.isfinite(log.loss).all()
 
 
 def test_train_resumes_and_its_model_is_the_stored_one(tmp_path, mixtures):
@@ -570,12 +558,12 @@ def test_pretraining_stops_by_curves_it_held_back():
 def test_no_measured_composition_is_held_back_to_stop_by(mixtures, told):
     config = replace(TINY, finetuning=Plan(5, patience=1))
     with pytest.raises(InputError, match="held out inside"):
-        finetune(config, build(config, [0, 1]), measured_curves(mixtures), [0, 1], parameters=told)
+        finetune(config, build(config, [0, 1]), with_scatter(mixtures), [0, 1], parameters=told)
 
 
 def test_a_loss_on_log_passage_pulls_small_passages_alike(mixtures, told):
     config = replace(TINY, loss="log passage", pretrained=False, finetuning=Plan(40, lr=3e-3), resample=False)
-    measured, runs = measured_curves(mixtures), {}
+    measured, runs = with_scatter(mixtures), {}
     for kind in ("R", "log passage"):
         e = build(config, [0, 1])
         log = finetune(replace(config, loss=kind), e, measured, [0, 1], parameters=told)
@@ -719,7 +707,7 @@ def test_a_bound_pulls_from_one_side(mixtures):
 
     some = mixtures[mixtures.composition == "D"].copy()
     some["censored"] = some.ion == "SO4-2"
-    m = measured_curves(some)
+    m = with_scatter(some)
     assert ((m.bound == 1).sum(), (m.bound == -1).sum()) == (some.censored.sum(), 0)
     passage, limit = torch.tensor([0.1, 0.3]), torch.tensor([0.2, 0.2])
     for side, want in ((1.0, [0.1, 0.2]), (-1.0, [0.2, 0.3]), (0.0, [0.2, 0.2])):

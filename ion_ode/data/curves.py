@@ -33,6 +33,7 @@ class CurveSet:
     sd: torch.Tensor | None = None  # (B, T, d) standard deviation of the rejection
     membrane: torch.Tensor | None = None  # (B, m) scaled features, `membrane_features`
     parameters: torch.Tensor | None = None  # (B, p) membrane parameters in SI, named in meta["parameters"]
+    place: torch.Tensor | None = None  # (B, T, d) int: which measurement stands there, -1 for none
     meta: dict = field(default_factory=dict)  # Seed, ranges, solver settings, provenance; JSON
 
     def __post_init__(self):
@@ -51,7 +52,8 @@ class CurveSet:
         return self.c_feed.shape[0]
 
     def __repr__(self):
-        return f"CurveSet({len(self)} samples x {self.flux.shape[1]} fluxes x {len(self.ions)} ions, {int((self.valid > 0).sum())} values)"
+        size = f"{len(self)} samples x {self.flux.shape[1]} fluxes x {len(self.ions)} ions"
+        return f"CurveSet({size}, {int((self.valid > 0).sum())} values)"
 
     @property
     def mask(self) -> torch.Tensor:  # (B, d) bool
@@ -96,7 +98,7 @@ class CurveSet:
 def subset(self: CurveSet, index) -> "CurveSet":
     "Samples chosen by slice, integer or boolean index."
     take = lambda x: None if x is None else x[index]
-    return replace(self, **{f: take(getattr(self, f)) for f in _FIELDS})
+    return replace(self, **{f: take(getattr(self, f)) for f in (*_FIELDS, "place")})
 
 
 @patch
@@ -105,6 +107,12 @@ def to(self: CurveSet, *args, **kw) -> "CurveSet":
     return replace(
         self, **{f: (None if getattr(self, f) is None else getattr(self, f).to(*args, **kw)) for f in _FIELDS}
     )
+
+
+@patch
+def laid(self: CurveSet, values) -> torch.Tensor:  # (B, T, d), 0 where nothing was measured
+    "Values of measurements in their places."
+    return torch.where(self.place >= 0, torch.tensor(values)[self.place], 0.0)
 
 
 @patch

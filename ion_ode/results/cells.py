@@ -15,7 +15,7 @@ from ion_ode.core import InputError, need, progress
 from ion_ode.results.board import _cell_board
 from ion_ode.results.contestants import _cell_curves, _cell_finetune, _cell_membranes, _cell_pretrain, _cell_rival
 from ion_ode.results.trials import _cell_ablation, _cell_recipes, _cell_start, _cell_sweep
-from ion_ode.store import CheckpointError, asset, digest, provenance, read_checkpoint, write_checkpoint
+from ion_ode.store import CheckpointError, digest, provenance, read_checkpoint, write_checkpoint
 
 
 _CELLS = {

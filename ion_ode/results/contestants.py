@@ -14,6 +14,7 @@ from ion_ode.attention_odenet.field import FieldConfig
 from ion_ode.attention_odenet.odenet import n_parameters
 from ion_ode.data.curves import CurveSet
 from ion_ode.data.design import Design, simulate_curves
+from ion_ode.data.measurements import Measurements
 from ion_ode.data.points import measurement_points
 from ion_ode.dspmde.film import FILM_THICKNESS
 from ion_ode.dspmde.prior import NAMES, SLOTS, from_normal
@@ -25,15 +26,8 @@ from ion_ode.results.benchmarks import BENCHMARKS, Benchmark, contest_rows
 from ion_ode.training.optimise import Plan
 from ion_ode.training.recipe import ARCHITECTURES, TrainConfig, build
 from ion_ode.training.rivals import SDEM, ResidualGP, SpieglerKedem, match_width
-from ion_ode.training.teach import (
-    Measured,
-    finetune,
-    measured_curves,
-    predict_measured,
-    pretrain,
-    surrogate_error,
-    to_rows,
-)
+from ion_ode.training.states import with_scatter
+from ion_ode.training.teach import finetune, predict_measured, pretrain, surrogate_error
 from ion_ode.training.told import n_told
 
 
@@ -326,15 +320,12 @@ def _cell_finetune(folder, spec, found, tick):
         TrainConfig.from_dict(spec["config"]),
     )
     marks, seeds, variant = tuple(spec["marks"]), spec["seeds"], spec["variant"]
-    asked, measured = (
-        measured_curves(df, film_thickness=config.film_thickness, known=known, sd_floor=b.sd_floor)
-        for known in (False, True)
-    )
+    measured = with_scatter(df, b.sd_floor)
     weights = found(f"pretrain {variant}")[0] if spec["pretrained"] else {}
     members = [m for m in _members(b, seeds, spec["inner"]) if spec["pretrained"] or not m[2]]
     draws = {h: found(membranes_name(b.name, h))[0]["parameters"] for h in b.held_out}
     parameters = torch.stack([draws[h][s] for h, s, _ in members])
-    held = torch.stack([~measured.without(h) for h, _, _ in members])
+    held = left_out(measured, [h for h, _, _ in members])
     keep = [m for m, (h, _, pt) in enumerate(members) if len(h) <= 1 and pt]
     out = {}
     for bias in spec["biases"]:
@@ -349,7 +340,7 @@ def _cell_finetune(folder, spec, found, tick):
 
         def look(step, ensemble, predictions=predictions, kept=kept):
             if step in marks:
-                predictions[marks.index(step)] = _held_out_predictions(config, ensemble, asked, parameters, held)
+                predictions[marks.index(step)] = _held_out_predictions(config, ensemble, measured, parameters, held)
                 kept.append({k: v.detach()[keep].clone() for k, v in ensemble.params.items()})
 
         finetune(
@@ -357,7 +348,7 @@ def _cell_finetune(folder, spec, found, tick):
             ensemble,
             measured,
             [1000 + config.seed + s for _, s, _ in members],
-            member_curves=~held,
+            shown=~held,
             parameters=parameters,
             pretrained=[pt for _, _, pt in members],
             on_step=look,
@@ -397,26 +388,29 @@ def _members(b: Benchmark, seeds: int, inner: int) -> list[tuple]:
     ]
 
 
-def _held_out_predictions(config, ensemble, asked: Measured, parameters: Tensor, held: Tensor) -> Tensor:
-    "(member, row) predictions of what each member was not shown, nan elsewhere."
-    out = torch.full((len(ensemble), asked.curves.meta["rows"]), torch.nan)
-    for shown, members in _alike(held):
-        for observed in (False, True):
-            curves = shown & (asked.observed == observed)
-            if curves.any():
-                part = asked.subset(curves)
-                rows = torch.from_numpy(
-                    to_rows(
-                        part, predict_measured(config, ensemble.take(members), part, parameters[members], tol=1e-3)
-                    )
-                ).float()
-                block = out[members, : rows.shape[1]]
-                out[members, : rows.shape[1]] = torch.where(torch.isfinite(rows), rows, block)
+def left_out(
+    m: Measurements,  # Measurements
+    held,  # Compositions that each network does not see
+) -> Tensor:  # (member, value) bool
+    "Which values each network does not see."
+    return torch.from_numpy(np.stack([np.isin(m.composition[m.state], list(h)) for h in held]))
+
+
+def _held_out_predictions(config, ensemble, m: Measurements, parameters: Tensor, held: Tensor) -> Tensor:
+    "(member, value) predictions of what each member was not shown, nan elsewhere."
+    out, film = torch.full((len(ensemble), len(m)), torch.nan), torch.from_numpy(m.kind[m.state] != "intrinsic")
+    for hidden, members in _alike(held):
+        for behind in (False, True):  # observed values have one flux a curve, intrinsic ones many
+            values = hidden & (film == behind)
+            if values.any():
+                part, nets = m.select(values.numpy()), ensemble.take(members)
+                said = predict_measured(config, nets, part, parameters[members], tol=1e-3)
+                out[members[:, None], values.nonzero()[:, 0]] = torch.from_numpy(said).float()
     return out
 
 
 def _alike(held: Tensor) -> list[tuple[Tensor, Tensor]]:
-    "Members that were not shown the same curves: (curves, members)."
+    "Members that were not shown the same values: (values, members)."
     patterns, which = torch.unique(held, dim=0, return_inverse=True)
     return [(p, (which == k).nonzero().flatten()) for k, p in enumerate(patterns)]
 

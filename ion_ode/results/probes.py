@@ -20,7 +20,8 @@ from ion_ode.results.questions import ask, feeds_frame
 from ion_ode.training.optimise import Plan
 from ion_ode.training.predictor import Predictor
 from ion_ode.training.recipe import TrainConfig, build, describe_curves, describe_members
-from ion_ode.training.teach import measured_curves, pretrain
+from ion_ode.training.states import measured_curves, with_scatter
+from ion_ode.training.teach import pretrain
 from ion_ode.water.ions import IONS, get_ion
 
 
@@ -184,23 +185,23 @@ def exact_checks(
 ) -> pd.DataFrame:  # check, value
     "Neutrality, absent ions, order of the integrator, frozen layers: of the main networks that learned from all compositions."
     config, ensemble, parameters, _ = networks(folder, keys, "nf270", None)
-    asked = measured_curves(contest_rows(), known=False)
-    z, bulk = torch.tensor([get_ion(i).z for i in SLOTS], dtype=torch.float32), asked.c_bulk
+    asked = measured_curves(with_scatter(contest_rows()), known=False)
+    z, bulk = torch.tensor([get_ion(i).z for i in SLOTS], dtype=torch.float32), asked.c_feed
     every = lambda x: x.float().expand(len(ensemble), *x.shape)
     told = describe_members(config, parameters, bulk.expand(len(ensemble), *bulk.shape))
     with torch.no_grad():
-        h = ensemble(every(bulk), every(asked.curves.flux), told)
+        h = ensemble(every(bulk), every(asked.flux), told)
         net = ensemble.member(0)
         other = ensemble.member(0)
         absent = (bulk[:1] == 0)[0]
         other.field.encoder.embedding[absent] += 1.0
-        ask_one = lambda n: n(bulk[:1].float(), asked.curves.flux[:1].float(), told[0, :1])
+        ask_one = lambda n: n(bulk[:1].float(), asked.flux[:1].float(), told[0, :1])
         moved = (ask_one(net) - ask_one(other)).abs().max()
         net = net.double()
         run = {}
         for n in (64, 256, 1024):
             net.n_steps = n
-            run[n] = net(bulk, asked.curves.flux[:, -1:], told[0].double())
+            run[n] = net(bulk, asked.flux[:, -1:], told[0].double())
     error = [float((run[n] - run[1024]).square().mean().sqrt()) for n in (64, 256)]
     tensors, record = read_cell(folder, f"nf270 finetune {MAIN}", keys[f"nf270 finetune {MAIN}"])
     frozen = [

@@ -7,13 +7,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from ion_ode.data.points import measurement_points
 from ion_ode.dspmde.prior import SLOTS, parameter_names
 from ion_ode.inference.posterior import predict_membranes
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
 from ion_ode.results.cells import read_cell
 from ion_ode.results.contestants import BAYES, MAIN, PORE_MODEL
 from ion_ode.results.heldout import networks
-from ion_ode.training.teach import measured_curves, predict_measured, to_rows
+from ion_ode.training.teach import predict_measured
 from ion_ode.water.ions import get_ion
 
 
@@ -68,8 +69,7 @@ def ask(
     "Main networks, posterior membranes and fitted pore model on any feeds."
     b, found = BENCHMARKS[benchmark], lambda name: read_cell(folder, name, keys[name])
     config, ensemble, parameters, _ = networks(folder, keys, benchmark, fold)
-    asked = measured_curves(frame, film_thickness=b.film, known=False, sd_floor=b.sd_floor)
-    out = {MAIN: to_rows(asked, predict_measured(config, ensemble, asked, parameters, tol=1e-3))}
+    out = {MAIN: predict_measured(config, ensemble, measurement_points(frame), parameters, tol=1e-3)}
     out[BAYES] = predict_membranes(
         frame, found(f"{benchmark} membranes without {fold or 'nothing'}")[0]["parameters"], b.film
     )

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 import ion_ode
 from ion_ode.core import InputError, progress
+from ion_ode.data.points import measurement_points
 from ion_ode.dspmde.prior import SLOTS
 from ion_ode.inference.posterior import predict_membranes
 from ion_ode.plotting import set_theme
@@ -26,7 +28,6 @@ from ion_ode.results.scores import LABELS, mean_predictions, scoreboard
 from ion_ode.results.tables import collect, read_tables, write_tables
 from ion_ode.store import asset, atomic_write, provenance
 from ion_ode.training.predictor import Predictor, save_model, trained_ranges
-from ion_ode.training.teach import measured_curves
 
 
 def _named_parts(tables: dict[str, pd.DataFrame]) -> dict:  # What -> function that gives (stored, again)
@@ -130,7 +131,7 @@ def export_models(
         & (scores.bias == "hard")
     ].iloc[0]
     config, ensemble, parameters, steps = networks(where, keys, "nf270", None)
-    m = measured_curves(contest_rows())
+    m = measurement_points(contest_rows())
     facts = provenance(seed=p.recipe.seed, code=code_hash(), data=tables_digest(), profile=p.name)
     card = {
         "name": "nf270-network",
@@ -144,7 +145,7 @@ def export_models(
         },
         "limits": "intervals come from held-out compositions and are wide; ions and salts outside the training set are guesses of the pre-training",
         "errors": sorted(round(float(e), 5) for e in (held.predicted - held.rejection).abs()),
-        "ranges": trained_ranges(m.c_bulk, m.curves.flux, SLOTS),
+        "ranges": trained_ranges(torch.tensor(m.c_feed), torch.tensor(m.flux), SLOTS),
         "provenance": facts,
     }
     return [save_model(Predictor(config, ensemble, parameters, card), target, "nf270-network")]

@@ -13,11 +13,13 @@ from ion_ode.results.contestants import (
     _cell_pretrain,
     _held_out_predictions,
     _quantiles,
+    left_out,
     load_curves,
     membranes_name,
 )
 from ion_ode.training.recipe import TrainConfig, build
-from ion_ode.training.teach import finetune, measured_curves, pretrain, surrogate_error
+from ion_ode.training.states import with_scatter
+from ion_ode.training.teach import finetune, pretrain, surrogate_error
 
 
 ABLATIONS = {  # What is changed in the fine-tuning of the main networks
@@ -41,10 +43,10 @@ def _inner_networks(spec, found):
         contest_rows("nf270"),
         replace(TrainConfig.from_dict(spec["config"]), compiled=False),
     )
-    asked, measured = (measured_curves(df, film_thickness=b.film, known=known) for known in (False, True))
+    measured = with_scatter(df)
     members = [(h, s) for h in b.held_out if len(h) == 2 for s in range(spec["seeds"])]
     parameters = torch.stack([found(membranes_name(b.name, h))[0]["parameters"][s] for h, s in members])
-    held = torch.stack([~measured.without(h) for h, _ in members])
+    held = left_out(measured, [h for h, _ in members])
     ensemble = build(config, [0] * len(members))
 
     def answers(weights, change=None, tick=None):
@@ -61,10 +63,10 @@ def _inner_networks(spec, found):
                 config, **change | {"finetuning": replace(config.finetuning, **change.get("finetuning", {}))}
             )
             finetune(
-                recipe, ensemble, measured, [1000 + s for _, s in members], member_curves=~held, parameters=parameters,
+                recipe, ensemble, measured, [1000 + s for _, s in members], shown=~held, parameters=parameters,
                 simulated=load_curves(found).subset(slice(0, config.n_curves)) if recipe.replay else None, bar=_Bar(tick, 1),
             )  # fmt: skip
-        return _held_out_predictions(config, ensemble, asked, parameters, held)
+        return _held_out_predictions(config, ensemble, measured, parameters, held)
 
     return answers, {"members": [[list(h), s] for h, s in members]}
 

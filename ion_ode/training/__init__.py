@@ -9,6 +9,8 @@ __getattr__, __dir__ = face(
     "models",
     "predictor",
     "teach",
+    "choice",
+    "states",
     "optimise",
     "callbacks",
     "told",

@@ -17,13 +17,16 @@ from ion_ode.dspmde.membranes import Membrane
 from ion_ode.stats import conformal_quantile
 from ion_ode.store import CheckpointError, read_checkpoint, write_checkpoint
 from ion_ode.training.recipe import TrainConfig, build, describe_members
-from ion_ode.training.teach import COMPILE_FROM, FUSED_FROM, _as_ratio
+from ion_ode.training.teach import _as_ratio
 from ion_ode.training.told import describe
 from ion_ode.rejections import Rejections
 from ion_ode.water.feeds import flux_of
 from ion_ode.water.ions import ion_arrays
 
 __all__ = ["Predictor", "save_model", "trained_ranges"]
+
+_COMPILE_FROM = 500_000  # Curves times networks from which on compiling a step (half a minute) saves more than it costs
+_FUSED_FROM = 2_000  # The same for the fused path, which is built once on a machine, in seconds
 
 
 class Predictor:
@@ -91,7 +94,7 @@ def solve(
         told = describe(membrane, c_feed, self.config.network.ions, self.config.told).float().expand(n, len(c_feed), -1)
     skeleton, size = self.ensemble.skeleton, n * len(c_feed)
     covered = isinstance(skeleton, ODENet) and skeleton.work() is not None
-    large = size >= (FUSED_FROM if covered else COMPILE_FROM)
+    large = size >= (_FUSED_FROM if covered else _COMPILE_FROM)
     if large not in self._forward:
         self._forward[large] = StackedForward(skeleton, compiled=large)
     answer = self._forward[large].predict(

@@ -4,17 +4,21 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ion_ode.closure import changed, fingerprint
 from ion_ode.core import InputError, progress
 from ion_ode.guard import alone
 from ion_ode.data.design import simulate_curves
+from ion_ode.data.measurements import Measurements
 from ion_ode.data.nf270 import independent_rows
 from ion_ode.data.reader import measurements_of
 from ion_ode.store import atomic_write, digest, provenance
 from ion_ode.training.predictor import Predictor, save_model, trained_ranges
 from ion_ode.training.recipe import TrainConfig, build
-from ion_ode.training.teach import finetune, measured_curves, predict_measured, pretrain, ranked, to_rows, try_membranes
+from ion_ode.training.choice import ranked, try_membranes
+from ion_ode.training.states import with_scatter
+from ion_ode.training.teach import finetune, predict_measured, pretrain
 
 __all__ = ["train"]
 
@@ -28,9 +32,8 @@ def _begin(folder: Path, record: dict, config: TrainConfig, device) -> None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise InputError(f"{path} cannot be read; train into another folder, or remove it to train anew") from e
     if differs:
-        raise InputError(
-            f"{folder} was trained with other {' and '.join(differs)}; train into another folder, or remove it to train anew"
-        )
+        other = f"{folder} was trained with other {' and '.join(differs)}"
+        raise InputError(f"{other}; train into another folder, or remove it to train anew")
     about = {
         "units": "SI: mol/m³, m/s, m",
         "scaling": "permeate over the total charge of the feed; ln(1 + flux / flux_ref)",
@@ -42,16 +45,12 @@ def _begin(folder: Path, record: dict, config: TrainConfig, device) -> None:
 
 
 def _trained(
-    config: TrainConfig, folder: Path | None, measurements, membranes: int, device, made_of: dict, key: str
+    config: TrainConfig, folder: Path | None, m: Measurements, membranes: int, device, made_of: dict, key: str
 ) -> Predictor:
     "What `train` does once the folder is its own."
     if folder is not None:
-        _begin(
-            folder,
-            {"config": config.to_dict(), "key": key, "fingerprint": made_of, "rows": len(measurements)},
-            config,
-            device,
-        )
+        about = {"config": config.to_dict(), "key": key, "fingerprint": made_of, "rows": len(m)}
+        _begin(folder, about, config, device)
     seeds = [config.seed + k for k in range(config.members)]
     place = lambda name: None if folder is None else folder / name
     if config.pretrained:
@@ -63,32 +62,20 @@ def _trained(
         ensemble = build(config, seeds)
     parameters = None
     if config.told != "nothing":
-        tried, sse = try_membranes(measurements, max(membranes, config.members), config.seed, config.family)
+        tried, sse = try_membranes(m, max(membranes, config.members), config.seed, config.family)
         parameters = tried[ranked(sse, range(sse.shape[1]))[: config.members]]
-    measured = measured_curves(measurements, ions=config.network.ions, film_thickness=config.film_thickness)
     bar = progress(desc="fine-tuning", total=config.finetuning.steps)
-    finetune(
-        config,
-        ensemble,
-        measured,
-        seeds,
-        parameters=parameters,
-        folder=place("finetuning"),
-        key=key,
-        bar=bar,
-        device=device,
-    )
+    keep = {"folder": place("finetuning"), "key": key, "bar": bar, "device": device}
+    finetune(config, ensemble, m, seeds, parameters=parameters, **keep)
     bar.close()
-    asked = measured_curves(measurements, ions=config.network.ions, film_thickness=config.film_thickness, known=False)
-    fitted = to_rows(asked, predict_measured(config, ensemble, asked, parameters, tol=1e-3)).mean(0)
-    miss, bound = np.minimum(fitted, 1.0) - measurements.rejection.to_numpy(), to_rows(asked, asked.bound[None])[0]
-    errors = np.where(bound * miss > 0, 0.0, np.abs(miss))  # a bound that holds is no error
+    miss = np.minimum(predict_measured(config, ensemble, m, parameters, tol=1e-3).mean(0), 1.0) - m.rejection
+    errors = np.where(m.bound * miss > 0, 0.0, np.abs(miss))  # a bound that holds is no error
     card = {
         "name": "trained by train()",
-        "trained_on": f"{len(measurements)} rows of {', '.join(sorted(set(measurements.composition)))}",
+        "trained_on": f"{len(m)} rows of {', '.join(sorted(set(m.composition)))}",
         "limits": "intervals rest on errors on the training data and are too narrow for other compositions",
         "errors": sorted(round(float(e), 5) for e in errors),
-        "ranges": trained_ranges(asked.c_bulk, asked.curves.flux, config.network.ions),
+        "ranges": trained_ranges(torch.tensor(m.c_feed), torch.tensor(m.flux), config.network.ions),
         "provenance": provenance(seed=config.seed, key=key),
     }
     model = Predictor(config, ensemble, parameters, card)
@@ -109,14 +96,15 @@ def train(
 ):  # Trained on all measurements; its errors are those on the training data, so its interval is a lower bound
     "Pre-train on the pore model, fine-tune on measurements."
     if measurements is None:
-        d = independent_rows()
-        measurements = d[d.composition.isin(list("ABCDE"))]
+        measurements = independent_rows()
+        measurements = measurements[measurements.composition.isin(list("ABCDE"))]
     else:
-        measurements = measurements_of(measurements).to_frame()
+        measurements = measurements_of(measurements)
+    m = with_scatter(measurements, ions=config.network.ions)
     folder = None if folder is None else Path(folder)
     made_of = fingerprint(
-        train, config=config.to_dict(), measurements=measurements, membranes=membranes, device=str(device or "cpu")
+        train, config=config.to_dict(), measurements=m.to_frame(), membranes=membranes, device=str(device or "cpu")
     )
     key = digest(made_of)
     with alone(folder):
-        return _trained(config, folder, measurements, membranes, device, made_of, key)
+        return _trained(config, folder, m, membranes, device, made_of, key)
