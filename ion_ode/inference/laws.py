@@ -202,7 +202,7 @@ def offset_of(
     ion: str,  # Canonical name
     z: int,  # Its charge
 ) -> np.ndarray:  # Excess ln of the partition coefficient
-    "Excess partitioning of an ion: its own, its neighbour's, or if never measured that of its charge; a neutral has none."
+    "Excess partitioning of an ion: its own, its neighbour's, else that of its charge; a neutral solute has none."
     if z == 0:
         return np.zeros_like(membranes["ln Na+"])
     if f"ln {ion}" in membranes:

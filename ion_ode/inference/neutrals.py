@@ -10,7 +10,7 @@ from ion_ode.inference.answer import Answer
 from ion_ode.inference.pores import passages
 from ion_ode.store import asset
 
-__all__ = ["fit_neutral", "left_out_errors", "measured_tracers", "tracer_rejections"]
+__all__ = ["fit_neutral", "left_out_errors", "measured_tracers"]
 
 
 def measured_tracers() -> pd.DataFrame:  # ion, pressure_Pa, flux_m_s, rejection: 12 means
@@ -20,7 +20,7 @@ def measured_tracers() -> pd.DataFrame:  # ion, pressure_Pa, flux_m_s, rejection
     return d.groupby(["ion", "pressure_Pa"], as_index=False)[["flux_m_s", "rejection"]].mean()
 
 
-def tracer_rejections(
+def _rejections(
     rows: pd.DataFrame,  # As `measured_tracers`
     answer: Answer,
     ratio: float,  # Pore radius that a neutral solute meets over that of ions
@@ -43,7 +43,7 @@ def fit_neutral(
     "The ratio of least squares."
     from scipy.optimize import minimize_scalar
 
-    off = lambda ratio: float(((tracer_rejections(rows, answer, ratio) - rows.rejection) ** 2).mean())
+    off = lambda ratio: float(((_rejections(rows, answer, ratio) - rows.rejection) ** 2).mean())
     return float(minimize_scalar(off, bounds=(0.7, 1.1), method="bounded", options={"xatol": 2e-3}).x)
 
 
@@ -52,6 +52,6 @@ def left_out_errors(answer: Answer) -> pd.DataFrame:  # Index the solute; RMSE w
     rows, out = measured_tracers(), {}
     for ion, g in rows.groupby("ion"):
         ratio = fit_neutral(rows[rows.ion != ion], answer)
-        rmse = lambda r, g=g: float(np.sqrt(((tracer_rejections(g, answer, r) - g.rejection) ** 2).mean()))
+        rmse = lambda r, g=g: float(np.sqrt(((_rejections(g, answer, r) - g.rejection) ** 2).mean()))
         out[ion] = {"ratio": ratio, "rmse": rmse(ratio), "rmse of the ions' pore": rmse(1.0)}
     return pd.DataFrame(out).T
