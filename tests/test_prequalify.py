@@ -1,4 +1,4 @@
-"Molecules, the literature and screening: what only a machine wants to check. Skipped where RDKit or BoTorch is missing."
+"Molecules, the literature and screening. Skipped where RDKit or BoTorch is missing."
 
 import io
 import json
@@ -38,7 +38,8 @@ def run(code):
 
 def test_the_package_does_not_import_the_extra():
     out = run(
-        "import sys, ion_ode; assert not any(m.startswith(('rdkit', 'sklearn', 'ion_ode.prequalify')) for m in sys.modules)"
+        "import sys, ion_ode\n"
+        "assert not any(m.startswith(('rdkit', 'sklearn', 'ion_ode.prequalify')) for m in sys.modules)"
     )
     assert out.returncode == 0, out.stderr
 
@@ -66,14 +67,6 @@ def test_every_spelling_of_a_monomer_is_one_monomer(smiles):
         for _ in range(10)
     }
     assert {features.read_monomer(s) for s in spellings} == {features.read_monomer(smiles)}
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.sampled_from(SMILES), st.integers(0, 10**6))
-def test_features_do_not_see_orientation_or_order(smiles, seed):
-    g = features.conformer(features.read_monomer(smiles))
-    f = features.invariant_features(g)
-    assert_allclose(features.invariant_features(features.moved(g, seed)), f, atol=1e-10 * np.abs(f).max())
 
 
 @settings(max_examples=10, deadline=None)

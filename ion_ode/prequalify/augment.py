@@ -54,7 +54,7 @@ def _force_field(smiles: str, geometry: Geometry):
 
 
 def _gradient(ff, x: np.ndarray) -> np.ndarray:
-    "Gradient at given positions. The energy is asked for first: `CalcGrad` alone reuses distances cached at the positions before."
+    "Gradient at given positions; the energy is asked for first, else `CalcGrad` reuses distances kept from before."
     x = x.tolist()
     ff.CalcEnergy(x)
     return np.array(ff.CalcGrad(x))
