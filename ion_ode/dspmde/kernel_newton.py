@@ -7,8 +7,8 @@ Docs: https://ion-ode.github.io/ion_ode/kernel_newton.html.md"""
 # %% auto #0
 __all__ = ['CODE', 'STEPS', 'MESH', 'MESH_FILM', 'STAGE', 'TRIED', 'BEGUN', 'KEPT', 'SOLVING', 'CHECKING', 'DONE', 'CONVERGED',
            'REFINED', 'NO_SOLUTION', 'FAILED', 'N_MAX', 'LANES', 'STIFF', 'Block', 'invert', 'grouped', 'coarser',
-           'shoot_lanes', 'newton_step', 'judged', 'finer', 'stepped', 'checked', 'first_guess', 'begin', 'close',
-           'solve_block', 'extrapolated', 'remember', 'curves']
+           'shoot_lanes', 'newton_step', 'judged', 'finer', 'stepped', 'claimed', 'checked', 'first_guess', 'begin',
+           'close', 'solve_block', 'extrapolated', 'remember', 'curves']
 
 # %% ../../nbs/00n_kernel_newton.ipynb #50359db8
 import math
@@ -173,7 +173,7 @@ def finer(b, l):
     "Check a solution on meshes twice as fine; a problem beyond the largest ends."
     b.count[MESH, l] *= 2
     b.count[MESH_FILM, l] *= 2
-    b.state[ALPHA, l] = 0.0
+    b.state[ALPHA, l], b.count[TRIED, l] = 0.0, 0
     b.count[STAGE, l] = CHECKING if max(abs(b.count[MESH, l]), abs(b.count[MESH_FILM, l])) <= N_MAX else DONE
 
 
@@ -192,36 +192,51 @@ def stepped(b, l, most, tol):
         for i in range(len(b.u)):
             b.step[i, l] *= 2.0 / size
     else:
-        b.count[KEPT, l] = b.count[KEPT, l] or size < 1e-2  # so close to the root the next steps may use it too
+        near = size < 1e-2 and (b.form[FILM_KIND] != NERNST_PLANCK_FILM or b.state[RESIDUAL, l] < 3e-2)
+        b.count[KEPT, l] = b.count[KEPT, l] or near  # so close to the root the next steps may use it too
     return True
 
 # %% ../../nbs/00n_kernel_newton.ipynb #6738df25
 @fast
+def claimed(b, l, size, top, before):
+    "Bound of what the first step on a mesh leaves, and the same where the inverse at hand is trusted."
+    film, mesh, mesh_film = b.form[FILM_KIND] == NERNST_PLANCK_FILM, b.count[MESH, l], b.count[MESH_FILM, l]
+    least = max(size if film or b.form[LAW] == DAVIES else size / 4, top if max(mesh, mesh_film) >= 128 else top / 2)
+    if min(mesh, mesh_film) < 0:
+        least = max(least, 2 * top, before / 16)
+    return 20 * size if film else least, least
+
+
+@fast
 def checked(b, l, rtol):
-    "One step on the finer mesh: its size tells the error of the discretisation."
+    "A step on the finer mesh: its size tells the error of the discretisation; a second one, whether to trust it."
     size, top = newton_step(b, l)
-    before, count = b.state[BEFORE, l], b.count
-    b.state[RESIDUAL, l] = 0.0
+    before, count, state = b.state[BEFORE, l], b.count, b.state
+    again, first = count[TRIED, l] > 0, count[TRIED, l] == 1 or before == np.inf
+    state[RESIDUAL, l] = 0.0
     for i in range(len(b.u)):
-        b.state[RESIDUAL, l] = max(b.state[RESIDUAL, l], abs(b.r[0, i, l]))
-    if top < 0.05 and (top < 0.3 * before or max(top, before) < rtol):
-        for i in range(len(b.u)):
-            b.u[i, l] += b.step[i, l]
-        stiff = min(count[MESH, l], count[MESH_FILM, l]) < 0
-        b.state[BEFORE, l] = top
-        film = b.form[FILM_KIND] == NERNST_PLANCK_FILM
-        doubt = 3 * size if film else size if b.form[LAW] == DAVIES else size / 4
-        b.state[ERROR, l] = max(top, before / 16, doubt) if stiff else max(top / 2, doubt)
-        if b.state[ERROR, l] <= rtol:
-            count[CODE, l], count[STAGE, l] = CONVERGED if before == np.inf else REFINED, DONE
-        else:
-            finer(b, l)
-    else:  # a mesh far from the last one: Newton's method again
-        b.state[BEFORE, l], b.state[ERROR, l] = 1e300, np.inf
+        state[RESIDUAL, l] = max(state[RESIDUAL, l], abs(b.r[0, i, l]))
+    if not (top < 0.05 and (again or top < 0.3 * before or max(top, before) < rtol)):  # a mesh far from the last one
+        state[BEFORE, l], state[ERROR, l] = 1e300, np.inf
         count[STAGE, l], count[KEPT, l], count[TRIED, l] = SOLVING, 0, 0
-        b.state[NORM, l], b.state[ALPHA, l] = np.inf, 0.0
+        state[NORM, l], state[ALPHA, l] = np.inf, 0.0
         if not top < np.inf:
             first_guess(b, l)
+        return
+    for i in range(len(b.u)):
+        b.u[i, l] += b.step[i, l]
+    if again:
+        state[ERROR, l] = max(state[LAST, l], 4 * size)
+    else:
+        state[BEFORE, l] = top
+        state[ERROR, l], state[LAST, l] = claimed(b, l, size, top, before)
+    if state[ERROR, l] <= rtol:
+        count[CODE, l], count[STAGE, l] = CONVERGED if first else REFINED, DONE
+    elif not again and state[LAST, l] <= rtol:
+        count[TRIED, l] = 1 if first else 2
+    else:
+        finer(b, l)
+
 
 # %% ../../nbs/00n_kernel_newton.ipynb #503dab0e
 @fast
