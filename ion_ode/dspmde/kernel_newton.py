@@ -7,8 +7,8 @@ Docs: https://ion-ode.github.io/ion_ode/kernel_newton.html.md"""
 # %% auto #0
 __all__ = ['CODE', 'STEPS', 'MESH', 'MESH_FILM', 'STAGE', 'TRIED', 'BEGUN', 'KEPT', 'SOLVING', 'CHECKING', 'DONE', 'CONVERGED',
            'REFINED', 'NO_SOLUTION', 'FAILED', 'N_MAX', 'LANES', 'STIFF', 'Block', 'invert', 'grouped', 'coarser',
-           'shoot_lanes', 'newton_step', 'judged', 'finer', 'stepped', 'claimed', 'checked', 'first_guess', 'begin',
-           'close', 'solve_block', 'extrapolated', 'remember', 'curves']
+           'shoot_lanes', 'newton_step', 'judged', 'finer', 'stepped', 'checked', 'first_guess', 'begin', 'close',
+           'solve_block', 'extrapolated', 'remember', 'curves']
 
 # %% ../../nbs/00n_kernel_newton.ipynb #50359db8
 import math
@@ -198,7 +198,7 @@ def stepped(b, l, most, tol):
 
 # %% ../../nbs/00n_kernel_newton.ipynb #6738df25
 @fast
-def claimed(b, l, size, top, before):
+def _claimed(b, l, size, top, before):
     "Bound of what the first step on a mesh leaves, and the same where the inverse at hand is trusted."
     film, mesh, mesh_film = b.form[FILM_KIND] == NERNST_PLANCK_FILM, b.count[MESH, l], b.count[MESH_FILM, l]
     least = max(size if film or b.form[LAW] == DAVIES else size / 4, top if max(mesh, mesh_film) >= 128 else top / 2)
@@ -229,7 +229,7 @@ def checked(b, l, rtol):
         state[ERROR, l] = max(state[LAST, l], 4 * size)
     else:
         state[BEFORE, l] = top
-        state[ERROR, l], state[LAST, l] = claimed(b, l, size, top, before)
+        state[ERROR, l], state[LAST, l] = _claimed(b, l, size, top, before)
     if state[ERROR, l] <= rtol:
         count[CODE, l], count[STAGE, l] = CONVERGED if first else REFINED, DONE
     elif not again and state[LAST, l] <= rtol:
