@@ -47,11 +47,12 @@ def render_output(output, alt: str, figures: dict[str, bytes]) -> str:
     if output.output_type == "error":
         raise SystemExit("index.ipynb holds a saved error: run it again")
     data = output.data
-    if "image/png" in data:
-        png = base64.b64decode(text(data["image/png"]))
-        name = f"{FIGURES}/{hashlib.sha256(png).hexdigest()[:12]}.png"
-        figures[name] = png
-        return f"![{alt}]({name})"
+    for kind, ending, read in (("image/svg+xml", "svg", str.encode), ("image/png", "png", base64.b64decode)):
+        if kind in data:
+            figure = read(text(data[kind]))
+            name = f"{FIGURES}/{hashlib.sha256(figure).hexdigest()[:12]}.{ending}"
+            figures[name] = figure
+            return f"![{alt}]({name})"
     if "text/markdown" in data:
         return site_links(text(data["text/markdown"]))
     return fence(ANSI.sub("", text(data["text/plain"])), "text")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from ion_ode.data.nf270 import GROUPS, measurement_sd
-from ion_ode.plotting import plot_parity, plot_rejection, save_figure
+from ion_ode.plotting import PAGE_WIDTH, formula, ion_legend, plot_parity, plot_rejection, save_figure
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
 from ion_ode.results.contestants import BAR, BAYES, BIASES, MAIN, PORE_MODEL, REFERENCES, VARIANTS
 from ion_ode.results.scores import SCORE, SCORES, intervals, mean_predictions
@@ -41,7 +41,7 @@ def figure_2a(
     fig, axes = plt.subplots(
         len(benchmarks),
         len(models),
-        figsize=(4.2 * len(models), 3.7 * len(benchmarks)),
+        figsize=(PAGE_WIDTH, 0.7 + 2.2 * len(benchmarks)),
         sharey="row",
         squeeze=False,
     )
@@ -61,18 +61,19 @@ def figure_2a(
                 np.exp((d.ion.map(q) * (d.spread + SCORES[SCORE][0])).clip(upper=5)),
             )
             d = d.assign(lower=1.05 - middle * width, upper=np.minimum(1.05 - middle / width, 1))
-            plot_rejection(d, ax, measured=measured, legend=ax is row[0])
+            plot_rejection(d, ax, measured=measured, legend=False)
             ax.set_title(f"{_title(b)}\n{model}", fontsize="medium")
-            ax.set_ylim(max(100 * measured.rejection.min() - 60, -400), 105)
+            ax.set_ylim(max(100 * min(measured.rejection.min() - 0.6, lines.rejection.min() - 0.05), -400), 105)
+            if ax is not row[0]:
+                ax.set_ylabel("")
             shown.append(d)
         marks = measured[["ion", "flux_m_s", "rejection", "rejection_sd", "solution_id"]].assign(
             model="measured", fold=g, benchmark=b
         )
         shown.append(marks)
-    fig.suptitle(
-        "Held out: " + "; ".join(GROUPS[fold] if b == "nf270" else f"a mixture of {twin_fold}" for b in benchmarks),
-        fontsize="medium",
-    )
+    feeds = {"nf270": formula(GROUPS[fold]), "twin": f"a mixture of {twin_fold}"}
+    fig.suptitle("Held out: " + "; ".join(feeds[b] for b in benchmarks), fontsize="medium")
+    ion_legend(fig, set(pd.concat(shown).ion))
     return fig, pd.concat(shown, ignore_index=True)
 
 
@@ -81,7 +82,7 @@ def figure_2b(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
     models = [m for m in (MAIN, BAYES, PORE_MODEL) if m in set(tables["scores"].model)]
     benchmarks, parts = _drawn(tables), []
     fig, axes = plt.subplots(
-        len(benchmarks), len(models), figsize=(4 * len(models), 4.2 * len(benchmarks)), squeeze=False
+        len(benchmarks), len(models), figsize=(PAGE_WIDTH, 0.4 + 2.6 * len(benchmarks)), squeeze=False
     )
     for row, b in zip(axes, benchmarks, strict=True):
         each = [mean_predictions(tables["predictions"], b, m) for m in models]
@@ -89,10 +90,10 @@ def figure_2b(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
         for ax, p in zip(row, each, strict=True):
             plot_parity(p, ax=ax, limits=(low, 105))
             inside = np.average((p.predicted - p.rejection).abs() <= 0.1, weights=p.weight)
-            title = f"{_title(b)}\n{p.model.iloc[0]}: {inside:.0%} within ±10 points"
-            ax.set_title(title, fontsize="medium")
+            title = f"{_title(b)}\n{p.model.iloc[0]}:\n{inside:.0%} within ±10 points"
+            ax.set_title(title, fontsize="small")
         parts += each
-    axes[0, 0].legend(fontsize="x-small")
+    ion_legend(fig, set(pd.concat(parts).ion), linestyle="")
     return fig, pd.concat(parts, ignore_index=True)[
         ["benchmark", "model", "fold", "row_id", "ion", "flux_m_s", "rejection", "predicted", "weight"]
     ]
@@ -103,6 +104,11 @@ def _lines(ax, s, b):
         d = _of(s, benchmark=b, model=name)
         if len(d):
             ax.axhline(d.mse_R.iloc[0], color="0.3", ls=style, lw=1.2, label=name)
+
+
+def _one_legend(fig, ax):
+    handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3)
 
 
 def _bar(ax, x, r, width, **kw):
@@ -122,7 +128,7 @@ def figure_2c(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
     s, benchmarks = tables["scores"], _drawn(tables)
     nets = s[(s.scored == "single") & (s["rule"] == "chosen") & (s.pretrained == "PT") & (s.bias == "hard")]
     bases = [v for v in VARIANTS if "+" not in v and v in set(nets.model)]
-    fig, axes = plt.subplots(1, len(benchmarks) + 1, figsize=(4.6 * (len(benchmarks) + 1), 4.2))
+    fig, axes = plt.subplots(1, len(benchmarks) + 1, figsize=(PAGE_WIDTH, 3.2))
     for ax, b in zip(axes, benchmarks, strict=False):
         for k, base in enumerate(bases):
             for shift, name, color in ((-0.18, base, "C7"), (0.18, f"{base} + attention", "C0")):
@@ -138,16 +144,8 @@ def figure_2c(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
                     )
         _lines(ax, s, b)
         ax.set(ylabel="Held-out MSE of rejection (-)", title=_title(b))
-        ax.set_xticks(range(len(bases)), bases, fontsize="small", rotation=15)
-        handles = dict(zip(*reversed(ax.get_legend_handles_labels()), strict=True))
-        ax.legend(
-            handles.values(),
-            handles.keys(),
-            fontsize="x-small",
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.17),
-            ncols=2,
-        )
+        ax.set_xticks(range(len(bases)), bases, fontsize=7, rotation=35, ha="right")
+    _one_legend(fig, axes[0])
     inset = axes[-1]
     grid = (
         _of(tables["attention"], network="main")
@@ -159,10 +157,10 @@ def figure_2c(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
     image = inset.imshow(grid, cmap="cividis", vmin=0)
     ticks = [ion_label(i) for i in IONS]
     inset.set(
-        xticks=range(8), yticks=range(8), xlabel="answering", ylabel="asking", title="attention, mean of networks"
+        xticks=range(8), yticks=range(8), xlabel="answering", ylabel="asking", title="attention, mean"
     )
-    inset.set_xticklabels(ticks, rotation=60, fontsize="x-small")
-    inset.set_yticklabels(ticks, fontsize="x-small")
+    inset.set_xticklabels(ticks, rotation=60, fontsize=7)
+    inset.set_yticklabels(ticks, fontsize=7)
     fig.colorbar(image, ax=inset, label="attention (-)", shrink=0.8)
     return fig, pd.concat([nets, s[s.model.isin([PORE_MODEL, BAR, BAYES, *REFERENCES])]])[
         ["benchmark", "model", "mse_R", "lower", "upper", "mse_h", "seed_sd"]
@@ -174,7 +172,7 @@ def figure_2d(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
     s, benchmarks = tables["scores"], _drawn(tables)
     nets = s[(s.scored == "single") & (s["rule"] == "chosen") & (s.model == MAIN)]
     order = [(p, b) for p in ("PT", "NPT") for b in BIASES]
-    fig, axes = plt.subplots(1, len(benchmarks), figsize=(5.4 * len(benchmarks), 4.2), squeeze=False)
+    fig, axes = plt.subplots(1, len(benchmarks), figsize=(PAGE_WIDTH, 3.2), squeeze=False)
     for ax, b in zip(axes[0], benchmarks, strict=True):
         for k, (p, bias) in enumerate(order):
             r = _of(nets, benchmark=b, pretrained=p, bias=bias)
@@ -184,10 +182,9 @@ def figure_2d(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
         ax.set(ylabel="Held-out MSE of rejection (-)", title=_title(b))
         ax.set_xticks(
             range(4),
-            [f"{'pre-trained' if p == 'PT' else 'not pre-trained'}\n{c}" for p, c in order],
-            fontsize="small",
+            [f"{'' if p == 'PT' else 'not '}pre-\ntrained,\n{c}" for p, c in order],
         )
-        ax.legend(fontsize="x-small", loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2)
+    _one_legend(fig, axes[0, 0])
     return fig, nets[["benchmark", "pretrained", "bias", "mse_R", "lower", "upper", "mse_h", "seed_sd"]]
 
 
@@ -199,7 +196,7 @@ def draw_figures(
     meta: dict,  # Provenance
     folder: str | Path,  # Where they go
 ) -> None:
-    "Figures 2A to 2D as PDF, PNG and CSV."
+    "Figures 2A to 2D as PDF, SVG, PNG and CSV."
     keep = {k: meta[k] for k in ("profile", "seed", "commit", "device", "versions", "data", "data_kind")}
     for name, draw in FIGURES.items():
         fig, data = draw(tables)

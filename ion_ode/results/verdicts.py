@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from ..inference.score import scores
+from ..plotting import PAGE_WIDTH
 from .protocol import CONSTANT, ENTRANTS, LIKELIEST, POSTERIOR, PROTOCOL, SECOND
 from ..stats import bootstrap_interval, paired_bootstrap
 
@@ -72,21 +73,31 @@ def against(
     return {"split": split, "a": a, "b": b, **means, **ends, "verdict": verdict}
 
 # %% ../../nbs/05_results.ipynb #5d36f8f8
+def _apart(names, x, gap: float = 0.1) -> list[tuple]:  # name, x, height [points] at which no label covers another
+    free, placed = {4: -np.inf, -11: -np.inf, 11.5: -np.inf, -18: -np.inf}, []
+    for name, value in sorted(zip(names, x, strict=True), key=lambda p: p[1]):
+        at = np.log10(value)
+        height = next((h for h, last in free.items() if at - last > gap), min(free, key=free.get))
+        free[height] = at
+        placed.append((name, value, height))
+    return placed
+
+
 def figure_board(folds: pd.DataFrame):  # Of `board_scores`; returns the figure
     "Error of every entrant on both splits: a letter or a dot a fold, a bar at the root of the mean square."
     shown = [m for m in ENTRANTS if m != SECOND][::-1]
-    fig, axes = plt.subplots(1, 2, figsize=(9.6, 3.9), sharey=True)
+    fig, axes = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 3.9), sharey=True)
     for ax, (split, names) in zip(axes, PROTOCOL.splits, strict=True):
         for k, model in enumerate(shown):
             g = folds[(folds.split == split) & (folds.model == model)]
             color = "C0" if model == POSTERIOR else "0.45"
             ax.plot(np.sqrt(g.mse.mean()), k, "|", ms=22, mew=3, color=color)
             ax.plot(g.rmse, [k] * len(g), "o", ms=4, color=color, alpha=0.6)
-            for fold, x in zip(g.fold, g.rmse, strict=True):
-                ax.annotate(fold[:2], (x, k), (0, 5), textcoords="offset points", ha="center", fontsize=6.5)
+            for fold, x, up in _apart(g.fold, g.rmse):
+                ax.annotate(fold[:2], (x, k), (0, up), textcoords="offset points", ha="center", fontsize=7)
         ax.set(xscale="log", xlabel="RMSE of the rejection (-)", title=f"{split} held out ({len(names)})")
         ax.set_xticks([0.03, 0.1, 0.3, 1.0], ["0.03", "0.1", "0.3", "1"])
-    axes[0].set_yticks(range(len(shown)), shown, fontsize="small")
+    axes[0].set_yticks(range(len(shown)), shown)
     axes[0].set_ylim(-0.6, len(shown) - 0.2)
     return fig
 
