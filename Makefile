@@ -80,6 +80,10 @@ evidence: dev ## ask every model about what it was not shown, then chapter 05 an
 	for n in nbs/05_results.ipynb nbs/index.ipynb; do $(BIN)/jupyter nbconvert --to notebook --execute --inplace $$n; done
 	$(BIN)/nbdev-clean && $(BIN)/python tools/readme.py
 
+.PHONY: figures
+figures: dev ## every figure of the chapters as PDF and SVG, into figures/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python tools/figures.py
+
 .PHONY: lab
 lab: dev ## open the chapters in JupyterLab
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter lab nbs
