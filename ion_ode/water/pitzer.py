@@ -1,0 +1,135 @@
+"""Osmotic pressure of concentrated waters by Pitzer's equations
+
+Docs: https://ion-ode.github.io/ion_ode/guides/my_water.html.md"""
+
+# Equations of Harvie, Møller and Weare (1984, 10.1016/0016-7037(84)90098-X) with Pitzer's integral J for ions of unlike
+# charge of one sign (Pitzer 1975, 10.1007/BF00646562). Parameters and their temperature laws are those of PHREEQC's
+# database pitzer.dat (Parkhurst and Appelo 2013, 10.3133/tm6A43; table assets/water/pitzer.csv). An ion that the table
+# does not pair, such as NO3-, counts by its charge alone; a neutral solute counts as ideal. A litre of water is counted
+# as one kilogram.
+
+import csv
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from ion_ode.core import R_GAS, T_REF
+from ion_ode.store import asset
+from ion_ode.water.activity import debye_huckel_A
+from ion_ode.water.ions import eps_water, ion_arrays
+
+__all__ = ["osmotic_coefficient", "osmotic_pressure", "without_parameters"]
+
+_B = 1.2  # (kg/mol)^½
+_WATER = 0.018015 / 18.07e-6  # Molar mass over molar volume [kg/m³]
+_LEAST = 1e-9  # mol/kg of ionic strength below which a solution is ideal
+
+
+@dataclass(frozen=True)
+class _Set:
+    "Parameters of some ions at a temperature; (ion, ion) and (ion, ion, ion)."
+
+    z: Tensor
+    B0: Tensor
+    B1: Tensor
+    B2: Tensor
+    C0: Tensor
+    THETA: Tensor
+    PSI: Tensor
+    A_phi: float
+
+
+@lru_cache(maxsize=1)
+def _rows() -> tuple[tuple[str, tuple[str, ...], tuple[float, ...]], ...]:
+    "Kind, ions and six numbers of every parameter."
+    with asset("water/pitzer.csv").open(encoding="utf-8") as f:
+        rows = list(csv.reader(f))[1:]
+    return tuple((r[0], tuple(filter(None, r[1:4])), tuple(map(float, r[4:]))) for r in rows)
+
+
+@lru_cache(maxsize=64)
+def _set(names: tuple[str, ...], T: float) -> _Set:
+    n, kinds = len(names), ("B0", "B1", "B2", "C0", "THETA", "PSI")
+    found = {k: torch.zeros((n,) * (3 if k == "PSI" else 2), dtype=torch.float64) for k in kinds}
+    terms = (1.0, 1 / T - 1 / T_REF, math.log(T / T_REF), T - T_REF, T**2 - T_REF**2, T**-2 - T_REF**-2)
+    for kind, ions, numbers in _rows():
+        if set(ions) <= set(names):
+            at = [names.index(i) for i in ions]
+            value = sum(a * b for a, b in zip(numbers, terms, strict=True))
+            for order in {tuple(at), tuple(at[::-1])} if len(at) == 2 else _orders(at):
+                found[kind][order] = value
+    A = float(debye_huckel_A(T, float(eps_water(T)))) * math.log(10) / 3
+    return _Set(ion_arrays(names).z, **found, A_phi=A)
+
+
+def _orders(at) -> set:
+    "Every order of three places."
+    a, b, c = at
+    return {(a, b, c), (a, c, b), (b, a, c), (b, c, a), (c, a, b), (c, b, a)}
+
+
+def _J(x: Tensor) -> tuple[Tensor, Tensor]:
+    "Pitzer's integral J and x times its slope; none at x = 0."
+    x = x.clamp_min(1e-12)
+    t = 4.581 * x**-0.7237 * torch.exp(-0.0120 * x**0.528)
+    slope = t * (-0.7237 - 0.0120 * 0.528 * x**0.528) / (4 + t)
+    return x / (4 + t), x / (4 + t) * (1 - slope)
+
+
+def _unlike(p: _Set, strength: Tensor) -> Tensor:
+    "What ions of unlike charge of one sign add to Φ of the osmotic coefficient, (.., ion, ion)."
+    zz = (p.z[:, None] * p.z).abs()
+    I = strength[..., None, None]
+    J, xJ = _J(6 * zz * p.A_phi * I.sqrt())
+    own = lambda v: v - 0.5 * (v.diagonal(dim1=-2, dim2=-1)[..., :, None] + v.diagonal(dim1=-2, dim2=-1)[..., None, :])
+    theta = zz / (4 * I) * own(J)
+    return theta + I * (-theta / I + zz / (8 * I**2) * own(xJ))
+
+
+def osmotic_coefficient(
+    names: tuple[str, ...],  # Canonical names of ions
+    m: Tensor,  # Molalities (.., ion) [mol/kg]
+    temperature: float = T_REF,  # $T$ [K]
+) -> Tensor:  # $\phi$ (..)
+    "How much of van 't Hoff's osmotic pressure the ions of a solution exert."
+    p, m = _set(tuple(names), float(temperature)), m.to(torch.float64)
+    z, total = p.z, m.sum(-1)
+    I = (0.5 * (z**2 * m).sum(-1)).clamp_min(_LEAST)
+    root, Z = I.sqrt()[..., None, None], (z.abs() * m).sum(-1)[..., None, None]
+    zz = (z[:, None] * z).abs()
+    both = (z.abs()[:, None] == 2) & (z.abs() == 2)
+    B = p.B0 + p.B1 * torch.exp(-torch.where(both, 1.4, 2.0) * root)
+    B = B + p.B2 * torch.exp(-torch.where(both, 12.0, 50.0) * root)
+    opposite, alike = (z[:, None] * z < 0), (z[:, None] * z > 0) & ~torch.eye(len(z), dtype=torch.bool)
+    pair = torch.where(opposite, B + Z * p.C0 / (2 * zz.clamp_min(1).sqrt()), 0.0)
+    pair = pair + torch.where(alike, p.THETA + _unlike(p, I), 0.0)
+    triple = torch.einsum("...i,...j,...k,ijk->...", m, m, m, p.PSI * alike[..., None])
+    # each pair counts once: half of the sum over both orders; of ψ the two of one sign are the first two
+    triple = triple / 2
+    sums = -p.A_phi * I**1.5 / (1 + _B * I.sqrt()) + torch.einsum("...i,...j,...ij->...", m, m, pair) / 2 + triple
+    return 1 + 2 * sums / total.clamp_min(_LEAST)
+
+
+def osmotic_pressure(
+    names: tuple[str, ...],  # Canonical names of ions and solutes
+    c: Tensor,  # Concentrations (.., ion) [mol/m³]
+    temperature=T_REF,  # $T$ [K], number or (batch,) with the first axis of c
+) -> Tensor:  # $\pi$ (..) [Pa]
+    "Osmotic pressure, $RT\\phi\\sum m M_w/V_w$."
+    T = torch.as_tensor(temperature, dtype=torch.float64).reshape(-1)
+    if len(T) > 1:
+        return torch.stack([osmotic_pressure(names, row, t.item()) for row, t in zip(c, T, strict=True)])
+    charged = [k for k, v in enumerate(ion_arrays(tuple(names)).z.tolist()) if v]
+    m = c[..., charged] / 1000
+    phi = osmotic_coefficient(tuple(names[k] for k in charged), m, T.item())
+    return R_GAS * T.item() * _WATER * (c.sum(-1) / 1000 + (phi - 1) * m.sum(-1))
+
+
+def without_parameters(names) -> list[str]:
+    "Ions that the table pairs with no other, so that their charge alone counts."
+    known = {i for _, ions, _ in _rows() for i in ions}
+    z = dict(zip(names, ion_arrays(tuple(names)).z.tolist(), strict=True))
+    return [i for i in names if i not in known and z[i]]
