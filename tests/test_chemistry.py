@@ -15,7 +15,9 @@ from ion_ode.cli import main
 from ion_ode.core import LMH
 from ion_ode.dspmde.conditions import at_temperature, pore_classes
 from ion_ode.dspmde.waters import read_waters, simulate_water
+from ion_ode.module.answers import simulate_plant, summary
 from ion_ode.store import asset
+from ion_ode.water import pitzer
 from ion_ode.water.chemistry import _log_k, _table, carried, pH_of, speciate, totals
 from ion_ode.water.feeds import feed_table
 from ion_ode.water.ions import eps_water, get_ion
@@ -64,9 +66,7 @@ def test_temperature_laws_are_phreeqcs(temperature):
     }
     a, b = speciate(water, 7.6, temperature), phreeqc(water, 7.6, temperature)
     for name in ("CO2", "HCO3-", "CO3-2", "OH-", "MgSO4", "CaSO4", "H2BO3-", "H3SiO4-"):
-        assert_allclose(
-            a.c[name], b.c[name], rtol=0.02, err_msg=name
-        )  # the density of warm water is counted one here
+        assert_allclose(a.c[name], b.c[name], rtol=0.02, err_msg=name)  # the density of warm water is counted one here
     assert {k: round(v, 2) for k, v in a.saturation.items()} == pytest.approx(b.saturation, abs=0.012)
 
 
@@ -213,3 +213,58 @@ def test_pores_of_many_sizes():
     assert_allclose(wide.c_perm[0, 1], flow @ np.nan_to_num(many.c_perm[:, 0].numpy()), rtol=0.02)
     with pytest.raises(InputError, match="pore_spread is 2"):
         simulate(feed, J, NF270, pore_spread=2)
+
+
+SEA = {"Na+": 486.0, "K+": 10.6, "Mg+2": 54.7, "Ca+2": 10.7, "Cl-": 566.0, "SO4-2": 29.3, "HCO3-": 2.3}
+LITHIUM_BRINE = {"Li+": 500.0, "Mg+2": 2000.0, "Na+": 800.0, "K+": 200.0, "Cl-": 5400.0, "SO4-2": 50.0}
+SALTS_OF_PITZER = [
+    {"Na+": 1, "Cl-": 1},
+    {"Mg+2": 1, "Cl-": 2},
+    {"Na+": 2, "SO4-2": 1},
+    {"Mg+2": 1, "SO4-2": 1},
+    {"Li+": 1, "Cl-": 1},
+]
+_pi = lambda w, T=298.15: pitzer.osmotic_pressure(
+    tuple(w), torch.tensor(list(w.values()), dtype=torch.float64), T
+).item()
+
+
+@pytest.mark.parametrize("temperature", [278.15, 298.15, 333.15])
+def test_osmotic_pressures_of_brines_are_phreeqcs(temperature):
+    pytest.importorskip("phreeqpython")
+    from ion_ode.water.phreeqc import osmotic_pressure
+
+    for w in (SEA, LITHIUM_BRINE):
+        assert_allclose(_pi(w, temperature), osmotic_pressure(w, 7.0, temperature), rtol=4e-3)
+    for salt in SALTS_OF_PITZER if temperature == 298.15 else []:
+        for c in (50.0, 500.0, 2500.0):
+            w = {i: n * c for i, n in salt.items()}
+            assert_allclose(_pi(w), osmotic_pressure(w), rtol=5e-3)
+
+
+def test_osmotic_coefficients_of_textbooks():
+    # NaCl at 25 °C, .1, 1 and 3 mol/kg: .9324, .9355, 1.0453 (Robinson and Stokes 1959); dilute waters are ideal
+    phi = pitzer.osmotic_coefficient(("Na+", "Cl-"), torch.tensor([[m, m] for m in (1e-7, 0.1, 1.0, 3.0)]))
+    assert_allclose(phi, [1.0, 0.9324, 0.9355, 1.0453], rtol=3e-3)
+    assert pitzer.without_parameters(("Na+", "NO3-", "glucose")) == ["NO3-"]
+
+
+def test_pitzer_in_the_pressure_that_drives_and_its_gradient():
+    c = torch.tensor([10.0, 500.0], dtype=torch.float64, requires_grad=True)
+    run = lambda c, **o: simulate({"Na+": c, "Cl-": c}, 1e-5, osmotic="pitzer", rtol=1e-9, **o).osmotic[:, 0]
+    (slope,) = torch.autograd.grad(run(c).sum(), c)
+    up, down = (run(c.detach() * (1 + e)) for e in (1e-4, -1e-4))
+    assert_allclose(slope, (up - down) / (2e-4 * c.detach()), rtol=1e-4)
+    s = simulate(LITHIUM_BRINE, 5e-6, osmotic="pitzer")
+    c_perm = dict(zip(s.ions, s.c_perm[0, 0].tolist(), strict=True))
+    assert_allclose(s.osmotic.item(), _pi(LITHIUM_BRINE) - _pi(c_perm), rtol=1e-9)
+    assert s.osmotic.item() > 1.3 * simulate(LITHIUM_BRINE, 5e-6).osmotic.item()
+    with pytest.raises(InputError, match="osmotic is 'x', expected 'ideal'"):
+        simulate(SEA, 1e-5, osmotic="x")
+
+
+def test_pitzer_along_a_module():
+    p = {o: simulate_plant(SEA, feed_flow=12 / 3600, recovery=0.3, osmotic=o) for o in ("ideal", "pitzer")}
+    pi = {o: summary(s).concentrate_osmotic_bar[0] for o, s in p.items()}
+    assert_allclose(pi["pitzer"], _pi(dict(zip(p["pitzer"].ions, p["pitzer"].c_conc[0]))) / 1e5, rtol=1e-9)
+    assert pi["pitzer"] < 0.95 * pi["ideal"] and p["pitzer"].pressure < p["ideal"].pressure

@@ -30,6 +30,7 @@ from .problem import Transport, transport_problem
 from .residual import shoot
 from ..water.feeds import flux_of, has_flux
 from ..water.ions import viscosity_water
+from ..water.pitzer import osmotic_law
 
 # %% ../../nbs/00_dspmde.ipynb #bc518f82
 @dataclass(frozen=True)
@@ -156,15 +157,16 @@ def _differentiable(q: Transport, plain: Transport, found: Certified, solved: Te
     return found.u, found.c_wall, found.p_perm
 
 
-def _solution(names, c_feed, J, membrane, q, aux, found: Certified, state, status, activity: str) -> Solution:
+def _solution(names, c_feed, J, membrane, q, aux, found: Certified, state, status, laws) -> Solution:
     "From the unknowns of all problems to what the caller sees."
     (u, c_wall, p_perm), d, solved, T = state, len(names), found.code <= REFINED, aux["T"][:, None]
+    activity, pi = laws[0], osmotic_law(laws[1])
     grid = lambda t: t.reshape(*t.shape[:-1], *J.shape)
     blank = lambda t: grid(torch.where(solved, t, torch.nan))
     last = lambda t: blank(torch.where(q.present, t, 0.0)).permute(1, 2, 0)
     c_perm = last(u[:d].exp())
     c_wall = last(q.ln_feed.exp() if q.film_peclet is None and q.film_ratio is None else c_wall)
-    osmotic = R_GAS * T * (c_wall - c_perm).sum(-1)
+    osmotic = pi(names, c_wall, aux["T"]) - pi(names, c_perm, aux["T"])
     if membrane.permeability is None:
         resistance = (8 * viscosity_water(aux["T"]) * aux["thickness"] / aux["r_pore"] ** 2)[:, None]
     else:
@@ -194,6 +196,7 @@ def simulate(
     eps_bulk=None,  # Relative permittivity of the solution; None: that of water at `temperature`
     davies_A: float | None = None,  # Davies' $A$ [(L/mol)^(1/2)]; None: from `temperature`, `eps_bulk` (.509 at 25 °C)
     nodes: int | None = None,  # None: the continuous equations; 1: WaterTAP's two-node convention
+    osmotic: str = "ideal",  # Osmotic pressure by van 't Hoff's law, or "pitzer", for waters beyond .1 mol/L
     # Standard deviation of ln r of log-normal pores, r_pore their mean by flow [-]; 0: all alike
     pore_spread: float = 0.0,
     rtol: float = 1e-6,  # Relative accuracy of c_perm against the continuous model, down to 1e-10
@@ -227,7 +230,7 @@ def simulate(
     if throw and not bool(solved.all()):
         _refuse(status, J)
     u, c_wall, p_perm = _differentiable(q, plain, found, solved, backend == "eager")
-    return _solution(names, c_feed, J, membrane, q, aux, found, (u, c_wall, p_perm), status, activity)
+    return _solution(names, c_feed, J, membrane, q, aux, found, (u, c_wall, p_perm), status, (activity, osmotic))
 
 # %% ../../nbs/00_dspmde.ipynb #ca6c524e
 def pore_profile(

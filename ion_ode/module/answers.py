@@ -15,9 +15,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core import R_GAS, T_REF, ConvergenceError, InputError, batch_of, bar
+from ..core import T_REF, ConvergenceError, InputError, batch_of, bar
 from ..dspmde.feed import read_feed
 from ..water.ions import get_ion
+from ..water.pitzer import osmotic_law, without_parameters
 from ..dspmde.membranes import Membrane
 from .element import get_element
 from ..inference.answer import Answer
@@ -98,11 +99,13 @@ def analysis(
     ions: tuple[str, ...],
     c: np.ndarray,  # (batch, ion) [mol/m³]
     temperature: float = T_REF,  # $T$ [K]
+    osmotic: str = "ideal",  # or "pitzer"
 ) -> dict[str, np.ndarray]:  # Hardness and dissolved solids [mg/L], osmotic pressure [Pa]
-    "Hardness as CaCO₃, dissolved solids and van 't Hoff's osmotic pressure of a water."
+    "Hardness as CaCO₃, dissolved solids and osmotic pressure of a water."
     hard = [i for i, n in enumerate(ions) if n in ("Ca+2", "Mg+2")]
     mass = np.array([get_ion(n).molar_mass for n in ions])
-    return {"hardness": _CACO3 * c[:, hard].sum(1), "solids": c @ mass, "osmotic": R_GAS * temperature * c.sum(1)}
+    pi = osmotic_law(osmotic)(ions, torch.from_numpy(np.array(c, float)), temperature)
+    return {"hardness": _CACO3 * c[:, hard].sum(1), "solids": c @ mass, "osmotic": pi.numpy()}
 
 # %% ../../nbs/07_module.ipynb #75cbc2e8
 def _totals(s: Solved):
@@ -128,8 +131,10 @@ def _totals(s: Solved):
 
 # %% ../../nbs/07_module.ipynb #fd014973
 def _limit_warnings(s: Solved) -> tuple[str, ...]:
-    "What the makers of the elements do not allow, one sentence a limit."
+    "What the makers of the elements do not allow and a law does not know, one sentence each."
     said, p = [], s.setting
+    if p.osmotic == "pitzer" and (lone := without_parameters(p.names)):
+        said.append(f"{', '.join(lone)}: without Pitzer parameters, in the osmotic pressure by charge alone")
     for k, (stage, v, out) in enumerate(zip(p.plant.stages, s.search.vessels, s.outlets, strict=True)):
         e = get_element(stage.element)
         drop = (v.inlet[:, -1] - out[:, -1]) / np.asarray(stage.elements)
@@ -170,6 +175,7 @@ def simulate_plant(
     temperature: float = T_REF,  # $T$ [K]
     mixing="schock_miquel",  # How the spacer stirs: a name or `Mixing`
     film: str = "nernst_planck",  # "nernst_planck", "linear" or "none"
+    osmotic: str = "ideal",  # Osmotic pressure by van 't Hoff's law, or "pitzer", for waters beyond .1 mol/L
     grid_rtol: float = 1e-5,  # Relative error by the grid
     throw: bool = True,  # Raise where a sample has no solution; False: flag it
     **options,  # activity, hindrance, born, nodes, eps_bulk of `simulate`
@@ -184,7 +190,8 @@ def simulate_plant(
     given = {"feed_flow": feed_flow, "recovery": recovery, "pressure": pressure, "permeate_flow": permeate_flow}
     batch = _samples(plant, given, c)
     c = np.broadcast_to(c.detach().numpy(), (batch, len(names)))
-    setting = Setting(plant, names, c, read_operation(batch, **given), float(temperature), mixing, film, options)
+    operation = read_operation(batch, **given)
+    setting = Setting(plant, names, c, operation, float(temperature), mixing, film, options, osmotic=osmotic)
     return report(solve_plant(setting, grid_rtol=grid_rtol), throw)
 
 # %% ../../nbs/07_module.ipynb #bf727efe
@@ -221,7 +228,7 @@ def summary(s: PlantSolution) -> pd.DataFrame:
         "recovery": s.recovery, "pressure_bar": s.pressure / bar, "energy_kWh_m3": s.energy / 3.6e6,
     }  # fmt: skip
     for name, c in (("feed", s.c_feed), ("product", s.c_perm), ("concentrate", s.c_conc)):
-        found = analysis(s.ions, c, T)
+        found = analysis(s.ions, c, T, s.solved.setting.osmotic)
         out |= {
             f"{name}_hardness_mg_L": found["hardness"],
             f"{name}_solids_mg_L": found["solids"],

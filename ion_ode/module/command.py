@@ -62,6 +62,13 @@ _OPTIONS = (
         show_default=True,
         help="How the feed spacer stirs.",
     ),
+    click.option(
+        "--osmotic",
+        type=click.Choice(["ideal", "pitzer"]),
+        default="ideal",
+        show_default=True,
+        help="Osmotic pressure by van 't Hoff or Pitzer; the latter for waters beyond .1 mol/L.",
+    ),
     click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K"),
     click.option("--profile", metavar="FILE.csv", help="Also write the way along the channel of the first feed."),
     click.option("--figure", metavar="FILE.png", help="Also draw it."),
@@ -170,6 +177,7 @@ def _solve(
     draws,
     mixing,
     temperature,
+    osmotic="ideal",
     **run,
 ):
     from ion_ode.core import bar
@@ -194,6 +202,7 @@ def _solve(
         balance=balance,
         mixing=mixing,
         temperature=temperature,
+        osmotic=osmotic,
         throw=not draws,
         **operation,
     )

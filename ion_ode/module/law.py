@@ -13,10 +13,11 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 import torch
 
-from ..core import R_GAS, T_REF, InputError
+from ..core import T_REF, InputError
 from ..dspmde.certify import REFINED, certify
 from ..dspmde.problem import transport_problem
 from ..water.ions import viscosity_water
+from ..water.pitzer import osmotic_law
 from ..dspmde.membranes import ChargeBinding, Freundlich, Membrane
 
 # %% ../../nbs/07c_law.ipynb #7f7b23cc
@@ -70,7 +71,7 @@ class Passage:
 
     c_perm: np.ndarray  # (place, ion) [mol/m³]
     c_wall: np.ndarray  # (place, ion) [mol/m³]
-    osmotic: np.ndarray  # $RT\\sum(c_w - c_p)$ (place,) [Pa]
+    osmotic: np.ndarray  # $\\Delta\\pi$, $RT\\sum(c_w - c_p)$ if ideal (place,) [Pa]
     u: np.ndarray  # The solver's unknowns (unknown, place), a first guess for places nearby
 
 # %% ../../nbs/07c_law.ipynb #9876f347
@@ -84,8 +85,10 @@ class Law:
     film: str = "nernst_planck"  # "nernst_planck" (Eq. 7.5), "linear" (Eq. 0.8) or "none"
     rtol: float = 1e-8  # Relative accuracy of c_perm
     options: dict = field(default_factory=dict)  # activity, hindrance, born, nodes, eps_bulk of `simulate`
+    osmotic: str = "ideal"  # Osmotic pressure: "ideal" (van 't Hoff) or "pitzer"
 
     def __post_init__(self):
+        osmotic_law(self.osmotic)
         if self.film not in FILMS:
             raise InputError(f"film is {self.film!r}, expected one of {', '.join(FILMS)}")
         self.batched = any(torch.as_tensor(v).ndim for v in self.membrane.tensors().values())
@@ -128,4 +131,5 @@ class Law:
             c_wall = q.ln_feed.exp() if self.film == "none" else found.c_wall
             keep = lambda c: torch.where(found.code <= REFINED, torch.where(q.present, c, 0.0), torch.nan).T.numpy()
             c_perm, c_wall = keep(found.u[: q.n_ions].exp()), keep(c_wall)
-        return Passage(c_perm, c_wall, R_GAS * self.temperature * (c_wall - c_perm).sum(-1), found.u.numpy())
+        pi = [osmotic_law(self.osmotic)(self.names, torch.from_numpy(c), self.temperature) for c in (c_wall, c_perm)]
+        return Passage(c_perm, c_wall, (pi[0] - pi[1]).numpy(), found.u.numpy())

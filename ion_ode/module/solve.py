@@ -46,6 +46,7 @@ class Setting:
     film: str = "nernst_planck"
     options: dict | None = None  # Of the pore model
     rtol: float = 1e-8  # Of the pore model
+    osmotic: str = "ideal"  # or "pitzer"
 
     @property
     def batch(self) -> int:
@@ -54,7 +55,7 @@ class Setting:
     def law(self, s: int) -> Law:
         "Of one stage."
         membrane = self.plant.stages[s].membrane or self.plant.membrane
-        return Law(self.names, membrane, self.temperature, self.film, self.rtol, self.options or {})
+        return Law(self.names, membrane, self.temperature, self.film, self.rtol, self.options or {}, self.osmotic)
 
     def duct(self, s: int):
         "Channels of one vessel of a stage."

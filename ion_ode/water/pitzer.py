@@ -16,12 +16,12 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ion_ode.core import R_GAS, T_REF
+from ion_ode.core import R_GAS, T_REF, InputError
 from ion_ode.store import asset
 from ion_ode.water.activity import debye_huckel_A
 from ion_ode.water.ions import eps_water, ion_arrays
 
-__all__ = ["osmotic_coefficient", "osmotic_pressure", "without_parameters"]
+__all__ = ["osmotic_coefficient", "osmotic_law", "osmotic_pressure", "without_parameters"]
 
 _B = 1.2  # (kg/mol)^½
 _WATER = 0.018015 / 18.07e-6  # Molar mass over molar volume [kg/m³]
@@ -119,8 +119,9 @@ def osmotic_pressure(
     temperature=T_REF,  # $T$ [K], number or (batch,) with the first axis of c
 ) -> Tensor:  # $\pi$ (..) [Pa]
     "Osmotic pressure, $RT\\phi\\sum m M_w/V_w$."
-    T = torch.as_tensor(temperature, dtype=torch.float64).reshape(-1)
+    T = torch.as_tensor(temperature, dtype=torch.float64).reshape(-1).unique_consecutive()
     if len(T) > 1:
+        T = torch.as_tensor(temperature, dtype=torch.float64)
         return torch.stack([osmotic_pressure(names, row, t.item()) for row, t in zip(c, T, strict=True)])
     charged = [k for k, v in enumerate(ion_arrays(tuple(names)).z.tolist()) if v]
     m = c[..., charged] / 1000
@@ -133,3 +134,18 @@ def without_parameters(names) -> list[str]:
     known = {i for _, ions, _ in _rows() for i in ions}
     z = dict(zip(names, ion_arrays(tuple(names)).z.tolist(), strict=True))
     return [i for i in names if i not in known and z[i]]
+
+
+def _ideal(names, c: Tensor, temperature=T_REF) -> Tensor:
+    "Van 't Hoff's law."
+    T = torch.as_tensor(temperature, dtype=c.dtype, device=c.device)
+    return R_GAS * (T.reshape(-1, *[1] * (c.ndim - 2)) if T.ndim else T) * c.sum(-1)
+
+
+def osmotic_law(name: str):  # law(names, c (.., ion), temperature) -> $\pi$ (..) [Pa]
+    "An osmotic pressure by its name."
+    if name == "pitzer":
+        return osmotic_pressure
+    if name == "ideal":
+        return _ideal
+    raise InputError(f"osmotic is {name!r}, expected 'ideal' (van 't Hoff's law) or 'pitzer'")
