@@ -1,13 +1,16 @@
-"""Which form of electroneutrality trains best: every form, both benchmarks, the same seeds, budget, simulated curves and told membranes.
+"""Which form of electroneutrality trains best: every form, both benchmarks, the same seeds, budget, simulated curves
+and
+told membranes.
 
-    OMP_NUM_THREADS=1 python benchmarks/constraint_forms.py [--seeds 5] [--curves 2048] [--pretraining 400] [--finetuning 80] [--out FILE.json]
+    OMP_NUM_THREADS=1 python benchmarks/constraint_forms.py [--seeds 5] [--curves 2048] [--pretraining 400] [--out
+    FILE.json]
+    [--finetuning 80] [--out FILE.json]
 
-Folds are not scored here: two compositions (or groups of mixtures of the twin) are held out together, the network learns from the
-other three, and what it says of the two is validation inside the training part of either fold. Five such pairs hold every group
-out twice. The rows written with --out carry, for each form, seed and benchmark, the mean squared error of the rejection over the
-pairs, and for the pre-training the median error on simulated curves that were not learned from, the largest charge residual and
-the share of values below zero there.
-"""
+Folds are not scored here: two compositions (or groups of mixtures of the twin) are held out together, the network
+learns from the other three, and what it says of the two is validation inside the training part of either fold. Five
+such pairs hold every group out twice. The rows written with --out carry, for each form, seed and benchmark, the mean
+squared error of the rejection over the pairs, and for the pre-training the median error on simulated curves that were
+not learned from, the largest charge residual and the share of values below zero there."""
 
 import argparse
 import json

@@ -2,10 +2,9 @@
 
     python benchmarks/dspmde_fit.py --out results/dspmde_fit [--model four|plus|both] [--starts 8] [--folds ABCDE]
 
-Each fold fits on the other mixtures (single salts left out) and predicts the composition it never saw; observed values are
-seen through an assumed 25 µm Nernst-Planck film. Finished folds are kept and reused. The four-parameter fit of all mixtures is
-also searched by differential evolution, the global method to compare the multi-start with.
-"""
+Each fold fits on the other mixtures (single salts left out) and predicts the composition it never saw; observed values
+are seen through an assumed 25 µm Nernst-Planck film. Finished folds are kept and reused. The four-parameter fit of all
+mixtures is also searched by differential evolution, the global method to compare the multi-start with."""
 
 import argparse
 import json
@@ -52,8 +51,10 @@ def main():
             **kw,
         )
         return found, {
-            "model": model, "cpu_seconds": round(time.process_time() - start, 1), "train_rmse": found.rmse, "cost": found.cost,
-            "starts": found.starts.cost.tolist(), "parameters": dict(zip(found.estimates.parameter, found.estimates.estimate, strict=True)),
+            "model": model, "cpu_seconds": round(time.process_time() - start,
+            1), "train_rmse": found.rmse, "cost": found.cost,
+            "starts": found.starts.cost.tolist(), "parameters": dict(zip(found.estimates.parameter,
+            found.estimates.estimate, strict=True)),
         }  # fmt: skip
 
     def kept(name, compute):

@@ -1,12 +1,13 @@
 """Certified DSPM-DE problems a second on this machine, by option, with a floor from counted operations.
 
-    python benchmarks/dspmde_speed.py [--curves 3125] [--processes 2] [--backends auto eager] [--repeat 3] [--aims] [--out FILE.json]
+    python benchmarks/dspmde_speed.py [--curves 3125] [--processes 2] [--backends auto eager] [--repeat 3] [--aims]
+    [--out FILE.json]
 
-Flux sweeps of 32 points (100,000 problems a call), 8 ions, float64, rtol 1e-6, one thread a process; gradients to all four
-membrane parameters. The floor is the time of the counted operations at the rate of a large matrix product. Random membranes: r_p 0.42-0.65 nm,
-thickness 1-6 µm, charge -3 to -120 mol/m³, permittivity 38-65; feeds 0.2-30 mol/m³ an ion; fluxes to 1e-5...6e-5 m/s.
-The peer is scipy (solve_ivp backward, root) on a few of the same problems in the same run. Below: every aim beside what was measured.
-"""
+Flux sweeps of 32 points (100,000 problems a call), 8 ions, float64, rtol 1e-6, one thread a process; gradients to all
+four membrane parameters. The floor is the time of the counted operations at the rate of a large matrix product. Random
+membranes: r_p 0.42-0.65 nm, thickness 1-6 µm, charge -3 to -120 mol/m³, permittivity 38-65; feeds 0.2-30 mol/m³ an
+ion; fluxes to 1e-5...6e-5 m/s. The peer is scipy (solve_ivp backward, root) on a few of the same problems in the same
+run. Below: every aim beside what was measured."""
 
 import argparse
 import json
@@ -118,9 +119,11 @@ def measure(curves: int, backends: list[str], repeat: int, seed: int) -> tuple[l
             flop = ((mesh / 2 * (newton + 1) + mesh) * 4 * 8 * 18 + mesh / 4 * newton * 4 * 64 * 12).mean().item()
             rate = size / float(np.median(cpu))
             rows.append({
-                "backend": backend, "case": name, "problems/CPU-s": round(rate), "problems/s": round(size / float(np.median(wall))), "us a problem": round(1e6 / rate, 1),
+                "backend": backend, "case": name, "problems/CPU-s": round(rate),
+                "problems/s": round(size / float(np.median(wall))), "us a problem": round(1e6 / rate, 1),
                 "counted kFLOP a problem": round(flop / 1e3, 1), "GFLOP/s reached": round(flop * rate / 1e9, 2),
-                "us at the rate of a matrix product": round(1e6 * flop / gemm_rate(), 1), "certified": int(sol.ok.sum()), "of": size,
+                "us at the rate of a matrix product": round(1e6 * flop / gemm_rate(),
+                1), "certified": int(sol.ok.sum()), "of": size,
             })  # fmt: skip
             print(rows[-1], file=sys.stderr, flush=True)
     return rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -216,7 +219,8 @@ def main():
         }
         rows.append(row | {"x scipy": round(row["problems/CPU-s"] / scipy_rate)})
     report = {
-        "command": f"python benchmarks/dspmde_speed.py --curves {a.curves} --processes {a.processes} --backends {' '.join(a.backends)}{' --aims' * a.aims}",
+        "command": f"python benchmarks/dspmde_speed.py --curves {a.curves} --processes {a.processes} --backends "
+                   f"{' '.join(a.backends)}{' --aims' * a.aims}",
         "processes": a.processes, "scipy problems/CPU-s": round(scipy_rate, 1), "rows": rows,
         "aims": aims(rows, scipy_rate, ProcessPoolExecutor(1, mp_context=get_context("spawn"))) if a.aims else [],
         "peak memory of a process, MiB": round(max(f[1] for f in found)), "provenance": provenance(seed=0),

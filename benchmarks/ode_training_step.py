@@ -1,15 +1,18 @@
-"""Cost of one training step of the attention ODENet: fixed steps against torchdiffeq, its adjoint, torchode and diffrax.
+"""Cost of one training step of the attention ODENet: fixed steps against torchdiffeq, its adjoint, torchode and
+diffrax.
 
-    OMP_NUM_THREADS=1 python benchmarks/ode_training_step.py [--batch 32 256 4096] [--members 8] [--compile] [--out FILE.json]
+    OMP_NUM_THREADS=1 python benchmarks/ode_training_step.py [--batch 32 256 4096] [--members 8] [--compile] [--out
+    FILE]
+    FILE.json]
 
-Every line solves the same field (default configuration, 8 ions, briefly trained on the pore model; 32 fluxes) and reports the CPU time of forward, backward and Adam,
-the least of repeated steps in one single-threaded process (whatever else runs on the machine only adds to it), beside the error of the rejection that the solver makes (99th
-percentile over curves and ions, against 64 steps in float64). torchdiffeq gets one flux grid for all curves, which suits it;
-everyone else gets the curves' own fluxes. `floor` is the time that the field's matrix products alone would take at the rate this
-machine reaches at best in a 256 x 64 x 64 product. `saved` is what one network keeps for its
-backward pass, on the fused path or uncompiled. At the end of each batch size stands the ratio to the fastest peer that is as accurate.
-torchode and diffrax are run where they are installed (pip install torchode diffrax).
-"""
+Every line solves the same field (default configuration, 8 ions, briefly trained on the pore model; 32 fluxes) and
+reports the CPU time of forward, backward and Adam, the least of repeated steps in one single-threaded process
+(whatever else runs on the machine only adds to it), beside the error of the rejection that the solver makes (99th
+percentile over curves and ions, against 64 steps in float64). torchdiffeq gets one flux grid for all curves, which
+suits it; everyone else gets the curves' own fluxes. `floor` is the time that the field's matrix products alone would
+take at the rate this machine reaches at best in a 256 x 64 x 64 product. `saved` is what one network keeps for its
+backward pass, on the fused path or uncompiled. At the end of each batch size stands the ratio to the fastest peer that
+is as accurate. torchode and diffrax are run where they are installed (pip install torchode diffrax)."""
 
 import argparse
 import copy
@@ -77,7 +80,8 @@ def flop(model):
 
 
 def network():
-    "A network of the default configuration after 300 short steps towards the pore model: its curves are as steep as real ones."
+    """A network of the default configuration after 300 short steps towards the pore model: its curves are as steep as
+    real ones."""
     torch.manual_seed(0)
     model = ODENet(FieldConfig(), make_constraint("equivalents"), n_steps=4)
     c = sample_feeds(256, 11, ions=IONS, equivalents=(2.0, 200.0))
@@ -212,7 +216,10 @@ def by_adjoint(model, case, tol):
     needed = tuple(p for p in (*model.parameters(), *static) if p.requires_grad)
     solver = functools.partial(odeint_adjoint, adjoint_params=needed)
     field = lambda s, y: model.rate(s, y, static, flux_max)
-    return model.finish(solve_reference(field, y0, model.position(case.grid), rtol=tol, atol=tol, method="dopri5", solver=solver), static)
+    return model.finish(
+        solve_reference(field, y0, model.position(case.grid), rtol=tol, atol=tol, method="dopri5", solver=solver),
+        static,
+    )
 
 
 def by_torchode(model, case, tol):
@@ -220,7 +227,9 @@ def by_torchode(model, case, tol):
 
     static, y0, flux_max = model.start(case.c, case.own)
     term = torchode.ODETerm(lambda s, y: model.rate(s[:, None], y, static, flux_max))
-    solver = torchode.AutoDiffAdjoint(torchode.Tsit5(term=term), torchode.IntegralController(atol=tol, rtol=tol, term=term))
+    solver = torchode.AutoDiffAdjoint(
+        torchode.Tsit5(term=term), torchode.IntegralController(atol=tol, rtol=tol, term=term)
+    )
     order = model.position(case.own).argsort(1)
     s = torch.cat([torch.zeros(len(case.c), 1), model.position(case.own).gather(1, order)], 1)
     y = solver.solve(torchode.InitialValueProblem(y0=y0, t_eval=s)).ys[:, 1:]
@@ -229,7 +238,8 @@ def by_torchode(model, case, tol):
 
 
 def diffrax_lines(model, case):
-    "name, training step, forward, evaluations: the same field written in JAX, by diffrax's Tsit5, one step size a curve."
+    """name, training step, forward, evaluations: the same field written in JAX, by diffrax's Tsit5, one step size a
+    curve."""
     import diffrax
     import jax
     import jax.numpy as jnp
@@ -250,7 +260,12 @@ def diffrax_lines(model, case):
         share = 2 * jnp.abs(z) * h
         kappa = jnp.stack([share, jnp.log(jnp.where(mask, share, 1.0)) / 4], -1)
         at = "field.encoder."
-        tokens = p[at + "embedding"] + features @ p[at + "physical.weight"].T + p[at + "state.bias"] + kappa @ p[at + "feed.weight"].T
+        tokens = (
+            p[at + "embedding"]
+            + features @ p[at + "physical.weight"].T
+            + p[at + "state.bias"]
+            + kappa @ p[at + "feed.weight"].T
+        )
         y0 = jnp.append(jnp.log(jnp.where(mask, h * jnp.abs(z), 1.0)), jnp.log((h * jnp.abs(z)).sum() / 2))
         return mask, h, share, jnp.where(mask[:, None], tokens, 0.0), jnp.log(scale / 20) / 2, y0
 
@@ -282,7 +297,18 @@ def diffrax_lines(model, case):
             st = start(p, c)
             control = diffrax.PIDController(rtol=tol, atol=tol)
             term, save = diffrax.ODETerm(rate), diffrax.SaveAt(ts=ts)
-            found = diffrax.diffeqsolve(term, diffrax.Tsit5(), 0.0, 1.0, 0.02, st[-1], (p, st, span), saveat=save, stepsize_controller=control, max_steps=256)
+            found = diffrax.diffeqsolve(
+                term,
+                diffrax.Tsit5(),
+                0.0,
+                1.0,
+                0.02,
+                st[-1],
+                (p, st, span),
+                saveat=save,
+                stepsize_controller=control,
+                max_steps=256,
+            )
             return jax.vmap(lambda y: decode(y, st[0])[0])(found.ys), found.stats["num_steps"]
 
         h, steps = jax.vmap(one)(c, ts, span)
@@ -310,17 +336,30 @@ def measure(batch, model, o, rate):
     def line(name, step, error, members, evaluations, peer, saved=None):
         ms = 1e3 * cpu(step, o.repeat) / members
         floor = 1e3 * 3 * work * batch * evaluations / rate
-        row = dict(batch=batch, members=members, solver=name, peer=peer, ms=ms, floor_ms=floor, evaluations=evaluations, error=error)
+        row = dict(
+            batch=batch,
+            members=members,
+            solver=name,
+            peer=peer,
+            ms=ms,
+            floor_ms=floor,
+            evaluations=evaluations,
+            error=error,
+        )
         rows.append(row | ({} if saved is None else {"saved_MiB": saved / 2**20 / members}))
         memory = "" if saved is None else f"{saved / 2**20 / members:8.1f}"
-        print(f"{batch:6d} {members:7d}  {name:40} {ms:9.2f} {evaluations:5d} {ms / floor:8.1f} {error:10.1e} {memory}", flush=True)
+        print(
+            f"{batch:6d} {members:7d}  {name:40} {ms:9.2f} {evaluations:5d} {ms / floor:8.1f} {error:10.1e} {memory}",
+            flush=True,
+        )
 
     for name, parts, parameters, members, evaluations in ours(model, case, o):
         h = torch.cat([part().detach() for part in parts], dim=-3)
         saved = None if "compiled" in name else saved_bytes(parts[0], parameters)
         if "fused" in name:
             saved = tape_bytes(model.work(), evaluations // 6, min(batch, CHUNK), 32, members)
-        line(name, torch_step(parameters, parts), case.error(h[0] if h.dim() == 4 else h, case.own), members, evaluations, False, saved)
+        line(name, torch_step(parameters, parts), case.error(h[0] if h.dim() == 4 else h,
+            case.own), members, evaluations, False, saved)
     for name, run, parameters, evaluations, flux in peers(model, case):
         if batch > 1024 and ("1e-05" in name or "adjoint" in name):
             continue  # minutes
@@ -340,9 +379,11 @@ def measure(batch, model, o, rate):
         stacked = next((r for r in good if not r["peer"]), None)
         solo = next((r for r in good if not r["peer"] and r["members"] == 1), None)
         if theirs and solo:
-            row = dict(batch=batch, target=target, best_peer=theirs["solver"], solo=theirs["ms"] / solo["ms"], stacked=theirs["ms"] / stacked["ms"])
+            row = dict(batch=batch, target=target, best_peer=theirs["solver"], solo=theirs["ms"] / solo["ms"],
+                stacked=theirs["ms"] / stacked["ms"])
             rows.append(row)
-            print(f"{batch:6d} error of R <= {target:.0e}: {row['solo']:.1f} times faster than {theirs['solver']} alone ({solo['solver']}), {row['stacked']:.1f} times in a stack ({stacked['solver']})")
+            print(f"{batch:6d} error of R <= {target:.0e}: {row['solo']:.1f} times faster than {theirs['solver']} "
+                  f"alone ({solo['solver']}), {row['stacked']:.1f} times in a stack ({stacked['solver']})")
     print()
     return rows
 
@@ -368,13 +409,16 @@ def main():
     arguments.add_argument("--batch", type=int, nargs="+", default=[32, 256])
     arguments.add_argument("--members", type=int, default=8)
     arguments.add_argument("--repeat", type=int, default=5)
-    arguments.add_argument("--compile", action="store_true", help="also the step compiled by torch.compile (a minute or two the first time)")
+    arguments.add_argument("--compile", action="store_true",
+        help="also the step compiled by torch.compile (a minute or two the first time)")
     arguments.add_argument("--out", help="write the rows as JSON")
     o = arguments.parse_args()
     torch.set_num_threads(1)
     rate, model = gemm_rate(), network()
-    print(f"{n_parameters(model)} parameters, {flop(model):,} FLOP a field; matrix product at {rate / 1e9:.0f} GFLOP/s\n")
-    print(f"{'batch':>6} {'members':>7}  {'solver':40} {'ms/step':>9} {'NFE':>5} {'x floor':>8} {'error of R':>10} {'saved MiB':>8}", flush=True)
+    print(f"{n_parameters(model)} parameters, {flop(model):,} FLOP a field; matrix product at {rate / 1e9:.0f} "
+          f"GFLOP/s\n")
+    print(f"{'batch':>6} {'members':>7}  {'solver':40} {'ms/step':>9} {'NFE':>5} {'x floor':>8} {'error of R':>10} "
+          f"{'saved MiB':>8}", flush=True)
     rows = []
     for batch in o.batch:
         rate = max(rate, gemm_rate())

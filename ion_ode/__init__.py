@@ -2,15 +2,15 @@
 
 Modules:
 
-- `ion_ode.attention_odenet.build`: Compile a C++ source once on this machine and load it again only if it is what was compiled.
+- `ion_ode.attention_odenet.build`: Compile a C++ source once on this machine; load it again only where it is unchanged
 - `ion_ode.inference.answer`: The best NF270 that open measurements allow, with an error one can use
-- `ion_ode.inference.build`: The shipped samples of membranes, made again: `python -m ion_ode.inference.build FOLDER [SEED]`
+- `ion_ode.inference.build`: Shipped samples of membranes, made again: `python -m ion_ode.inference.build FOLDER`
 - `ion_ode.inference.laws`: What an NF270 may be and how its coupons differ: laws, priors and their weights
 - `ion_ode.inference.made`: From a new membrane's salts to its pores, and from there to any water
-- `ion_ode.inference.population`: A population of membranes carried from the prior to the posterior, with coupons beside them
-- `ion_ode.inference.states`: From rows of measurements to problems of the pore model, and the likelihood of what was measured
+- `ion_ode.inference.population`: Membranes carried from the prior to the posterior, with coupons beside them
+- `ion_ode.inference.states`: From rows to problems of the pore model, and the likelihood of what was measured
 - `ion_ode.module.draws`: The membranes of an answer as one batch, so that a module is solved for each of them
-- `ion_ode.results.seal`: What stored results were made of, and whether they still belong to the code, the data and the samples beside them"""
+- `ion_ode.results.seal`: What stored results were made of, and whether they still belong to what lies beside them"""
 
 __version__ = "0.1.0"
 

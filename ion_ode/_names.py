@@ -12,7 +12,12 @@ RENAMED = {  # Module of version 0.1 -> where its names are now
     "baselines": ("training.rivals",),
     "constraints": ("attention_odenet.constraints",),
     "contest": (
-        "results.contestants", "results.benchmarks", "results.cells", "results.plan", "results.heldout", "results.trials",
+        "results.contestants",
+        "results.benchmarks",
+        "results.cells",
+        "results.plan",
+        "results.heldout",
+        "results.trials",
     ),  # fmt: skip
     "feeds": ("water.feeds", "water.units", "rejections"),
     "fitting": ("inference.fit", "inference.scales", "data.points"),
@@ -66,7 +71,9 @@ class _Renamed:
         pages = [f"ion_ode.{new}" for new in RENAMED[module.__name__.rpartition(".")[2]]]
         warnings.warn(f"{module.__name__} is now {' and '.join(pages)}", DeprecationWarning, stacklevel=6)
         homes = [import_module(p) for p in pages]
-        module.__all__ = [n for h in homes for n in getattr(h, "__all__", [n for n in vars(h) if not n.startswith("_")])]
+        module.__all__ = [
+            n for h in homes for n in getattr(h, "__all__", [n for n in vars(h) if not n.startswith("_")])
+        ]
         for home in reversed(homes):
             vars(module).update({k: v for k, v in vars(home).items() if not k.startswith("__")})
 

@@ -135,7 +135,8 @@ def compile_or_eager(
             if run is function:
                 raise
             answer = function(*args, **kwargs)
-            warnings.warn(f"torch.compile failed ({type(error).__name__}); {getattr(function, '__name__', 'the function')} runs uncompiled", stacklevel=2)
+            warnings.warn(f"torch.compile failed ({type(error).__name__}); "
+                          f"{getattr(function, '__name__', 'the function')} runs uncompiled", stacklevel=2)
             run = function
             return answer
 

@@ -195,7 +195,8 @@ def plot_samples(
     "Rejection against water flux, one panel a feed, the feed as its title."
     groups = list(df.groupby("sample", sort=False))
     if len(groups) > 6 or (ax is not None and len(groups) > 1):
-        raise InputError(f"{len(groups)} feeds do not fit {'one panel' if ax is not None else 'a figure'}; choose one: plot(sample={groups[0][0]!r})")
+        raise InputError(f"{len(groups)} feeds do not fit {'one panel' if ax is not None else 'a figure'}; choose "
+                         f"one: plot(sample={groups[0][0]!r})")
     if ax is None:
         columns = min(len(groups), 3)
         rows = -(-len(groups) // columns)

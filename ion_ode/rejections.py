@@ -20,5 +20,7 @@ class Rejections(pd.DataFrame):
 
         rows = self if sample is None else self[self["sample"] == sample]
         if rows.empty:
-            raise InputError(f"there is no sample {sample!r}; the table holds {list(dict.fromkeys(self['sample']))[:10]}")
+            raise InputError(
+                f"there is no sample {sample!r}; the table holds {list(dict.fromkeys(self['sample']))[:10]}"
+            )
         return plot_samples(pd.DataFrame(rows), ax, None if measured is None else measured_in_si(measured))

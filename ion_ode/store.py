@@ -104,7 +104,8 @@ def digest(
 
 
 def _commit() -> str:
-    "Commit of the checkout this package runs from, with a + if tracked files differ; the package version outside a checkout."
+    """Commit of the checkout this package runs from, with a + if tracked files differ; the package version outside a
+    checkout."""
     here = Path(__file__).resolve().parents[1] if "__file__" in globals() else Path.cwd()
     git = lambda *a: subprocess.run(["git", "-C", str(here), *a], capture_output=True, text=True, timeout=10)
     try:
@@ -147,7 +148,8 @@ class CheckpointError(InputError):
 
 
 def _tensors_beside(path: Path) -> Path | None:
-    "The file that a record names, if it is one that `write_checkpoint` makes in this folder: nothing else is ever removed."
+    """The file that a record names, if it is one that `write_checkpoint` makes in this folder: nothing else is ever
+    removed."""
     try:
         file = json.loads(path.read_text(encoding="utf-8"))["file"]
     except (OSError, RecursionError, ValueError, KeyError, TypeError):
@@ -203,7 +205,8 @@ def read_checkpoint(
         raise CheckpointError(f"{path} is not a readable checkpoint record; {remedy}") from e
     if key is not None and record.get("key") != key:
         raise CheckpointError(
-            f"{path} belongs to another configuration ({str(record.get('key'))[:12]}, expected {key[:12]}); use another folder"
+            f"{path} belongs to another configuration ({str(record.get('key'))[:12]}, expected {key[:12]}); use "
+            f"another folder"
         )
     if digest(data) != record.get("sha256"):
         raise CheckpointError(
@@ -221,5 +224,6 @@ def read_checkpoint(
     for k, want in (shapes or {}).items():
         have = tuple(tensors[k].shape) if k in tensors else None
         if have != tuple(want):
-            raise CheckpointError(f"{record['file']}: {k} has shape {have}, expected {tuple(want)}; use the configuration it was stored with")
+            raise CheckpointError(f"{record['file']}: {k} has shape {have}, expected {tuple(want)}; use the "
+                                  f"configuration it was stored with")
     return tensors, record

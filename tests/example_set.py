@@ -1,4 +1,5 @@
-"`simulate` and its kin through the four-number example set, whose symmetries and limits tests can state in closed form."
+"""`simulate` and its kin through the four-number example set, whose symmetries and limits tests can state in closed
+form."""
 
 from functools import partial, wraps
 

@@ -1,4 +1,5 @@
-"""A laboratory's analysis as a feed: what a mass is expressed as, hardness, alkalinity, detection limits, columns that are not used."""
+"""A laboratory's analysis as a feed: what a mass is expressed as, hardness, alkalinity, detection limits, columns
+that are not used."""
 
 import warnings
 
@@ -18,16 +19,23 @@ FORMS = {  # the same water as laboratories write it
     "mg/L": {f"{i} [mg/L]": c * M[i] for i, c in WATER.items()},
     "meq/L": {f"{i} (meq/L)": c * (2 if "2" in i else 1) for i, c in WATER.items()},
     "as N, as S, as CaCO3": {
-        "Sodium (mg/L)": 2 * M["Na+"], "Calcium as CaCO3 [mg/L]": 1.5 * 100.087, "Mg [mg/L as CaCO3]": 0.5 * 100.087, "Chloride, mg/L": 1.8 * M["Cl-"],
-        "SO4-S [mg/L]": 0.5 * 32.06, "NO3-N [mg/L]": 0.2 * 14.007, "Alkalinity [mg/L as CaCO3]": 3 * 100.087 / 2, "pH": 7.6,
+        "Sodium (mg/L)": 2 * M["Na+"], "Calcium as CaCO3 [mg/L]": 1.5 * 100.087, "Mg [mg/L as CaCO3]": 0.5 * 100.087,
+        "Chloride, mg/L": 1.8 * M["Cl-"],
+        "SO4-S [mg/L]": 0.5 * 32.06, "NO3-N [mg/L]": 0.2 * 14.007, "Alkalinity [mg/L as CaCO3]": 3 * 100.087 / 2,
+        "pH": 7.6,
     },
     "total hardness": {
-        "Na [mM]": 2, "Ca2+ [mM]": 1.5, "total hardness [°dH]": 2.0 * 56.077 / 10, "Cl [mM]": 1.8, "SO4 [mM]": 0.5, "NO3 [mM]": 0.2, "HCO3 [mM]": 3.0,
+        "Na [mM]": 2, "Ca2+ [mM]": 1.5, "total hardness [°dH]": 2.0 * 56.077 / 10, "Cl [mM]": 1.8, "SO4 [mM]": 0.5,
+        "NO3 [mM]": 0.2, "HCO3 [mM]": 3.0,
     },
-    "PHREEQC": {"Na [mmol/kgw]": 2, "Ca [mmol/kgw]": 1.5, "Mg [mmol/kgw]": 0.5, "Cl [mmol/kgw]": 1.8, "S(6) [mmol/kgw]": 0.5, "N(5) mg/L": 0.2 * 14.007, "C(4) [mmol/kgw]": 3.0},
-    "pyEQL": {"Na[+1] [mol/L]": 2e-3, "Ca[+2] [mol/L]": 1.5e-3, "Mg[+2] [mol/L]": 0.5e-3, "Cl[-1] [mol/L]": 1.8e-3, "SO4[-2] [mol/L]": 0.5e-3, "NO3[-1] [mol/L]": 0.2e-3, "HCO3[-1] [mol/L]": 3e-3},
-    "with more columns": {f"{i} [mg/L]": c * M[i] for i, c in WATER.items()} | {"EC [µS/cm]": 480, "TDS [mg/L]": 300, "date": "2024-05-01", "sample": "well 3"},
-    "below detection": {f"{i} [mg/L]": c * M[i] for i, c in WATER.items()} | {"NH4+ [mg/L]": "<0.05", "K+ [mg/L]": "ND"},
+    "PHREEQC": {"Na [mmol/kgw]": 2, "Ca [mmol/kgw]": 1.5, "Mg [mmol/kgw]": 0.5, "Cl [mmol/kgw]": 1.8,
+    "S(6) [mmol/kgw]": 0.5, "N(5) mg/L": 0.2 * 14.007, "C(4) [mmol/kgw]": 3.0},
+    "pyEQL": {"Na[+1] [mol/L]": 2e-3, "Ca[+2] [mol/L]": 1.5e-3, "Mg[+2] [mol/L]": 0.5e-3, "Cl[-1] [mol/L]": 1.8e-3,
+    "SO4[-2] [mol/L]": 0.5e-3, "NO3[-1] [mol/L]": 0.2e-3, "HCO3[-1] [mol/L]": 3e-3},
+    "with more columns": {f"{i} [mg/L]": c * M[i] for i, c in WATER.items()} | {"EC [µS/cm]": 480, "TDS [mg/L]": 300,
+    "date": "2024-05-01", "sample": "well 3"},
+    "below detection": {f"{i} [mg/L]": c * M[i] for i, c in WATER.items()} | {"NH4+ [mg/L]": "<0.05",
+    "K+ [mg/L]": "ND"},
 }  # fmt: skip
 
 

@@ -63,7 +63,10 @@ def test_what_was_damaged_is_built_again_and_never_loaded(source, monkeypatch, k
     (source.parent / "damaged").write_bytes(damage(kind, whole))
     (source.parent / "damaged").replace(path)  # another file: the one in use here stays as it is
     runs = count(monkeypatch)
-    code = "import sys, pathlib; from ion_ode.attention_odenet.build import build; sys.exit(build(pathlib.Path(sys.argv[1])).answer() - 42)"
+    code = (
+        "import sys, pathlib; from ion_ode.attention_odenet.build import build; "
+        "sys.exit(build(pathlib.Path(sys.argv[1])).answer() - 42)"
+    )
     assert (
         subprocess.run([sys.executable, "-c", code, str(source)]).returncode == 0
     )  # a truncated library would end the process
@@ -105,7 +108,10 @@ def test_a_folder_that_cannot_be_made_leaves_nothing_behind(source, tmp_path):
     (tmp_path / "file").write_text("")
     temporary = tmp_path / "temporary"
     temporary.mkdir()
-    code = "import sys, pathlib; from ion_ode.attention_odenet.build import build; sys.exit(build(pathlib.Path(sys.argv[1])).answer() - 42)"
+    code = (
+        "import sys, pathlib; from ion_ode.attention_odenet.build import build; "
+        "sys.exit(build(pathlib.Path(sys.argv[1])).answer() - 42)"
+    )
     env = os.environ | {"ION_ODE_CACHE": str(tmp_path / "file"), "TMPDIR": str(temporary)}
     assert subprocess.run([sys.executable, "-c", code, str(source)], env=env).returncode == 0
     assert not list(temporary.glob("ion_ode-*"))

@@ -36,18 +36,30 @@ MALFORMED = [
     ("not Parquet", b"PAR0", ".parquet", ["cannot be read as parquet"]),
     ("too many cells", GOOD + "Na+,10,30,0.5,7,8\n", ".csv", ["line 4 has 6 cells, the header has 4"]),
     ("all rows too long", HEAD + "Na+,10,30,0.5,7\n", ".csv", ["line 2 has 5 cells, the header has 4"]),
-    ("no ion column", rows("10,30,0.5", head="feed [mM],flux [LMH],rejection\n"), ".csv", ["no column holds ion", "add a column such as 'ion'"]),
-    ("no flux column", rows("Na+,10,0.5", head="ion,feed [mM],rejection\n"), ".csv", ["no column holds flux", "flux [LMH]"]),
-    ("no feed column", rows("Na+,30,0.5", head="ion,flux [LMH],rejection\n"), ".csv", ["no column holds c_feed", "c_feed [mg/L]"]),
-    ("misspelt column", rows("Na+,10,30,0.5", head="ion,feed [mM],flx [LMH],rejection\n"), ".csv", ["no column holds flux", "rename 'flx [LMH]'"]),
-    ("neither rejection nor permeate", rows("Na+,10,30", head="ion,feed [mM],flux [LMH]\n"), ".csv", ["neither rejection nor c_perm"]),
-    ("two flux columns", rows("Na+,10,30,30,0.5", head="ion,feed [mM],flux [LMH],Jv [um/s],rejection\n"), ".csv", ["two columns hold flux", "keep one"]),
-    ("no unit of flux", rows("Na+,10,30,0.5", head="ion,feed [mM],flux,rejection\n"), ".csv", ["no unit for flux", "units={'flux': 'LMH'}"]),
-    ("no unit of feed", rows("Na+,10,30,0.5", head="ion,feed,flux [LMH],rejection\n"), ".csv", ["no unit for c_feed", "c_feed [mg/L]"]),
-    ("unknown unit", rows("Na+,10,30,0.5", head="ion,feed [mM],flux [furlongs/moon],rejection\n"), ".csv", ["'furlongs/moon' is not a unit", "flux [LMH]"]),
-    ("wrong dimension", rows("Na+,10,30,0.5", head="ion,feed [mM],flux [bar],rejection\n"), ".csv", ["'bar' is not a unit of flux"]),
-    ("mass for flux", rows("Na+,10,30,0.5", head="ion,feed [mM],flux [mg/L],rejection\n"), ".csv", ["'mg/L' is not a unit of flux"]),
-    ("conductivity", rows("Na+,10,30,0.5", head="ion,feed [uS/cm],flux [LMH],rejection\n"), ".csv", ["is a conductivity"]),
+    ("no ion column", rows("10,30,0.5", head="feed [mM],flux [LMH],rejection\n"), ".csv",
+    ["no column holds ion", "add a column such as 'ion'"]),
+    ("no flux column", rows("Na+,10,0.5", head="ion,feed [mM],rejection\n"), ".csv",
+    ["no column holds flux", "flux [LMH]"]),
+    ("no feed column", rows("Na+,30,0.5", head="ion,flux [LMH],rejection\n"), ".csv",
+    ["no column holds c_feed", "c_feed [mg/L]"]),
+    ("misspelt column", rows("Na+,10,30,0.5", head="ion,feed [mM],flx [LMH],rejection\n"), ".csv",
+    ["no column holds flux", "rename 'flx [LMH]'"]),
+    ("neither rejection nor permeate", rows("Na+,10,30",
+    head="ion,feed [mM],flux [LMH]\n"), ".csv", ["neither rejection nor c_perm"]),
+    ("two flux columns", rows("Na+,10,30,30,0.5",
+    head="ion,feed [mM],flux [LMH],Jv [um/s],rejection\n"), ".csv", ["two columns hold flux", "keep one"]),
+    ("no unit of flux", rows("Na+,10,30,0.5", head="ion,feed [mM],flux,rejection\n"), ".csv",
+    ["no unit for flux", "units={'flux': 'LMH'}"]),
+    ("no unit of feed", rows("Na+,10,30,0.5", head="ion,feed,flux [LMH],rejection\n"), ".csv",
+    ["no unit for c_feed", "c_feed [mg/L]"]),
+    ("unknown unit", rows("Na+,10,30,0.5", head="ion,feed [mM],flux [furlongs/moon],rejection\n"), ".csv",
+    ["'furlongs/moon' is not a unit", "flux [LMH]"]),
+    ("wrong dimension", rows("Na+,10,30,0.5",
+    head="ion,feed [mM],flux [bar],rejection\n"), ".csv", ["'bar' is not a unit of flux"]),
+    ("mass for flux", rows("Na+,10,30,0.5",
+    head="ion,feed [mM],flux [mg/L],rejection\n"), ".csv", ["'mg/L' is not a unit of flux"]),
+    ("conductivity", rows("Na+,10,30,0.5",
+    head="ion,feed [uS/cm],flux [LMH],rejection\n"), ".csv", ["is a conductivity"]),
     ("unknown ion", rows("Xx+,10,30,0.5"), ".csv", ["row 2", "column 'ion'", "'Xx+' is not an ion"]),
     ("misspelt ion", rows("Chlorid,10,30,0.5"), ".csv", ["'Chlorid'", "did you mean Cl-"]),
     ("empty ion", rows("Na+,10,30,0.5", ",10,30,0.5"), ".csv", ["row 3, column 'ion'", "the cell is empty"]),
@@ -56,39 +68,63 @@ MALFORMED = [
     ("unit in the cell", rows("Na+,10 mM,30,0.5"), ".csv", ["'10 mM' carries a unit", "column name"]),
     ("percent in a cell of concentrations", rows("Na+,10%,30,0.5"), ".csv", ["'10%' carries a unit"]),
     ("far below zero", rows("Na+,10,30,-40"), ".csv", ["-40 is a rejection below -10", "rejection [%]"]),
-    ("not detected", rows("Na+,10,30,ND", head="ion,feed [mM],flux [LMH],permeate [mM]\n"), ".csv", ["below a limit that is not given", "<0.1"]),
-    ("an amount of something else", rows("Na+,10,30,0.5,1", head="ion,feed [mM],flux [LMH],rejection,Fe [mg/L]\n"), ".csv", ["'Fe [mg/L]' is neither an ion", "read_ion_table"]),
+    ("not detected", rows("Na+,10,30,ND", head="ion,feed [mM],flux [LMH],permeate [mM]\n"), ".csv",
+    ["below a limit that is not given", "<0.1"]),
+    ("an amount of something else", rows("Na+,10,30,0.5,1", head="ion,feed [mM],flux [LMH],rejection,Fe [mg/L]\n"),
+    ".csv", ["'Fe [mg/L]' is neither an ion", "read_ion_table"]),
     ("thousands or decimals", rows('Na+,"1,250",30,0.5'), ".csv", ["'1,250' may be 1250 or 1.250"]),
-    ("a comma and a point", rows('Na+,"12,5",30,0.5'), ".csv", ["some numbers have a decimal comma ('12,5') and some a decimal point"]),
+    ("a comma and a point", rows('Na+,"12,5",30,0.5'), ".csv",
+    ["some numbers have a decimal comma ('12,5') and some a decimal point"]),
     ("below detection", rows("Na+,<0.1,30,0.5"), ".csv", ["'<0.1' is a bound", "give the concentration"]),
     ("not a number", rows("Na+,NaN,30,0.5"), ".csv", ["row 2, column 'feed [mM]'", "'NaN' is not a number"]),
     ("infinite", rows("Na+,10,inf,0.5"), ".csv", ["row 2, column 'flux [LMH]'", "infinite"]),
     ("negative flux", rows("Na+,10,-30,0.5"), ".csv", ["-30 is not a water flux above zero"]),
     ("zero flux", rows("Na+,10,0,0.5"), ".csv", ["0 is not a water flux above zero"]),
-    ("flux in the wrong unit", rows("Na+,10,30,0.5", head="ion,feed [mM],flux [m/s],rejection\n"), ".csv", ["30 m/s", "far from nanofiltration", "check the unit of flux"]),
+    ("flux in the wrong unit", rows("Na+,10,30,0.5", head="ion,feed [mM],flux [m/s],rejection\n"), ".csv",
+    ["30 m/s", "far from nanofiltration", "check the unit of flux"]),
     ("negative feed", rows("Na+,-10,30,0.5"), ".csv", ["-10 is not a feed concentration"]),
-    ("zero feed", rows("Na+,0,30,0.5"), ".csv", ["0 is not a feed concentration", "leave out ions that the feed lacks"]),
+    ("zero feed", rows("Na+,0,30,0.5"), ".csv",
+    ["0 is not a feed concentration", "leave out ions that the feed lacks"]),
     ("feed beyond water", rows("Na+,1e6,30,0.5"), ".csv", ["1e+06 is not a feed concentration", "check the unit"]),
     ("rejection above one", rows("Na+,10,30,1.2"), ".csv", ["1.2 is a rejection above 1", "rejection [%]"]),
-    ("percent above hundred", rows("Na+,10,30,120", head="ion,feed [mM],flux [LMH],rejection [%]\n"), ".csv", ["120 is a rejection above 1", "may be negative"]),
-    ("negative permeate", rows("Na+,10,30,-1", head="ion,feed [mM],flux [LMH],permeate [mM]\n"), ".csv", ["-1 is not a concentration"]),
+    ("percent above hundred", rows("Na+,10,30,120", head="ion,feed [mM],flux [LMH],rejection [%]\n"), ".csv",
+    ["120 is a rejection above 1", "may be negative"]),
+    ("negative permeate", rows("Na+,10,30,-1",
+    head="ion,feed [mM],flux [LMH],permeate [mM]\n"), ".csv", ["-1 is not a concentration"]),
     ("no value in a row", rows("Na+,10,30,"), ".csv", ["row 2", "neither a rejection nor a permeate"]),
-    ("contradiction", rows("Na+,10,30,5,0.9", head="ion,feed [mM],flux [LMH],permeate [mM],rejection\n"), ".csv", ["0.900 contradicts", "0.500"]),
-    ("negative sd", rows("Na+,10,30,0.5,-0.1", head="ion,feed [mM],flux [LMH],rejection,sd\n"), ".csv", ["-0.1 is a negative standard deviation"]),
+    ("contradiction", rows("Na+,10,30,5,0.9",
+    head="ion,feed [mM],flux [LMH],permeate [mM],rejection\n"), ".csv", ["0.900 contradicts", "0.500"]),
+    ("negative sd", rows("Na+,10,30,0.5,-0.1", head="ion,feed [mM],flux [LMH],rejection,sd\n"), ".csv",
+    ["-0.1 is a negative standard deviation"]),
     ("pH", rows("Na+,10,30,0.5,15", head="ion,feed [mM],flux [LMH],rejection,pH\n"), ".csv", ["15 is outside 0 to 14"]),
-    ("temperature in the wrong unit", rows("Na+,10,30,0.5,25", head="ion,feed [mM],flux [LMH],rejection,T [K]\n"), ".csv", ["25 is outside 0 to 100 °C", "degC or K"]),
-    ("pressure in the wrong unit", rows("Na+,10,30,0.5,5", head="ion,feed [mM],flux [LMH],rejection,pressure [Pa]\n"), ".csv", ["5 is outside 0.01 to 200 bar"]),
-    ("kind", rows("Na+,10,30,0.5,real", head="ion,feed [mM],flux [LMH],rejection,kind\n"), ".csv", ["'real' is not a kind", "observed, intrinsic"]),
-    ("censored", rows("Na+,10,30,0.5,maybe", head="ion,feed [mM],flux [LMH],rejection,censored\n"), ".csv", ["'maybe' is neither true nor false"]),
-    ("the same ion twice", rows("Na+,10,30,0.5", "sodium,10,30,0.6"), ".csv", ["row 3", "Na+ of run", "already in row 2"]),
-    ("salt level maybe", rows("Na+,10,30,0.5,perhaps", head="ion,feed [mM],flux [LMH],rejection,salt_level\n"), ".csv", ["'perhaps' is neither true nor false"]),
-    ("half a salt", rows("Na+,10,30,0.5,true", "Cl-,10,30,0.5,", head="ion,feed [mM],flux [LMH],rejection,salt_level\n"), ".csv", ["row 2, column 'salt_level'", "1 row(s) of this run", "its one cation and its one anion"]),
-    ("a salt of two values", rows("Na+,10,30,0.5,true", "Cl-,10,30,0.6,true", head="ion,feed [mM],flux [LMH],rejection,salt_level\n"), ".csv", ["marked salt-level", "both with the salt's rejection"]),
-    ("a salt for an ion", rows("Na2SO4,10,30,0.5"), ".csv", ["'Na2SO4' is not an ion", "a row for each of its ions", "salt_level"]),
-    ("wide, same ion twice", "flux [LMH],feed Na+ [mM],sodium feed [mM],R Na+ [%]\n30,10,10,50\n", ".csv", ["two columns hold c_feed of Na+", "keep one"]),
-    ("wide, empty feed", "flux [LMH],feed Na+ [mM],feed Cl- [mM],R Na+ [%],R Cl- [%]\n30,10,10,50,50\n40,10,,50,50\n", ".csv", ["row 3, column 'feed Cl- [mM]'", "the cell is empty"]),
-    ("wide, text", "flux [LMH],feed Na+ [mM],feed Cl- [mM],R Na+ [%],R Cl- [%]\n30,10,10,50,half\n", ".csv", ["row 2, column 'R Cl- [%]'", "'half' is not a number"]),
-    ("two feeds in one run", rows("1,Na+,10,30,0.5,observed", "1,Na+,12,30,0.6,intrinsic", head="run,ion,feed [mM],flux [LMH],rejection,kind\n"), ".csv", ["two feed concentrations in one run"]),
+    ("temperature in the wrong unit", rows("Na+,10,30,0.5,25",
+    head="ion,feed [mM],flux [LMH],rejection,T [K]\n"), ".csv", ["25 is outside 0 to 100 °C", "degC or K"]),
+    ("pressure in the wrong unit", rows("Na+,10,30,0.5,5",
+    head="ion,feed [mM],flux [LMH],rejection,pressure [Pa]\n"), ".csv", ["5 is outside 0.01 to 200 bar"]),
+    ("kind", rows("Na+,10,30,0.5,real", head="ion,feed [mM],flux [LMH],rejection,kind\n"), ".csv",
+    ["'real' is not a kind", "observed, intrinsic"]),
+    ("censored", rows("Na+,10,30,0.5,maybe",
+    head="ion,feed [mM],flux [LMH],rejection,censored\n"), ".csv", ["'maybe' is neither true nor false"]),
+    ("the same ion twice", rows("Na+,10,30,0.5", "sodium,10,30,0.6"), ".csv",
+    ["row 3", "Na+ of run", "already in row 2"]),
+    ("salt level maybe", rows("Na+,10,30,0.5,perhaps",
+    head="ion,feed [mM],flux [LMH],rejection,salt_level\n"), ".csv", ["'perhaps' is neither true nor false"]),
+    ("half a salt", rows("Na+,10,30,0.5,true", "Cl-,10,30,0.5,",
+    head="ion,feed [mM],flux [LMH],rejection,salt_level\n"), ".csv", ["row 2, column 'salt_level'",
+        "1 row(s) of this run", "its one cation and its one anion"]),
+    ("a salt of two values", rows("Na+,10,30,0.5,true", "Cl-,10,30,0.6,true",
+    head="ion,feed [mM],flux [LMH],rejection,salt_level\n"), ".csv",
+        ["marked salt-level", "both with the salt's rejection"]),
+    ("a salt for an ion", rows("Na2SO4,10,30,0.5"), ".csv",
+    ["'Na2SO4' is not an ion", "a row for each of its ions", "salt_level"]),
+    ("wide, same ion twice", "flux [LMH],feed Na+ [mM],sodium feed [mM],R Na+ [%]\n30,10,10,50\n", ".csv",
+    ["two columns hold c_feed of Na+", "keep one"]),
+    ("wide, empty feed", "flux [LMH],feed Na+ [mM],feed Cl- [mM],R Na+ [%],R Cl- [%]\n30,10,10,50,50\n40,10,,50,50\n",
+    ".csv", ["row 3, column 'feed Cl- [mM]'", "the cell is empty"]),
+    ("wide, text", "flux [LMH],feed Na+ [mM],feed Cl- [mM],R Na+ [%],R Cl- [%]\n30,10,10,50,half\n", ".csv",
+    ["row 2, column 'R Cl- [%]'", "'half' is not a number"]),
+    ("two feeds in one run", rows("1,Na+,10,30,0.5,observed", "1,Na+,12,30,0.6,intrinsic",
+    head="run,ion,feed [mM],flux [LMH],rejection,kind\n"), ".csv", ["two feed concentrations in one run"]),
 ]  # fmt: skip
 
 
@@ -151,14 +187,23 @@ def test_arguments_are_checked(tmp_path):
 
 @pytest.mark.parametrize("kind", ["csv", "tsv", "semicolon", "bom", "xlsx", "parquet"])
 def test_formats_agree(tmp_path, kind):
-    frame = pd.DataFrame({"species": ["Mg2+", "chloride"], "feed [mg/L]": [243.05, 709.0], "Jv (L m⁻² h⁻¹)": [36.0, 36.0], "R [%]": [60, -20.5], "T [°C]": [20, 20]})
+    frame = pd.DataFrame(
+        {
+            "species": ["Mg2+", "chloride"],
+            "feed [mg/L]": [243.05, 709.0],
+            "Jv (L m⁻² h⁻¹)": [36.0, 36.0],
+            "R [%]": [60, -20.5],
+            "T [°C]": [20, 20],
+        }
+    )
     path = tmp_path / f"x.{kind if kind in ('xlsx', 'parquet', 'tsv') else 'csv'}"
     if kind == "xlsx":
         frame.to_excel(path, index=False)
     elif kind == "parquet":
         frame.to_parquet(path)
     else:
-        path.write_text(("\ufeff" if kind == "bom" else "") + frame.to_csv(index=False, sep={"tsv": "\t", "semicolon": ";"}.get(kind, ",")), encoding="utf-8")
+        path.write_text(("\ufeff" if kind == "bom" else "") + frame.to_csv(index=False,
+            sep={"tsv": "\t", "semicolon": ";"}.get(kind, ",")), encoding="utf-8")
     d = reader.load_measurements(path)
     assert d.ion.tolist() == ["Mg+2", "Cl-"]
     assert_allclose(d.c_feed_mol_m3, [10, 20], rtol=1e-9)
@@ -168,8 +213,11 @@ def test_formats_agree(tmp_path, kind):
     MeasurementSchema.validate(d)
 
 
-FLUX = {"LMH": 1e-3 / 3600, "L/m2/h": 1e-3 / 3600, "L m-2 h-1": 1e-3 / 3600, "um/s": 1e-6, "µm/s": 1e-6, "m/s": 1.0, "m/d": 1 / 86400, "gfd": 3.785411784e-3 / 0.3048**2 / 86400}
-CONC = {"mM": lambda i: 1, "mol/m3": lambda i: 1, "mol/L": lambda i: 1e3, "M": lambda i: 1e3, "mg/L": lambda i: 1 / i.molar_mass, "g/L": lambda i: 1e3 / i.molar_mass, "mg l-1": lambda i: 1 / i.molar_mass, "ug/L": lambda i: 1e-3 / i.molar_mass, "meq/L": lambda i: 1 / abs(i.z), "mmol/L": lambda i: 1}
+FLUX = {"LMH": 1e-3 / 3600, "L/m2/h": 1e-3 / 3600, "L m-2 h-1": 1e-3 / 3600, "um/s": 1e-6, "µm/s": 1e-6, "m/s": 1.0,
+    "m/d": 1 / 86400, "gfd": 3.785411784e-3 / 0.3048**2 / 86400}
+CONC = {"mM": lambda i: 1, "mol/m3": lambda i: 1, "mol/L": lambda i: 1e3, "M": lambda i: 1e3,
+    "mg/L": lambda i: 1 / i.molar_mass, "g/L": lambda i: 1e3 / i.molar_mass, "mg l-1": lambda i: 1 / i.molar_mass,
+    "ug/L": lambda i: 1e-3 / i.molar_mass, "meq/L": lambda i: 1 / abs(i.z), "mmol/L": lambda i: 1}
 REJ = {"%": 0.01, "": 1.0, "fraction": 1.0, "percent": 0.01}
 PRESSURE = {"bar": 1e5, "kPa": 1e3, "MPa": 1e6, "psi": 6894.757293168361, "atm": 101325.0, "Pa": 1.0}
 
@@ -177,10 +225,12 @@ PRESSURE = {"bar": 1e5, "kPa": 1e3, "MPa": 1e6, "psi": 6894.757293168361, "atm":
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
-        st.tuples(st.sampled_from(["Na+", "Mg+2", "SO4-2", "Cl-", "NH4+"]), st.floats(1e-3, 500), st.floats(1e-7, 1e-4), st.floats(-5, 1), st.floats(1e4, 1e7)),
+        st.tuples(st.sampled_from(["Na+", "Mg+2", "SO4-2", "Cl-", "NH4+"]), st.floats(1e-3, 500),
+            st.floats(1e-7, 1e-4), st.floats(-5, 1), st.floats(1e4, 1e7)),
         min_size=1, max_size=6,
     ),
-    st.sampled_from(list(FLUX)), st.sampled_from(list(CONC)), st.sampled_from(list(REJ)), st.sampled_from(list(PRESSURE)),
+    st.sampled_from(list(FLUX)), st.sampled_from(list(CONC)), st.sampled_from(list(REJ)),
+        st.sampled_from(list(PRESSURE)),
 )  # fmt: skip
 def test_units_round_trip(tmp_path, values, flux, conc, rej, pressure):
     ions = [get_ion(v[0]) for v in values]
@@ -222,7 +272,8 @@ def test_any_cell_gets_a_sentence(tmp_path, cells):
 
 
 def test_a_wide_table_is_its_long_one(tmp_path):
-    lines = [(1, 30, ion, c, r) for ion, c, r in (("Na+", 10, 21), ("Mg+2", 5, 60), ("Cl-", 20, 47))] + [(2, 60, "Na+", 10, 28), (2, 60, "Cl-", 10, 28)]
+    lines = [(1, 30, ion, c, r) for ion, c, r in (("Na+", 10, 21), ("Mg+2", 5, 60), ("Cl-", 20,
+        47))] + [(2, 60, "Na+", 10, 28), (2, 60, "Cl-", 10, 28)]
     long = pd.DataFrame(lines, columns=["run", "flux [LMH]", "ion", "feed [mM]", "R [%]"])
     wide = long.pivot(index=["run", "flux [LMH]"], columns="ion", values=["feed [mM]", "R [%]"])
     wide.columns = [f"{ion} {q}" if q.startswith("feed") else q.replace("R", f"R {ion}") for q, ion in wide.columns]
@@ -266,7 +317,8 @@ def test_cleaned_copy_never_overwrites(tmp_path):
     path.write_text(GOOD)
     (tmp_path / "mine.clean.csv").write_text("mine, not yours")
     first = reader.check_measurements(path)
-    assert first.clean_path.name == "mine.clean-2.csv" and (tmp_path / "mine.clean.csv").read_text() == "mine, not yours"
+    assert first.clean_path.name == "mine.clean-2.csv"
+    assert (tmp_path / "mine.clean.csv").read_text() == "mine, not yours"
     assert reader.check_measurements(path).clean_path == first.clean_path
     assert path.read_text() == GOOD
     back = pd.read_csv(first.clean_path, keep_default_na=True).set_index("row_id")
@@ -280,9 +332,11 @@ def test_cleaned_copy_never_overwrites(tmp_path):
 def test_permeate_gives_rejection_and_own_table_reads_back(tmp_path):
     d = load_nf270()
     d = d[(d.source_id == "fdly2021")]
-    frame = pd.DataFrame({"ion": d.ion, "run": d.state_id, "solution": d.solution_id, "kind": d.kind, "flux_um_s": d.flux_m_s * 1e6,
+    frame = pd.DataFrame({"ion": d.ion, "run": d.state_id, "solution": d.solution_id, "kind": d.kind,
+        "flux_um_s": d.flux_m_s * 1e6,
                           # fmt: skip
-                          "c_feed_mM": d.c_feed_mol_m3, "c_perm_mM": d.c_feed_mol_m3 * (1 - d.rejection), "sd": d.rejection_sd, "doi": d.doi})
+                          "c_feed_mM": d.c_feed_mol_m3, "c_perm_mM": d.c_feed_mol_m3 * (1 - d.rejection),
+                          "sd": d.rejection_sd, "doi": d.doi})
     path = tmp_path / "fdly.csv"
     frame.to_csv(path, index=False)
     got = reader.load_measurements(path, membrane="NF270")
@@ -310,7 +364,8 @@ def test_what_needs_no_remark_is_read(tmp_path):
 
 def test_bounds_are_read_from_the_cells(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text("ion,feed [mM],flux [LMH],permeate [mM],R [%],censored\nSO4-2,10,30,<0.1,,\nMg+2,10,30,,>90,\nNa+,10,30,,0,true\nCl-,10,30,5,50,false\n")
+    path.write_text("ion,feed [mM],flux [LMH],permeate [mM],R "
+                    "[%],censored\nSO4-2,10,30,<0.1,,\nMg+2,10,30,,>90,\nNa+,10,30,,0,true\nCl-,10,30,5,50,false\n")
     m = reader.read_measurements(path, balance="Cl-")
     assert m.censored.tolist() == [">", ">", "<", ""]
     assert_allclose(m.rejection, [0.99, 0.9, 0, 0.5])
@@ -318,9 +373,11 @@ def test_bounds_are_read_from_the_cells(tmp_path):
 
 def test_columns_that_are_not_used_are_named(tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text("ion,feed [mM],flux [LMH],rejection,EC [uS/cm],operator's mood,date\nNa+,10,30,0.5,1,good,2024-01-01\nCl-,10,30,0.5,1,good,2024-01-01\n")
+    path.write_text("ion,feed [mM],flux [LMH],rejection,EC [uS/cm],operator's "
+                    "mood,date\nNa+,10,30,0.5,1,good,2024-01-01\nCl-,10,30,0.5,1,good,2024-01-01\n")
     text = reader.check_measurements(path, write=False).text
-    assert "read and not used: 'EC [uS/cm]', 'date'" in text and "not understood and not used: \"operator's mood\"" in text
+    assert "read and not used: 'EC [uS/cm]', 'date'" in text
+    assert "not understood and not used: \"operator's mood\"" in text
 
 
 def test_feeds_are_told_apart_and_stay_whole(tmp_path):

@@ -1,4 +1,5 @@
-"""One door: the same header means the same at load_measurements, fit_membrane, simulate, predict, the regressors and the shell."""
+"""One door: the same header means the same at load_measurements, fit_membrane, simulate, predict, the regressors and
+the shell."""
 
 import io
 import json
@@ -187,7 +188,8 @@ def test_columns_an_ion_are_understood_alike(form):
 
 @pytest.mark.parametrize("door", ["simulate", "predict", "fit", "regressor", "shell"])
 def test_one_rule_of_neutrality(door):
-    "An ordinary analysis passes with a note on what closed it; what is off by more than 5 % is refused, with advice that works."
+    """An ordinary analysis passes with a note on what closed it; what is off by more than 5 % is refused, with advice
+    that works."""
     d = pd.DataFrame({"ion": ["Na+", "Cl-"], "flux [LMH]": 20.0, "feed [mg/L]": [786.7, 1213.3], "rejection [%]": 40.0})
     off = d.assign(**{"feed [mg/L]": [786.7, 600.0]})
     X = pd.DataFrame({"ion": ["Na+", "Cl-"], "flux [LMH]": 20.0})

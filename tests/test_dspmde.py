@@ -312,7 +312,8 @@ def test_linear_film_salt_balance():
 
 @pytest.mark.parametrize("cation, anion, k_ratio", [("Mg+2", "Cl-", 1.0), ("Na+", "SO4-2", 1.0), ("Na+", "Cl-", 2.0)])
 def test_linear_film_ends_where_no_wall_is_left(cation, anion, k_ratio):
-    "All films of a single salt: k_s(E) = J R(E) / (1 - 1/E), R from feeds E times as strong without a film; none below the minimum."
+    """All films of a single salt: k_s(E) = J R(E) / (1 - 1/E), R from feeds E times as strong without a film; none
+    below the minimum."""
     J, m = 5e-5, Membrane(0.5e-9, 1e-6, -40.0, 45.0)
     feed = {cation: 4.0 * abs(get_ion(anion).z), anion: 4.0 * get_ion(cation).z}
     E = torch.logspace(0.05, 6, 400, dtype=torch.float64)
@@ -342,7 +343,8 @@ def test_no_solution_of_a_mixture_is_the_end_of_its_branch():
 
 
 def test_no_solution_where_an_ion_leaves_the_wall():
-    "Mg+2 and SO4-2 pile up at the wall and drive K+ from it, until the film equation asks for a negative concentration (stress draw 3399 of block 2)."
+    """Mg+2 and SO4-2 pile up at the wall and drive K+ from it, until the film equation asks for a negative
+    concentration (stress draw 3399 of block 2)."""
     feed = {
         "Na+": 0.00901122,
         "K+": 0.025428144,
@@ -425,7 +427,8 @@ def test_profile_ends_meet_the_solution():
 def test_watertap_golden_case():
     """Rejections of WaterTAP's five-ion test, a module averaged over inlet and outlet, two nodes, ε_b 80.4, 1 mPa s.
 
-    Its activity model is named Davies, but the Debye–Hückel constant it computes (0.0155 in natural logarithms of a molal
+    Its activity model is named Davies, but the Debye–Hückel constant it computes (0.0155 in natural logarithms of a
+    molal
     strength) leaves the solution almost ideal; Davies' equation as published is 0.1 away for calcium.
     """
     molar = {"Ca+2": 40e-3, "Mg+2": 24e-3, "SO4-2": 96e-3, "Na+": 23e-3, "Cl-": 35e-3}

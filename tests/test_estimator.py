@@ -57,7 +57,8 @@ def test_interval_holds_the_stated_share_and_widens_with_the_level():
 
 
 WITHOUT_ARRAYS = [
-    "cloneable", "do_not_raise_errors_in_init_or_set_params", "get_params_invariance", "mixin_order", "no_attributes_set_in_init",
+    "cloneable", "do_not_raise_errors_in_init_or_set_params", "get_params_invariance", "mixin_order",
+    "no_attributes_set_in_init",
     "parameters_default_constructible", "repr", "set_params", "tags_renamed", "unfitted",
 ]  # fmt: skip
 
@@ -73,7 +74,8 @@ def test_scikit_learn_s_own_checks(check, model):
 
 
 def test_what_scikit_learn_asks_with_arrays_holds_for_tables():
-    "Fitting returns self, is idempotent, changes neither data nor parameters; what is fitted survives a pickle; a subset is predicted alike."
+    """Fitting returns self, is idempotent, changes neither data nor parameters; what is fitted survives a pickle; a
+    subset is predicted alike."""
     before, m = X.copy(), clone(SMALL)
     params = m.get_params()
     assert m.fit(X, y) is m and m.get_params() == params

@@ -112,8 +112,10 @@ def test_what_one_problem_needs_does_not_change_another():
 
 
 HARD = {
-    "pore of the ion's size": lambda: simulate({"Mg+2": 5, "Cl-": 10}, 1e-5, Membrane(0.347e-9 * 1.000001, 1e-6, -30.0, 45.0), throw=False),
-    "pore one per cent wider": lambda: simulate({"Mg+2": 5, "Cl-": 10}, 1e-5, Membrane(0.347e-9 * 1.01, 1e-6, -30.0, 45.0), throw=False),
+    "pore of the ion's size": lambda: simulate({"Mg+2": 5, "Cl-": 10}, 1e-5,
+    Membrane(0.347e-9 * 1.000001, 1e-6, -30.0, 45.0), throw=False),
+    "pore one per cent wider": lambda: simulate({"Mg+2": 5, "Cl-": 10}, 1e-5,
+    Membrane(0.347e-9 * 1.01, 1e-6, -30.0, 45.0), throw=False),
     "a film of a centimetre": lambda: simulate({"Mg+2": 5, "Cl-": 10}, 2e-5, film=Film(thickness=1e-2), throw=False),
     "a flux of a centimetre a second": lambda: simulate({"Mg+2": 5, "Cl-": 10}, 1e-2, throw=False),
     "two molar": lambda: simulate({"Mg+2": 2000, "SO4-2": 2000}, 1e-5, activity="davies", throw=False),

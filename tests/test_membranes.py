@@ -102,7 +102,8 @@ def test_tensors_lists_every_number():
         charge_density=ChargeBinding(Freundlich(-5.0, 0.3), {"Mg+2": 1.0}), ln_partition={"Cl-": -0.2}
     )
     assert set(m.tensors()) == {
-        "r_pore", "thickness", "eps_pore", "permeability", "charge_density.shift.Mg+2", "charge_density.a", "charge_density.b", "ln_partition.Cl-",
+        "r_pore", "thickness", "eps_pore", "permeability", "charge_density.shift.Mg+2", "charge_density.a",
+        "charge_density.b", "ln_partition.Cl-",
     }  # fmt: skip
 
 

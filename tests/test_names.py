@@ -41,5 +41,8 @@ def test_names_of_the_face_are_no_modules():
 
 
 def test_the_package_stays_light():
-    code = "import sys, ion_ode, ion_ode.data, ion_ode.training; print(*(m for m in ('torch', 'pandas', 'numpy') if m in sys.modules))"
+    code = (
+        "import sys, ion_ode, ion_ode.data, ion_ode.training; "
+        "print(*(m for m in ('torch', 'pandas', 'numpy') if m in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""

@@ -58,7 +58,8 @@ def test_the_gradient_of_the_target_vanishes_at_the_tops(some):
 
 
 def test_errors_alike_along_a_curve_count_as_one(some):
-    "The likelihood with correlated errors is that of scipy's multivariate normal; with all errors of a curve the same, more points tell nothing more."
+    """The likelihood with correlated errors is that of scipy's multivariate normal; with all errors of a curve the
+    same, more points tell nothing more."""
     rho, noise, x = 0.6, 0.3, normal(3, 4, 0.3)
     plain, alike = Experiment(some), Experiment(some, alike=rho)
     rejection = plain.ask(x)[0]
@@ -108,7 +109,8 @@ def test_membranes_follow_from_the_measurements_alone(some):
 
 @pytest.mark.slow
 def test_intervals_of_parameters_hold_the_truth():
-    "Twelve membranes of the prior, measured with known noise: central 80 % intervals hold about 80 % of their parameters."
+    """Twelve membranes of the prior, measured with known noise: central 80 % intervals hold about 80 % of their
+    parameters."""
     df = contest_rows()
     e, inside = Experiment(df, relative=False), []
     for k, truth in enumerate(normal(12, 5)):

@@ -32,7 +32,8 @@ def test_a_figure_fits_a_page_and_can_be_read_there(page):
 def test_the_theme_is_readable_in_print():
     with plt.rc_context():
         set_theme()
-        sizes = ("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
+        sizes = ("font.size", "axes.labelsize", "axes.titlesize", "xtick.labelsize", "ytick.labelsize",
+            "legend.fontsize")
         assert all(plt.rcParams[s] >= 7 for s in sizes) and plt.rcParams["figure.figsize"][0] <= PAGE_WIDTH
 
 

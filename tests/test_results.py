@@ -1,4 +1,5 @@
-"""What is told of the contest: tables say what figures show, verdicts follow from intervals, intervals keep what they promise."""
+"""What is told of the contest: tables say what figures show, verdicts follow from intervals, intervals keep what they
+promise."""
 
 import json
 

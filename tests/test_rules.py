@@ -50,7 +50,10 @@ def test_long_lines_are_found_in_modules_and_notebooks(tree):
 
 
 def test_a_public_name_is_read_spoken_of_or_in_a_signature(tree):
-    a = "LIMIT = 3\nclass Shown: pass\ndef used(): pass\ndef told(): pass\ndef alone(x) -> Shown: return used() + LIMIT\ndef _own(): pass\n"
+    a = (
+        "LIMIT = 3\nclass Shown: pass\ndef used(): pass\ndef told(): pass\n"
+        "def alone(x) -> Shown: return used() + LIMIT\ndef _own(): pass\n"
+    )
     root = tree(
         {"a": a, "b": "from .a import used\nuse = used()\n"},
         [("code", "#| export\ndef alone(): pass"), ("markdown", "Call `told(3)`."), ("code", "use")],

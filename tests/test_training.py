@@ -702,7 +702,8 @@ def test_other_options_code_tables_or_versions_are_not_resumed(begun, monkeypatc
 
 
 def test_a_bound_pulls_from_one_side(mixtures):
-    """A permeate at its detection limit is a rejection of at least so much: more is no error, in the loss and in the choice of a membrane."""
+    """A permeate at its detection limit is a rejection of at least so much: more is no error, in the loss and in the
+    choice of a membrane."""
     from ion_ode.training.teach import _within
 
     some = mixtures[mixtures.composition == "D"].copy()

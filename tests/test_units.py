@@ -1,4 +1,5 @@
-"""The table of units and the grammar of headers: against pint where it knows, and sentences where nothing can be right."""
+"""The table of units and the grammar of headers: against pint where it knows, and sentences where nothing can be
+right."""
 
 import numpy as np
 import pytest
@@ -85,8 +86,10 @@ def test_what_a_mass_is_expressed_as(unit, ion, mol_m3):
 @pytest.mark.parametrize(
     "unit, quantity, words",
     [
-        ("uS/cm", "c_feed", "a conductivity"), ("mol m-2", "c_feed", "not a unit of c_feed"), ("m**9**9**9", "flux", "not a unit that is known"),
-        ("furlongs/moon", "flux", "not a unit that is known"), ("x" * 5000, "flux", "too long"), ("bar", "flux", "not a unit of flux"), ("mg/L", "rejection", "not a unit of rejection"),
+        ("uS/cm", "c_feed", "a conductivity"), ("mol m-2", "c_feed", "not a unit of c_feed"),
+        ("m**9**9**9", "flux", "not a unit that is known"),
+        ("furlongs/moon", "flux", "not a unit that is known"), ("x" * 5000, "flux", "too long"),
+        ("bar", "flux", "not a unit of flux"), ("mg/L", "rejection", "not a unit of rejection"),
         ("((((((((m", "flux", "not a unit"), ("bar", "temperature", "degC or K"),
     ],
 )  # fmt: skip
@@ -107,14 +110,22 @@ def test_nitrate_as_phosphorus_is_refused():
 
 
 HEADERS = {
-    "water flux (gfd)": ("flux", None, "gfd"), "flux_LMH": ("flux", None, "LMH"), "J_v / LMH": ("flux", None, "LMH"), "permeate flux [m3/m2/d]": ("flux", None, "m3/m2/d"),
-    "flux_m_s": ("flux", None, "m/s"), "J_v_m_per_s": ("flux", None, "m/s"), "feed_mM": ("c_feed", None, "mM"), "Feed concentration of Mg2+ [mM]": ("c_feed", "Mg+2", "mM"),
-    "retention, %": ("rejection", None, "%"), "R Na+ [%]": ("rejection", "Na+", "%"), "R(Na+) [%]": ("rejection", "Na+", "%"), "T [K]": ("temperature", None, "K"),
-    "T_K": ("temperature", None, "K"), "K+ [mM]": ("c_feed", "K+", "mM"), "Ca[+2]": ("c_feed", "Ca+2", None), "Ca[+2] [mg/L]": ("c_feed", "Ca+2", "mg/L"), "Cl− [mM]": ("c_feed", "Cl-", "mM"),
-    "S(6) [mg/L]": ("c_feed", "SO4-2", "mg/L as SO4"), "N(5) mg/L": ("c_feed", "NO3-", "mg/L as N"), "N(-3)": ("c_feed", "NH4+", None), "NO3-N [mg/L]": ("c_feed", "NO3-", "mg/L as N"),
-    "NO3- [mg/L]": ("c_feed", "NO3-", "mg/L"), "nitrate as N [mg/L]": ("c_feed", "NO3-", "mg/L as N"), "SO4-S (mg/L)": ("c_feed", "SO4-2", "mg/L as S"),
-    "Calcium as CaCO3 [mg/L]": ("c_feed", "Ca+2", "mg/L as CaCO3"), "total hardness [°dH]": ("hardness", None, "°dH"), "Alkalinity [mg/L as CaCO3]": ("alkalinity", None, "mg/L as CaCO3"),
-    "Conductivity (µS/cm)": ("ec", None, "uS/cm"), "pH": ("pH", None, None), "sampling date": ("date", None, None), "Fe [mg/L]": (None, None, "mg/L"), "NaCl [mM]": (None, None, "mM"),
+    "water flux (gfd)": ("flux", None, "gfd"), "flux_LMH": ("flux", None, "LMH"), "J_v / LMH": ("flux", None,
+    "LMH"), "permeate flux [m3/m2/d]": ("flux", None, "m3/m2/d"),
+    "flux_m_s": ("flux", None, "m/s"), "J_v_m_per_s": ("flux", None, "m/s"), "feed_mM": ("c_feed", None,
+    "mM"), "Feed concentration of Mg2+ [mM]": ("c_feed", "Mg+2", "mM"),
+    "retention, %": ("rejection", None, "%"), "R Na+ [%]": ("rejection", "Na+", "%"),
+    "R(Na+) [%]": ("rejection", "Na+", "%"), "T [K]": ("temperature", None, "K"),
+    "T_K": ("temperature", None, "K"), "K+ [mM]": ("c_feed", "K+", "mM"), "Ca[+2]": ("c_feed", "Ca+2",
+    None), "Ca[+2] [mg/L]": ("c_feed", "Ca+2", "mg/L"), "Cl− [mM]": ("c_feed", "Cl-", "mM"),
+    "S(6) [mg/L]": ("c_feed", "SO4-2", "mg/L as SO4"), "N(5) mg/L": ("c_feed", "NO3-", "mg/L as N"),
+    "N(-3)": ("c_feed", "NH4+", None), "NO3-N [mg/L]": ("c_feed", "NO3-", "mg/L as N"),
+    "NO3- [mg/L]": ("c_feed", "NO3-", "mg/L"), "nitrate as N [mg/L]": ("c_feed", "NO3-",
+    "mg/L as N"), "SO4-S (mg/L)": ("c_feed", "SO4-2", "mg/L as S"),
+    "Calcium as CaCO3 [mg/L]": ("c_feed", "Ca+2", "mg/L as CaCO3"), "total hardness [°dH]": ("hardness", None,
+    "°dH"), "Alkalinity [mg/L as CaCO3]": ("alkalinity", None, "mg/L as CaCO3"),
+    "Conductivity (µS/cm)": ("ec", None, "uS/cm"), "pH": ("pH", None, None), "sampling date": ("date", None,
+    None), "Fe [mg/L]": (None, None, "mg/L"), "NaCl [mM]": (None, None, "mM"),
     "P [bar]": ("pressure", None, "bar"), "mystery": (None, None, None),
 }  # fmt: skip
 

@@ -50,7 +50,8 @@ def stuck(used: list[float], idle: int, cpu: float) -> str:
 
 
 def watch(proc: subprocess.Popen, idle: int, cpu: float) -> str:
-    "End a run that works too long or no longer works, and say why. A busy machine makes it slow, never either of the two."
+    """End a run that works too long or no longer works, and say why. A busy machine makes it slow, never either of
+    the two."""
     used, seen = [], {}
     while proc.poll() is None:
         used.append(cpu_seconds(proc.pid, seen))
@@ -91,7 +92,8 @@ def main() -> int:
     for f in sorted(want - ran):
         print(f"did not run: nbs/{f}")
     ok = proc.returncode == 0 and ran == want and want
-    print(f"{len(ran)} of {len(want)} notebooks ran in {time.monotonic() - start:.0f} s, {'all hold' if ok else 'NOT all hold'}")
+    print(f"{len(ran)} of {len(want)} notebooks ran in {time.monotonic() - start:.0f} s, "
+          f"{'all hold' if ok else 'NOT all hold'}")
     return not ok
 
 

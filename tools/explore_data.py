@@ -3,9 +3,8 @@
     python tools/explore_data.py            write the files whose content changed
 
 data.json holds the ion table, physical constants, waters, elements and the measured mixtures with their measurements;
-answer.json the membranes of load_model("nf270"). standalone.html opens by a double click: no server, no network. None of
-the three is kept in the repository.
-"""
+answer.json the membranes of load_model("nf270"). standalone.html opens by a double click: no server, no network. None
+of the three is kept in the repository."""
 
 import argparse
 import base64
@@ -35,7 +34,8 @@ from ion_ode.water.ions import eps_water, get_ion, ion_label, viscosity_water
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "nbs" / "explore"
 MODULES = (
-    "dspmde.mjs", "answer.mjs", "water.mjs", "module.mjs", "chart.mjs", "widgets.mjs", "feed.mjs", "plant.mjs", "page.mjs",
+    "dspmde.mjs", "answer.mjs", "water.mjs", "module.mjs", "chart.mjs", "widgets.mjs", "feed.mjs", "plant.mjs",
+    "page.mjs",
 )  # fmt: skip
 NAMES = ("Na+", "K+", "Li+", "NH4+", "Mg+2", "Ca+2", "Cl-", "SO4-2", "NO3-", "HCO3-", "Br-")
 # Mixtures measured on NF270: label and ions [mol/m³] as their salts dissolve, held against load_solutions()
@@ -75,7 +75,8 @@ def mixtures() -> list[dict]:
 
 
 def waters() -> list[dict]:
-    "Compositions of real waters, and the ion that closes the charge balance: bicarbonate where the source's was left out."
+    """Compositions of real waters, and the ion that closes the charge balance: bicarbonate where the source's was
+    left out."""
     table, sources = water_types(), pd.read_csv(asset("water_types.csv")).groupby("water").source.first()
     out = []
     for w, row in table.iterrows():
@@ -211,7 +212,8 @@ def standalone(files: dict[str, str]) -> str:
 <body class="ion-explore-alone">
 <main>
 <h1>What NF270 rejects, and how sure that is</h1>
-<div id="ion-explore" class="ion-explore"><noscript>This page computes in the browser and needs JavaScript.</noscript></div>
+<div id="ion-explore" class="ion-explore">
+<noscript>This page computes in the browser and needs JavaScript.</noscript></div>
 </main>
 {blocks}
 <script type="module">

@@ -1,4 +1,4 @@
-"""Compile a C++ source once on this machine and load it again only if it is what was compiled.
+"""Compile a C++ source once on this machine; load it again only where it is unchanged
 
 The library is kept under the SHA-256 of its own bytes, in a folder that belongs to the user and that nobody else can
 write; a file that is cut short, damaged or put there by another is made again.

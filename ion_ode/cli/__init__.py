@@ -1,4 +1,5 @@
-"""The command line: ion-ode simulate | predict | water | module | fit | train | check | generate | screen | campaign | reproduce | benchmark
+"""The command line: ion-ode simulate | predict | water | module | fit | train | check | generate | screen | campaign |
+reproduce | benchmark
 
 Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
 

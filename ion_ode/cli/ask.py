@@ -56,7 +56,8 @@ def simulate(
       ion-ode simulate --feed "Na+=10,Cl-=10" --flux 5,10,20
       ion-ode simulate --feed "Mg+2=240 mg/L,Na+=5" --balance Cl- --flux 5:100:20 --film-thickness 25
       ion-ode simulate --feed feeds.csv --flux 10,20 --out rejections.csv
-      ion-ode simulate --feed "Mg+2=10,Cl-=20" --flux 20 --membrane "r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40"
+      ion-ode simulate --feed "Mg+2=10,Cl-=20" --flux 20 --membrane
+      "r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40"
     """
     from ion_ode.core import um
     from ion_ode.dspmde.film import Film
@@ -187,7 +188,8 @@ def _only_for_membranes(**options):
 
     for name, value in options.items():
         if value is not None:
-            raise InputError(f"--{name.replace('_', '-')} is for the models nf270 and nf; a network takes a flux and its own membrane")
+            raise InputError(f"--{name.replace('_', '-')} is for the models nf270 and nf; a network takes a flux and "
+                             f"its own membrane")
 
 
 def _run_answer(model, measurements, pressure, feed, flux, membrane, options, where):

@@ -142,7 +142,8 @@ def benchmark(as_json):
     folder = Path(__file__).resolve().parents[2] / "benchmarks"
     if not folder.is_dir():
         raise InputError(
-            "the benchmarks are in the repository, not in the installed package; in a clone of it (pip install -e .) run ion-ode benchmark"
+            "the benchmarks are in the repository, not in the installed package; in a clone of it (pip install -e .) "
+            "run ion-ode benchmark"
         )
     rows = []
     for what, (script, options) in BENCHMARKS.items():
@@ -163,7 +164,8 @@ def benchmark(as_json):
     else:
         for r in rows:
             errors = f" (errors {r['errors'][0]:.0e} and {r['errors'][1]:.0e})" if "errors" in r else ""
-            click.echo(f"{r['what']}: {r['ours']:.3g} {r['unit']}; {r['peer']}: {r['theirs']:.3g}; {r['ratio']:.1f} times as fast{errors}")
+            click.echo(f"{r['what']}: {r['ours']:.3g} {r['unit']}; {r['peer']}: {r['theirs']:.3g}; {r['ratio']:.1f} "
+                       f"times as fast{errors}")
 
 
 def _ratios(what: str, found: dict) -> list[dict]:

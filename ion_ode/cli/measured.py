@@ -186,7 +186,8 @@ def train(folder, config, recipe, measurements, units, balance, decimal, device,
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as e:
-        raise InputError(f"--device {device} cannot be used here ({str(e).splitlines()[0]}); leave it out for the CPU, or install the PyTorch of your GPU") from e
+        raise InputError(f"--device {device} cannot be used here ({str(e).splitlines()[0]}); leave it out for the "
+                         f"CPU, or install the PyTorch of your GPU") from e
     changes = read_json(config, "an object", '{"members": 2}') if config else {}
     start = TrainConfig.paper() if recipe == "paper" else TrainConfig()
     settings = TrainConfig.from_dict(start.to_dict() | changes)

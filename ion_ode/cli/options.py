@@ -89,7 +89,8 @@ def _membrane(text: str):
         return get_membrane(names.get(text.strip().lower(), text.strip()))
     values = parse_pairs(text, MEMBRANE_UNITS)
     if 0 < values.get("r_pore", 1.0) < 1e-10:
-        raise InputError(f"membrane {text!r}: a pore of {values['r_pore'] / 1e-9:g} nm is narrower than any ion; r_pore is in nm, such as 0.45")
+        raise InputError(f"membrane {text!r}: a pore of {values['r_pore'] / 1e-9:g} nm is narrower than any ion; "
+                         f"r_pore is in nm, such as 0.45")
     if missing := [k for k in MEMBRANE_UNITS if k not in values]:
         units = ", ".join(f"{k} [{MEMBRANE_UNITS[k][0]}]" for k in missing)
         raise InputError(f"membrane {text!r} lacks {units}; a membrane has {', '.join(MEMBRANE_UNITS)}")

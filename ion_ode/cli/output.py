@@ -129,7 +129,8 @@ class Sink:
 
 
 def _records(frame) -> list[dict]:
-    "Rows as JSON writes them: every digit (pandas rounds to 15 decimals, which SI numbers do not survive), null for NaN."
+    """Rows as JSON writes them: every digit (pandas rounds to 15 decimals, which SI numbers do not survive), null for
+    NaN."""
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 

@@ -40,7 +40,8 @@ class CurveSet:
         B, d = self.c_feed.shape
         if self.flux.shape[0] != B or self.c_perm.shape != (*self.flux.shape, d) or len(self.ions) != d:
             raise InputError(
-                f"curve set of {len(self.ions)} ions has c_feed {tuple(self.c_feed.shape)}, flux {tuple(self.flux.shape)}, "
+                f"curve set of {len(self.ions)} ions has c_feed {tuple(self.c_feed.shape)}, flux "
+                f"{tuple(self.flux.shape)}, "
                 f"c_perm {tuple(self.c_perm.shape)}; expected (B, d), (B, T), (B, T, d)"
             )
         if self.valid is None:
@@ -82,14 +83,16 @@ class CurveSet:
             raise
         except Exception as e:
             raise InputError(
-                f"{path.name} is not a curve set written by ion_ode ({type(e).__name__}); write it again with CurveSet.save"
+                f"{path.name} is not a curve set written by ion_ode ({type(e).__name__}); write it again with "
+                f"CurveSet.save"
             ) from e
         card = path.with_name(path.name + ".json")
         if card.exists():
             want = json.loads(card.read_text())["sha256"]
             if hashlib.sha256(path.read_bytes()).hexdigest() != want:
                 raise InputError(
-                    f"{path.name} differs from the hash in {card.name}; the file was changed or cut short, make it again"
+                    f"{path.name} differs from the hash in {card.name}; the file was changed or cut short, make it "
+                    f"again"
                 )
         return cls(ions=tuple(head["ions"]), meta=head["meta"], **tensors)
 

@@ -99,8 +99,8 @@ class Measurements:
 
     @classmethod
     def from_frame(cls, df, ions=None, feeds=None, balance=None) -> "Measurements":
-        "From a tidy table in SI; `feeds`: solution_id (or state_id), ion, c_feed_mol_m3 of every ion; `balance`: "
-        "the ion that closes each feed."
+        """From a tidy table in SI; `feeds`: solution_id (or state_id), ion, c_feed_mol_m3 of every ion; `balance`: the
+        ion that closes each feed."""
         return _from_frame(df, ions, feeds, balance)
 
     @property
@@ -181,8 +181,8 @@ def _columns(df: pd.DataFrame) -> pd.DataFrame:
 
 
 def _bounds(d: pd.DataFrame) -> np.ndarray:
-    "Which values are bounds: '<', '>', or true, which is a permeate at its detection limit, or a zero for what was "
-    "negative."
+    """Which values are bounds: '<', '>', or true, which is a permeate at its detection limit, or a zero for what was
+    negative."""
     true = d.censored.map(lambda v: str(v).strip().lower() in ("true", "1", "1.0", "yes")).to_numpy(bool)
     said = (
         d.bound.where(d.bound.isin(("<", ">")), d.censored).map(lambda v: v if v in ("<", ">") else "").to_numpy(object)

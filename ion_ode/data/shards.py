@@ -73,7 +73,8 @@ def _begin(folder: Path, plan: dict, made_of: dict) -> dict:
         )
     if other := changed(old.get("made_of") or {}, made_of):
         raise InputError(
-            f"{folder} was begun with other {' and '.join(other)}; choose an empty folder, or the versions it was begun with"
+            f"{folder} was begun with other {' and '.join(other)}; choose an empty folder, or the versions it was "
+            f"begun with"
         )
     return old
 
@@ -119,7 +120,8 @@ def _keep(folder: Path, manifest: dict, known: dict, index: int, data: bytes, cu
         )
     if manifest["complete"] and digest(data) != known[index]["sha256"]:
         raise InputError(
-            f"{_shard_name(index)} is damaged and comes out differently here, as on another processor; choose an empty folder"
+            f"{_shard_name(index)} is damaged and comes out differently here, as on another processor; choose an "
+            f"empty folder"
         )
     if not manifest["complete"]:
         known[index] = _note(folder, index, curves, data)

@@ -38,7 +38,8 @@ class Film:
             above = t >= 0 if self.k is None else t > 0
             if not bool((torch.isfinite(t) & above & (t < 1)).all()):
                 raise InputError(
-                    f"film {name} is {v}, expected {'0 or more, in m' if self.k is None else 'a positive number in m/s'}"
+                    f"film {name} is {v}, expected "
+                    f"{'0 or more, in m' if self.k is None else 'a positive number in m/s'}"
                 )
         if isinstance(self.k, dict):
             object.__setattr__(self, "k", {ion_name(i): v for i, v in self.k.items()})

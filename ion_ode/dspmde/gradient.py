@@ -44,7 +44,8 @@ def _jacobians(q: Transport, found: Certified, index: Tensor) -> Tensor:
 
 # %% ../../nbs/00i_gradient.ipynb #e883b1fc
 class _Pullback(torch.autograd.Function):
-    "Cotangents of u, c_wall and p_perm carried back to the coefficients: one transposed linear solve and one shot a problem."
+    """Cotangents of u, c_wall and p_perm carried back to the coefficients: one transposed linear solve and one shot a
+    problem."""
 
     @staticmethod
     def forward(q, found, need, grad_u, grad_wall, grad_perm, *theta):

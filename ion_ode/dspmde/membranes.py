@@ -289,7 +289,8 @@ def membrane_features(
     lnp = membrane.ln_partition or {}
     unknown = (set(shifts) | set(lnp)) - set(names)
     if unknown:
-        raise InputError(f"the membrane has terms for {', '.join(sorted(unknown))}, which the features of {', '.join(names)} cannot hold")
+        raise InputError(f"the membrane has terms for {', '.join(sorted(unknown))}, which the features of "
+                         f"{', '.join(names)} cannot hold")
     columns = [
         (f(membrane.r_pore) - 0.5e-9) / 0.1e-9,
         (f(membrane.thickness) / 1e-6).log(),

@@ -147,7 +147,8 @@ def _film_rows(names, film: Film | None, J: Tensor, D_bulk: Tensor, wide) -> dic
         k = _per(film.k, batch, device).expand(len(names), batch)
     elif missing := [n for n in names if n not in film.k]:
         raise InputError(
-            f"film k is given for {', '.join(film.k)} but not for {', '.join(missing)}; give one for every ion of the feed"
+            f"film k is given for {', '.join(film.k)} but not for {', '.join(missing)}; give one for every ion of the "
+            f"feed"
         )
     else:
         k = torch.stack([_per(film.k[n], batch, device) for n in names])

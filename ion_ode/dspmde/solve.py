@@ -104,7 +104,8 @@ class Solution:
         span = low if low == high else f"{low} to {high}"
         found = ", ".join(f"{c} {n}" for n, c in zip(names, counts, strict=True))
         notes = "".join(f"; note: {w}" for w in self.notes)
-        return f"Solution for {', '.join(self.ions)} in {many(b, 'feed')} at {many(t, 'flux')}{' each' if b > 1 else ''} ({span} L/m²/h): {found}{notes}"
+        size = f"{many(b, 'feed')} at {many(t, 'flux')}{' each' if b > 1 else ''}"
+        return f"Solution for {', '.join(self.ions)} in {size} ({span} L/m²/h): {found}{notes}"
 
 # %% ../../nbs/00_dspmde.ipynb #df8693a4
 _AT_ONCE = 65536  # problems in memory at a time
@@ -172,7 +173,8 @@ def _solution(names, c_feed, J, membrane, q, aux, found: Certified, state, statu
     else:
         resistance = 1 / torch.as_tensor(membrane.permeability, dtype=torch.float64, device=J.device).reshape(-1, 1)
     return Solution(
-        names, J, c_feed, c_perm, c_wall, torch.stack([blank(u[d]), blank(p_perm)], -1) * (R_GAS * T / FARADAY)[..., None],
+        names, J, c_feed, c_perm, c_wall, torch.stack([blank(u[d]),
+            blank(p_perm)], -1) * (R_GAS * T / FARADAY)[..., None],
         J * resistance + osmotic, osmotic, status.reshape(*J.shape), *map(grid, (found.residual, found.error)),
         *map(grid, (found.n_steps, found.n)), activity,
     )  # fmt: skip

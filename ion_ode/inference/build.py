@@ -1,4 +1,4 @@
-"""The shipped samples of membranes, made again: `python -m ion_ode.inference.build FOLDER [SEED]`
+"""Shipped samples of membranes, made again: `python -m ion_ode.inference.build FOLDER`
 
 nf270.json learns from every row; without-NAME.json are the same with one composition or one source held out, thinned,
 for the scores; nf.json is what any nanofiltration membrane may be, from NF270, NF90, DK and NFX; scores.csv is what

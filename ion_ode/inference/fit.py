@@ -34,13 +34,16 @@ from ..water.ions import get_ion, ion_name
 # %% ../../nbs/inference/fit.ipynb #6508208f
 def observations(
     measurements,  # Measurements, or a table or file in laboratory units
-    feeds: pd.DataFrame | None = None,  # Full feeds of a table: solution_id, ion, c_feed_mol_m3; None: the ions it lists
+    feeds: pd.DataFrame
+    | None = None,  # Full feeds of a table: solution_id, ion, c_feed_mol_m3; None: the ions it lists
     balance: str | None = None,  # Ion that closes the charge balance of its feeds
 ) -> Measurements:
     "Measurements as the fit takes them: every value with a flux, in the ions that some feed holds."
     if not isinstance(measurements, (Measurements, pd.DataFrame, str, Path)):
         what = type(measurements).__name__
-        raise InputError(f"measurements of type {what} arrived; expected Measurements, a DataFrame or the path of a table")
+        raise InputError(
+            f"measurements of type {what} arrived; expected Measurements, a DataFrame or the path of a table"
+        )
     m = measurements_of(measurements, feeds=feeds, balance=balance)
     return m.on([i for i, some in zip(m.ions, (m.c_feed > 0).any(0), strict=True) if some])
 
@@ -251,7 +254,8 @@ def _spread(design, cost, n, width):
 
 # %% ../../nbs/inference/fit.ipynb #311d1533
 class _Profile:
-    "Where the profile of every parameter crosses the threshold below and above (or its bound), all searched side by side."
+    """Where the profile of every parameter crosses the threshold below and above (or its bound), all searched side by
+    side."""
 
     def __init__(self, m: _Model, x, cost, threshold, sd):
         p = len(x)

@@ -1,4 +1,4 @@
-"""A population of membranes carried from the prior to the posterior, with coupons beside them
+"""Membranes carried from the prior to the posterior, with coupons beside them
 
 Sequential Monte Carlo (Del Moral, Doucet and Jasra 2006, 10.1111/j.1467-9868.2006.00553.x): the likelihood is raised
 to a power that grows to 1 as fast as the effective number of membranes allows, from the tops of the posterior, spread

@@ -60,7 +60,9 @@ class Experiment:
             flux += list(own[0])
         keep = np.flatnonzero((m.c_feed > 0).any(0))
         self.ions = tuple(m.ions[i] for i in keep)
-        self.c_feed, self.flux, self.temperature, self.film = (torch.tensor(v) for v in (m.c_feed[first][:, keep], flux, m.temperature[first], thick[first]))
+        self.c_feed, self.flux, self.temperature, self.film = (
+            torch.tensor(v) for v in (m.c_feed[first][:, keep], flux, m.temperature[first], thick[first])
+        )
         matrix = torch.zeros(len(m), len(flux), len(m.ions), dtype=torch.float64)
         for k, j, start, row in entries:
             matrix[k, start : start + len(row), j] = torch.from_numpy(row)
@@ -94,7 +96,14 @@ def _problem(self: Experiment, x):
         bound = {i: self.binding(share[:, self.ions.index(i)]).repeat(n) for i in law.shifts if i in self.ions}
         membrane = membrane.with_(charge_density=law.base + sum(law.shifts[i] * b for i, b in bound.items()))
     film = Film(thickness=self.film.repeat(n)) if self.film.any() else None
-    return transport_problem(self.ions, self.c_feed.repeat(n, 1), self.flux.repeat(n)[:, None], membrane, film, temperature=self.temperature.repeat(n))[0]
+    return transport_problem(
+        self.ions,
+        self.c_feed.repeat(n, 1),
+        self.flux.repeat(n)[:, None],
+        membrane,
+        film,
+        temperature=self.temperature.repeat(n),
+    )[0]
 
 # %% ../../nbs/inference/posterior.ipynb #1e7cbadb
 @patch
@@ -103,7 +112,9 @@ def ask(
     x: Tensor,  # (membrane, parameter) normal numbers
     jacobian: bool = False,  # Also the derivatives by x
     guess: Tensor | None = None,  # (unknown, membrane, node) solution near by
-) -> tuple:  # (membrane, row) rejection, nan where uncertified; (membrane, row, parameter) derivatives or None; solution
+) -> (
+    tuple
+):  # (membrane, row) rejection, nan where uncertified; (membrane, row, parameter) derivatives or None; solution
     "Rejection of every row by every membrane (Eq. P.1)."
     n, m = len(x), len(self.flux)
     wide = x.repeat_interleave(m, 0)
@@ -128,7 +139,8 @@ def nodes_and_matrix(
     flux: np.ndarray,  # Measured fluxes of one feed [m/s]
     nodes: int,  # Most fluxes to solve at
 ) -> tuple[np.ndarray, np.ndarray]:  # Fluxes to solve at [m/s]; (measured, solved) matrix
-    "Chebyshev fluxes of a curve and the polynomial from them to the measured ones; the fluxes themselves if they are few."
+    """Chebyshev fluxes of a curve and the polynomial from them to the measured ones; the fluxes themselves if they
+    are few."""
     if len(flux) <= nodes:
         return flux, np.eye(len(flux))
     low, high = np.log(flux.min()), np.log(flux.max())
@@ -166,7 +178,12 @@ def find_modes(
         off = experiment.miss(rejection)
         J = scale @ (slope * ((experiment.bound == 0) | (off != 0))[..., None])
         miss = (off @ scale.T).nan_to_num()
-        return log_target(experiment, x, rejection, noise), J.mT @ J + torch.eye(p, dtype=x.dtype), (J * miss[..., None]).sum(1) + x, u
+        return (
+            log_target(experiment, x, rejection, noise),
+            J.mT @ J + torch.eye(p, dtype=x.dtype),
+            (J * miss[..., None]).sum(1) + x,
+            u,
+        )
 
     value, H, gradient, u = look(x)
     damping, running = torch.ones(n_starts, dtype=x.dtype), torch.isfinite(value)
@@ -188,7 +205,8 @@ def find_modes(
         running[b] = gain > 1e-4 * value[b].abs()
         running &= damping < 1e6
     if not torch.isfinite(value).any():
-        raise InputError(f"none of {n_starts} membranes of the prior has a solution for these measurements; look for a feed or flux far outside the usual, or raise n_starts")
+        raise InputError(f"none of {n_starts} membranes of the prior has a solution for these measurements; look for "
+                         f"a feed or flux far outside the usual, or raise n_starts")
     order, kept = value.argsort(descending=True), []
     apart = lambda i, j: (x[i] - x[j]) @ H[j] @ (x[i] - x[j]) > 1
     for i in order[value[order] > value.max() - 20].tolist():
@@ -212,7 +230,11 @@ class _Mixture:
     def beside_prior(cls, mean, root, share):
         "Components with the prior as the last of them, so that no region it allows is out of reach."
         zero, one = torch.zeros_like(mean[:1]), torch.eye(mean.shape[1], dtype=mean.dtype)[None]
-        return cls(torch.cat([mean, zero]), torch.cat([root, one]), torch.cat([(1 - _PRIOR) * share, share.new_tensor([_PRIOR])]))
+        return cls(
+            torch.cat([mean, zero]),
+            torch.cat([root, one]),
+            torch.cat([(1 - _PRIOR) * share, share.new_tensor([_PRIOR])]),
+        )
 
     def draw(self, n, generator):
         "n points."
@@ -242,7 +264,9 @@ class _Mixture:
         spread = torch.einsum("nk,nkp,nkq->kpq", part, off, off)
         cov = trust[..., None] * spread + (1 - trust[..., None]) * old
         root = torch.linalg.cholesky(torch.linalg.inv(cov + 1e-8 * torch.eye(x.shape[1], dtype=x.dtype)))
-        return _Mixture.beside_prior(trust * mean + (1 - trust) * self.mean[:-1], root, 0.9 * total / total.sum() + 0.1 / len(total))
+        return _Mixture.beside_prior(
+            trust * mean + (1 - trust) * self.mean[:-1], root, 0.9 * total / total.sum() + 0.1 / len(total)
+        )
 
 # %% ../../nbs/inference/posterior.ipynb #02693fcf
 @dataclass(frozen=True)
@@ -262,7 +286,8 @@ class Posterior:
         return float(1 / (self.weight**2).sum())
 
     def __repr__(self):
-        return f"Posterior({len(self.x)} membranes, {self.n_effective:.0f} effective, noise {self.noise:g}, log evidence {self.log_evidence:.1f})"
+        size = f"{len(self.x)} membranes, {self.n_effective:.0f} effective"
+        return f"Posterior({size}, noise {self.noise:g}, log evidence {self.log_evidence:.1f})"
 
     def pick(
         self,
@@ -330,15 +355,27 @@ def predict_membranes(
     film: float = FILM_THICKNESS,  # Film in front of observed values [m]
     family: str = "dspmde+",  # or "dspmde"
 ) -> np.ndarray:  # (membrane, row) rejection as it would be measured; nan where a membrane has no certified solution
-    "The pore model's rejection of every row by every membrane, at the temperature of the measurement, as membranes are inferred."
+    """The pore model's rejection of every row by every membrane, at the temperature of the measurement, as membranes
+    are inferred."""
     from ion_ode.data.points import measurement_points
 
     m, n = measurement_points(df), len(parameters)
-    membrane = membrane_from_parameters(parameters.repeat_interleave(m.n_states, 0), parameter_names(family, SLOTS), SLOTS)
+    membrane = membrane_from_parameters(
+        parameters.repeat_interleave(m.n_states, 0), parameter_names(family, SLOTS), SLOTS
+    )
     thick = torch.tensor(m.film_or(film))
     c_feed, flux, temperature = (torch.tensor(v) for v in (m.c_feed, m.flux, m.temperature))
     front = Film(thickness=thick.repeat(n)) if (thick > 0).any() else None
-    sol = simulate(c_feed.repeat(n, 1), flux.repeat(n)[:, None], membrane, ions=SLOTS, film=front, temperature=temperature.repeat(n), rtol=1e-4, throw=False)
+    sol = simulate(
+        c_feed.repeat(n, 1),
+        flux.repeat(n)[:, None],
+        membrane,
+        ions=SLOTS,
+        film=front,
+        temperature=temperature.repeat(n),
+        rtol=1e-4,
+        throw=False,
+    )
     return sol.rejection.view(n, m.n_states, len(SLOTS)).numpy()[:, m.state, m.ion]
 
 # %% ../../nbs/inference/posterior.ipynb #ad3baffc

@@ -1,4 +1,4 @@
-"""From rows of measurements to problems of the pore model, and the likelihood of what was measured
+"""From rows to problems of the pore model, and the likelihood of what was measured
 
 The error of a rejection is that of y = ln(1.05 - R): relative to the passage where little passes, even where much
 does, and without a limit at R = 1. One ion in one feed shares an error (discrepancy) over its fluxes; both fade as

@@ -168,7 +168,8 @@ def _on_cluster(todo: dict[str, Cell], folder: str, keys: dict[str, str], schedu
         client = distributed.Client(scheduler, timeout="30s")
     except (OSError, TimeoutError, ValueError) as e:
         raise InputError(
-            f"no Dask scheduler answers at {scheduler} ({type(e).__name__}); start one with 'dask scheduler' and pass its tcp:// address"
+            f"no Dask scheduler answers at {scheduler} ({type(e).__name__}); start one with 'dask scheduler' and pass "
+            f"its tcp:// address"
         ) from e
     with client:
         futures = {}

@@ -20,7 +20,8 @@ from ion_ode.water.ions import IONS, get_ion
 def agreement(
     x: np.ndarray,  # (target, rater)
 ) -> float:
-    "Intraclass correlation ICC(3,1): how far raters agree on targets beyond their own levels (Shrout and Fleiss 1979, 10.1037/0033-2909.86.2.420)."
+    """Intraclass correlation ICC(3,1): how far raters agree on targets beyond their own levels (Shrout and Fleiss
+    1979, 10.1037/0033-2909.86.2.420)."""
     n, k = x.shape
     rest = x - x.mean(1, keepdims=True) - x.mean(0) + x.mean()
     between, error = k * x.mean(1).var(ddof=1), (rest**2).sum() / ((n - 1) * (k - 1))
@@ -108,7 +109,8 @@ def _against(a: pd.Series, b: pd.Series) -> dict:
         "b": b.mean(),
         **{k: r[k] for k in ("difference", "lower", "upper")},
         "verdict": verdict,
-        "ours": f"{a.mean():.3f} against {b.mean():.3f} ({r['difference']:+.3f}, {r['lower']:+.3f} to {r['upper']:+.3f})",
+        "ours": f"{a.mean():.3f} against {b.mean():.3f} ({r['difference']:+.3f}, {r['lower']:+.3f} to "
+                f"{r['upper']:+.3f})",
     }
 
 
@@ -161,7 +163,8 @@ def _network_claims(tables, b) -> list[tuple]:
             else "direction only"
             if len(win) > len(beats) / 2
             else "does not hold",
-            "ours": f"{len(win)} of {len(beats)} beat it{', the plain fully connected one too' if plain in win else ''}",
+            "ours": f"{len(win)} of {len(beats)} beat it"
+            + (", the plain fully connected one too" if plain in win else ""),
         }
     return [
         (
@@ -236,7 +239,8 @@ def _exact_claims(tables) -> list[tuple]:
         else "direction only"
         if a["rho |Δz|"] > 0 and a["rho |Δr_s|"] > 0 and a.ICC > 0.5
         else "does not hold",
-        "ours": f"rho {a['rho |Δz|']:+.2f} (p {a['p |Δz|']:.2f}) with |Δz|, {a['rho |Δr_s|']:+.2f} (p {a['p |Δr_s|']:.2f}) with |Δr_s|; ICC over seeds {a.ICC:.2f}",
+        "ours": f"rho {a['rho |Δz|']:+.2f} (p {a['p |Δz|']:.2f}) with |Δz|, {a['rho |Δr_s|']:+.2f} (p "
+                f"{a['p |Δr_s|']:.2f}) with |Δr_s|; ICC over seeds {a.ICC:.2f}",
     }
     strong = abs(a["rho change"]) > 0.3 and a["p change"] < 0.05
     seventeen = {
@@ -245,7 +249,8 @@ def _exact_claims(tables) -> list[tuple]:
         else "direction only"
         if strong
         else "does not hold",
-        "ours": f"rho {a['rho change']:+.2f} (p {a['p change']:.3f}) with the network's own change of Cl-, {a['rho change_pore']:+.2f} (p {a['p change_pore']:.3f}) with the pore model's",
+        "ours": f"rho {a['rho change']:+.2f} (p {a['p change']:.3f}) with the network's own change of Cl-, "
+                f"{a['rho change_pore']:+.2f} (p {a['p change_pore']:.3f}) with the pore model's",
     }
     s = tables["smoothness"].groupby("model").roughness.mean()
     rough = {k: s[f"{k} + attention"] for k in ("ODENet", "U-Net", "CNN") if f"{k} + attention" in s.index}
@@ -356,7 +361,7 @@ def onsets(
 
 def claims(
     tables: dict[str, pd.DataFrame],  # From `collect` or `read_tables`
-) -> pd.DataFrame:  # number, benchmark, claim, tested, paper, ours, verdict; a, b, difference, lower, upper where two contestants were compared
+) -> pd.DataFrame:  # number, benchmark, claim, tested, paper, ours, verdict; of two compared: a, b, difference, ends
     "The paper's claims, tested."
     rows = []
     add = lambda b, n, claim, tested, paper, r: rows.append(
@@ -371,7 +376,8 @@ def claims(
     seen = low["A"] > low["C"] and low["C"] < 0
     model = at.get(MAIN, np.nan)
     ours = (
-        f"measured R of NO3- at 15 µm/s: {low['C']:.2f} beside sulphate, {low['A']:.2f} beside chloride; onset at a sulphate share of "
+        f"measured R of NO3- at 15 µm/s: {low['C']:.2f} beside sulphate, {low['A']:.2f} beside chloride; onset at a "
+        f"sulphate share of "
         + ", ".join(f"{v:.2f} ({m})" if np.isfinite(v) else f"none ({m})" for m, v in at.items())
     )
     add(
@@ -447,7 +453,8 @@ def metrics(
         "",
         "## Provenance",
         "",
-        f"profile {meta['profile']}, seed {meta['seed']} and following ({meta['seeds']} networks of each kind), commit {meta['commit']}, device {meta['device']}, Python {meta['python']}, "
+        f"profile {meta['profile']}, seed {meta['seed']} and following ({meta['seeds']} networks of each kind), "
+        f"commit {meta['commit']}, device {meta['device']}, Python {meta['python']}, "
         + ", ".join(f"{k} {v}" for k, v in meta["versions"].items())
         + f"; data {meta['data'][:12]}, code {meta['code'][:12]}; {meta['cpu_seconds_total']:.0f} CPU seconds.",
         "",

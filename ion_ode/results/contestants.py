@@ -1,4 +1,5 @@
-"""Models that take part: mechanistic, statistical and networks, each fitted on some compositions and asked for another"""
+"""Models that take part: mechanistic, statistical and networks, each fitted on some compositions and asked for
+another"""
 
 import shutil
 from dataclasses import dataclass, replace
@@ -230,7 +231,7 @@ def infer_membranes(
     law: str = LAW,  # Key of LAWS
 ) -> tuple[
     Tensor, pd.DataFrame, dict
-]:  # (membrane, parameter) SI; predicted (mean), spread (standard deviation of `log_passage`) and likeliest, row by row; facts
+]:  # (membrane, parameter) SI; row by row predicted (mean), spread (sd of `log_passage`), likeliest; facts
     "Membranes drawn from the posterior of DSPM-DE+ given some rows, and what they say together of others."
     law = dict(LAWS[law])
     noise, form = law.pop("noise"), {"binding": law.pop("binding", None)}
@@ -372,7 +373,8 @@ CORRECTED = "DSPM-DE+ corrected by an ODENet"
 # nothing
 CORRECTION = TrainConfig(
     architecture="pore_odenet", told="pore", family="dspmde+", pretrained=False, solver_steps=8, compiled=False,
-    network=FieldConfig(ions=SLOTS, context="feed+membrane", n_membrane=n_told(SLOTS, "pore"), width=64, flux_ref=3e-10),
+    network=FieldConfig(ions=SLOTS, context="feed+membrane", n_membrane=n_told(SLOTS,
+        "pore"), width=64, flux_ref=3e-10),
     finetuning=Plan(160, lr=1e-3, optimiser="adamw", weight_decay=1.0),
 )  # fmt: skip
 

@@ -19,7 +19,7 @@ from ion_ode.water.ions import get_ion
 def rollouts(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
-) -> pd.DataFrame:  # benchmark, fold, model, solution_id, ion, flux_m_s, rejection, spread (standard deviation of `log_passage` over networks or draws)
+) -> pd.DataFrame:  # benchmark, fold, model, solution_id, ion, flux_m_s, rejection, spread (sd of `log_passage`)
     "Held-out compositions followed along the flux."
     rows = []
     for b in _present(keys):

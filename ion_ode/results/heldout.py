@@ -30,7 +30,8 @@ def choose_steps(
     folds: tuple[str, ...] = MIXTURES,  # Compositions held out
     least: int = 0,  # First mark that may be chosen; 1 rules out "no fine-tuning at all"
 ) -> dict:  # (fold or None, pretrained) -> index of the mark; None: for a model that learns from all
-    "Number of fine-tuning steps for each fold, from networks that saw neither its composition nor the one they are judged by (Eq. K.2)."
+    """Number of fine-tuning steps for each fold, from networks that saw neither its composition nor the one they are
+    judged by (Eq. K.2)."""
     rejection, weight = (torch.tensor(df[c].to_numpy(copy=True)).float() for c in ("rejection", "weight"))
 
     def error(m, g):  # (mark,) of member m on composition g
@@ -65,7 +66,8 @@ def contest(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # Held-out predictions of every contestant; steps chosen
-    "Everyone's prediction of what it was not shown; `rule` says after how many steps a network was read, `spread` how far posterior membranes are apart (`log_passage`)."
+    """Everyone's prediction of what it was not shown; `rule` says after how many steps a network was read, `spread`
+    how far posterior membranes are apart (`log_passage`)."""
     rows, steps = [], []
     for b in (BENCHMARKS[n] for n in BENCHMARKS if membranes_name(n, ()) in keys):
         df = contest_rows(b.name)
@@ -130,8 +132,9 @@ def ablation_table(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
     cell: str = TABLES["ablation"],  # Its name
-) -> pd.DataFrame:  # way, mse_R (mean over judged compositions), change against "as published" and its standard error, one column a composition
-    "Inner scores of the ways to fine-tune; every network is judged on what it was not shown, and no fold's test score is read."
+) -> pd.DataFrame:  # way, mse_R (mean over compositions), change against "as published", its se, a column a composition
+    """Inner scores of the ways to fine-tune; every network is judged on what it was not shown, and no fold's test
+    score is read."""
     tensors, record = read_cell(folder, cell, keys[cell])
     df, rows = contest_rows("nf270").reset_index(), []
     for way, predicted in zip(record["ways"], tensors["predicted"].numpy(), strict=True):
@@ -161,7 +164,7 @@ def start_table(
 def recipe_table(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
-) -> pd.DataFrame:  # way, steps, median, within_95 (means over seeds), median_ratio (to "as it is", geometric mean), lowest and highest (over seeds)
+) -> pd.DataFrame:  # way, steps; over seeds: median, within_95, median_ratio (to "as it is"), its lowest and highest
     "Errors on unseen simulated curves of the ways to pre-train."
     t = pd.DataFrame(read_cell(folder, TABLES["recipes"], keys[TABLES["recipes"]])[1]["rows"])
     wide = np.log(t.pivot(index="way", columns="seed", values="median"))

@@ -42,14 +42,17 @@ PROFILES = {
     "quick": Profile(
         "quick", replace(_RECIPE, n_curves=2048, compiled=False, pretraining=replace(_RECIPE.pretraining, steps=300)),
         seeds=2, marks={"nf270": (0, 20, 80, 160)}, starts=1, draws=64, inner=1,
-        variants=(MAIN, "fully connected"), benchmarks=("nf270",), rivals=(PORE_MODEL, PORE_PLUS, SHIFTED), biases=("hard",),
+        variants=(MAIN, "fully connected"), benchmarks=("nf270",), rivals=(PORE_MODEL, PORE_PLUS,
+            SHIFTED), biases=("hard",),
     ),
     "full": Profile(
-        "full", _RECIPE, seeds=5, inner=2, marks={"nf270": (0, 5, 10, 20, 40, 80, 160), "twin": (0, 40, 160)}, starts=2, draws=256, ablate=True, sweep_steps=400, trials=True,
+        "full", _RECIPE, seeds=5, inner=2, marks={"nf270": (0, 5, 10, 20, 40, 80, 160),
+        "twin": (0, 40, 160)}, starts=2, draws=256, ablate=True, sweep_steps=400, trials=True,
     ),
     "smoke": Profile(
         "smoke", TrainConfig(family="dspmde+", n_curves=48, n_flux=6, pretraining=Plan(4), finetuning=Plan(4)),
-        seeds=1, marks={"nf270": (0, 4), "twin": (0, 4)}, starts=1, draws=4, inner=1, rivals=(KEDEM,), drawn_from="prior",
+        seeds=1, marks={"nf270": (0, 4), "twin": (0,
+            4)}, starts=1, draws=4, inner=1, rivals=(KEDEM,), drawn_from="prior",
     ),
 }  # fmt: skip
 
@@ -186,7 +189,9 @@ def store(
         atomic_write(Path(target) / f"training_{name}.csv", table.to_csv(index=False, float_format="%.6g"))
     records = {n: read_cell(folder, n, keys[n])[1] for n in keys}
     facts = provenance(
-        seed=profile.recipe.seed, profile=profile.name, recipe=profile.recipe.to_dict(), seeds=profile.seeds, code=code_hash(), data=tables_digest(),
-        tables=list(made), cells_commit=sorted({r["commit"] for r in records.values()}), cpu_seconds={n: r["cpu_s"] for n, r in records.items()},
+        seed=profile.recipe.seed, profile=profile.name, recipe=profile.recipe.to_dict(), seeds=profile.seeds,
+            code=code_hash(), data=tables_digest(),
+        tables=list(made), cells_commit=sorted({r["commit"] for r in records.values()}),
+            cpu_seconds={n: r["cpu_s"] for n, r in records.items()},
     )  # fmt: skip
     atomic_write(Path(target) / f"{record}.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")

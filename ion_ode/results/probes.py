@@ -54,7 +54,7 @@ def attention_tables(
     seeds: int = 3,  # How many of each
 ) -> tuple[
     pd.DataFrame, pd.DataFrame
-]:  # Scores (network, seed, asking, answering, weight); removal of nitrate (network, seed, feed, score, change, change_pore)
+]:  # Scores (network, seed, asking, answering, weight); nitrate removed (network, seed, feed, score, changes)
     "Attention between the eight ions, and what the removal of NO3- does to Cl-."
     main = networks(folder, keys, "nf270", None)[:3]
     curves = load_curves(lambda name: read_cell(folder, name, keys[name]))
@@ -120,7 +120,8 @@ def onset_table(
     keys: dict[str, str],  # From run_cells
     flux: float = 1.5e-5,  # [m/s]
 ) -> pd.DataFrame:  # model, sulphate (share of the 10 mol/m³ that are not traces), rejection of NO3-
-    "Trace nitrate as sulphate replaces chloride beside sodium, from feed A to feed C, by models that were not shown the Na2SO4 feed."
+    """Trace nitrate as sulphate replaces chloride beside sodium, from feed A to feed C, by models that were not shown
+    the Na2SO4 feed."""
     shares = np.linspace(0, 1, 17)
     feeds = [{"Na+": 10.4 + 10 * s, "Cl-": 10.2 - 10 * s, "SO4-2": 10 * s, "NO3-": 0.2} for s in shares]
     feeds = [{k: v for k, v in f.items() if v > 0} for f in feeds]
@@ -139,7 +140,7 @@ def smoothness(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
     n_curves: int = 24,  # Unseen simulated curves
-) -> pd.DataFrame:  # model, seed; medians over curves and ions of the error and of the roughness (second differences over the pore model's)
+) -> pd.DataFrame:  # model, seed; medians of the error and of the roughness (second differences over the pore model's)
     "Pre-trained networks of every architecture on fluxes they have not seen, against the pore model."
     curves = load_curves(lambda name: read_cell(folder, name, keys[name]))
     some, rows = curves.subset(slice(len(curves) - n_curves, None)), []
@@ -183,7 +184,8 @@ def exact_checks(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
 ) -> pd.DataFrame:  # check, value
-    "Neutrality, absent ions, order of the integrator, frozen layers: of the main networks that learned from all compositions."
+    """Neutrality, absent ions, order of the integrator, frozen layers: of the main networks that learned from all
+    compositions."""
     config, ensemble, parameters, _ = networks(folder, keys, "nf270", None)
     asked = measured_curves(with_scatter(contest_rows()), known=False)
     z, bulk = torch.tensor([get_ion(i).z for i in SLOTS], dtype=torch.float32), asked.c_feed

@@ -77,7 +77,8 @@ def reproduce(
     workers: int | None = None,  # Processes, one thread each; None: as many as there are cores, two at most
     scheduler: str | None = None,  # Address of a Dask scheduler that computes the cells
 ) -> dict:  # Scores, claims and provenance, as in claims.json
-    "Tables, figures and claims. The full profile simulates, fits, pre-trains, fine-tunes and scores; run again, it reuses what is valid."
+    """Tables, figures and claims. The full profile simulates, fits, pre-trains, fine-tunes and scores; run again, it
+    reuses what is valid."""
     if profile not in ("quick", "full", "smoke"):
         raise InputError(f"profile is {profile!r}; expected one of quick, full")
     folder = Path(folder)
@@ -135,7 +136,8 @@ def export_models(
     facts = provenance(seed=p.recipe.seed, code=code_hash(), data=tables_digest(), profile=p.name)
     card = {
         "name": "nf270-network",
-        "what": "ensemble of the main network, pre-trained on simulated curves and fine-tuned on all five mixtures measured on NF270",
+        "what": "ensemble of the main network, pre-trained on simulated curves and fine-tuned on all five mixtures "
+                "measured on NF270",
         "trained_on": "90 independent rejections of compositions A to E (see chapter 01 for sources and licences)",
         "fine_tuning_steps": steps,
         "scores": {
@@ -143,7 +145,8 @@ def export_models(
             "interval_90": [float(row.lower), float(row.upper)],
             "within_0.1": share_within(pred, "nf270", MAIN),
         },
-        "limits": "intervals come from held-out compositions and are wide; ions and salts outside the training set are guesses of the pre-training",
+        "limits": "intervals come from held-out compositions and are wide; ions and salts outside the training set "
+                  "are guesses of the pre-training",
         "errors": sorted(round(float(e), 5) for e in (held.predicted - held.rejection).abs()),
         "ranges": trained_ranges(torch.tensor(m.c_feed), torch.tensor(m.flux), SLOTS),
         "provenance": facts,

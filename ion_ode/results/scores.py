@@ -105,7 +105,7 @@ def mean_predictions(
     pred: pd.DataFrame,  # From `contest`
     benchmark: str,  # Key of BENCHMARKS
     model: str,  # Contestant; networks are pre-trained, hard, after the chosen number of steps
-) -> pd.DataFrame:  # One row a measurement; `spread` is the standard deviation of `log_passage` over networks, or over posterior membranes
+) -> pd.DataFrame:  # One row a measurement; `spread`: sd of `log_passage` over networks or posterior membranes
     "The mean prediction of a contestant, with the measurements."
     d = pred[(pred.benchmark == benchmark) & (pred.model == model)]
     d = d[d["rule"].isin(["", "chosen"]) & d.pretrained.isin(["", "PT"]) & d.bias.isin(["", "hard"])]
@@ -151,7 +151,7 @@ def score_trials(
     benchmark: str,  # Key of BENCHMARKS
     model: str = MAIN,
     level: float = 0.9,  # Coverage wanted
-) -> pd.DataFrame:  # score, coverage, least (of the ions), width (median), loss (interval score, Gneiting and Raftery 2007, 10.1198/016214506000001437)
+) -> pd.DataFrame:  # score, coverage, least (of the ions), width (median), loss (10.1198/016214506000001437)
     "Ways to score an error, each calibrated without the fold it is used on."
     d, rows = mean_predictions(pred, benchmark, model), []
     for name in SCORES:

@@ -1,4 +1,4 @@
-"""What stored results were made of, and whether they still belong to the code, the data and the samples beside them
+"""What stored results were made of, and whether they still belong to what lies beside them
 
 Every part that ships carries one key. `broken` names the parts whose key is not that of what lies here; `_OLDER` lists
 those that are known to be of older code, and every page that quotes one says so."""

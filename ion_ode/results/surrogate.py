@@ -68,7 +68,7 @@ def recipe(
         lr,
         clip,
         options,
-    ) = {  # rates and clipping: tried on validation curves; SOAP is quicker still at higher rates, until a long training leaves the rails
+    ) = {  # tried on validation curves; SOAP is quicker still at higher rates, until a long training leaves the rails
         PLAIN: ("entry", "soap", 3e-3, 0.05, plain),
         ADAM: ("entry", "adam", 1.5e-3, 0.05, plain),
         PORE: ("pore", "soap", 3e-4, 0.3, dict(architecture="pore_odenet", solver_steps=8)),
@@ -297,7 +297,8 @@ def store(
     }
     card = {
         "name": "dspmde",
-        "what": f"stand-in for the pore model over membranes around NF270 ({chosen}); without membrane= it answers for the example set NF270-watertap of the membrane table",
+        "what": f"stand-in for the pore model over membranes around NF270 ({chosen}); without membrane= it answers "
+                f"for the example set NF270-watertap of the membrane table",
         "trained_on": f"{len(seen)} simulated curves (no measurements)"
         if config.pretrained
         else "nothing: on simulated validation curves no network made the closed form better",

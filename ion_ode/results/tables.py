@@ -105,8 +105,10 @@ def collect(
         else pd.DataFrame(columns=["way", "fold", "composition", "mse_R"]),
     }
     meta = provenance(
-        seed=profile.recipe.seed, profile=profile.name, data=tables_digest(), code=code_hash(), recipe=profile.recipe.to_dict(), seeds=profile.seeds,
-        cells_commit=sorted(commits), cpu_seconds=cost, cpu_seconds_total=round(sum(cost.values()), 1), data_kind={b: BENCHMARKS[b].data_kind for b in pred.benchmark.unique()},
+        seed=profile.recipe.seed, profile=profile.name, data=tables_digest(), code=code_hash(),
+            recipe=profile.recipe.to_dict(), seeds=profile.seeds,
+        cells_commit=sorted(commits), cpu_seconds=cost, cpu_seconds_total=round(sum(cost.values()),
+            1), data_kind={b: BENCHMARKS[b].data_kind for b in pred.benchmark.unique()},
     )  # fmt: skip
     return tables, meta
 

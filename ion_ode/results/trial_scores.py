@@ -136,7 +136,7 @@ def trial_table(
 def floor_table(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
-) -> pd.DataFrame:  # composition, noise (mean square of the sources' own errors), in_sample (mean squared error of one DSPM-DE+ membrane fitted to all five)
+) -> pd.DataFrame:  # composition, noise (mean square of the sources' errors), in_sample (of one membrane fitted to all)
     "What no model of this kind can go below, composition by composition."
     df, name = contest_rows("nf270"), _cell(PORE_PLUS, ())
     mean = lambda x: (x * df.weight).groupby(df.composition).sum() / df.weight.groupby(df.composition).sum()

@@ -37,7 +37,8 @@ ABLATIONS = {  # What is changed in the fine-tuning of the main networks
 
 
 def _inner_networks(spec, found):
-    "Main networks, one for each pair of compositions left out and seed: a function that tunes and asks them, and who they are."
+    """Main networks, one for each pair of compositions left out and seed: a function that tunes and asks them, and
+    who they are."""
     b, df, config = (
         BENCHMARKS["nf270"],
         contest_rows("nf270"),
@@ -64,7 +65,8 @@ def _inner_networks(spec, found):
             )
             finetune(
                 recipe, ensemble, measured, [1000 + s for _, s in members], shown=~held, parameters=parameters,
-                simulated=load_curves(found).subset(slice(0, config.n_curves)) if recipe.replay else None, bar=_Bar(tick, 1),
+                simulated=load_curves(found).subset(slice(0,
+                    config.n_curves)) if recipe.replay else None, bar=_Bar(tick, 1),
             )  # fmt: skip
         return _held_out_predictions(config, ensemble, measured, parameters, held)
 

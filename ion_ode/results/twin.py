@@ -274,7 +274,9 @@ def fit_twin(
 COMMAND = "ion-ode reproduce --only twin --store --profile full"
 
 
-def load_twin_fit() -> tuple[pd.DataFrame, dict]:  # Predicted rejection by `row_id`, a column for each of `FITS`; estimates and provenance
+def load_twin_fit() -> tuple[
+    pd.DataFrame, dict
+]:  # Predicted rejection by `row_id`, a column for each of `FITS`; estimates and provenance
     "The stored fits, made by `ion-ode reproduce --only twin --store --profile full`."
     data, record = asset("twin_fit.csv").read_bytes(), json.loads(asset("twin_fit.json").read_text())
     if digest(data) != record["sha256"] or record["twin"] != _stored()[1]["sha256"]:

@@ -99,7 +99,8 @@ class Plan:
             raise InputError(f"patience={self.patience}, every={self.every}; expected patience >= 0 and every >= 1")
 
     def __repr__(self):
-        said = f"{self.steps} steps of {_OPTIMISERS[self.optimiser][0]} at a {'falling' if self.schedule == 'cosine' else 'constant'} rate of {self.lr:g}"
+        rate = f"{'falling' if self.schedule == 'cosine' else 'constant'} rate of {self.lr:g}"
+        said = f"{self.steps} steps of {_OPTIMISERS[self.optimiser][0]} at a {rate}"
         more = [f"weight decay {self.weight_decay:g}"] if self.optimiser != "adam" else []
         more += [f"gradients clipped at {self.clip:g}"] if self.clip else []
         more += [f"weights averaged over some {1 / self.ema:.0f} steps"] if self.ema else []

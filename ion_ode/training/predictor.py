@@ -53,7 +53,8 @@ class Predictor:
         top, errors = self.card["ranges"]["flux_m_s"][1] / LMH, self.card["errors"]
         return (
             f"{self.card.get('name', 'unnamed')}: {networks} ({kind}) for {', '.join(self.config.network.ions)} "
-            f"at fluxes to {top:.3g} L/m²/h; half of its {len(errors)} known errors of the rejection are below {float(np.median(errors)):.2g}"
+            f"at fluxes to {top:.3g} L/m²/h; half of its {len(errors)} known errors of the rejection are below "
+            f"{float(np.median(errors)):.2g}"
         )
 
 
@@ -129,11 +130,13 @@ def outside(
     def look(what, low, high, lo, hi, unit, scale=1.0):
         if low < lo * (1 - 1e-9):
             said.append(
-                f"{what} {low / scale:.3g} {unit} is below the trained {lo / scale:.3g} to {hi / scale:.3g} (by {1 - low / lo:.0%})"
+                f"{what} {low / scale:.3g} {unit} is below the trained {lo / scale:.3g} to {hi / scale:.3g} (by "
+                f"{1 - low / lo:.0%})"
             )
         if high > hi * (1 + 1e-9):
             said.append(
-                f"{what} {high / scale:.3g} {unit} is above the trained {lo / scale:.3g} to {hi / scale:.3g} ({by(high / hi)})"
+                f"{what} {high / scale:.3g} {unit} is above the trained {lo / scale:.3g} to {hi / scale:.3g} "
+                f"({by(high / hi)})"
             )
 
     look("flux", flux.min().item(), flux.max().item(), *r["flux_m_s"], "L/m²/h", LMH)
@@ -148,7 +151,8 @@ def outside(
             look(ion, c.min().item(), c.max().item(), *r["ions_mol_m3"][ion], "mol/m³")
     if membrane is not None and self.parameters is not None:
         said.append(
-            "the errors behind the intervals were measured with the membrane this model was trained on; for another they are not known (leave membrane out for its own)"
+            "the errors behind the intervals were measured with the membrane this model was trained on; for another "
+            "they are not known (leave membrane out for its own)"
         )
     if membrane is not None and "membrane" in r:
         for name, (lo, hi, unit) in r["membrane"].items():
@@ -167,7 +171,7 @@ def predict(
     level: float = 0.9,  # Share of measurements the interval should hold
     balance: str | None = None,  # Ion that closes the charge balance of the feed
     ions=None,  # Names of the columns of a tensor feed
-) -> Rejections:  # sample, flux_m_s, ion, c_feed, c_perm, rejection, lower, upper; .plot() draws it; .attrs["solver_error"]: the integrator's largest
+) -> Rejections:  # .plot() draws it; .attrs["solver_error"]: the integrator's largest
     "Rejection of every ion, with an interval."
     names, c = read_feed(feed, ions, balance)
     flux = flux_of(feed, flux)
@@ -194,7 +198,8 @@ def predict(
     half = conformal_quantile(self.card["errors"], level)
     if not math.isfinite(half):
         raise InputError(
-            f"level is {level}; {len(self.card['errors'])} held-out errors support at most {len(self.card['errors']) / (len(self.card['errors']) + 1):.3f}"
+            f"level is {level}; {len(self.card['errors'])} held-out errors support at most "
+            f"{len(self.card['errors']) / (len(self.card['errors']) + 1):.3f}"
         )
     b, t, i = torch.nonzero(torch.isfinite(middle), as_tuple=True)
     r = middle[b, t, i].numpy()

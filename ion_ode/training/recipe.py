@@ -122,10 +122,12 @@ class TrainConfig:
         return cls(**(as_published | changes))
 
     def __repr__(self):
-        network = f"{self.architecture} {'with' if self.network.attention else 'without'} attention, layers {self.network.width} wide, for {len(self.network.ions)} ions"
-        told = f"told {'nothing' if self.told == 'nothing' else f'the {self.told}'} of the membrane, constraint {self.constraint}"
+        of, network = self.network, f"{self.architecture} {'with' if self.network.attention else 'without'} attention"
+        network += f", layers {of.width} wide, for {len(of.ions)} ions"
+        told = f"told {'nothing' if self.told == 'nothing' else f'the {self.told}'} of the membrane"
         first = (
-            f"pre-trained on {self.n_curves} {self.family} curves of {self.n_flux} fluxes (loss on {self.pretraining_loss}, {self.pretraining})"
+            f"pre-trained on {self.n_curves} {self.family} curves of {self.n_flux} fluxes (loss on "
+            f"{self.pretraining_loss}, {self.pretraining})"
             if self.pretrained
             else "not pre-trained"
         )
@@ -136,7 +138,8 @@ class TrainConfig:
             if self.frozen_layers and self.pretrained
             else "all layers moving"
         )
-        return f"{self.members} x {network}, {told}; {first}; fine-tuned with {moves} (loss on {self.loss}, {self.finetuning})"
+        last = f"fine-tuned with {moves} (loss on {self.loss}, {self.finetuning})"
+        return f"{self.members} x {network}, {told}, constraint {self.constraint}; {first}; {last}"
 
     @classmethod
     def from_dict(cls, d: dict) -> "TrainConfig":

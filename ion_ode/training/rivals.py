@@ -136,7 +136,8 @@ class CNN1d(_OnGrid):
 
 # %% ../../nbs/04g_rivals.ipynb #0031ee03
 class UNet1d(_OnGrid):
-    "Two halvings of the flux grid and back, with connections across (after Ronneberger et al. 2015); always five layers."
+    """Two halvings of the flux grid and back, with connections across (after Ronneberger et al. 2015); always five
+    layers."""
 
     def layers(self, n_in, width, n_out):
         shapes = [(n_in, width), (width, 2 * width), (2 * width, 2 * width), (4 * width, width), (2 * width, n_out)]
@@ -170,7 +171,8 @@ def match_width(
     best = min((low, high), key=lambda w: abs(count(w) - target))
     if abs(count(best) / target - 1) > within:
         raise InputError(
-            f"no width of {cls.__name__} comes within {within:.0%} of {target} parameters; the nearest has {count(best)}"
+            f"no width of {cls.__name__} comes within {within:.0%} of {target} parameters; the nearest has "
+            f"{count(best)}"
         )
     return replace(config, width=best)
 

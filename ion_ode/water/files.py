@@ -80,8 +80,8 @@ def _separator(header: str) -> str:
 
 
 def _text_rows(stream, name: str, notes: list) -> Iterator[tuple[int, list[str]]]:
-    "Rows of a text table with the line they begin on; a line that begins with # and is not as long as the header is "
-    "a comment."
+    """Rows of a text table with the line they begin on; a line that begins with # and is not as long as the header is
+    a comment."""
     lines, number, comments = _lines(stream, name, notes), 0, []
     for header in lines:
         number += 1

@@ -182,8 +182,8 @@ def _split_unit(text: str) -> tuple[str, str | None]:
 
 
 def _split_suffix(text: str):
-    "Every way of reading the end of a header without brackets as a unit, the longest first: feed_mM, flux_L_m2_h, "
-    "'Na mg/L'."
+    """Every way of reading the end of a header without brackets as a unit, the longest first: feed_mM, flux_L_m2_h,
+    'Na mg/L'."""
     if m := re.fullmatch(r"(.+?)\s*(%)", text):
         yield m[1], m[2]
     for m in re.finditer(r"[\s_]+", text):
