@@ -10,10 +10,12 @@ from pathlib import Path
 
 from pylatexenc.latex2text import LatexNodes2Text
 
+ROOT = Path(__file__).resolve().parents[1]
 SIGNATURE = re.compile(r"```python\n.*?```", re.S)
 MATH = re.compile(r"\$([^$\n]+)\$")
-MODULE = re.compile(r"\b(?:__main__|torch|numpy|pandas\.core\.frame|pathlib|collections\.abc|typing)\.(?=[A-Z])")
+MODULE = re.compile(r"\b(?:__main__|(?:torch|numpy|pandas|pathlib|collections|typing|ion_ode)(?:\.[a-z_]\w*)*)\.(?=[A-Z])")
 LINE = re.compile(r"#L(\d+)\)")
+PLACE = re.compile(r"/blob/[^/)]+/([\w/]+\.py)#L\d+\).*?^### (\w+)$", re.S | re.M)
 
 
 def symbols(tex: str) -> str:
@@ -26,8 +28,42 @@ def symbols(tex: str) -> str:
 
 def readable(markdown: str) -> str:
     "One entry of the reference."
-    code = lambda m: MATH.sub(lambda t: symbols(t[1]), MODULE.sub("", m[0]))
+    code = lambda m: symbols_of(MODULE.sub("", m[0]))
     return SIGNATURE.sub(code, markdown)
+
+
+def told(lines: list[str], node: ast.AnnAssign) -> str:
+    "The comment beside a field, or on the lines above it."
+    for line_ in lines[node.lineno - 1 : node.end_lineno]:
+        if "#" in line_:
+            return line_.partition("#")[2].strip()
+    above, k = [], node.lineno - 2
+    while lines[k].strip().startswith("#"):
+        above, k = [lines[k].strip("# \n"), *above], k - 1
+    return " ".join(above)
+
+
+def fields(file: Path, name: str) -> str:
+    "A table of the fields of a dataclass, a sentence each; empty where it is none."
+    text = file.read_text(encoding="utf-8")
+    found = [n for n in ast.parse(text).body if isinstance(n, ast.ClassDef) and n.name == name]
+    if not found or not any("dataclass" in ast.unparse(d) for d in found[0].decorator_list):
+        return ""
+    cell = lambda s: symbols_of(s).replace("|", "\\|")
+    rows = [f"| `{n.target.id}` | {'`' + cell(ast.unparse(n.value)) + '`' if n.value else ''} | {cell(told(text.splitlines(True), n))} |"
+            for n in found[0].body if isinstance(n, ast.AnnAssign)]  # fmt: skip
+    return "\n\n| Field | Default | |\n|---|---|---|\n" + "\n".join(rows) if rows else ""
+
+
+def symbols_of(text: str) -> str:
+    "The text with its mathematics as symbols."
+    return MATH.sub(lambda t: symbols(t[1]), text)
+
+
+def with_fields(markdown: str, root: Path) -> str:
+    "An entry; below that of a dataclass, what its fields mean."
+    place = PLACE.search(markdown)
+    return markdown + (fields(root / place[1], place[2]) if place and (root / place[1]).exists() else "")
 
 
 def entry(cell: dict) -> dict | None:
@@ -46,12 +82,12 @@ def line(cell: dict) -> int:
     return int(found[1]) if found else 0
 
 
-def tidy(cells: list[dict]) -> list[dict]:
+def tidy(cells: list[dict], root: Path = ROOT) -> list[dict]:
     "The cells of a page with readable entries, neighbours among them in the order of the source."
     out, run = [], []
     for cell in cells:
         if data := entry(cell):
-            data["text/markdown"] = readable("".join(data["text/markdown"]))
+            data["text/markdown"] = with_fields(readable("".join(data["text/markdown"])), root)
             run.append(cell)
         else:
             out += sorted(run, key=line) + [cell]

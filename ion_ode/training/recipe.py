@@ -39,6 +39,7 @@ class TrainConfig:
     "All that decides a training run."
 
     architecture: str = "odenet"  # One of ARCHITECTURES
+    # What the field is made of; other architectures read its ions, width and context
     network: FieldConfig = FieldConfig(ions=SLOTS, context="feed+membrane", n_membrane=n_told(SLOTS, "entry"), width=32)
     told: str = "entry"  # What a network is told of the membrane, one of TOLD
     constraint: str = "equivalents"  # Name for make_constraint; "soft" for the penalty
