@@ -16,6 +16,7 @@ import pandas as pd
 import torch
 
 from ..core import T_REF, ConvergenceError, InputError, batch_of, bar
+from ..dspmde.charge_pH import at_pH
 from ..dspmde.feed import read_feed
 from ..water.ions import get_ion
 from ..water.pitzer import osmotic_law, without_parameters
@@ -161,6 +162,12 @@ def _samples(plant: Plant, operation: dict, c_feed) -> int:
     return batch_of(sizes)
 
 
+def _at_pH(plant: Plant, pH: float) -> Plant:
+    "A plant whose membranes have the charge of a pH."
+    stages = tuple(t if t.membrane is None else replace(t, membrane=at_pH(t.membrane, pH)) for t in plant.stages)
+    return replace(plant, membrane=at_pH(plant.membrane, pH), stages=stages)
+
+
 def simulate_plant(
     feed,  # As for `simulate`
     plant: "Plant | Stage" = Plant(),
@@ -173,6 +180,7 @@ def simulate_plant(
     ions=None,  # As for `simulate`
     balance: str | None = None,  # As for `simulate`
     temperature: float = T_REF,  # $T$ [K]
+    pH: float | None = None,  # Of the feed: the charge of all membranes follows it; None: near neutral
     mixing="schock_miquel",  # How the spacer stirs: a name or `Mixing`
     film: str = "nernst_planck",  # "nernst_planck", "linear" or "none"
     osmotic: str = "ideal",  # Osmotic pressure by van 't Hoff's law, or "pitzer", for waters beyond .1 mol/L
@@ -187,6 +195,7 @@ def simulate_plant(
         membrane = membranes_of(membrane, names)
     if membrane is not None:
         plant = replace(plant, membrane=membrane if isinstance(membrane, Membrane) else stack_membranes(list(membrane)))
+    plant = plant if pH is None else _at_pH(plant, pH)
     given = {"feed_flow": feed_flow, "recovery": recovery, "pressure": pressure, "permeate_flow": permeate_flow}
     batch = _samples(plant, given, c)
     c = np.broadcast_to(c.detach().numpy(), (batch, len(names)))

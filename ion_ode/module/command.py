@@ -70,6 +70,14 @@ _OPTIONS = (
         help="Osmotic pressure by van 't Hoff or Pitzer; the latter for waters beyond .1 mol/L.",
     ),
     click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K"),
+    click.option(
+        "--ph",
+        "pH",
+        type=float,
+        metavar="PH",
+        help="pH of the feed: the charge follows it; saturation of feed and concentrate is told, that along the vessels "
+        "goes into the profile.",
+    ),
     click.option("--profile", metavar="FILE.csv", help="Also write the way along the channel of the first feed."),
     click.option("--figure", metavar="FILE.png", help="Also draw it."),
 )
@@ -94,11 +102,13 @@ def register(main, membrane_of, sink, shared):
             _free(options[name], f"--{name}", force)
         along = {name: options.pop(name) for name in ("profile", "figure")}
         level = options.pop("level") if options["draws"] else None
+        pH, temperature = options["pH"], options["temperature"]
         options.pop("level", None)
         with sink(out, as_json, force) as s:
             sol = _solve(feed, membrane_of(membrane), **options)
             _say(sol, s, level)
-        _along(sol, **along)
+            _scale(sol, pH, temperature, s)
+        _along(sol, pH, temperature, **along)
 
     for option in (*shared, *reversed(_OPTIONS)):
         module = option(module)
@@ -178,6 +188,7 @@ def _solve(
     mixing,
     temperature,
     osmotic="ideal",
+    pH=None,
     **run,
 ):
     from ion_ode.core import bar
@@ -203,6 +214,7 @@ def _solve(
         mixing=mixing,
         temperature=temperature,
         osmotic=osmotic,
+        pH=pH,
         throw=not draws,
         **operation,
     )
@@ -224,7 +236,22 @@ def _say(sol, sink, level):
             click.echo(f"ion-ode: note: {warning}", err=True)
 
 
-def _along(sol, profile, figure):
+def _scale(sol, pH, temperature, sink):
+    "Saturation indices of feed and concentrate; to standard error where the answer goes into a file."
+    from ion_ode.module.scaling import saturation
+
+    if pH is None or not sol.ok.any():
+        return
+    found = saturation(sol, pH, temperature)
+    if len(sol.ok) > 1:  # membranes drawn, or feeds of a file: the range of all
+        found = found.groupby("water", sort=False).median(numeric_only=True).drop(columns="sample").reset_index()
+    else:
+        found = found.drop(columns="sample")
+    said = found.to_string(index=False, float_format=lambda v: f"{v:.2f}", na_rep="")
+    click.echo(f"saturation indices{' (medians)' if len(sol.ok) > 1 else ''}\n{said}", err=sink.kind != "screen")
+
+
+def _along(sol, pH, temperature, profile, figure):
     "The way along the channel as a table and a figure."
     from ion_ode.module.answers import profile as way
     from ion_ode.store import atomic_write
@@ -233,9 +260,18 @@ def _along(sol, profile, figure):
         return
     frame = way(sol)
     if profile:
-        atomic_write(profile, frame.to_csv(index=False))
+        atomic_write(profile, (frame if pH is None else _with_scale(frame, sol, pH, temperature)).to_csv(index=False))
     if figure:
         from ion_ode.module.figures import plot_profile
 
         axes = plot_profile(frame)
         axes[0].figure.savefig(figure, bbox_inches="tight")
+
+
+def _with_scale(frame, sol, pH, temperature):
+    "A profile with the pH and the saturation indices at the membrane of each place."
+    from ion_ode.module.scaling import saturation_along
+
+    found = saturation_along(sol, pH, temperature=temperature).query("at == 'wall'").drop(columns="at")
+    found = found.rename(columns={k: f"{k}_wall" for k in found if k not in ("stage", "share")})
+    return frame.merge(found, on=["stage", "share"], how="left")
