@@ -157,3 +157,10 @@ def test_threads_change_nothing():
     one, two = (solve_all(*packed(q), 32, threads=t) for t in (1, 2))
     for k in one:
         np.testing.assert_array_equal(one[k], two[k])
+
+
+def test_a_pore_below_every_cation_passes_no_salt_and_says_so():
+    feed = {"Na+": 10, "Mg+2": 5, "Cl-": 20}
+    none, some = (simulate(feed, [1e-6, 1e-5], Membrane(r, 1e-6, -30.0, 45.0), throw=False) for r in (0.05e-9, 0.33e-9))
+    assert all(s.startswith("no solution: no cation or no anion") for s in none.status.ravel())
+    assert some.ok.all()  # magnesium alone is wider

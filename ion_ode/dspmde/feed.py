@@ -100,6 +100,21 @@ def _values(c: Tensor) -> np.ndarray:
     return c.detach().cpu().numpy()
 
 
+def _multiplied(closure, given: np.ndarray) -> str:
+    "Words where closing the charge more than doubles or halves an ion that was measured."
+    taken = given + closure.change
+    both = (given > 0) & (taken > 0)
+    far = np.abs(np.log(np.where(both, taken, 1.0) / np.where(both, given, 1.0)))
+    k = int(far.argmax())
+    if far[k] <= np.log(2):
+        return ""
+    ion = closure.ions[closure.column[k]]
+    return (
+        f"feed {k}: balance changes {ion} from {given[k]:.4g} to {taken[k]:.4g} mol/m³ "
+        f"({taken[k] / given[k]:.3g} times); an ion may be missing or a unit wrong"
+    )
+
+
 def _neutral(c: Tensor, names, balance: str | None) -> Tensor:
     "Feeds closed by the one rule of electroneutrality, with a warning beyond rounding; differentiable."
     z = ion_arrays(names, device=c.device).z
@@ -108,6 +123,8 @@ def _neutral(c: Tensor, names, balance: str | None) -> Tensor:
         warnings.warn(note, stacklevel=4)
     if balance is not None:
         j = names.index(ion_name(balance))
+        if said := _multiplied(closure, _values(c)[:, j]):
+            warnings.warn(said, stacklevel=4)
         rest = torch.cat([c[:, :j], c[:, j + 1 :]], 1) @ torch.cat([z[:j], z[j + 1 :]])
         return torch.cat([c[:, :j], (-rest / z[j]).clamp_min(0)[:, None], c[:, j + 1 :]], 1)
     if (closure.column < 0).all():

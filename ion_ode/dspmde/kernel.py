@@ -38,7 +38,7 @@ class _Words(event.Listener):
     def on_start(self, e):
         if not _Words.said:
             print(
-                "ion_ode: compiling the pore model for this machine, once (about ten seconds)",
+                "ion_ode: compiling the pore model for this machine, once (some twenty seconds)",
                 file=sys.stderr,
                 flush=True,
             )

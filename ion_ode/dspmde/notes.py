@@ -8,11 +8,22 @@ from ..water.activity import debye_huckel_A
 from ..water.ions import ion_arrays
 
 _LEAST = -500.0  # ln of a permeate's concentration from which double precision runs out at a little more flux
+SHUT_OUT = -60.0  # ln of the partition coefficient of what is wider than the pore: a share of 1e-26 gets in
 _NONE = 1e-20  # Share of the feed below which nothing passes
 _WALL = 50.0  # Enrichment of the wall beyond which few solutions stay solutions
 _DAVIES = 500.0  # Ionic strength Davies' equation was made for [mol/m³] (Davies 1962, Ion Association)
 # Solubility products, log10 at 25 °C: database phreeqc.dat (Parkhurst and Appelo 2013, 10.3133/tm6A43)
 _MINERALS = {"gypsum": ("Ca+2", "SO4-2", -4.58), "calcite": ("Ca+2", "CO3-2", -8.48)}
+
+
+def shuts_out(
+    z: np.ndarray,  # Charges (ion,)
+    ln_entry: np.ndarray,  # ln of the partition coefficients (ion,)
+    present: np.ndarray,  # Which ions the feed holds (ion,) bool
+) -> bool:
+    "Whether the pore is too narrow for every cation or for every anion of a feed, so that no salt can pass."
+    wide = ln_entry <= SHUT_OUT
+    return any(bool(wide[side].all()) for side in (present & (z > 0), present & (z < 0)))
 
 
 def failure(

@@ -19,6 +19,7 @@ from ..core import T_REF, InputError
 from .entry import HINDRANCE, born_energy, partition_steric
 from .film import Film
 from .membranes import Membrane, charge_of_feed
+from .notes import SHUT_OUT
 from ..water.activity import debye_huckel_A
 from ..water.ions import eps_water, ion_arrays, viscosity_water
 
@@ -112,9 +113,6 @@ def _per(v, batch: int, device) -> Tensor:
     return t.expand(batch) if t.ndim == 0 or t.shape == (1,) else t
 
 
-_SHUT_OUT = -60.0  # ln of the partition coefficient of what is wider than the pore: a share of 1e-26 gets in
-
-
 def _sizes(present: Tensor, r_s: Tensor, r_pore: Tensor) -> tuple[Tensor, Tensor]:
     "Ion over pore (ion, batch), and what is wider than the pore, whose ratio is none and reads .9."
     lam = torch.where(present, r_s / r_pore, 0.5)
@@ -133,7 +131,7 @@ def _entry(names, z, r_s, sizes, membrane: Membrane, born: bool, eps_bulk, T) ->
             row = torch.zeros(len(names), 1, dtype=torch.float64, device=device)
             row[names.index(ion)] = 1.0
             ln_entry = ln_entry + row * _per(offset, batch, device)
-    return torch.where(wider, _SHUT_OUT, ln_entry)
+    return torch.where(wider, SHUT_OUT, ln_entry)
 
 # %% ../../nbs/00d_problem.ipynb #77e987c2
 def _film_rows(names, film: Film | None, J: Tensor, D_bulk: Tensor, wide) -> dict:

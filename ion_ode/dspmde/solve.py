@@ -24,7 +24,7 @@ from .gradient import _Implicit
 from .march import nernst_planck, rk4_step
 from .membranes import NF270, Membrane
 from .pressure import at_pressure
-from .notes import failure, solution_notes
+from .notes import failure, shuts_out, solution_notes
 from .options import one_batch, read_options
 from .problem import Transport, transport_problem
 from .residual import shoot
@@ -129,6 +129,9 @@ def _status(names, q: Transport, found: Certified) -> np.ndarray:
     code = np.array([c.item() for c in code]) if torch._C._functorch.is_functorch_wrapped_tensor(code) else code.numpy()
     text = np.array(STATUS, dtype=object)[code]
     for i in np.flatnonzero(code == FAILED):
+        if shuts_out(q.z[:, 0].numpy(), q.ln_entry[:, i].detach().cpu().numpy(), q.present[:, i].cpu().numpy()):
+            text[i] = "no solution: no cation or no anion of this feed fits the pore: only water passes"
+            continue
         one = (t[..., int(i)].cpu().numpy() for t in (found.u, found.error, found.n, found.n_film, found.n_steps))
         text[i] = failure(names, *one, torch.where(q.present, q.peclet, 0.0)[:, int(i)].detach().cpu().numpy())
     text[code == NO_SOLUTION] += ": the linear film cannot carry the rejected salt back at this flux"
