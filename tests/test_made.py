@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 from ion_ode.core import LMH, InputError
 from ion_ode.inference.answer import load_answer
-from ion_ode.inference.made import left_out, membrane_made, pores_of, salt_feed, tried_with, untried
+from ion_ode.inference.made import _untried, left_out, membrane_made, pores_of, salt_feed, tried_with
 from ion_ode.store import asset
 
 
@@ -41,10 +41,10 @@ def test_refusals():
 
 def test_flux_and_rejection_of_an_untried_salt_fit_each_other():
     model = load_answer("nf").thinned(40)
-    p = untried(model, "NaCl", 10.0, 5.0, 1000.0)
+    p = _untried(model, "NaCl", 10.0, 5.0, 1000.0)
     assert_allclose(p.flux_m_s, tried_with({"NaCl": p.rejection}, 10.0, 5.0, 1000.0).flux_m_s[0], rtol=2e-3)
     with pytest.raises(InputError, match="predicted rejection"):
-        untried(model, "NaCl", 10.0, 0.05, 35000.0)
+        _untried(model, "NaCl", 10.0, 0.05, 35000.0)
 
 
 def test_left_out_rows_and_the_stored_study():
@@ -53,7 +53,7 @@ def test_left_out_rows_and_the_stored_study():
     found = left_out(d.assign(**{f"rejection {s}": v for s, v in values.items()}), tuple(values))
     assert len(found) == 6 and (found.lower <= found.predicted).all() and (found.predicted <= found.upper).all()
     assert_allclose(found.constant, [0.8, 0.5, 0.2, 0.9, 0.7, 0.3])
-    blind = untried(membrane_made({"MgCl2": 0.7, "NaCl": 0.3}, 10.0), "Na2SO4", 10.0, 5.0, 1000.0)
+    blind = _untried(membrane_made({"MgCl2": 0.7, "NaCl": 0.3}, 10.0), "Na2SO4", 10.0, 5.0, 1000.0)
     assert_allclose(found.predicted[0], blind.rejection, rtol=1e-12)  # its own value has no say, not even by osmosis
     study = json.loads(asset("prequalify/left_out.json").read_text())
     rows = pd.read_csv(asset("prequalify/left_out.csv"))

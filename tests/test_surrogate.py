@@ -14,11 +14,12 @@ from ion_ode.attention_odenet.field import FieldConfig
 from ion_ode.attention_odenet.pore_field import PoreODENet, bernoulli, exit_mouth, goldman, n_pore, pore_rate, read_pore
 from ion_ode.attention_odenet.stack import Ensemble, StackedForward
 from ion_ode.core import InputError
-from ion_ode.data.design import simulate_curves
+from ion_ode.data.design import sample_feeds, simulate_curves
 from ion_ode.dspmde.prior import SLOTS
 from ion_ode.results import surrogate
 from ion_ode.store import asset
 from ion_ode.training.models import load_model
+from ion_ode.training.predictor import Predictor
 from ion_ode.training.recipe import build, describe_curves
 from ion_ode.training.teach import surrogate_error
 
@@ -153,3 +154,14 @@ def test_what_ships_is_as_good_as_its_tables_say(curves):
     assert error.median() < 10 * row["median"] and (error < row.within_95).mean() > 0.8
     e = surrogate_error(replace(model.config), model.ensemble, curves.subset(slice(0, 2)))
     assert set(e.columns) == {"member", "sample", "ion", "flux_m_s", "rejection", "predicted"}
+
+
+def test_the_closed_form_ships_without_a_network_that_does_nothing():
+    "A network behind a last layer of zeros changes no bit, whatever its size, so the smallest is kept."
+    model = load_model("dspmde")
+    assert sum(v.numel() for v in model.ensemble.params.values()) < 200
+    config = surrogate.recipe(surrogate.ALONE, 1, 0, surrogate.EFFORTS["full"])
+    wide = Predictor(config, build(config, [0]), model.parameters, model.card)
+    c_feed, flux = sample_feeds(20, seed=3), torch.linspace(1e-6, 5e-5, 7, dtype=torch.float64).expand(20, -1)
+    small, large = (torch.nan_to_num(m.rejections(c_feed, flux)) for m in (model, wide))
+    assert torch.equal(small, large)

@@ -81,7 +81,7 @@ def pores_of(
     return table.assign(positive=[float((x > 0).mean()) for x in v.values()])
 
 
-def untried(
+def _untried(
     model,  # An `Answer`
     salt: str,  # One of `SALTS`
     permeance: float,  # Of pure water [LMH/bar]
@@ -121,7 +121,7 @@ def left_out(
             known = {s: float(r[f"rejection {s}"]) for s in salts if s != salt}
             A, R = float(r["permeance [LMH/bar]"]), float(r[f"rejection {salt}"])
             made = membrane_made(known, A, pressure=pressure, mg_L=mg_L, model=model)
-            p = untried(made, salt, A, pressure, mg_L)
+            p = _untried(made, salt, A, pressure, mg_L)
             others = recipes[f"rejection {salt}"].to_numpy(float)
             rows.append({
                 "name": r["name"], "salt": salt, "measured": R, "predicted": p.rejection, "lower": p.lower,
