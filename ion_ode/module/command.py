@@ -75,7 +75,7 @@ _OPTIONS = (
         "pH",
         type=float,
         metavar="PH",
-        help="pH of the feed: the charge follows it; saturation of feed and concentrate is told, that along the vessels "
+        help="pH of the feed: the charge follows it; saturation of feed and concentrate is told, that along vessels "
         "goes into the profile.",
     ),
     click.option("--profile", metavar="FILE.csv", help="Also write the way along the channel of the first feed."),
