@@ -70,6 +70,11 @@ dev: $(VENV)/.stamp-torch $(VENV)/.stamp-dev ## .venv with the package and every
 test: dev ## export, notebooks, site, README, ruff, import layers, pytest
 	$(BIN)/python tools/checks.py $(STEPS)
 
+N ?= 2000
+.PHONY: torture
+torture: dev ## N=2000 generated cases: spellings, damage, types, options, kills; a table of counts
+	$(BIN)/python tests/torture/run.py $(N)
+
 .PHONY: reproduce
 reproduce: install ## train, score and draw into OUT; run again, it resumes (PROFILE=quick|full)
 	$(BIN)/ion-ode reproduce --profile $(PROFILE) --out $(OUT)

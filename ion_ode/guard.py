@@ -13,7 +13,7 @@ from typing import get_type_hints
 
 from ion_ode.core import InputError, known_fields
 
-__all__ = ["alone", "read_json", "sealed", "typed", "unsealed"]
+__all__ = ["alone", "once", "read_json", "sealed", "typed", "unsealed"]
 
 _MOST_BYTES = 1 << 28  # Of a record
 _SHOWN = 60  # Letters of a wrong value that are repeated
@@ -79,11 +79,14 @@ def alone(
         _release(lock, fd)
 
 
-def _once(pairs):
+def once(
+    pairs: list[tuple],  # Names and values of one object of JSON, as `json.loads` gives them
+) -> dict:
+    "An object of JSON in which no name stands twice."
     d = dict(pairs)
     if len(d) < len(pairs):
         keys = [k for k, _ in pairs]
-        raise ValueError(f"{next(k for k in keys if keys.count(k) > 1)!r} stands twice in it")
+        raise ValueError(f"{next(k for k in keys if keys.count(k) > 1)!r} stands twice in one object")
     return d
 
 
@@ -114,7 +117,7 @@ def read_json(
     name = "standard input" if str(path) == "-" else str(path)
     try:
         found = json.loads(
-            _bytes_of(None if str(path) == "-" else Path(path), name).decode("utf-8-sig"), object_pairs_hook=_once
+            _bytes_of(None if str(path) == "-" else Path(path), name).decode("utf-8-sig"), object_pairs_hook=once
         )
     except RecursionError as e:
         raise InputError(f"{name} is nested too deeply to be {what}") from e
@@ -182,11 +185,10 @@ def unsealed(
     path: str | Path,  # Written as `sealed` says
     what: str,  # In words
 ) -> dict:  # The record
-    "A record that is byte by byte what was written; those of earlier versions carry no digest, and are taken."
+    "A record that is byte by byte what was written."
     record = read_json(path, what)
-    if "sha256" not in record:
-        return record
-    del record["sha256"]
-    if Path(path).read_text(encoding="utf-8") not in (sealed(record), sealed(record, 1)):
+    if not isinstance(record.pop("sha256", None), str):
+        raise InputError(f"{path} carries no digest, so it is not whole or not {what}; make it again")
+    if Path(path).read_bytes() not in (sealed(record).encode(), sealed(record, 1).encode()):
         raise InputError(f"{path} was changed after it was written, or cut; restore it from a copy, or make it again")
     return record

@@ -96,8 +96,8 @@ def test_no_flip_of_a_bit_of_a_sealed_record_is_accepted(tmp_path, indent):
     for k in range(len(data) * 8):
         f.write_bytes(data[: k // 8] + bytes([data[k // 8] ^ 1 << k % 8]) + data[k // 8 + 1 :])
         try:
-            if unsealed(f, "a record") == record or '"sha256"' in f.read_text(errors="replace"):
-                accepted.append(k)
+            unsealed(f, "a record")
+            accepted.append(k)
         except InputError:
             pass
     assert not accepted

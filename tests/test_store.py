@@ -84,13 +84,16 @@ def test_a_damaged_record_does_not_keep_a_new_one_from_being_written(tmp_path):
         assert read_checkpoint(path)[1]["step"] == 3
 
 
-def test_pairs_of_earlier_versions_are_read(tmp_path):
+def test_a_pair_without_a_seal_is_refused(tmp_path):
     from safetensors.torch import save
 
     data = save({"a": torch.ones(2)})
     (tmp_path / "m-0.safetensors").write_bytes(data)
-    (tmp_path / "m.json").write_text(json.dumps({"file": "m-0.safetensors", "sha256": digest(data), "step": 1}) + "\n")
-    assert read_checkpoint(tmp_path / "m.json")[1]["step"] == 1
+    (tmp_path / "m.json").write_text(
+        json.dumps({"file": "m-0.safetensors", "sha256": digest(data), "step": 1}, indent=1)
+    )
+    with pytest.raises(CheckpointError, match="changed after it was written"):
+        read_checkpoint(tmp_path / "m.json")
 
 
 def test_tensors_lie_in_memory_as_new_ones_do(tmp_path):

@@ -122,29 +122,43 @@ def campaign(
     for name in (saved, report):
         if name and Path(name).exists() and not force:
             raise InputError(f"{name} exists and stays as it is; choose another name, or add --force to replace it")
-    with alone(saved, False), alone(report, False), Sink(out, as_json, force) as sink:
-        if replay:
-            found = replay_rounds(table, list(objectives) or None, seed)
-            click.echo("\n".join(found.attrs.pop("used")), err=True)
-            sink.write(found)
-            return
-        if table.endswith(".json"):
-            c = Campaign.load(table)
-            if objectives:
-                c.aim(objectives)
-        else:
-            declared = read_json(schema, "a schema", '{"TMC": {"kind": "number"}}') if schema else None
-            c = Campaign(declared, list(objectives) or None, seed).fit(table)
-        if add:
-            c.add(add)
-        limits = {
-            k: _limits(v) for k, v in _pairs(bounds, "--bound", "COLUMN=LOW:HIGH, as in --bound TMC=0.02:0.2").items()
-        }
-        prices = {k: float(v) for k, v in _pairs(costs, "--cost", "COLUMN=C, as in --cost SDS=0.01").items()}
-        batch = c.suggest(n, bounds=limits or None, costs=prices or None, candidates=candidates, pending=pending)
-        click.echo("\n".join(c.used_lines()), err=True)
-        sink.write(batch if sink.kind != "screen" else batch_table(c, batch))
-        if saved:
-            c.save(saved)
+    with alone(saved, False), alone(report, False):
+        with Sink(out, as_json, force) as sink:
+            if replay:
+                found = replay_rounds(table, list(objectives) or None, seed)
+                click.echo("\n".join(found.attrs.pop("used")), err=True)
+                sink.write(found)
+                return
+            if table.endswith(".json"):
+                c = Campaign.load(table)
+                if objectives:
+                    c.aim(objectives)
+            else:
+                declared = read_json(schema, "a schema", '{"TMC": {"kind": "number"}}') if schema else None
+                c = Campaign(declared, list(objectives) or None, seed).fit(table)
+            if add:
+                c.add(add)
+            batch = c.suggest(n, bounds=_ranges(bounds), costs=_prices(costs), candidates=candidates, pending=pending)
+            click.echo("\n".join(c.used_lines()), err=True)
+            sink.write(batch if sink.kind != "screen" else batch_table(c, batch))
         if report:
             write_report(c, report, batch)
+        if saved:  # last: what is killed before can be started again, and adds nothing twice
+            c.save(saved)
+
+
+def _ranges(bounds) -> dict | None:
+    "Column and its range, or its values."
+    form = "COLUMN=LOW:HIGH, as in --bound TMC=0.02:0.2"
+    return {k: _limits(v) for k, v in _pairs(bounds, "--bound", form).items()} or None
+
+
+def _prices(costs) -> dict | None:
+    "Column and its cost."
+    from ion_ode.core import InputError
+
+    found = _pairs(costs, "--cost", "COLUMN=C, as in --cost SDS=0.01")
+    try:
+        return {k: float(v) for k, v in found.items()} or None
+    except ValueError:
+        raise InputError(f"--cost {', '.join(costs)}: expected COLUMN=C with a number, as in --cost SDS=0.01") from None

@@ -1,6 +1,5 @@
 """One container for simulated and measured rejection curves"""
 
-import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,11 +7,11 @@ from pathlib import Path
 from fastcore.basics import patch
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save as save_tensors
+from safetensors.torch import load as load_tensors, save as save_tensors
 
 from ion_ode.core import InputError
-from ion_ode.store import atomic_write
+from ion_ode.guard import sealed, unsealed
+from ion_ode.store import atomic_write, digest, header
 from ion_ode.water.ions import get_ion
 
 __all__ = ["CurveSet"]
@@ -75,26 +74,25 @@ class CurveSet:
     def load(cls, path: str | Path) -> "CurveSet":
         "Read a set written by `save`; a damaged file or a file of another kind is refused."
         path = Path(path)
+        data, found = path.read_bytes(), cls.from_bytes(path.read_bytes(), path.name)
+        card = path.with_name(path.name + ".json")
+        if digest(data) != unsealed(card, "the card of a curve set").get("data_sha256"):
+            raise InputError(
+                f"{path.name} differs from the hash in {card.name}; the file was changed or cut short, make it again"
+            )
+        return found
+
+    @classmethod
+    def from_bytes(cls, data: bytes, name: str = "this") -> "CurveSet":
+        "What `to_bytes` made; its bytes are not held against any digest here."
         try:
-            with safe_open(path, "pt") as f:
-                head = json.loads((f.metadata() or {})["ion_ode"])
-                tensors = {k: f.get_tensor(k) for k in f.keys()}
-        except FileNotFoundError:
-            raise
+            head = json.loads(header(data)["ion_ode"])
+            tensors = {k: v.clone() for k, v in load_tensors(data).items()}
+            return cls(ions=tuple(head["ions"]), meta=head["meta"], **tensors)
         except Exception as e:
             raise InputError(
-                f"{path.name} is not a curve set written by ion_ode ({type(e).__name__}); write it again with "
-                f"CurveSet.save"
+                f"{name} is not a curve set written by ion_ode ({type(e).__name__}); write it again with CurveSet.save"
             ) from e
-        card = path.with_name(path.name + ".json")
-        if card.exists():
-            want = json.loads(card.read_text())["sha256"]
-            if hashlib.sha256(path.read_bytes()).hexdigest() != want:
-                raise InputError(
-                    f"{path.name} differs from the hash in {card.name}; the file was changed or cut short, make it "
-                    f"again"
-                )
-        return cls(ions=tuple(head["ions"]), meta=head["meta"], **tensors)
 
 
 @patch
@@ -156,10 +154,10 @@ def save(self: CurveSet, path: str | Path) -> Path:
         "samples": len(self),
         "fluxes": self.flux.shape[1],
         "ions": list(self.ions),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "data_sha256": digest(data),
         "meta": self.meta,
     }
-    atomic_write(path.with_name(path.name + ".json"), json.dumps(card, indent=1, sort_keys=True) + "\n")
+    atomic_write(path.with_name(path.name + ".json"), sealed(card, 1))
     return path
 
 

@@ -221,11 +221,12 @@ def shard(
         raise InputError(
             f"{entry['file']} is missing in {self.folder}; run simulate_shards again with the same settings"
         )
-    if verify and digest(path.read_bytes()) != entry["sha256"]:
+    data = path.read_bytes()
+    if verify and digest(data) != entry["sha256"]:
         raise InputError(
             f"{entry['file']} differs from its hash in manifest.json; run simulate_shards again with the same settings"
         )
-    return CurveSet.load(path)
+    return CurveSet.from_bytes(data, path.name)
 
 
 @patch

@@ -312,8 +312,23 @@ class Answer:
             raise InputError(
                 f"{Path(path).name} is not a sample of membranes of this version (format {record.get('format')!r})"
             )
-        prior = Prior(**{k: tuple(v) if isinstance(v, list) else v for k, v in record["prior"].items()})
-        return cls(np.array(record["x"]), np.array(record["coupon"]), prior, record["stretch"], record["card"])
+        try:
+            return cls(*_numbers_of(record))
+        except (KeyError, TypeError, ValueError, AttributeError) as e:
+            raise InputError(f"{Path(path).name} lacks numbers of a sample of membranes ({e}); make it again") from e
+
+
+def _numbers_of(record: dict) -> tuple:
+    "Membranes, coupons, prior, stretch and card of a record; an error where one is not of its type."
+    x, coupon = (np.array(record[k], dtype=float) for k in ("x", "coupon"))
+    prior = Prior(**{k: tuple(v) if isinstance(v, list) else v for k, v in record["prior"].items()})
+    alike = [np.shape(np.array(v, dtype=float)) == np.shape(getattr(Prior(), k)) for k, v in asdict(prior).items()]
+    shapes = x.shape == (len(x), len(GLOBALS)) and coupon.shape == (len(x), len(_COUPON)) and len(x) > 0
+    card, ranges = record["card"], record["card"].get("ranges", {})
+    ends = all(isinstance(v, dict) if k == "ions_mol_m3" else len(v) == 2 for k, v in ranges.items())
+    if not (all(alike) and shapes and ends and isinstance(record["stretch"], float) and np.isfinite(x).all()):
+        raise ValueError("a list is longer, shorter or of another kind")
+    return x, coupon, prior, record["stretch"], card
 
 
 def new_coupons(n: int, seed: int = 0) -> np.ndarray:  # (n, _COUPON)

@@ -298,6 +298,16 @@ class Campaign:
         record = unsealed(path, "a campaign as Campaign.save writes it")
         if record.get("format") != FORMAT:
             raise InputError(f"{path} is no saved campaign: expected an entry format = {FORMAT!r}")
+        try:
+            return cls._of(record)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as e:
+            if isinstance(e, InputError):
+                raise
+            raise InputError(f"{path} lacks a part of a campaign ({type(e).__name__}: {e}); make it again") from e
+
+    @classmethod
+    def _of(cls, record: dict) -> "Campaign":
+        "The campaign of a record that `save` made."
         frame = lambda text: pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
         self = cls(Schema.from_dict(record["schema"]), record["objectives"], record["seed"])
         self.schema, self.rows = self.declared, frame(record["rows"])

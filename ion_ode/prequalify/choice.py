@@ -60,11 +60,16 @@ def _acquisition(campaign: Campaign):
     front = torch.tensor(np.stack([sum(made[m] * v for m, v in w.items()) for w in campaign.weights], 1))
     reference = torch.tensor(reference_point(front.numpy(), campaign.weights))
     models = need("botorch.models", "campaign").ModelListGP(*(p.model for p in processes))
+    sampler = _correlated_sampler(campaign.correlation(names), campaign.seed)
+    if len(weights) == 1:  # the volume above the best one is the improvement
+        one = need("botorch.acquisition.objective", "campaign").GenericMCObjective
+        better = need("botorch.acquisition.logei", "campaign").qLogExpectedImprovement
+        return better(models, front.max(), sampler, one(lambda s, X=None: (s @ weights.T + shift)[..., 0]))
     return acq.qLogExpectedHypervolumeImprovement(
         models,
         reference,
         boxes(reference, front),
-        sampler=_correlated_sampler(campaign.correlation(names), campaign.seed),
+        sampler=sampler,
         objective=generic(lambda s, X=None: s @ weights.T + shift),
     )
 

@@ -1,6 +1,5 @@
 """Membranes of 100 papers as one table of recipes, and what it can say about a recipe that nobody has published"""
 
-import json
 from functools import lru_cache
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from ion_ode.guard import sealed, unsealed
 from ion_ode.prequalify.encoder import Encoder
 from ion_ode.prequalify.literature_rows import RECIPE, literature
 from ion_ode.prequalify.process import Process, weighted_quantile
@@ -91,7 +91,7 @@ class Screen:
         for part, p in self.parts.items():
             ratios = [float(f"{r:.5g}") for r in self.ratios[part]]
             record[part] = {"schema": self.schemas[part].to_dict(), "kernel": p.state, "ratios": ratios}
-        atomic_write(path, json.dumps(record | {"provenance": provenance(self.seed)}, indent=1) + "\n")
+        atomic_write(path, sealed(record | {"provenance": provenance(self.seed)}, 1))
         return Path(path)
 
     def half_width(self, part: str, salt: str | None, level: float) -> float:  # Times the spread
@@ -174,7 +174,7 @@ def part_rows(d: pd.DataFrame, part: str) -> tuple[pd.DataFrame, np.ndarray]:
 @lru_cache(maxsize=1)
 def shipped_screen() -> Screen:
     "The fitted model of the package: kernels are read, nothing is searched."
-    return Screen().fit(state=json.loads(asset("prequalify/screen.json").read_text()))
+    return Screen().fit(state=unsealed(asset("prequalify/screen.json"), "a fitted screen"))
 
 
 def main():

@@ -11,6 +11,8 @@ from ion_ode.core import InputError
 from ion_ode.prequalify.monomers import monomer, plain
 from ion_ode.prequalify.schema import NONE, Schema, _bare, _float, _key, _read_header, _role, measured_name
 from ion_ode.store import asset
+from ion_ode.water import files
+from ion_ode.water.cells import text_of
 
 __all__ = ["read_table", "load_recipes", "sources", "TABLES"]
 
@@ -92,16 +94,16 @@ def _read_cells(path) -> tuple[str, pd.DataFrame]:
         path = io.StringIO(path.to_csv(index=False))
     elif str(path) in TABLES:
         path = asset(f"prequalify/{path}.csv")
-    where = "table" if hasattr(path, "read") else Path(path).name
+    if not hasattr(path, "read"):
+        if str(path) != "-" and not Path(path).exists():
+            raise InputError(f"there is no file {path}; name a CSV file, or one of the tables {', '.join(TABLES)}")
+        found = files.read_table(path)
+        return found.name, found.cells.map(text_of)
     try:
         raw = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
-    except FileNotFoundError:
-        raise InputError(
-            f"there is no file {path}; name a CSV file, or one of the tables {', '.join(TABLES)}"
-        ) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
-        raise InputError(f"{where} cannot be read as CSV ({e}); save it as comma-separated UTF-8 text") from None
-    return where, raw.map(lambda v: plain(v) if isinstance(v, str) else v)
+        raise InputError(f"the table cannot be read as CSV ({e}); save it as comma-separated UTF-8 text") from None
+    return "table", raw.map(lambda v: plain(v) if isinstance(v, str) else v)
 
 
 @lru_cache(maxsize=8)

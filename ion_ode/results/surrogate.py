@@ -12,11 +12,14 @@ import torch
 import ion_ode
 from ion_ode.attention_odenet.field import FieldConfig
 from ion_ode.attention_odenet.stack import Ensemble
+from ion_ode.closure import fingerprint
+from ion_ode.core import InputError
 from ion_ode.data.curves import CurveSet
 from ion_ode.data.design import Design
 from ion_ode.data.shards import ShardedCurves, simulate_shards
 from ion_ode.dspmde.membranes import NF270_WATERTAP
 from ion_ode.dspmde.prior import SLOTS, parameter_names
+from ion_ode.guard import sealed, unsealed
 from ion_ode.store import atomic_write, digest, provenance
 from ion_ode.training.optimise import Plan
 from ion_ode.training.predictor import Predictor, save_model, trained_ranges
@@ -157,21 +160,34 @@ def _fits(effort: Effort) -> dict[str, tuple[str, TrainConfig]]:
     return out | {f"{ADAM} {most}": (ADAM, recipe(ADAM, most, effort.steps[0], effort))}
 
 
+def _key(config: TrainConfig) -> str:
+    "What a network depends on: its recipe, the curves, code, tables and versions."
+    return digest(fingerprint(run, config=config.to_dict(), sets=SETS))
+
+
 def _trained(folder: Path, name: str, config: TrainConfig, curves: CurveSet, device=None) -> Ensemble:
     "Train one, or what is missing of it."
-    key = digest({"config": config.to_dict(), "sets": SETS})
     return pretrain(
         config,
         curves.subset(slice(0, config.n_curves)),
         [config.seed],
         folder=folder / "networks" / name.replace(" ", "-"),
-        key=key,
+        key=_key(config),
         device=device,
     )[0]
 
 
 def _score_file(folder: Path, name: str) -> Path:
     return folder / "scores" / f"{name.replace(' ', '-')}.json"
+
+
+def _kept(folder: Path, name: str, config: TrainConfig) -> dict | None:
+    "Scores of a network as they were written; None where they are missing, damaged or of another network."
+    try:
+        row = unsealed(_score_file(folder, name), "scores of a network")
+    except InputError:
+        return None
+    return row if row.get("key") == _key(config) else None
 
 
 def run(
@@ -187,8 +203,7 @@ def run(
         make_curves(folder, s, n, scheduler) for s, n in (("train", size.sizes[-1]), ("validation", size.unseen))
     )
     for name, (field, config) in _fits(size).items():
-        path = _score_file(folder, name)
-        if path.exists() and json.loads(path.read_text())["config"] == config.to_dict():
+        if _kept(folder, name, config):
             continue
         started = time.process_time()
         ensemble = _trained(folder, name, config, seen, device)
@@ -197,12 +212,8 @@ def run(
             "curves": min(config.n_curves, len(seen)),
             "steps": config.pretraining.steps,
         } | _scores(errors(config, ensemble, unseen))
-        atomic_write(
-            path,
-            json.dumps(
-                row | {"cpu_s": round(time.process_time() - started, 1), "config": config.to_dict()}, indent=1
-            ),
-        )
+        row |= {"cpu_s": round(time.process_time() - started, 1), "key": _key(config)}
+        atomic_write(_score_file(folder, name), sealed(row, 1))
     return scores(folder, effort)
 
 
@@ -219,14 +230,12 @@ def scores(
     effort: str = "full",  # Key of EFFORTS
 ) -> pd.DataFrame:  # One row a network, and one for the closed form alone
     "Validation scores of everything trained so far."
-    rows = [
-        json.loads(p.read_text()) for n in _fits(EFFORTS[effort]) if (p := _score_file(Path(folder), n)).exists()
-    ]
+    rows = [r for n, (_, c) in _fits(EFFORTS[effort]).items() if (r := _kept(Path(folder), n, c))]
     alone = errors(*_closed_form(EFFORTS[effort]), make_curves(folder, "validation", EFFORTS[effort].unseen))
     return pd.DataFrame(
         [
             {"field": ALONE, "curves": 0, "steps": 0, **_scores(alone), "cpu_s": 0.0},
-            *({k: v for k, v in r.items() if k != "config"} for r in rows),
+            *({k: v for k, v in r.items() if k != "key"} for r in rows),
         ]
     )
 

@@ -275,6 +275,7 @@ class Checkpoint(Callback):
             t |= c.tensors()
         for k, p in run.moving.items():
             t |= {f"adam/{k}/{q}": v for q, v in run.opt.state.get(p, {}).items()}
+        t["log"] = torch.tensor(self.log.rows, dtype=torch.float64).view(-1, len(LOG))
         text = pd.DataFrame(self.log.rows, columns=LOG).to_csv(index=False)
         atomic_write(self.folder / "log.csv", text)
         write_checkpoint(self.folder, t, {"step": run.done, "key": self.key, **self.facts})
@@ -295,8 +296,7 @@ class Checkpoint(Callback):
             s = {q.removeprefix(start): v for q, v in tensors.items() if q.startswith(start)}
             if s:
                 run.opt.state[p] = {q: v if q == "step" else v.to(p.device) for q, v in s.items()}
-        run.done, lines = record["step"], pd.read_csv(self.folder / "log.csv")
-        self.log.rows = lines[lines["step"] <= run.done].to_numpy().tolist()
+        run.done, self.log.rows = record["step"], tensors["log"].tolist()
         return True
 
     def after_step(self, run):

@@ -1,6 +1,5 @@
 """Pre-train, choose the membrane, fine-tune, judge"""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +7,7 @@ import torch
 
 from ion_ode.closure import changed, fingerprint
 from ion_ode.core import InputError, progress
-from ion_ode.guard import alone
+from ion_ode.guard import alone, sealed, unsealed
 from ion_ode.data.design import simulate_curves
 from ion_ode.data.measurements import Measurements
 from ion_ode.data.nf270 import independent_rows
@@ -26,12 +25,8 @@ __all__ = ["train"]
 def _begin(folder: Path, record: dict, config: TrainConfig, device) -> None:
     "Note what a folder is made of; one that was made of anything else is refused."
     path = folder / "run.json"
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))["fingerprint"] if path.exists() else None
-        differs = changed(old, record["fingerprint"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise InputError(f"{path} cannot be read; train into another folder, or remove it to train anew") from e
-    if differs:
+    old = unsealed(path, "the record of a training")["fingerprint"] if path.exists() else None
+    if differs := changed(old, record["fingerprint"]):
         other = f"{folder} was trained with other {' and '.join(differs)}"
         raise InputError(f"{other}; train into another folder, or remove it to train anew")
     about = {
@@ -39,9 +34,7 @@ def _begin(folder: Path, record: dict, config: TrainConfig, device) -> None:
         "scaling": "permeate over the total charge of the feed; ln(1 + flux / flux_ref)",
     }
     if old is None:
-        atomic_write(
-            path, json.dumps(record | about | provenance(seed=config.seed, device=device or "cpu"), indent=1) + "\n"
-        )
+        atomic_write(path, sealed(record | about | provenance(seed=config.seed, device=device or "cpu"), 1))
 
 
 def _trained(

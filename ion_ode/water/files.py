@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from ion_ode.core import need
+from ion_ode.guard import once
 from ion_ode.water.cells import TableError, empty_cells, is_empty
 from ion_ode.water.units import plain
 
@@ -194,14 +195,6 @@ def _sheet_rows(sheet, name: str, notes: list) -> Iterator[tuple[int, list]]:
 # ---- JSON
 
 
-def _no_twice(pairs):
-    d = dict(pairs)
-    if len(d) < len(pairs):
-        keys = [k for k, _ in pairs]
-        raise ValueError(f"{next(k for k in keys if keys.count(k) > 1)!r} stands twice in one record")
-    return d
-
-
 def _records(found, name: str) -> Iterator[tuple[int, dict]]:
     hint = 'expected records such as [{"Na+": 10, "Cl-": 10}]'
     if (
@@ -225,9 +218,9 @@ def _json_frame(text: str, name: str, lines: bool) -> tuple[list[int], pd.DataFr
 
     try:
         if lines:
-            found = [json.loads(t, object_pairs_hook=_no_twice) for t in text.splitlines() if t.strip()]
+            found = [json.loads(t, object_pairs_hook=once) for t in text.splitlines() if t.strip()]
         else:
-            found = json.loads(text, object_pairs_hook=_no_twice)
+            found = json.loads(text, object_pairs_hook=once)
         rows = list(_records(found, name))
     except (ValueError, RecursionError) as e:
         if isinstance(e, TableError):

@@ -159,14 +159,11 @@ def _quantity(text: str) -> tuple[str | None, str | None]:
 
 
 def _ion(text: str) -> str | None:
-    "Canonical name of an ion as written, with its charge in brackets too: Ca[+2], NO3[-1], Na(+), Mg(2+)."
-    bare = re.sub(r"\[([-+]?\d*[-+]?)\]|\(([-+]\d?|\d[-+])\)$", r"\1\2", text)
-    for name in (text, bare, re.sub(r"([-+])1$", r"\1", bare)):
-        try:
-            return ion_name(name)
-        except UnknownIon:
-            continue
-    return None
+    "Canonical name of an ion as written; None where it is none."
+    try:
+        return ion_name(text)
+    except UnknownIon:
+        return None
 
 
 def _split_unit(text: str) -> tuple[str, str | None]:

@@ -111,7 +111,9 @@ def ion_name(
     "The table's name for a spelling."
     if not isinstance(spelling, str):
         raise UnknownIon(f"an ion is named by text such as 'Na+', but {spelling!r} arrived")
-    name = _SPELLINGS.get(_key(spelling))
+    bare = re.sub(r"\[([-+]?\d*[-+]?)\]|\(([-+]\d?|\d[-+])\)$", r"\1\2", spelling)  # Ca[+2], Na(+), Mg(2+)
+    tried = (spelling, bare, re.sub(r"([-+])1$", r"\1", bare))
+    name = next((_SPELLINGS[k] for k in map(_key, tried) if k in _SPELLINGS), None)
     if name is None:
         raise UnknownIon(
             f"unknown ion {spelling!r}; the table holds {', '.join(_TABLE)}; add others with read_ion_table(csv)"

@@ -9,8 +9,35 @@ from records import CAMPAIGN, MEASURED
 from server import shell
 
 FEED = ("--feed", "Na+=10,Cl-=10")
-WORDS = ["nan", "inf", "-inf", "-1", "0", "1e400", "abc", "", " ", "1e-320", "1e300", "٣", "0x10", "1_0", "9" * 40, "--force",
-         "½", "1;2", "True", "null", "../..", "-0.0", "5", "0.5", "7", "300", "2.5e1"]  # fmt: skip
+WORDS = [
+    "nan",
+    "inf",
+    "-inf",
+    "-1",
+    "0",
+    "1e400",
+    "abc",
+    "",
+    " ",
+    "1e-320",
+    "1e300",
+    "٣",
+    "0x10",
+    "1_0",
+    "9" * 40,
+    "--force",
+    "½",
+    "1;2",
+    "True",
+    "null",
+    "../..",
+    "-0.0",
+    "5",
+    "0.5",
+    "7",
+    "300",
+    "2.5e1",
+]
 
 
 def _in(low, high, open_=False):
@@ -95,8 +122,25 @@ def options(draw):
     word = word.replace("\x00", "").encode("utf-8", "ignore").decode()
     json_ = [] if option == "--out" or command[0] in ("check", "reproduce", "train") else ["--json"]
     must = "either" if valid is None else "read" if valid(word) else "refuse"
-    if option in ("--balance", "--recipe", "--kind", "--model", "--element", "--activity", "--device", "--start", "--free",
-                  "--objective", "--ions", "--unit", "--water") and must == "refuse":  # fmt: skip
+    if (
+        option
+        in (
+            "--balance",
+            "--recipe",
+            "--kind",
+            "--model",
+            "--element",
+            "--activity",
+            "--device",
+            "--start",
+            "--free",
+            "--objective",
+            "--ions",
+            "--unit",
+            "--water",
+        )
+        and must == "refuse"
+    ):
         must = "either" if word.strip() == "" or any(ch.isalnum() for ch in word) and word not in WORDS else "refuse"
 
     def prepare(folder):
@@ -112,15 +156,24 @@ def options(draw):
 
 
 DOORS = [
-    ("simulate", "--flux", "10", "--feed", "{}"), ("predict", "--flux", "10", "--feed", "{}"),
-    ("water", "--flux", "10", "--ph", "7", "--feed", "{}"), ("predict", *FEED, "--flux", "10", "--measurements", "{}"),
-    ("predict", *FEED, "--flux", "10", "--model", "{}"), ("check", "--no-write", "{}"), ("fit", "{}"),
-    ("train", "t", "--config", "{}"), ("train", "t", "--measurements", "{}"), ("screen", "{}"),
-    ("campaign", "{}", "--objective", "permeance"), ("campaign", "own.csv", "--objective", "permeance", "--schema", "{}"),
-    ("campaign", "own.csv", "--objective", "permeance", "--add", "{}"), ("simulate", *FEED, "--flux", "10", "--ions", "{}"),
-    ("campaign", "own.csv", "--objective", "permeance", "--candidates", "{}"), ("module", "--feed-flow", "8", "--recovery",
-    "20", "--feed", "{}"), ("module", "--feed", "seawater", "--feed-flow", "8", "--recovery", "20", "--draws", "{}"),
-]  # fmt: skip
+    ("simulate", "--flux", "10", "--feed", "{}"),
+    ("predict", "--flux", "10", "--feed", "{}"),
+    ("water", "--flux", "10", "--ph", "7", "--feed", "{}"),
+    ("predict", *FEED, "--flux", "10", "--measurements", "{}"),
+    ("predict", *FEED, "--flux", "10", "--model", "{}"),
+    ("check", "--no-write", "{}"),
+    ("fit", "{}"),
+    ("train", "t", "--config", "{}"),
+    ("train", "t", "--measurements", "{}"),
+    ("screen", "{}"),
+    ("campaign", "{}", "--objective", "permeance"),
+    ("campaign", "own.csv", "--objective", "permeance", "--schema", "{}"),
+    ("campaign", "own.csv", "--objective", "permeance", "--add", "{}"),
+    ("simulate", *FEED, "--flux", "10", "--ions", "{}"),
+    ("campaign", "own.csv", "--objective", "permeance", "--candidates", "{}"),
+    ("module", "--feed-flow", "8", "--recovery", "20", "--feed", "{}"),
+    ("module", "--feed", "seawater", "--feed-flow", "8", "--recovery", "20", "--draws", "{}"),
+]
 ALPHABET = 'ion,flux [LMH]\nNa+Cl-0123456789.,;"#\t {}[]:-%<\r'
 
 
@@ -136,21 +189,38 @@ def _zip_bomb() -> bytes:
 
 
 SPECIAL = {
-    "nothing": b"", "a newline": b"\n", "deep": b"[" * 200_000, "deep objects": b'{"a":' * 200_000, "null bytes": bytes(5000),
-    "a long line": b"a," * 2_000_000, "many columns": b",".join(b"c%d" % k for k in range(5000)) + b"\n1\n",
-    "an open quote": b'ion,flux [LMH]\n"Na+,5\n' * 50, "header alone": b"ion,flux [LMH],feed [mM],rejection [%]\n",
-    "a zip": b"PK\x03\x04" + bytes(range(256)) * 4, "a parquet": b"PAR1" + bytes(range(256)) + b"PAR1", "a number": b"5",
-    "an HTML page": b"<!DOCTYPE html><html><body>502</body></html>", "a list": b"[1, 2]", "an object": b"{}",
-    "a huge integer": b"[" + b"9" * 5000 + b"]", "half a letter": "ion,flux [LMH]\nNa⁺".encode()[:-1],
-    "utf-16 cut": "ion,flux".encode("utf-16")[:-1], "rows of nothing": b",,,\n" * 1000,
-}  # fmt: skip
+    "nothing": b"",
+    "a newline": b"\n",
+    "deep": b"[" * 200_000,
+    "deep objects": b'{"a":' * 200_000,
+    "null bytes": bytes(5000),
+    "a long line": b"a," * 2_000_000,
+    "many columns": b",".join(b"c%d" % k for k in range(5000)) + b"\n1\n",
+    "an open quote": b'ion,flux [LMH]\n"Na+,5\n' * 50,
+    "header alone": b"ion,flux [LMH],feed [mM],rejection [%]\n",
+    "a zip": b"PK\x03\x04" + bytes(range(256)) * 4,
+    "a parquet": b"PAR1" + bytes(range(256)) + b"PAR1",
+    "a number": b"5",
+    "an HTML page": b"<!DOCTYPE html><html><body>502</body></html>",
+    "a list": b"[1, 2]",
+    "an object": b"{}",
+    "a huge integer": b"[" + b"9" * 5000 + b"]",
+    "half a letter": "ion,flux [LMH]\nNa⁺".encode()[:-1],
+    "utf-16 cut": "ion,flux".encode("utf-16")[:-1],
+    "rows of nothing": b",,,\n" * 1000,
+}
 
 
 @st.composite
 def junk(draw):
     "A file that holds anything, at any door: one sentence."
-    door, suffix = draw(st.sampled_from(DOORS)), draw(st.sampled_from([".csv", ".json", ".xlsx", ".parquet", ".jsonl", ".tsv"]))
-    what = draw(st.sampled_from([*SPECIAL, "bytes", "text", "bomb", "a folder", "a device", "missing", "no right to read"]))
+    door, suffix = (
+        draw(st.sampled_from(DOORS)),
+        draw(st.sampled_from([".csv", ".json", ".xlsx", ".parquet", ".jsonl", ".tsv"])),
+    )
+    what = draw(
+        st.sampled_from([*SPECIAL, "bytes", "text", "bomb", "a folder", "a device", "missing", "no right to read"])
+    )
     data = SPECIAL.get(what)
     if what == "bytes":
         data = draw(st.binary(min_size=1, max_size=300))
@@ -168,5 +238,11 @@ def junk(draw):
             (folder / name).write_bytes(data)
 
     job = shell(*(part.format(name) for part in door))
-    return Case(f"{what} at {' '.join(door).format(name)}: {(data or b'')[:80]!r}", prepare, job, _sane,
-                "either" if what in ("text", "bytes", "an object", "a newline", "nothing") else "refuse", command=True)  # fmt: skip
+    return Case(
+        f"{what} at {' '.join(door).format(name)}: {(data or b'')[:80]!r}",
+        prepare,
+        job,
+        _sane,
+        "either" if what in ("text", "bytes", "an object", "a newline", "nothing") else "refuse",
+        command=True,
+    )

@@ -82,7 +82,9 @@ def _half_made(folder):
     "What a kill between two shards leaves."
     _shards(folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    lines = [json.dumps({"index": k, "curves": s["curves"], "sha256": s["sha256"]}) for k, s in enumerate(manifest["shards"])]
+    lines = [
+        json.dumps({"index": k, "curves": s["curves"], "sha256": s["sha256"]}) for k, s in enumerate(manifest["shards"])
+    ]
     for k in ("shards", "sha256", "parameters", "versions", "curves"):
         manifest.pop(k)
     manifest["complete"] = False
@@ -107,14 +109,16 @@ def settings():
     "The shortest training there is."
     from ion_ode.training import Plan, TrainConfig
 
-    return TrainConfig(members=1, n_curves=16, n_flux=4, pretraining=Plan(2), finetuning=Plan(4, lr=1e-2), told="entry",
-                       compiled=False)  # fmt: skip
+    return TrainConfig(
+        members=1, n_curves=16, n_flux=4, pretraining=Plan(2), finetuning=Plan(4, lr=1e-2), told="entry", compiled=False
+    )
 
 
 def _train(folder=None):
     import io
 
     import pandas as pd
+
     from ion_ode.training import train
 
     train(settings(), folder or Path(), pd.read_csv(io.StringIO(MEASURED)), membranes=4)
@@ -234,7 +238,7 @@ KINDS = {
     "curves": Kind(_curves, _curves_read),
     "scores of networks": Kind(_scores, _scores_read, "scores/*.json", resumes=True),
     "compiled library": Kind(_library, _library_read, "cache/*.so"),
-}  # fmt: skip
+}
 
 
 @functools.cache
@@ -350,7 +354,9 @@ def mistyped_config(draw):
     "A configuration with one entry of a wrong type, or a right one that must arrive."
     base = json.loads(json.dumps(_settings()))
     path, value = draw(st.sampled_from([(p, v) for p, v in leaves(base) if v is not None]))
-    how = draw(st.sampled_from(["wrong", "wrong", "wrong", "right", "unknown", "twice", "deep", "not an object", "cut"]))
+    how = draw(
+        st.sampled_from(["wrong", "wrong", "wrong", "right", "unknown", "twice", "deep", "not an object", "cut"])
+    )
     changes, must = {path[0]: base[path[0]]}, "refuse"
     if how == "right":
         path, value = ("seed",), draw(st.integers(0, 10**6))
@@ -373,8 +379,14 @@ def mistyped_config(draw):
     def right(found):
         return "" if found[3][path[0]] == value else f"{path[0]} is {found[3][path[0]]!r}, given was {value!r}"
 
-    return Case(f"config, {how}: {text[:200]}", lambda f: (f / "c.json").write_text(text), _config_job, right, must,
-                command=True)  # fmt: skip
+    return Case(
+        f"config, {how}: {text[:200]}",
+        lambda f: (f / "c.json").write_text(text),
+        _config_job,
+        right,
+        must,
+        command=True,
+    )
 
 
 SEALED = {"calibrated membranes": "m.json", "campaign": "c.json", "trained model": "model.json"}
@@ -384,7 +396,10 @@ SEALED = {"calibrated membranes": "m.json", "campaign": "c.json", "trained model
 def mistyped_records(draw):
     "A whole record with a value of another type, written and sealed as if it were right."
     name = draw(st.sampled_from(["calibrated membranes", "campaign"]))
-    pick, value = draw(st.floats(0, 1, exclude_max=True)), draw(st.sampled_from(["x", 5, [], {}, None, True, -1.5, 10**40]))
+    pick, value = (
+        draw(st.floats(0, 1, exclude_max=True)),
+        draw(st.sampled_from(["x", 5, [], {}, None, True, -1.5, 10**40])),
+    )
     gone = draw(st.integers(0, 4)) == 0
 
     def judge(folder):
@@ -401,8 +416,13 @@ def mistyped_records(draw):
         if gone and len(at) == 1:
             record.pop(at[0])
         path.write_text(sealed(record, 1 if name == "campaign" else None))
-        case = Case(f"{name}: {'.'.join(at)} is {'gone' if gone and len(at) == 1 else value!r}", lambda f: None, None,
-                    lambda v: "", "either")  # fmt: skip
+        case = Case(
+            f"{name}: {'.'.join(at)} is {'gone' if gone and len(at) == 1 else value!r}",
+            lambda f: None,
+            None,
+            lambda v: "",
+            "either",
+        )
         return verdict(case, run(KINDS[name].read, folder, 60))
 
     return Case(name, lambda f: None, lambda: None, str, judge=judge)

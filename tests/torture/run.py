@@ -11,8 +11,13 @@ import time
 import warnings
 from pathlib import Path
 
-os.environ |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1",
-               "ION_ODE_NO_PROGRESS": "1"}  # fmt: skip
+os.environ |= {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "ION_ODE_NO_PROGRESS": "1",
+}
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -49,13 +54,14 @@ def warm() -> None:
     import torch
 
     torch.set_num_threads(1)
-    import ion_ode.cli  # noqa: F401
-    import ion_ode.prequalify.campaign  # noqa: F401
-    import ion_ode.results.parts  # noqa: F401
     import openpyxl  # noqa: F401
     import pyarrow.parquet  # noqa: F401
     import rdkit.Chem  # noqa: F401
     import tqdm
+
+    import ion_ode.cli  # noqa: F401
+    import ion_ode.prequalify.campaign  # noqa: F401
+    import ion_ode.results.parts  # noqa: F401
     from ion_ode import load_model, simulate
 
     tqdm.tqdm.monitor_interval = 0
@@ -68,8 +74,9 @@ def tallied(strategy, n: int, start: int) -> Tally:
     tally = Tally()
 
     @seed(start)
-    @settings(max_examples=n, database=None, deadline=None, phases=[Phase.generate],
-              suppress_health_check=list(HealthCheck))  # fmt: skip
+    @settings(
+        max_examples=n, database=None, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck)
+    )
     @given(strategy)
     def one(case):
         if tally.cases < n:
@@ -106,7 +113,11 @@ def main() -> int:
                 for text in dict.fromkeys(bad[:40]):
                     print(f"--- {name}, {what}: {text[:1500]}", file=sys.stderr, flush=True)
     if a.json:
-        print(json.dumps({k: {"cases": t.cases, "right": t.right, "refused": t.refused, **t.bad} for k, t in found.items()}))
+        print(
+            json.dumps(
+                {k: {"cases": t.cases, "right": t.right, "refused": t.refused, **t.bad} for k, t in found.items()}
+            )
+        )
     else:
         print(show(found, time.monotonic() - begin))
     return int(any(any(t.bad.values()) for t in found.values()))

@@ -1,4 +1,4 @@
-"""Measurement tables whose numbers are known, written in the ways of laboratories, and spoilt in ways that must be seen"""
+"""Measurement tables whose numbers are known, as laboratories write them, and spoilt in ways that must be seen"""
 
 import csv
 import io
@@ -11,26 +11,67 @@ from server import shell
 
 # g/mol, IUPAC 2013 (10.1515/pac-2015-0305); charge. Written down here once more: the package's table is what is tried.
 ION = {
-    "Na+": (22.990, 1), "K+": (39.098, 1), "Mg+2": (24.305, 2), "Ca+2": (40.078, 2), "NH4+": (18.039, 1),
-    "Cl-": (35.45, -1), "SO4-2": (96.06, -2), "NO3-": (62.004, -1),
-}  # fmt: skip
-SALTS = [("Na+", 1, "Cl-", 1), ("Mg+2", 1, "Cl-", 2), ("Na+", 2, "SO4-2", 1), ("Mg+2", 1, "SO4-2", 1),
-         ("Ca+2", 1, "Cl-", 2), ("K+", 1, "NO3-", 1), ("NH4+", 1, "Cl-", 1)]  # fmt: skip
-SPELT = {"Na+": ["Na+", "Na", "sodium", "Na⁺", "Na[+1]"], "Mg+2": ["Mg+2", "Mg2+", "Mg++", "Mg²⁺", "magnesium"],
-         "Cl-": ["Cl-", "chloride", "Cl−"], "SO4-2": ["SO4-2", "SO42-", "sulfate", "SO4--", "SO₄²⁻"]}  # fmt: skip
+    "Na+": (22.990, 1),
+    "K+": (39.098, 1),
+    "Mg+2": (24.305, 2),
+    "Ca+2": (40.078, 2),
+    "NH4+": (18.039, 1),
+    "Cl-": (35.45, -1),
+    "SO4-2": (96.06, -2),
+    "NO3-": (62.004, -1),
+}
+SALTS = [
+    ("Na+", 1, "Cl-", 1),
+    ("Mg+2", 1, "Cl-", 2),
+    ("Na+", 2, "SO4-2", 1),
+    ("Mg+2", 1, "SO4-2", 1),
+    ("Ca+2", 1, "Cl-", 2),
+    ("K+", 1, "NO3-", 1),
+    ("NH4+", 1, "Cl-", 1),
+]
+SPELT = {
+    "Na+": ["Na+", "Na", "sodium", "Na⁺", "Na[+1]"],
+    "Mg+2": ["Mg+2", "Mg2+", "Mg++", "Mg²⁺", "magnesium"],
+    "Cl-": ["Cl-", "chloride", "Cl−"],
+    "SO4-2": ["SO4-2", "SO42-", "sulfate", "SO4--", "SO₄²⁻"],
+}
 GALLON, FOOT = 3.785411784e-3, 0.3048
 FLUX = {  # spelling: m/s in one
-    "LMH": 1e-3 / 3600, "L m-2 h-1": 1e-3 / 3600, "L/m2/h": 1e-3 / 3600, "l/m²h": 1e-3 / 3600, "L m⁻² h⁻¹": 1e-3 / 3600,
-    "L/(m2 h)": 1e-3 / 3600, "gfd": GALLON / FOOT**2 / 86400, "m/s": 1.0, "µm/s": 1e-6, "um s-1": 1e-6,
-    "m3/m2/d": 1 / 86400, "m3 m-2 day-1": 1 / 86400, "L m-2 min-1": 1e-3 / 60, "cm/h": 1e-2 / 3600, "m/d": 1 / 86400,
-}  # fmt: skip
+    "LMH": 1e-3 / 3600,
+    "L m-2 h-1": 1e-3 / 3600,
+    "L/m2/h": 1e-3 / 3600,
+    "l/m²h": 1e-3 / 3600,
+    "L m⁻² h⁻¹": 1e-3 / 3600,
+    "L/(m2 h)": 1e-3 / 3600,
+    "gfd": GALLON / FOOT**2 / 86400,
+    "m/s": 1.0,
+    "µm/s": 1e-6,
+    "um s-1": 1e-6,
+    "m3/m2/d": 1 / 86400,
+    "m3 m-2 day-1": 1 / 86400,
+    "L m-2 min-1": 1e-3 / 60,
+    "cm/h": 1e-2 / 3600,
+    "m/d": 1 / 86400,
+}
 FEED = {  # spelling: mol/m³ in one, of molar mass M and charge z
-    "mM": lambda M, z: 1.0, "mol/m3": lambda M, z: 1.0, "mol m⁻³": lambda M, z: 1.0, "mmol/L": lambda M, z: 1.0,
-    "mol/L": lambda M, z: 1e3, "M": lambda M, z: 1e3, "µM": lambda M, z: 1e-3, "umol/L": lambda M, z: 1e-3,
-    "mg/L": lambda M, z: 1 / M, "g/L": lambda M, z: 1e3 / M, "mg L-1": lambda M, z: 1 / M, "ppm": lambda M, z: 1 / M,
-    "ug/L": lambda M, z: 1e-3 / M, "meq/L": lambda M, z: 1 / abs(z), "mmol/kgw": lambda M, z: 1.0,
-    "mg/L as CaCO3": lambda M, z: 2 / 100.087 / abs(z), "kg/m3": lambda M, z: 1e3 / M,
-}  # fmt: skip
+    "mM": lambda M, z: 1.0,
+    "mol/m3": lambda M, z: 1.0,
+    "mol m⁻³": lambda M, z: 1.0,
+    "mmol/L": lambda M, z: 1.0,
+    "mol/L": lambda M, z: 1e3,
+    "M": lambda M, z: 1e3,
+    "µM": lambda M, z: 1e-3,
+    "umol/L": lambda M, z: 1e-3,
+    "mg/L": lambda M, z: 1 / M,
+    "g/L": lambda M, z: 1e3 / M,
+    "mg L-1": lambda M, z: 1 / M,
+    "ppm": lambda M, z: 1 / M,
+    "ug/L": lambda M, z: 1e-3 / M,
+    "meq/L": lambda M, z: 1 / abs(z),
+    "mmol/kgw": lambda M, z: 1.0,
+    "mg/L as CaCO3": lambda M, z: 2 / 100.087 / abs(z),
+    "kg/m3": lambda M, z: 1e3 / M,
+}
 FRACTION = {"%": 0.01, "percent": 0.01, "-": 1.0, "fraction": 1.0}
 WORDS = {
     "ion": ["ion", "species", "Ion", "solute"],
@@ -63,8 +104,9 @@ def truths(draw, most_flux=3):
         amount = draw(st.sampled_from([0.731, 2.5, 4.02, 10.0, 17.35, 33.3]))
         c[cation] = c.get(cation, 0.0) + m * amount
         c[anion] = c.get(anion, 0.0) + n * amount
-    flux = draw(st.lists(st.sampled_from([7.3, 12.5, 20.0, 33.41, 50.0, 88.8]), min_size=1, max_size=most_flux,
-                         unique=True))  # fmt: skip
+    flux = draw(
+        st.lists(st.sampled_from([7.3, 12.5, 20.0, 33.41, 50.0, 88.8]), min_size=1, max_size=most_flux, unique=True)
+    )
     R = st.floats(-0.4, 0.995).map(lambda r: round(r, 4))
     return Truth(list(c), c, [j * 1e-3 / 3600 for j in flux], [[draw(R) for _ in c] for _ in flux])
 
@@ -84,8 +126,12 @@ def header(draw, what: str, unit: str) -> str:
 def long_table(draw, truth: Truth) -> tuple[list[str], list[list], dict]:
     "Header and rows of numbers, one row an ion, with columns in any order; which column holds what."
     fu, cu, ru = (draw(st.sampled_from(list(t))) for t in (FLUX, FEED, FRACTION))
-    cols = {"ion": draw(st.sampled_from(WORDS["ion"])), "flux": header(draw, "flux", fu),
-            "feed": header(draw, "feed", cu), "rejection": header(draw, "rejection", ru)}  # fmt: skip
+    cols = {
+        "ion": draw(st.sampled_from(WORDS["ion"])),
+        "flux": header(draw, "flux", fu),
+        "feed": header(draw, "feed", cu),
+        "rejection": header(draw, "rejection", ru),
+    }
     cells = {
         "ion": lambda J, i, c, R: draw(st.sampled_from(SPELT.get(i, [i]))),
         "flux": lambda J, i, c, R: J / FLUX[fu],
@@ -95,8 +141,12 @@ def long_table(draw, truth: Truth) -> tuple[list[str], list[list], dict]:
     extra = draw(st.lists(st.sampled_from(["note", "operator", "kind", "EC [uS/cm]"]), max_size=2, unique=True))
     for e in extra:
         cols[e] = e
-        cells[e] = lambda *_, e=e: {"note": "coupon #3; cut, dried", "operator": "Zürich #1", "kind": "intrinsic",
-                                    "EC [uS/cm]": 1234.5}[e]  # fmt: skip
+        cells[e] = lambda *_, e=e: {
+            "note": "coupon #3; cut, dried",
+            "operator": "Zürich #1",
+            "kind": "intrinsic",
+            "EC [uS/cm]": 1234.5,
+        }[e]
     order = draw(st.permutations(list(cols)))
     rows = [[cells[c](*r) for c in order] for r in draw(st.permutations(truth.rows()))]
     return [cols[c] for c in order], rows, {c: k for k, c in enumerate(order)} | {"kind named": "kind" in extra}
@@ -181,7 +231,12 @@ def _differs(truth: Truth, kind: str):
         key = lambda r: (min(range(len(truth.flux)), key=lambda k: abs(truth.flux[k] - r[0])), r[1])
         for a, b in zip(sorted(found, key=key), sorted(want, key=key)):
             # 5e-4: molar masses of different tables; rejections come out of no conversion but a factor
-            off = [abs(a[0] - b[0]) > 1e-7 * b[0], a[1] != b[1], abs(a[2] - b[2]) > 1e-3 * b[2], abs(a[3] - b[3]) > 1e-7]
+            off = [
+                abs(a[0] - b[0]) > 1e-7 * b[0],
+                a[1] != b[1],
+                abs(a[2] - b[2]) > 1e-3 * b[2],
+                abs(a[3] - b[3]) > 1e-7,
+            ]
             if any(off) or a[4] != b[4]:
                 return f"{a} instead of {b}"
         return ""
@@ -196,6 +251,7 @@ def door(name: str, file: str):
         import warnings
 
         import pandas as pd
+
         from ion_ode import fit_membrane
         from ion_ode.data.reader import check_measurements, load_measurements
 
@@ -238,12 +294,17 @@ def commas(draw):
     data, name = as_text(draw, head, rows, ",")
     through = draw(st.sampled_from(["load", "check", "fit"]))
     right = _differs(truth, "intrinsic" if where["kind named"] else "observed")
-    return Case(f"decimal comma: {data[:300]!r}", lambda f: (f / name).write_bytes(data), door(through, name), right,
-                "either")  # fmt: skip
+    return Case(
+        f"decimal comma: {data[:300]!r}", lambda f: (f / name).write_bytes(data), door(through, name), right, "either"
+    )
 
 
-WIDE = {"Na+": ["Na+", "Na", "sodium", "Na[+1]", "Na(+1)"], "Mg+2": ["Mg+2", "Mg2+", "Mg[+2]", "magnesium"],
-        "Cl-": ["Cl-", "Cl", "chloride", "Cl[-1]"], "SO4-2": ["SO4-2", "SO4", "sulfate", "SO4[-2]", "S(6)"]}  # fmt: skip
+WIDE = {
+    "Na+": ["Na+", "Na", "sodium", "Na[+1]", "Na(+1)"],
+    "Mg+2": ["Mg+2", "Mg2+", "Mg[+2]", "magnesium"],
+    "Cl-": ["Cl-", "Cl", "chloride", "Cl[-1]"],
+    "SO4-2": ["SO4-2", "SO4", "sulfate", "SO4[-2]", "S(6)"],
+}
 
 
 @st.composite
@@ -265,6 +326,7 @@ def feeds(draw):
     def right(value):
         import numpy as np
         import pandas as pd
+
         from ion_ode import simulate
 
         d = pd.read_csv(io.StringIO(value[1]))
@@ -272,15 +334,24 @@ def feeds(draw):
         d = d[d.c_feed_mol_m3 > 0].sort_values(["flux_L_m2_h", "ion"])
         if list(d.ion) != list(own.ion):
             return f"ions {list(d.ion)} instead of {list(own.ion)}"
-        for a, b, tol in ((d.flux_L_m2_h / 3.6e6, own.flux_m_s, 1e-7), (d.c_feed_mol_m3, own.c_feed, 1e-3),
-                          (1 - d.rejection, 1 - own.rejection, 2e-3)):  # fmt: skip
+        for a, b, tol in (
+            (d.flux_L_m2_h / 3.6e6, own.flux_m_s, 1e-7),
+            (d.c_feed_mol_m3, own.c_feed, 1e-3),
+            (1 - d.rejection, 1 - own.rejection, 2e-3),
+        ):
             if (off := np.max(np.abs(a.to_numpy() / b.to_numpy() - 1))) > tol:
                 return f"{a.name} is off by {off:.2e}"
         return ""
 
     job = shell("simulate", "--feed", name, "--out", "-")
-    return Case(f"feeds: {data[:300]!r}", lambda f: (f / name).write_bytes(data), job, right,
-                "read" if decimal == "." else "either", command=True)  # fmt: skip
+    return Case(
+        f"feeds: {data[:300]!r}",
+        lambda f: (f / name).write_bytes(data),
+        job,
+        right,
+        "read" if decimal == "." else "either",
+        command=True,
+    )
 
 
 # ---- spoilt
@@ -291,14 +362,31 @@ def _spoil(how: str, head: list[str], rows: list[list], k: int, where: dict):
     R, J, C, row = where["rejection"], where["flux"], where["feed"], rows[k]
     percent = head[R].rstrip("])").endswith(("%", "percent"))
     cell = {
-        "text": (R, "forty"), "unit in the cell": (C, f"{row[C]:.6g} mg/L"), "infinite": (J, "inf"), "huge": (J, "1e999"),
-        "two points": (R, "1.2.3"), "two signs": (R, "--5"), "hexadecimal": (J, "0x10"), "power": (J, "9**9**9"),
-        "above one": (R, "160" if percent else "1.6"), "far below": (R, "-4000" if percent else "-40"),
-        "not in percent": None if percent else (R, "45"), "negative flux": (J, f"{-row[J]:.6g}"), "no flux": (J, "0"),
-        "negative feed": (C, f"{-row[C]:.6g}"), "empty feed": (C, ""), "unknown ion": (where["ion"], "Xq+7"),
-        "a salt": (where["ion"], "NaCl"), "not detected": (R, "ND"), "thousands": (C, "1,234"), "empty flux": (J, ""),
-        "fraction sign": (R, "1/2"), "date": (J, "2024-03-01"), "true": (J, "true"), "bound of the feed": (C, "<5"),
-    }.get(how, "other")  # fmt: skip
+        "text": (R, "forty"),
+        "unit in the cell": (C, f"{row[C]:.6g} mg/L"),
+        "infinite": (J, "inf"),
+        "huge": (J, "1e999"),
+        "two points": (R, "1.2.3"),
+        "two signs": (R, "--5"),
+        "hexadecimal": (J, "0x10"),
+        "power": (J, "9**9**9"),
+        "above one": (R, "160" if percent else "1.6"),
+        "far below": (R, "-4000" if percent else "-40"),
+        "not in percent": None if percent else (R, "45"),
+        "negative flux": (J, f"{-row[J]:.6g}"),
+        "no flux": (J, "0"),
+        "negative feed": (C, f"{-row[C]:.6g}"),
+        "empty feed": (C, ""),
+        "unknown ion": (where["ion"], "Xq+7"),
+        "a salt": (where["ion"], "NaCl"),
+        "not detected": (R, "ND"),
+        "thousands": (C, "1,234"),
+        "empty flux": (J, ""),
+        "fraction sign": (R, "1/2"),
+        "date": (J, "2024-03-01"),
+        "true": (J, "true"),
+        "bound of the feed": (C, "<5"),
+    }.get(how, "other")
     if cell is None:
         return None
     if cell != "other":
@@ -347,5 +435,6 @@ def spoilt(draw):
     prepare, file = _prepared(draw, kind, *made, where)
     through = draw(st.sampled_from(["load", "check", "fit", "shell"]))
     job = shell("check", file, "--no-write", "--json") if through == "shell" else door(through, file)
-    return Case(f"{how}, {kind}, {through}: {made[0]} {made[1][0]}", prepare, job, str, "refuse",
-                command=through == "shell")  # fmt: skip
+    return Case(
+        f"{how}, {kind}, {through}: {made[0]} {made[1][0]}", prepare, job, str, "refuse", command=through == "shell"
+    )
