@@ -15,6 +15,8 @@ VENV    ?= .venv
 # What is installed before everything else. A plain `torch` would pull several GB of CUDA libraries on some
 # systems; with a GPU say e.g. `make reproduce TORCH=torch`. Anything pip understands may stand here.
 TORCH   ?= torch==2.13.0
+# Versions that the checks were made with; LOCK= takes the newest that settings.ini allows, `make lock` renews the file.
+LOCK    ?= requirements.lock
 PROFILE ?= quick
 OUT     ?= results
 # Some of the checks by name: make test STEPS="ruff pytest"
@@ -29,7 +31,8 @@ endif
 export OMP_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
-DEPENDS := settings.ini pyproject.toml setup.py
+DEPENDS := settings.ini pyproject.toml setup.py $(LOCK)
+WITHIN  := $(if $(LOCK),-c $(LOCK))
 
 # A torch that is already there stays, unless TORCH was given by hand and differs.
 ifneq ($(origin TORCH),file)
@@ -55,11 +58,11 @@ $(VENV)/.stamp-torch: | $(BIN)/python
 	@printf '%s' "$(TORCH)" > $@
 
 $(VENV)/.stamp-run: $(DEPENDS) | $(VENV)/.stamp-torch
-	$(PIP) install $(PIP_QUIET) -e '.[screen]'
+	$(PIP) install $(PIP_QUIET) $(WITHIN) -e '.[screen]'
 	@touch $@
 
 $(VENV)/.stamp-dev: $(DEPENDS) | $(VENV)/.stamp-torch
-	$(PIP) install $(PIP_QUIET) -e '.[dev]'
+	$(PIP) install $(PIP_QUIET) $(WITHIN) -e '.[dev]'
 	@touch $(VENV)/.stamp-run $@
 
 .PHONY: install dev
@@ -104,6 +107,11 @@ page: install ## the live page as one file, nbs/explore/standalone.html
 .PHONY: export
 export: dev ## notebooks to modules, then clean the notebooks
 	$(BIN)/nbdev-export && $(BIN)/nbdev-clean
+
+.PHONY: lock
+lock: dev ## requirements.lock anew: the newest versions that settings.ini allows
+	$(PIP) install $(PIP_QUIET) uv
+	$(BIN)/python tools/lock.py
 
 .PHONY: dist
 dist: dev ## sdist and wheel in dist/, checked

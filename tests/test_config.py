@@ -96,6 +96,20 @@ def test_ci_tests_every_python_that_is_promised(toml):
     assert toml["project"]["requires-python"] == ">=3.11"
 
 
+def test_the_lock_holds_what_settings_ini_asks_for_and_make_uses_it(ini):
+    from packaging.requirements import Requirement
+
+    text = (ROOT / "requirements.lock").read_text(encoding="utf-8")
+    assert "://" not in text and "LOCK    ?= requirements.lock" in (ROOT / "Makefile").read_text(encoding="utf-8")
+    lines = [Requirement(line) for line in text.splitlines() if not line.startswith("#")]
+    for asked in {r for k in ini if k.endswith("requirements") for r in ini[k].split()}:
+        r = Requirement(asked)
+        held = [h for h in lines if h.name.replace("_", "-").lower() == r.name.replace("_", "-").lower()]
+        assert r.name == "torch" or held, f"{r.name} is not in requirements.lock: make lock"
+        versions = [str(h.specifier).removeprefix("==") for h in held]
+        assert all(r.specifier.contains(v) for v in versions), f"{asked}, locked {versions}: make lock"
+
+
 def test_extras_are_what_the_errors_name(ini):
     "need(module, extra) must name an extra that exists and brings the module."
     import re
