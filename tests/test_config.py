@@ -181,7 +181,7 @@ def test_an_old_python_is_named(tmp_path):
 
 
 def test_torch_is_installed_first_and_can_be_overridden(tmp_path):
-    for f in ("Makefile", "settings.ini", "pyproject.toml", "setup.py"):
+    for f in ("Makefile", "settings.ini", "pyproject.toml", "setup.py", "requirements.lock"):
         shutil.copy(ROOT / f, tmp_path)
     steps = [line for line in make("-n", "dev", cwd=tmp_path).stdout.splitlines() if "pip" in line]
     assert "install" in steps[0] and "torch==2.13.0" in steps[0] and ".[dev]" in steps[1]

@@ -1,4 +1,4 @@
-"""What ships meets generated tables, damage, wrong types, odd options and kills: nothing breaks, nothing is silently wrong"""
+"""What ships meets generated tables, damage, wrong types, odd options and kills: nothing breaks or is silently wrong"""
 
 import json
 import os

@@ -50,7 +50,7 @@ WORK = {
     ),
     "reproduce": Work(shell("reproduce", "--only", "surrogate", "--out", "out"), command=True),
 }
-SLOW = ("reproduce",)  # left out of short runs
+SLOW = ("reproduce", "campaign")  # left out of short runs
 
 
 def _kept(folder: Path) -> dict[str, str]:
