@@ -44,11 +44,9 @@ _PRETTY = {
     "NH4+": "NH₄⁺",
     "HCO3-": "HCO₃⁻",
 }
-
-
 PAGE_WIDTH = 7.1  # Widest figure [in]: a page of two columns, at which no text is smaller than 7 pt
 
-
+# %% ../nbs/support/plotting.ipynb #6f097711
 def set_theme():
     "Seaborn's ticks style with the colour-blind palette, sized for print; call it at the top of a notebook."
     sns.set_theme(context="paper", style="ticks", palette="colorblind")

@@ -194,7 +194,7 @@ def header(
     "What a safetensors file says beside its tensors."
     return json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")]).get("__metadata__", {})
 
-
+# %% ../nbs/support/store.ipynb #f7049ce3
 def read_checkpoint(
     path: str | Path,  # The JSON file
     shapes: dict[str, tuple] | None = None,  # Shapes the caller needs

@@ -1,4 +1,5 @@
-"""Every version that the checks were made with, in requirements.lock: python tools/lock.py (needs uv and a package index)
+"""Every version that the checks were made with, in requirements.lock: python tools/lock.py (needs uv and a package
+index)
 
 The lock holds for Python 3.11.5 and newer on every system. It leaves out torch and its CUDA libraries, which the
 Makefile installs first (TORCH=...), and names no index. `make` installs with it as a constraint (LOCK= to do without).

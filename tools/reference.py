@@ -13,7 +13,9 @@ from pylatexenc.latex2text import LatexNodes2Text
 ROOT = Path(__file__).resolve().parents[1]
 SIGNATURE = re.compile(r"```python\n.*?```", re.S)
 MATH = re.compile(r"\$([^$\n]+)\$")
-MODULE = re.compile(r"\b(?:__main__|(?:torch|numpy|pandas|pathlib|collections|typing|ion_ode)(?:\.[a-z_]\w*)*)\.(?=[A-Z])")
+MODULE = re.compile(
+    r"\b(?:__main__|(?:torch|numpy|pandas|pathlib|collections|typing|ion_ode)(?:\.[a-z_]\w*)*)\.(?=[A-Z])"
+)
 LINE = re.compile(r"#L(\d+)\)")
 PLACE = re.compile(r"/blob/[^/)]+/([\w/]+\.py)#L\d+\).*?^### (\w+)$", re.S | re.M)
 
@@ -50,7 +52,8 @@ def fields(file: Path, name: str) -> str:
     if not found or not any("dataclass" in ast.unparse(d) for d in found[0].decorator_list):
         return ""
     cell = lambda s: symbols_of(s).replace("|", "\\|")
-    rows = [f"| `{n.target.id}` | {'`' + cell(ast.unparse(n.value)) + '`' if n.value else ''} | {cell(told(text.splitlines(True), n))} |"
+    rows = [f"| `{n.target.id}` | {'`' + cell(ast.unparse(n.value)) + '`' if n.value else ''} | "
+            f"{cell(told(text.splitlines(True), n))} |"
             for n in found[0].body if isinstance(n, ast.AnnAssign)]  # fmt: skip
     return "\n\n| Field | Default | |\n|---|---|---|\n" + "\n".join(rows) if rows else ""
 

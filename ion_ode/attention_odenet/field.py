@@ -161,7 +161,7 @@ class Static(NamedTuple):
     first: Tensor  # First linear layer, the part that reads tokens, (width, token and ion)
     rest: Tensor  # First linear layer, what the context and the bias add, (width, *batch)
 
-
+# %% ../../nbs/02a_field.ipynb #9c3c1e81
 def mix(
     weight: Tensor,  # (row, column)
     x: Tensor,  # (column, *batch)

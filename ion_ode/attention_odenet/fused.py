@@ -126,7 +126,7 @@ class _Tape:
         if other is None or other.numel() < self.memory.numel():
             self.spare[self.memory.dtype] = self.memory
 
-
+# %% ../../nbs/02d_fused.ipynb #dd0de942
 class _Curves(torch.autograd.Function):
     "h and the integrator's error of the state; gradients of tokens, mix and linear layers."
 

@@ -78,7 +78,7 @@ def stage_positions(
     "Where the second to seventh stage of a step lie."
     return [s + c * h for c in TSIT5_C[1:]]
 
-
+# %% ../../nbs/02b_ode.ipynb #cc85837e
 def tsit5_step(
     field: Callable,  # `field(at, y)`, the derivative [state]
     at,  # What the field is told at the second to seventh stage: `stage_positions`, or what was made of them beforehand

@@ -129,7 +129,7 @@ def start(self: ODENet, c_feed: Tensor, flux: Tensor, membrane=None, mask=None) 
     y0 = batch_last(self.constraint.encode(static.h_feed, self._valences(static), static.mask))
     return static, y0, flux.to(self.z.dtype).amax(-1, keepdim=True)
 
-
+# %% ../../nbs/02_attention_odenet.ipynb #eabebb2a
 @patch
 def work(self: ODENet) -> Work | None:
     "The sizes of this network for the fused path; None where it does not cover it."
@@ -195,7 +195,7 @@ def drives(self: ODENet, n_steps: int, static: tuple, flux_max: Tensor) -> list[
     push, speed = self.field.drive(_column(s, flux_max.dim() + 1), flux_max, static)
     return list(zip(push.unbind(1), speed.unbind(0), strict=True))
 
-
+# %% ../../nbs/02_attention_odenet.ipynb #701990da
 @patch
 def move(self: ODENet, drive: tuple[Tensor, Tensor], y: Tensor, static: tuple) -> Tensor:
     "dy/ds along the curve, constraint included."

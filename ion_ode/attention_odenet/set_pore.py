@@ -129,7 +129,7 @@ def _inside(r, flux, pore: Pore):
 
 _SLOWEST, _FASTEST = -2.0, 1.5  # Rates of ln r that are followed: a trial step off the curve asks for wild ones
 
-
+# %% ../../nbs/02h_set_pore.ipynb #67f7fb87
 def pore_film_rate(
     r: Tensor,  # Permeate over feed, 0 for absent ions, (ion, *batch)
     flux: Tensor,  # Water flux [m/s], (*batch)

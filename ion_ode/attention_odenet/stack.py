@@ -106,7 +106,7 @@ def _every(self: StackedForward, params, buffers, function, *args, axes):
 
     return vmap(one, in_dims=(0, 0, *axes))(params, buffers, *args)
 
-
+# %% ../../nbs/02c_stack.ipynb #998d00f4
 @patch
 def _fused(
     self: StackedForward, params, buffers, n, weights, error, c_feed, flux, membrane, mask
@@ -251,7 +251,7 @@ def predict(
         )
     return Rollout(h, error, n)
 
-
+# %% ../../nbs/02c_stack.ipynb #62a16b85
 @patch
 def _alone(self: StackedForward, params, buffers, n, *given):
     "Every member by itself, which is faster than together where a batch is large and nothing is compiled."

@@ -86,7 +86,7 @@ def _feeds(u: np.ndarray, ions, equivalents, decades, n_ions, water, spread) -> 
     total = np.where(z > 0, (raw * (z > 0)).sum(1, keepdims=True), (raw * (z < 0)).sum(1, keepdims=True))
     return q * raw / total / np.abs(z)
 
-
+# %% ../../nbs/01e_design.ipynb #ac1fa6d6
 def sample_feeds(
     n: int,  # How many
     seed: int,  # Seed of the Sobol scrambling

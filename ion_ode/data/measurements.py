@@ -239,7 +239,7 @@ def _feeds(
     c[rows.state, rows.ion.map({i: k for k, i in enumerate(names)})] = rows.c_feed_mol_m3.fillna(0.0)
     return names, c
 
-
+# %% ../../nbs/01a_measurements.ipynb #07d64977
 def _from_frame(df, ions=None, feeds=None, balance=None) -> Measurements:
     "Compose a container from a tidy table."
     feeds = df.attrs.get("feeds") if feeds is None else feeds

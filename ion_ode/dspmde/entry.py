@@ -70,7 +70,7 @@ def _donnan_equations(p, s, ln_a, z, charge, davies):
     gs = slope * (z * zzz).sum(0) / total - 1
     return (f, g), (fp, fs, gp, gs), c
 
-
+# %% ../../nbs/00a_entry.ipynb #5a2a1441
 def _donnan_steps(p, s, ln_a, z, charge, davies, n: int = 6):
     "Some Newton steps, capped; returns also the size of the last one."
     for _ in range(n):

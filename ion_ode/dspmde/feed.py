@@ -114,7 +114,7 @@ def _multiplied(closure, given: np.ndarray) -> str:
         f"({taken[k] / given[k]:.3g} times); an ion may be missing or a unit wrong"
     )
 
-
+# %% ../../nbs/00e_feed.ipynb #64df3618
 def _neutral(c: Tensor, names, balance: str | None) -> Tensor:
     "Feeds closed by the one rule of electroneutrality, with a warning beyond rounding; differentiable."
     z = ion_arrays(names, device=c.device).z

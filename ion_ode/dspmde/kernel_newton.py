@@ -267,7 +267,7 @@ def begin(b, l):
     for row in (NORM, BEFORE, ERROR, LAST):
         state[row, l] = np.inf
 
-
+# %% ../../nbs/00n_kernel_newton.ipynb #324df27a
 @fast
 def close(b, x):
     "Wall and potentials of the solutions themselves; without a film neither asks for a march."

@@ -246,7 +246,7 @@ def wall_solution(z, own, form, ln_w, dln_w, c_wall):
                     for i in range(d):
                         dln_w[i, j, k] += bend * z[i] * z[i] * ds
 
-
+# %% ../../nbs/00m_kernel_shot.ipynb #81425515
 @fast
 def neutrality(c, z, row, r, J, k, dc):
     "Residual ln(positive/negative charge) of a solution; derivatives from dc (ion, unknown, lane), empty: by ln c."

@@ -46,7 +46,7 @@ class Freundlich:
     def __repr__(self):
         return f"{in_unit(self.a, 'mol/m³')} at 1 mol/m³ of equivalents, growing with the power {in_unit(self.b, '')}"
 
-
+# %% ../../nbs/00j_membranes.ipynb #3d3abac3
 @dataclass(frozen=True, repr=False)
 class ChargeBinding:
     "Fixed charge shifted by the equivalent fractions of binding ions (Eq. M.2)."
@@ -269,7 +269,7 @@ def feature_names(
         *(f"shift.{n}" for n in names), *(f"ln_partition.{n}" for n in names),
     )  # fmt: skip
 
-
+# %% ../../nbs/00j_membranes.ipynb #179db010
 def membrane_features(
     membrane: Membrane,  # Fields single or (batch,)
     ions=IONS,  # Ions that may bind or partition

@@ -209,7 +209,7 @@ def _lm_move(J, r, y, held, damping):
     move = -np.linalg.solve(H, np.where(stay, 0.0, g)[..., None])[..., 0]
     return move * (0.1 / np.maximum(np.abs(move).max(1, keepdims=True), 0.1))
 
-
+# %% ../../nbs/inference/fit.ipynb #ee610b3b
 @patch
 def descend(self: _Model, x, fixed=None, steps: int = 150, rtol: float = 1e-4, tol: float = 1e-5):
     "Least squares from many vectors (start, parameter) at once, parameter `fixed` of each held."

@@ -31,7 +31,7 @@ from .solve import Setting, Solved, solve_plant
 # %% ../../nbs/07_module.ipynb #387f5397
 _CACO3 = 100.087  # Molar mass [g/mol]
 
-
+# %% ../../nbs/07_module.ipynb #fd41cea6
 @dataclass(frozen=True, repr=False)
 class PlantSolution:
     "What a plant makes of a feed, one sample a row; NaN where a sample has no solution."
@@ -167,7 +167,7 @@ def _at_pH(plant: Plant, pH: float) -> Plant:
     stages = tuple(t if t.membrane is None else replace(t, membrane=at_pH(t.membrane, pH)) for t in plant.stages)
     return replace(plant, membrane=at_pH(plant.membrane, pH), stages=stages)
 
-
+# %% ../../nbs/07_module.ipynb #6b90c4db
 def simulate_plant(
     feed,  # As for `simulate`
     plant: "Plant | Stage" = Plant(),

@@ -52,7 +52,7 @@ def place(
             )
     return replace(plant, stages=tuple(stages)), operation
 
-
+# %% ../../nbs/07h_plant_design.ipynb #1af498ee
 def number_of(plant: Plant, operation: dict, name: str) -> float:
     "A number of a design by its name."
     field, _, stage = name.partition(" ")
@@ -78,7 +78,7 @@ def _same_states(p: Setting, s: Solved) -> Search:
         vessels.append(w)
     return Search(vessels, np.repeat(s.search.flow[:1], p.batch), np.repeat(s.search.pressure[:1], p.batch))
 
-
+# %% ../../nbs/07h_plant_design.ipynb #a7b82cbe
 def slopes(
     sol: PlantSolution,  # One sample, solved
     wrt,  # Names of numbers, such as ("pressure", "r_pore", "vessels 1")

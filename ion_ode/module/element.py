@@ -95,7 +95,7 @@ def _elements() -> dict[str, Element]:
         known[row.name.lower()] = Element(name=row.name, **numbers)
     return known
 
-
+# %% ../../nbs/07b_element.ipynb #3b7a6d75
 def get_element(
     element,  # Name in the table, or an Element of one's own
 ) -> Element:

@@ -172,7 +172,7 @@ def plant_equations(
     _operate(M, r, plant, operation, product * m, slopes, const)
     return M, r
 
-
+# %% ../../nbs/07e_plant.ipynb #5147f469
 def _operate(M, r, plant, operation, product, slopes, const):
     "The two rows that say how the plant is run."
     batch, d = const[0].shape

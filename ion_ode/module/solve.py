@@ -32,7 +32,7 @@ from ion_ode.module.vessel import (
 _wide = lambda v, batch: np.broadcast_to(np.asarray(v, float), (batch,))
 _some = lambda v, index: v[index] if np.ndim(v) else v
 
-
+# %% ../../nbs/07f_solve.ipynb #9240053f
 @dataclass
 class Setting:
     "Everything that defines a plant's problem, one sample a row."
@@ -261,7 +261,7 @@ def iterate(
         done = ~dead & (search.size < tol) if search.size is not None else ~dead & False
     return done
 
-
+# %% ../../nbs/07f_solve.ipynb #6b5b4190
 def _blank(change, dead):
     "No change where a sample is given up."
     if isinstance(change, (list, tuple)):

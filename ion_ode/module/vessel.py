@@ -38,7 +38,7 @@ class Duct:
         loss = self.length[which] * pressure_gradient(v, d_h, self.viscosity, self.mixing)
         return film_coefficient(v, d_h, self.D_bulk, self.viscosity, self.mixing), loss
 
-
+# %% ../../nbs/07d_vessel.ipynb #711c209a
 def duct_of(
     element,  # Element or its name
     elements,  # Elements in a row, one number or one a sample
@@ -126,7 +126,7 @@ class Vessel:
         "$s$ of the points of one vessel (place,)."
         return ((np.arange(self.cells)[:, None] + gauss(self.order)[0]) / self.cells).ravel()
 
-
+# %% ../../nbs/07d_vessel.ipynb #c5f00742
 def start(
     law: Law,
     duct: Duct,

@@ -52,7 +52,7 @@ def _force_field(smiles: str, geometry: Geometry):
         return mol, ff.MMFFGetMoleculeForceField(mol, ff.MMFFGetMoleculeProperties(mol))
     return mol, ff.UFFGetMoleculeForceField(mol)
 
-
+# %% ../../nbs/prequalify/augment.ipynb #a08b78df
 def _gradient(ff, x: np.ndarray) -> np.ndarray:
     "Gradient at given positions; the energy is asked for first, else `CalcGrad` reuses distances kept from before."
     x = x.tolist()
@@ -195,7 +195,7 @@ def distort_slots(
     slots[:, : len(keep), 1:] = xyz
     return slots
 
-
+# %% ../../nbs/prequalify/augment.ipynb #54ec6e36
 def distort(
     amine: str | None,  # Canonical SMILES of the aqueous monomer
     acyl: str | None,  # Canonical SMILES of the organic monomer

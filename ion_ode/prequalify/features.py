@@ -78,7 +78,7 @@ class Geometry:
 MAX_ATOMS = 180  # Hydrogens counted; a cyclodextrin of eight units has 168
 MAX_SECONDS = 30  # For one embedding
 
-
+# %% ../../nbs/prequalify/features.ipynb #3dd891ce
 @lru_cache(maxsize=4096)
 def conformers(
     smiles: str,  # Canonical SMILES
@@ -117,7 +117,7 @@ def conformers(
         out.append(Geometry(smiles, number, mass, xyz - xyz.mean(0), float(energies[i]), name))
     return tuple(out)
 
-
+# %% ../../nbs/prequalify/features.ipynb #5042f4c3
 def conformer(
     smiles: str,  # Canonical SMILES
     seed: int = 0,  # Seed of the embedding

@@ -48,7 +48,7 @@ def with_measurements(
         )
     return pred.merge(pd.concat(rows), left_on="row_id", right_index=True)
 
-
+# %% ../../nbs/results/networks.ipynb #cb320c83
 def errors(
     d: pd.DataFrame,  # From `with_measurements`
     by: list[str],  # Columns to score by
@@ -122,7 +122,7 @@ SCORES = {  # Conformal scores: errors over what, and how many of an ion make it
 }
 SCORE = "over the spread, ion by ion"  # Chosen on the twin
 
-
+# %% ../../nbs/results/networks.ipynb #d677bbaf
 def intervals(
     d: pd.DataFrame,  # From `mean_predictions`
     level: float = 0.9,  # Coverage wanted
@@ -173,7 +173,7 @@ def score_trials(
         )
     return pd.DataFrame(rows)
 
-
+# %% ../../nbs/results/networks.ipynb #837933e6
 def interval_table(
     pred: pd.DataFrame,  # From `contest`
     models: tuple[str, ...] = (MAIN, BAYES, PORE_MODEL, BAR),

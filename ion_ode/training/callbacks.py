@@ -87,7 +87,7 @@ class Callback:
 # %% ../../nbs/04h_callbacks.ipynb #cb000011
 STRIKES = 10  # Steps in a row that are not finite, after which a member stops
 
-
+# %% ../../nbs/04h_callbacks.ipynb #0009a8f7
 class Finite(Callback):
     "Leaves out what is not finite, member by member."
 

@@ -188,7 +188,7 @@ def to_device(
         return {k: to_device(v, device) for k, v in x.items()}
     return x.to(device) if isinstance(x, Tensor) else x
 
-
+# %% ../../nbs/04a_optimise.ipynb #dea08ac9
 def fit(
     ensemble: Ensemble,  # Networks; their weights are changed in place
     batch: Callable[[int], dict],  # step -> what `loss` needs; a function of the step alone

@@ -101,7 +101,7 @@ def read_ion_table(
             _SPELLINGS.setdefault(k, ion.name)
     return [ion for ion, _ in ions]
 
-
+# %% ../../nbs/support/ions.ipynb #e17487ac
 read_ion_table(asset("ions.csv"))
 
 # %% ../../nbs/support/ions.ipynb #cee8cb7f
