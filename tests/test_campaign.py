@@ -3,6 +3,7 @@
 import importlib
 import io
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ pytest.importorskip("botorch")
 
 from ion_ode.cli import main
 from ion_ode.core import InputError
-from ion_ode.prequalify import monomers, process, progress, report, tables
+from ion_ode.prequalify import choice, monomers, process, progress, report, tables
 from ion_ode.prequalify.campaign import Campaign
 from ion_ode.prequalify.quantities import average_replicates, read_objective
 
@@ -233,15 +234,53 @@ def test_a_batch_is_new_possible_and_within_bounds(own):
     pd.testing.assert_frame_equal(b, again)
 
 
+def test_a_draw_is_a_membrane_with_its_own_scatter(own):
+    x, p = own.encoder(own.table)[:3], own.processes["permeance"]
+    drawn, known = choice._membranes([p]).posterior(x).variance, p.model.posterior(x).variance
+    assert_allclose(drawn.detach(), known.detach() + p.scatter, rtol=1e-6)
+
+
+def test_membranes_made_are_what_was_measured_but_for_replicates(line):
+    d, y, p = line
+    assert_allclose(p.as_made(), y, atol=1e-4)  # no replicates: nothing to take out
+    noisy = process.Process(p.encoder).fit(d, y, np.full(len(y), 0.04), state=p.state)
+    law = 2 - 0.8 * np.log(d["PIP [wt%]"].astype(float))
+    assert np.abs(noisy.as_made() - law).mean() < np.abs(y - law).mean()
+
+
+def test_a_start_is_spread_over_the_recipes_and_a_few_results_suffice(tmp_path):
+    grid = [{"PIP [wt%]": a, "TMC [wt%]": b} for a in (0.1, 0.3, 1, 3) for b in (0.01, 0.03, 0.1, 0.3)]
+    pd.DataFrame(grid).to_csv(tmp_path / "grid.csv", index=False)
+    r = CliRunner().invoke(main, ["campaign", str(tmp_path / "grid.csv"), "--start", "5", "--json"])
+    assert r.exit_code == 0, r.output
+    first = pd.DataFrame(json.loads(r.stdout))
+    recipe = first[["PIP [wt%]", "TMC [wt%]"]].astype(float)
+    assert len(recipe.drop_duplicates()) == 5 and (recipe.max() / recipe.min() >= 9).all()
+    c = Campaign(objectives=["permeance"]).fit(recipe.assign(permeance=[5.0, 8.0, 3.0, 12.0, 6.0]))
+    batch = c.suggest(1)
+    assert batch["chance"].between(0, 1).all() and not np.isfinite(batch["permeance upper"]).any()
+    with pytest.raises(InputError, match="20 membranes were asked for; expected 1 to the 16 recipes"):
+        Campaign().start(pd.DataFrame(grid), 20)
+
+
 def test_no_compiler_is_called_for_a_suggestion(own):
     own.suggest(1, remember=False, explain=False)
     assert importlib.import_module("botorch.acquisition.multi_objective.logei")._C is None
 
 
+def test_each_next_membrane_adds_less_and_skipping_recipes_changes_nothing(own, monkeypatch):
+    lazy = own.suggest(3, remember=False, explain=False)
+    assert lazy["gain"].iloc[0] == 1 and lazy["gain"].is_monotonic_decreasing
+    monkeypatch.setattr(choice, "_AT_ONCE", 10_000)
+    assert own._marks(own.suggest(3, remember=False, explain=False)) == own._marks(lazy)
+
+
 def test_costs_and_pending_change_the_batch(own):
     free = own.suggest(1, remember=False)
     dear = own.suggest(4, costs={"additive": 50.0}, remember=False)
-    assert set(dear["additive"]) <= {"none", ""} and (dear["cost"] == 1).all()
+    assert (
+        set(dear["additive"][:2]) <= {"none", ""} and (dear["cost"] == np.where(dear["additive"] == "SDS", 51, 1)).all()
+    )
     c = Campaign(objectives=own.objectives).fit(io.StringIO(OWN), own.states)
     first = c.suggest(1)
     assert (
@@ -272,8 +311,11 @@ def test_a_file_brings_the_campaign_back_and_results_go_on(own, tmp_path):
 def test_columns_used_and_not_are_listed(own):
     used = own.used().set_index("column").use
     assert used["amine [wt%]"] == "used" and used["permeance"] == "learned"
-    few = Campaign().fit(io.StringIO(OWN.replace(",SDS,11,38,95", ",SDS,11,,95").replace("6,50,98.5", "6,,98.5")))
-    assert few.used().set_index("column").why["rejection NaCl"].startswith("7 values, 8 are needed")
+    rows = [
+        re.sub(r",(\d+),(\d+),([\d.]+)$", r",\1,,\3", row) if row[0] in "abcde" else row for row in OWN.splitlines()
+    ]
+    few = Campaign().fit(io.StringIO("\n".join(rows)))
+    assert few.used().set_index("column").why["rejection NaCl"].startswith("4 values, 5 are needed")
 
 
 def test_laboratories_have_their_own_offset():

@@ -54,6 +54,9 @@ def screen(recipes, level, target_permeance, target_rejection, out, as_json, for
     help="permeance, 'rejection NaCl', 'selectivity NaCl/MgCl2', 'min ...'. Repeatable.",
 )
 @click.option("--next", "n", type=click.IntRange(1, 96), default=4, show_default=True, help="Membranes in the batch.")
+@click.option(
+    "--start", type=click.IntRange(1, 96), metavar="N", help="Instead: N of the table's recipes to begin with."
+)
 @click.option("--add", type=SOURCE, metavar="FILE", help="New results, learned before the batch is chosen.")
 @click.option(
     "--bound",
@@ -88,6 +91,7 @@ def campaign(
     table,
     objectives,
     n,
+    start,
     add,
     bounds,
     costs,
@@ -112,6 +116,7 @@ def campaign(
     Examples:
       ion-ode campaign my.csv --objective permeance --objective "selectivity NaCl/Na2SO4" --save my.json
       ion-ode campaign my.json --add results.csv --next 6 --bound "TMC=0.02:0.2" --report next.html
+      ion-ode campaign possible.csv --start 5
       ion-ode campaign deng2022 --replay
     """
     from ion_ode.core import InputError
@@ -129,12 +134,15 @@ def campaign(
                 click.echo("\n".join(found.attrs.pop("used")), err=True)
                 sink.write(found)
                 return
+            declared = read_json(schema, "a schema", '{"TMC": {"kind": "number"}}') if schema else None
+            if start:
+                sink.write(Campaign(declared, seed=seed).start(table, start))
+                return
             if table.endswith(".json"):
                 c = Campaign.load(table)
                 if objectives:
                     c.aim(objectives)
             else:
-                declared = read_json(schema, "a schema", '{"TMC": {"kind": "number"}}') if schema else None
                 c = Campaign(declared, list(objectives) or None, seed).fit(table)
             if add:
                 c.add(add)

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from ion_ode.core import InputError, need
 from ion_ode.guard import sealed, unsealed
-from ion_ode.prequalify.candidates import check_films, possible_recipes
+from ion_ode.prequalify.candidates import check_films, possible_recipes, spread_recipes
 from ion_ode.prequalify.choice import choose, explain_batch
 from ion_ode.prequalify.encoder import Encoder
 from ion_ode.prequalify.process import Process, weighted_quantile
@@ -26,7 +26,7 @@ from ion_ode.prequalify.tables import read_table
 from ion_ode.store import atomic_write, digest, provenance
 
 FORMAT = "ion_ode campaign 1"
-LEAST = 8  # Membranes with a result before a process is fitted
+LEAST = 5  # Membranes with a result before a process is fitted
 
 
 class Campaign:
@@ -107,6 +107,18 @@ class Campaign:
             self.ratios[m] = np.abs(p.y - mean) / spread
         return weighted_quantile(np.asarray(self.ratios[m]), level)
 
+    def widening(self, m: str) -> float:
+        "Calibrated over modelled spread of a quantity; 1 where membranes are too few to tell."
+        wide = self.half_width(m, 0.9) / norm.ppf(0.95)
+        return wide if np.isfinite(wide) else 1.0
+
+    def as_made(self) -> pd.DataFrame:  # One row a membrane
+        "Modelled quantities of the membranes made: measured less the noise of replicates, predicted where missing."
+        found = self.moments(self.table)[0]
+        for m, p in self.processes.items():
+            found.loc[self.residuals[m].index, m] = p.as_made()
+        return found
+
     def _marks(self, d: pd.DataFrame) -> list[tuple]:
         "What tells two recipes apart."
         return [
@@ -167,8 +179,7 @@ class Campaign:
     def _objective(self, w: dict, mean, spread, correlation) -> tuple[np.ndarray, np.ndarray]:
         "Mean and calibrated spread of an objective, errors correlated as they were in the leave-outs."
         names = list(self.processes)
-        widen = {m: self.half_width(m, 0.9) / norm.ppf(0.95) for m in names}
-        scaled = np.stack([w.get(m, 0.0) * spread[m] * widen[m] for m in names], 1)
+        scaled = np.stack([w.get(m, 0.0) * spread[m] * self.widening(m) for m in names], 1)
         centre = sum(weight * mean[m] for m, weight in w.items())
         return centre.to_numpy(), np.sqrt(np.einsum("ni,ij,nj->n", scaled, correlation, scaled))
 
@@ -186,6 +197,18 @@ class Campaign:
         best = need("botorch.utils.multi_objective.pareto", "campaign").is_non_dominated(torch.tensor(d.to_numpy()))
         return d[best.numpy()]
 
+    def start(
+        self,
+        recipes,  # Table of recipes that could be made, without results; a schema's bounds where there is one
+        n: int = LEAST,  # Membranes
+    ) -> pd.DataFrame:  # name and recipe
+        "What to make before anything is known: the recipes that tell most about all the others (Eq. 6.3)."
+        d, schema = read_table(recipes, schema=self.declared)
+        if not 1 <= n <= len(d):
+            raise InputError(f"{n} membranes were asked for; expected 1 to the {len(d)} recipes of the table")
+        encoder = Encoder(schema).fit(d)
+        return d.iloc[spread_recipes(encoder, d, n, self.seed)].reset_index(drop=True)
+
     def suggest(
         self,
         n: int = 4,  # Membranes in the batch
@@ -197,7 +220,7 @@ class Campaign:
         remember: bool = True,  # Count the batch as pending from now on
         explain: bool = True,  # Predictions, chance and reason beside the recipes
     ) -> pd.DataFrame:  # One row a membrane: recipe, prediction, interval, chance, reason
-        "The batch whose expected hypervolume is largest, one after the other (Eq. C.2)."
+        "The batch whose expected hypervolume is largest, one after the other (Eq. 6.2)."
         if not (isinstance(n, int) and 1 <= n <= 96):
             raise InputError(f"{n} membranes were asked for; expected 1 to 96")
         if pending is not None:

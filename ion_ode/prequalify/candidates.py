@@ -7,6 +7,8 @@ import pandas as pd
 import torch
 
 from ion_ode.core import InputError
+from ion_ode.prequalify.encoder import Encoder
+from ion_ode.prequalify.kernels import _recipe_kernel
 from ion_ode.prequalify.monomers import check_acyl, check_amine
 from ion_ode.prequalify.schema import NONE, Column, Schema, _number
 
@@ -32,6 +34,26 @@ def possible_recipes(
     if "laboratory" in table:
         d["laboratory"] = table["laboratory"].iloc[-1]
     return d.drop_duplicates().reset_index(drop=True)
+
+
+def spread_recipes(
+    encoder: Encoder,  # Fitted to the recipes
+    d: pd.DataFrame,  # Recipes that could be made
+    n: int,  # How many
+    seed: int = 0,  # Of the first
+) -> list[int]:  # Rows
+    "A first one at random, then each time the one that leaves least variance over all recipes (Eq. 6.3)."
+    with torch.no_grad():
+        k = _recipe_kernel(encoder)(encoder(d)).to_dense().numpy()
+    noise = np.exp(-5.0)  # Mode of the prior of a process's scatter
+    chosen = [int(np.random.default_rng(seed).integers(len(d)))]
+    while len(chosen) < n:
+        made = k[np.ix_(chosen, chosen)] + noise * np.eye(len(chosen))
+        left = k - k[:, chosen] @ np.linalg.solve(made, k[chosen])
+        gain = (left**2).sum(0) / (np.diag(left) + noise)
+        gain[chosen] = -np.inf
+        chosen.append(int(gain.argmax()))
+    return chosen
 
 
 def check_films(

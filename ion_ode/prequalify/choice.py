@@ -1,4 +1,4 @@
-"""Which recipes a campaign makes next, by expected hypervolume, and the reason for each (Eq. C.2)"""
+"""Which recipes a campaign makes next, by expected hypervolume, and the reason for each (Eq. 6.2)"""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import torch
-from scipy.stats import norm
 
 from ion_ode.core import need
 from ion_ode.prequalify.monomers import label
@@ -16,8 +15,11 @@ from ion_ode.prequalify.quantities import reference_point
 
 if TYPE_CHECKING:
     from ion_ode.prequalify.campaign import Campaign
+    from ion_ode.prequalify.process import Process
 
-_N_SAMPLES = 64  # Quasi-random draws behind an expected hypervolume
+_N_SAMPLES = 128  # Quasi-random draws behind an expected hypervolume
+_NOTHING = 1e-12  # Of the hypervolume of those under way
+_AT_ONCE = 128  # Recipes valued at once
 _N_CHANCE = 2000  # Draws behind a chance to lie beyond the front
 
 
@@ -27,51 +29,84 @@ def choose(
     cost: np.ndarray,  # Cost of each, a membrane itself costs 1
     n: int,  # Size of the batch
 ) -> tuple[list[int], list[float]]:  # Rows of the pool; ln of the hypervolume each is expected to add, by cost
-    "Greedy batch; each next one counts the earlier and the pending as under way."
-    acquisition = _acquisition(campaign)
-    x = campaign.encoder(pool)
-    pending = campaign.pending
-    waiting = [] if pending is None or pending.empty else [campaign.encoder(pending)]
+    "Greedy batch by gain over cost, each next one counting the others as under way; lazy as Minoux 1978, 10.1007/BFb0006528."
+    acquisition, x, pending = _acquisition(campaign), campaign.encoder(pool), campaign.pending
+    waiting = x[:0] if pending is None or pending.empty else campaign.encoder(pending)
+    every = np.array_split(np.arange(len(pool)), -(-len(pool) // _AT_ONCE))
+    alone = np.concatenate([_ln_volume(acquisition, x[part], x[:0]) for part in every])
+    bound, idle = alone - np.log(cost), [int(alone.argmin())]  # what is under way never adds to the gain of another
     chosen, gain = [], []
     for _ in range(n):
-        under_way = [*waiting, *([x[chosen]] if chosen else [])]
-        acquisition.set_X_pending(torch.cat(under_way) if under_way else None)
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # jitter on a diagonal
-            value = torch.cat([acquisition(part[:, None]) for part in x.split(256)]).numpy() - np.log(cost)
+        under_way = torch.cat([waiting, x[chosen]])
+        base = _ln_volume(acquisition, x[idle], under_way)[0] if len(under_way) else -np.inf
+        value, order = np.full(len(pool), -np.inf), np.argsort(-bound, kind="stable")
+        for part in np.split(order, range(_AT_ONCE, len(order), _AT_ONCE)):
+            if value.max() >= bound[part[0]]:
+                break
+            value[part] = _ln_difference(_ln_volume(acquisition, x[part], under_way), base) - np.log(cost[part])
         value[chosen] = -np.inf
         chosen.append(int(value.argmax()))
         gain.append(float(value.max()))
+        bound = np.where(np.isfinite(value), value, bound)
+        bound[chosen] = -np.inf
     return chosen, gain
 
 
+def _ln_volume(acquisition, x: torch.Tensor, under_way: torch.Tensor) -> np.ndarray:  # (n,)
+    "Of those under way and each recipe; these come first, so that their draws are the same beside every recipe."
+    sets = torch.cat([under_way.expand(len(x), *under_way.shape), x[:, None]], 1)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # jitter on a diagonal
+        return acquisition(sets).numpy()
+
+
+def _ln_difference(a: np.ndarray, b: float) -> np.ndarray:
+    "ln(exp(a) - exp(b)); far down, and still in the order of a, where nothing is left."
+    if b == -np.inf:
+        return a
+    more = np.expm1(a - b)
+    return b + np.where(more > _NOTHING, np.log(np.maximum(more, _NOTHING)), np.log(_NOTHING) + np.minimum(a - b, 0.0))
+
+
 def _acquisition(campaign: Campaign):
-    "Expected hypervolume of BoTorch over the processes of the objectives."
-    acq = need("botorch.acquisition.multi_objective.logei", "campaign")
-    acq._load_attempted = True  # else BoTorch compiles C++ for half a minute to save a tenth of a second
-    boxes = need("botorch.utils.multi_objective.box_decompositions", "campaign").FastNondominatedPartitioning
-    generic = need("botorch.acquisition.multi_objective.objective", "campaign").GenericMCMultiOutputObjective
+    "Expected hypervolume of BoTorch over the processes of the objectives; of one objective, expected improvement."
     names = sorted({m for w in campaign.weights for m in w})
     processes = [campaign.processes[m] for m in names]
     tensor = lambda rows: torch.tensor(rows, dtype=torch.float64)
     weights = tensor([[w.get(m, 0.0) * p.sd for m, p in zip(names, processes, strict=True)] for w in campaign.weights])
     shift = tensor([sum(v * campaign.processes[m].mean for m, v in w.items()) for w in campaign.weights])
-    made = campaign.moments(campaign.table)[0]
+    made = campaign.as_made()
     front = torch.tensor(np.stack([sum(made[m] * v for m, v in w.items()) for w in campaign.weights], 1))
+    model, sampler = _membranes(processes), _correlated_sampler(campaign.correlation(names), campaign.seed)
+    if len(weights) == 1:
+        scalar = need("botorch.acquisition.objective", "campaign").GenericMCObjective
+        one = scalar(lambda s, X=None: (s @ weights.T + shift)[..., 0])
+        improvement = need("botorch.acquisition.logei", "campaign").qLogExpectedImprovement
+        return improvement(model, best_f=front.max(), sampler=sampler, objective=one)
+    acq = need("botorch.acquisition.multi_objective.logei", "campaign")
+    acq._load_attempted = True  # else BoTorch compiles C++ for half a minute to save a tenth of a second
+    boxes = need("botorch.utils.multi_objective.box_decompositions", "campaign").FastNondominatedPartitioning
+    generic = need("botorch.acquisition.multi_objective.objective", "campaign").GenericMCMultiOutputObjective
     reference = torch.tensor(reference_point(front.numpy(), campaign.weights))
-    models = need("botorch.models", "campaign").ModelListGP(*(p.model for p in processes))
-    sampler = _correlated_sampler(campaign.correlation(names), campaign.seed)
-    if len(weights) == 1:  # the volume above the best one is the improvement
-        one = need("botorch.acquisition.objective", "campaign").GenericMCObjective
-        better = need("botorch.acquisition.logei", "campaign").qLogExpectedImprovement
-        return better(models, front.max(), sampler, one(lambda s, X=None: (s @ weights.T + shift)[..., 0]))
     return acq.qLogExpectedHypervolumeImprovement(
-        models,
+        model,
         reference,
         boxes(reference, front),
         sampler=sampler,
         objective=generic(lambda s, X=None: s @ weights.T + shift),
     )
+
+
+def _membranes(processes: list[Process]):
+    "The processes as one model whose draws are membranes: each has a scatter of its own beyond the recipe."
+    ModelListGP = need("botorch.models", "campaign").ModelListGP
+    half = torch.tensor([0.5 * p.scatter for p in processes], dtype=torch.float64)  # a second noise is added twice
+
+    class Membranes(ModelListGP):
+        def posterior(self, X, *args, **kw):
+            return super().posterior(X, observation_noise=half.expand(*X.shape[:-1], -1))
+
+    return Membranes(*(p.model for p in processes))
 
 
 def _correlated_sampler(correlation: np.ndarray, seed: int):
@@ -96,7 +131,7 @@ def explain_batch(
     mean, spread = campaign.moments(d)
     names = list(campaign.processes)
     z = np.random.default_rng(campaign.seed).multivariate_normal(np.zeros(len(c)), c, _N_CHANCE)
-    widen = np.array([campaign.half_width(m, 0.9) / norm.ppf(0.95) for m in names])
+    widen = np.array([campaign.widening(m) for m in names])
     inputs = lambda t: campaign.encoder(t).numpy()[:, : len(campaign.encoder.names)]
     seen, here = inputs(campaign.table), inputs(d)
     beaten = lambda p: (front[None] >= p[:, None]).all(-1).any(-1)

@@ -9,7 +9,7 @@ from ion_ode.prequalify.encoder import Encoder
 def _recipe_kernel(
     encoder: Encoder,  # Fitted
 ):  # A kernel of GPyTorch over encoded recipes
-    "Likeness of two membranes (Eq. P.1)."
+    "Likeness of two membranes (Eq. 6.4)."
     k = need("gpytorch.kernels", "campaign")
     Prior = need("gpytorch.priors", "campaign")
     categorical = need("botorch.models.kernels.categorical", "campaign").CategoricalKernel

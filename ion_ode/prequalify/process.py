@@ -91,11 +91,15 @@ class Process:
         spread = own + noise - np.einsum("ij,jk,ik->i", k, self.inverse, k)
         return self.mean + self.sd * (self.constant + k @ self.alpha), self.sd * np.sqrt(np.maximum(spread, 1e-9))
 
+    def as_made(self) -> np.ndarray:
+        "What the measured membranes are, the noise of their replicates taken out and nothing else."
+        return self.y - self.sd * np.maximum(self.variance / self.sd**2, 1e-6) * self.alpha
+
     def leave_out(
         self,
         groups=None,  # (n,) labels that are left out together; None: each row alone
     ) -> tuple[np.ndarray, np.ndarray]:  # Mean and spread of each row without its group
-        "What the process would have predicted without a group, kernel as it is (Eq. P.2)."
+        "What the process would have predicted without a group, kernel as it is (Rasmussen and Williams 2006, Eq. 5.12)."
         groups = np.arange(len(self.y)) if groups is None else np.asarray(groups)
         mean, spread = np.empty(len(self.y)), np.empty(len(self.y))
         for g in pd.unique(pd.Series(groups)):
@@ -136,7 +140,7 @@ def weighted_quantile(
     level: float,  # Coverage wanted
     weight: np.ndarray | None = None,  # (m,) how much each tells about the case at hand; None: all alike
 ) -> float:  # Times the spread is the half width
-    "Conformal half width with weights (Eq. P.3); infinite where too few tell about the case."
+    "Conformal half width with weights (Eq. 6.5); infinite where too few tell about the case."
     weight = np.ones(len(ratio)) if weight is None else np.asarray(weight, float)
     order = np.argsort(ratio)
     share = np.cumsum(weight[order]) / (weight.sum() + 1.0)

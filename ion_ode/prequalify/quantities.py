@@ -13,7 +13,7 @@ def read_objective(
     text: str,  # "permeance", "rejection NaCl", "selectivity NaCl/MgCl2"; "min ..." for less is better
     measured,  # Names of measured columns
 ) -> dict[str, float]:  # Weight of each modelled logarithm, more is better
-    "An objective as a sum of logarithms: ln A, -ln(1 - R), ln of a ratio of passages (Eq. C.1)."
+    "An objective as a sum of logarithms: ln A, -ln(1 - R), ln of a ratio of passages (Eq. 6.1)."
     name = plain(text)
     sign = -1.0 if name.lower().startswith("min ") else 1.0
     name = name[4:] if sign < 0 else name.removeprefix("max ")
