@@ -2,30 +2,34 @@
 
 nf270.json learns from every row; without-NAME.json are the same with one composition or one source held out, thinned,
 for the scores; nf.json is what any nanofiltration membrane may be, from NF270, NF90, DK and NFX; scores.csv is what
-the held-out rows say."""
+the held-out rows say. Every posterior is two runs of independent starts, in equal parts; the difference of their scores
+stands beside the score. A build that was stopped goes on from FOLDER/runs."""
 
+import io
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ion_ode.store import atomic_write, provenance
+from ion_ode.closure import code_digest, fingerprint
+from ion_ode.store import atomic_write, digest, provenance
 from ion_ode.inference.answer import Answer, answer_of, new_coupons
 from ion_ode.inference.laws import GLOBALS, LAWS, Prior, parameters
 from ion_ode.inference.pores import solve
-from ion_ode.inference.population import sample_population
+from ion_ode.inference.population import Population, sample_population
 from ion_ode.inference.rows import COMPOSITIONS, SOURCES, answer_rows, hold_out, split_table
 from ion_ode.inference.aims import aims
 from ion_ode.inference.score import own_values, predicted, scores
-from ion_ode.inference.states import States, y_of
+from ion_ode.inference.states import LOCALS, States, forward, y_of
 
-__all__ = ["any_membrane", "build", "learn", "likeliest", "write"]
+__all__ = ["any_membrane", "build", "learn", "likeliest", "thin_answer", "write"]
 
 _ANY = Prior(
     r_pore=(0.36e-9, 0.75e-9), thickness=(0.2e-6, 20e-6), permeability=(6.0, 0.6)
 )  # Wider than NF270, in water permeability too
+RUNS = (0, 1)  # Seeds of independent runs
 _FOLD_SIZE = 160  # Membranes kept of a fold
 _MEMBRANES = 384
 
@@ -34,20 +38,40 @@ def learn(
     rows: pd.DataFrame,  # Of `answer_rows`
     seed: int = 0,
     prior: Prior = Prior(),
-    n: int = _MEMBRANES,
-):  # Population
-    "The posterior of a table of rows."
-    return sample_population(States.of(rows, prior), solve, n, seed=seed, prior=prior)
+    n: int = _MEMBRANES // len(RUNS),
+) -> Population:
+    "The posterior of a table of rows; its mixtures are learned first."
+    mixtures = rows[rows.composition.isin(COMPOSITIONS)]
+    first = States.of(mixtures, prior) if 0 < len(mixtures) < len(rows) else None
+    return sample_population(States.of(rows, prior), solve, n, first=first, seed=seed, prior=prior)
 
 
-def _fold_answer(name: str, population, rows: pd.DataFrame) -> Answer:
-    "The sample that scores a fold, on coupons nobody has measured."
-    return answer_of(population, rows, f"NF270 without {name}").thinned(_FOLD_SIZE)
+def _kept(folder: Path, name: str, rows: pd.DataFrame, seed: int, prior: Prior = Prior()) -> Population:
+    "A posterior from the file a build that was stopped left, where code, rows and prior are the same; else learned."
+    key = digest([fingerprint(sample_population, rows=rows, seed=seed, prior=asdict(prior)), code_digest(solve)])
+    file = folder / f"{name}-{seed}.npz"
+    arrays = ("x", "lab", "coupon", "log_like")
+    if file.exists():
+        with np.load(file) as f:
+            if str(f["key"]) == key:
+                return Population(*(f[k] for k in arrays), float(f["log_evidence"]), prior)
+    p = learn(rows, seed, prior)
+    held = io.BytesIO()
+    np.savez(held, key=key, log_evidence=p.log_evidence, **{k: getattr(p, k) for k in arrays})
+    atomic_write(file, held.getvalue())
+    print(f"{name}, run {seed}: {p}", flush=True)
+    return p
 
 
-def likeliest(population) -> dict:  # Columns of `parameters` and the coupon of none
-    "Parameters of the membrane of highest posterior density."
-    k = int(np.argmax(population.log_target))
+def likeliest(population: Population, rows: pd.DataFrame) -> dict:  # Columns of `parameters`
+    "Of the tenth of highest posterior density, the membrane nearest to what all say of the measured feeds."
+    states, n = States.of(rows, population.prior), len(population.x)
+    none = np.zeros((n, len(states.laboratories), len(LOCALS))), np.zeros((n, len(states.coupons)))
+    R, _ = forward(states, population.x, *none, solve, prior=population.prior)
+    y = y_of(R[:, states.row_problem[:, 0], states.row_ion])
+    off = np.nanmean((y - np.nanmedian(y, 0)) ** 2, 1)
+    high = population.log_target >= np.quantile(population.log_target, 0.9)
+    k = int(np.argmin(np.where(high & np.isfinite(y).all(1), off, np.inf)))
     return {k_: float(v) for k_, v in parameters(population.x[k : k + 1], population.prior).iloc[0].items()}
 
 
@@ -126,19 +150,19 @@ def _worth_of_own(models: dict, folds: dict, names=("wang2023", "liu2025", "ritt
     return pd.DataFrame(out)
 
 
-def write(folder: Path, whole, rows: pd.DataFrame, folds: dict, others: dict, seed: int = 0) -> Path:
+def write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, others: dict, runs: pd.DataFrame) -> Path:
     "Score and write everything that ships."
     held, table, models, stretch = _score_folds(folds)
     for name, model in models.items():
         model.save(folder / f"without-{name}.json")
     count = np.bincount(parameters(whole.x).law, minlength=len(LAWS)) / len(whole.x)
-    facts = {"laws": dict(zip(LAWS, count.tolist(), strict=True)), "likeliest": likeliest(whole)}
-    model = answer_of(whole, rows, "NF270", stretch=stretch, **facts, provenance=provenance(seed=seed))
+    facts = {"laws": dict(zip(LAWS, count.tolist(), strict=True)), "likeliest": likeliest(whole, rows)}
+    model = answer_of(whole, rows, "NF270", stretch=stretch, **facts, provenance=provenance(seed=list(RUNS)))
     model.save(folder / "nf270.json")
-    replace(any_membrane({"NF270": whole, **others}, seed=seed), stretch=stretch).save(folder / "nf.json")
+    replace(any_membrane({"NF270": whole, **others}), stretch=stretch).save(folder / "nf.json")
     text = lambda d: d.round(4).to_csv(index=False)
     atomic_write(folder / "splits.csv", split_table().to_csv())
-    atomic_write(folder / "scores.csv", text(table))
+    atomic_write(folder / "scores.csv", text(table.merge(runs, on="held out")))
     atomic_write(folder / "held_out.csv", text(held.reset_index()[["row_id", "fold", "predicted", "lower", "upper"]]))
     own = _worth_of_own(models, folds)
     atomic_write(folder / "own_values.csv", text(own))
@@ -146,16 +170,39 @@ def write(folder: Path, whole, rows: pd.DataFrame, folds: dict, others: dict, se
     return folder
 
 
-def build(folder: str | Path, seed: int = 0, names: tuple[str, ...] = (*COMPOSITIONS, *SOURCES)) -> Path:
-    "Learn, hold out, score, and write everything that ships."
-    folder, rows, folds = Path(folder), answer_rows(), {}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        train, test = hold_out(rows, name)
-        folds[name] = _fold_answer(name, learn(train, seed), train), test
-    others = {m: learn(answer_rows(m), seed, _ANY, 192) for m in ("NF90", "DK", "NFX")}
-    return write(folder, learn(rows, seed), rows, folds, others, seed)
+def _both(populations: list[Population]) -> Population:
+    "Independent runs as one sample, in equal parts."
+    join = lambda k: np.concatenate([getattr(p, k) for p in populations])
+    evidence = float(np.mean([p.log_evidence for p in populations]))
+    return Population(*map(join, ("x", "lab", "coupon", "log_like")), evidence, populations[0].prior)
+
+
+def thin_answer(name: str, population: Population, rows: pd.DataFrame) -> Answer:
+    "The sample that scores a fold, on coupons nobody has measured."
+    return answer_of(population, rows, f"NF270 without {name}").thinned(_FOLD_SIZE)
+
+
+def _fold(folder: Path, name: str, rows: pd.DataFrame) -> tuple[Answer, pd.DataFrame, dict]:
+    "The sample that scores a fold; held-out rows; what each run alone says of them."
+    train, test = hold_out(rows, name)
+    each = [_kept(folder, name, train, seed) for seed in RUNS]
+    said = {"held out": name, "distinct": sum(p.n_distinct for p in each)}
+    for seed, p in zip(RUNS, each, strict=True):
+        one = answer_of(p, train, name).thinned(_FOLD_SIZE // 2)
+        said[f"mse of run {seed}"] = scores(predicted(one, test))["mse"]
+    return thin_answer(name, _both(each), train), test, said
+
+
+def build(folder: str | Path, names: tuple[str, ...] = (*COMPOSITIONS, *SOURCES)) -> Path:
+    "Learn, hold out, score, and write everything that ships; a build that was stopped goes on."
+    folder, rows = Path(folder), answer_rows()
+    (kept := folder / "runs").mkdir(parents=True, exist_ok=True)
+    folds = {name: _fold(kept, name, rows) for name in names}
+    others = {m: _both([_kept(kept, m, answer_rows(m), seed, _ANY) for seed in RUNS]) for m in ("NF90", "DK", "NFX")}
+    whole = _both([_kept(kept, "NF270", rows, seed) for seed in RUNS])
+    runs = pd.DataFrame([said for _, _, said in folds.values()])
+    return write(folder, whole, rows, {n: f[:2] for n, f in folds.items()}, others, runs)
 
 
 if __name__ == "__main__":
-    print(build(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0))
+    print(build(sys.argv[1]))

@@ -108,7 +108,7 @@ class _Own:
         self.root = np.linalg.cholesky(np.cov(model.x.T) + 1e-9 * np.eye(model.x.shape[1]))
 
     def look(self, x, lab, own):
-        R, J, _ = forward(self.s, x, lab, own, solve, None, None, self.m.prior)
+        R, J = forward(self.s, x, lab, own, solve, prior=self.m.prior)
         p = parameters(x, self.m.prior)
         return R, J, log_likelihood(self.s, R, J, p).sum(1)
 

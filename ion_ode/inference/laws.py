@@ -1,6 +1,7 @@
 """What an NF270 may be and how its coupons differ: laws, priors and their weights
 
-Written down before any held-out row was scored; nothing here is chosen by a score. A membrane is a vector of standard
+Nothing here is chosen by the score of a run: what was known of earlier scores stands under the limits of the page of
+the answer. A membrane is a vector of standard
 normal numbers, one a name of `GLOBALS`; a coupon of it is a few more. Several laws of the fixed charge are averaged,
 not picked: one of the normal numbers chooses the law, with the weights of `LAWS`, and the measurements reweight them.
 
@@ -16,7 +17,6 @@ import pandas as pd
 from scipy.special import ndtr, ndtri
 
 __all__ = [
-    "COARSE",
     "GLOBALS",
     "LAWS",
     "NEIGHBOURS",
@@ -38,10 +38,6 @@ REFERENCE_EQUIVALENTS = 15.0  # Q at which the charges of a law are given [mol/m
 # error is .12 instead of .17, .16 with an excess partitioning instead; `ion_ode.inference.neutrals` makes it again
 NEUTRAL_PORE = 0.90
 PH_RANGE = (6.2, 8.2)  # Rows outside are left out by name: the charge of the polyamide follows the pH there
-
-# Power of the likelihood (Miller and Dunson 2019, 10.1080/01621459.2018.1469995): the model's errors are shared by what
-# one coupon measured, so information is counted in coupons (37) and not in curves (132)
-COARSE = 0.25
 
 LAWS = {  # name: prior weight; b is the exponent of the base, c of the shifts, f straight unless said
     "constant": 0.1,  # b = c = 0
@@ -98,6 +94,7 @@ class Prior:
     calcium: float = 0.5  # Sd of ln of calcium's shift over magnesium's
     coupon_charge: tuple[float, float] = (0.5, 0.5)  # Median and sd of the logarithm of the scale of ln charge
     coupon_thickness: tuple[float, float] = (0.3, 0.5)  # The same of ln thickness
+    # Errors of a value nobody has measured yet; those that teach err by `states.LEARNED`
     noise: tuple[float, float] = (0.08, 0.3)  # The same of the error of ln(1.05 - R)
     discrepancy_trace: tuple[float, float] = (
         0.12,

@@ -1,25 +1,23 @@
 """Membranes carried from the prior to the posterior, with coupons beside them
 
 Sequential Monte Carlo (Del Moral, Doucet and Jasra 2006, 10.1111/j.1467-9868.2006.00553.x): the likelihood is raised
-to a power that grows to 1 as fast as the effective number of membranes allows, from the tops of the posterior, spread
-as at a small power; between the steps every membrane moves by differential evolution (ter Braak and Vrugt 2008,
+to a power that grows to 1 as fast as the effective number of membranes allows. What tells most about a membrane is
+learned first, by a population several times as large, so that no explanation is lost for want of members (Chopin 2002,
+10.1093/biomet/89.3.539). Between the steps every membrane moves by differential evolution (ter Braak and Vrugt 2008,
 10.1007/s11222-008-9104-9) and its coupons by random walks of their own, accepted laboratory by laboratory, because
-given the membrane they do not know of each other. Moves along which no rejection changes (a stronger membrane with
-weaker coupons) cost nothing and are made often (Yu and Meng 2011, 10.1198/jcgs.2011.203main)."""
+given the membrane they do not know of each other. Moves along which no rejection changes cost nothing and are made
+often (Yu and Meng 2011, 10.1198/jcgs.2011.203main)."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 from scipy.special import logsumexp, ndtr, ndtri
 
-from ion_ode.core import InputError, progress
-from ion_ode.inference.laws import COARSE, GLOBALS, Prior, parameters
-from ion_ode.inference.modes import find_tops
+from ion_ode.core import InputError
+from ion_ode.inference.laws import GLOBALS, Prior
 from ion_ode.inference.states import LOCALS, States, forward, log_likelihood
 
 __all__ = ["Population", "sample_population"]
-
-_LAW = GLOBALS.index("law")
 
 
 @dataclass
@@ -56,23 +54,15 @@ class _Walk:
         self.s, self.solve, self.prior, self.rng = states, solve, prior, rng
         shapes = (n, len(GLOBALS)), (n, len(states.laboratories), len(LOCALS)), (n, len(states.coupons))
         self.x, self.lab, self.coupon = (rng.standard_normal(s) for s in shapes) if start is None else start
-        self.guess, self.like = None, None
-        self.like, self.guess, self.R, self.J = self.look(self.x, self.lab, self.coupon)
+        self.like = self.look(self.x, self.lab, self.coupon)
 
-    def look(self, x, lab, coupon, guess=None):
-        R, J, found = forward(self.s, x, lab, coupon, self.solve, guess, None, self.prior)
-        return self.of(x, R, J), found, R, J
-
-    def of(self, x, R, J):
-        return log_likelihood(self.s, R, J, parameters(x, self.prior))
+    def look(self, x, lab, coupon):
+        R, J = forward(self.s, x, lab, coupon, self.solve, prior=self.prior)
+        return log_likelihood(self.s, R, J)
 
     def take(self, i):
-        for k in ("x", "lab", "coupon", "like", "guess", "R", "J"):
+        for k in ("x", "lab", "coupon", "like"):
             setattr(self, k, getattr(self, k)[i])
-
-    def accept(self, i, x, lab, coupon, like, found, R, J):
-        self.x[i], self.lab[i], self.coupon[i], self.like[i] = x[i], lab[i], coupon[i], like[i]
-        self.guess[i], self.R[i], self.J[i] = found[i], R[i], J[i]
 
     def move_globals(self, beta, scale):
         "Differential evolution of a random part of the numbers; some laboratories' coupons move along."
@@ -87,30 +77,23 @@ class _Walk:
         x = self.x + part * (gamma * (self.x[a] - self.x[b]) + 0.02 * self.rng.standard_normal((n, d)))
         lab = self.lab + (along * gamma)[..., None] * (self.lab[a] - self.lab[b])
         coupon = self.coupon + own * gamma * (self.coupon[a] - self.coupon[b])
-        like, found, R, J = self.look(x, lab, coupon, self.guess)
+        like = self.look(x, lab, coupon)
         size = lambda x, lab, coupon: (x**2).sum(1) + (lab**2).sum((1, 2)) + (coupon**2).sum(1)
-        ratio = beta * (like.sum(1) - self.like.sum(1)) - 0.5 * (
+        ratio = (like - self.like) @ beta - 0.5 * (
             size(x, lab, coupon) - size(self.x, self.lab, self.coupon)
         )
         yes = np.log(self.rng.random(n)) < ratio
-        self.accept(yes, x, lab, coupon, like, found, R, J)
+        self.x[yes], self.lab[yes], self.coupon[yes], self.like[yes] = x[yes], lab[yes], coupon[yes], like[yes]
         return yes.mean()
-
-    def move_silent(self, beta, scale):
-        "Errors' sizes move alone: they need no solution."
-        n = len(self.x)
-        for name in ("noise", "discrepancy trace", "discrepancy major"):
-            x = self.x.copy()
-            k = GLOBALS.index(name)
-            x[:, k] += 0.7 * self.rng.standard_normal(n)
-            like = self.of(x, self.R, self.J)
-            yes = np.log(self.rng.random(n)) < beta * (like.sum(1) - self.like.sum(1)) - 0.5 * (
-                x[:, k] ** 2 - self.x[:, k] ** 2
-            )
-            self.x[yes], self.like[yes] = x[yes], like[yes]
 
     def move_free(self):
         "Moves that leave every rejection as it is: the membrane takes over what all coupons share, or their scale."
+        if self.s.anchor is None:
+            self._move_shared()
+        self._move_scales()
+
+    def _move_shared(self):
+        "What all laboratories' coupons share becomes the membrane's; one of them an anchor, they share nothing."
         n, pr, rng = len(self.x), self.prior, self.rng
         at, x = GLOBALS.index, self.x
         scale = lambda name: getattr(pr, name)[0] * np.exp(getattr(pr, name)[1] * x[:, at(name.replace("_", " "))])
@@ -133,7 +116,10 @@ class _Walk:
         new[:, k] = np.where(inside, ndtri(np.clip(u, 1e-9, 1 - 1e-9)), x[:, k])
         lab[:, :, 1] -= (np.where(inside, log_s, 0.0) / scale("coupon_thickness"))[:, None]
         self._free(new, lab, self.coupon, 0.5 * (new[:, k] ** 2 - x[:, k] ** 2))
-        # the scales of the coupons, their effects kept
+
+    def _move_scales(self):
+        "The scales of the coupons, their effects kept."
+        n, pr, rng, at = len(self.x), self.prior, self.rng, GLOBALS.index
         for name, column in (("coupon_charge", 0), ("coupon_thickness", 1)):
             step = 0.5 * rng.standard_normal(n)
             new, lab, coupon = self.x.copy(), self.lab.copy(), self.coupon.copy()
@@ -170,20 +156,17 @@ class _Walk:
         coupon = self.coupon + scale * 0.4 * (self.coupon[a] - self.coupon[b]) * (
             self.rng.random(self.coupon.shape) < 0.7
         )
-        like, found, R, J = self.look(self.x, lab, coupon, self.guess)
+        like = self.look(self.x, lab, coupon)
         by = lambda v: np.stack([v[:, s.curve_laboratory == k].sum(1) for k in range(labs)], 1)
         size = lambda lab, coupon: (
             (lab**2).sum(2) + np.stack([(coupon[:, s.home == k] ** 2).sum(1) for k in range(labs)], 1)
         )
-        ratio = beta * (by(like) - by(self.like)) - 0.5 * (size(lab, coupon) - size(self.lab, self.coupon))
+        ratio = by((like - self.like) * beta) - 0.5 * (size(lab, coupon) - size(self.lab, self.coupon))
         yes = np.log(self.rng.random((n, labs))) < ratio
-        curve, problem, own = yes[:, s.curve_laboratory], yes[:, s.laboratory], yes[:, s.home]
+        curve, own = yes[:, s.curve_laboratory], yes[:, s.home]
         self.lab = np.where(yes[..., None], lab, self.lab)
         self.coupon = np.where(own, coupon, self.coupon)
         self.like = np.where(curve, like, self.like)
-        for name, new in (("guess", found), ("R", R), ("J", J)):
-            old = getattr(self, name)
-            setattr(self, name, np.where(problem.reshape(*problem.shape, *[1] * (old.ndim - 2)), new, old))
         return yes.mean()
 
 
@@ -199,67 +182,71 @@ def _next_power(total, beta, goal):
     return low
 
 
+def _climb(w: _Walk, goal: np.ndarray, effective: float, moves: int, last: int, start=None) -> tuple[float, list]:
+    "Raise the powers of the curves from `start` to `goal`; log evidence gained, history."
+    start = np.zeros_like(goal) if start is None else start
+    n, at, evidence, history, scale = len(w.x), 0.0, 0.0, [], 1.0
+    while True:
+        if at < 1:
+            gained = np.where(np.isfinite(w.like), w.like, -1e9) @ (goal - start)
+            new = _next_power(gained, at, effective)
+            log_w = (new - at) * gained
+            evidence += logsumexp(log_w) - np.log(n)
+            weight = np.exp(log_w - logsumexp(log_w))
+            w.take(np.searchsorted(np.cumsum(weight), (np.arange(n) + w.rng.random()) / n).clip(max=n - 1))
+            at = new
+        power = start + at * (goal - start)
+        for _ in range(last if at == 1 else moves):
+            share = w.move_globals(power, scale)
+            scale = float(np.clip(scale * np.exp(0.5 * (share - 0.22)), 0.08, 1.5))
+            local = w.move_coupons(power, 1.0)
+            for _ in range(5):
+                w.move_free()
+        said = {"power": at, "accepted": float(share), "accepted_coupons": float(local), "scale": scale}
+        history.append(said | {"log_like": float((w.like @ power).mean())})
+        if at == 1:
+            return evidence, history
+
+
 def sample_population(
     states: States,  # What was measured
-    solve,  # The pore model: solve(ions, problem, guess) -> passage, solution
+    solve,  # The pore model: solve(ions, problem) -> passage
     n: int = 256,  # Membranes
     *,
-    goal: float = 0.6,  # Share of membranes effective after a step of the power
+    first: States | None = None,  # A part of `states` that is learned first, by a larger population
+    power: float | np.ndarray = 1.0,  # Power of the likelihood, one for all or one a curve
+    wide: int = 4,  # So many times the membranes learn the first part
+    effective: float = 0.6,  # Share of membranes effective after a step of the power
     moves: int = 4,  # Moves after a step
     last: int = 30,  # Moves at the last power
-    starts: int = 30,  # Searches for tops, about which the population begins; 0: begin from the prior
-    tops=None,  # Of `find_tops`, where they were searched before
-    power: float = COARSE,  # Power of the likelihood that the posterior takes
     seed: int = 0,
     prior: Prior = Prior(),
-    show: bool = False,
 ) -> Population:
     "Membranes from the posterior of a table of measurements."
     if n < 32:
         raise InputError(f"n is {n}; a population needs at least 32 membranes to move")
     rng = np.random.default_rng(seed)
-    start, beta = None, 0.0
-    if starts and tops is None:
-        tops = find_tops(states, lambda *a: solve(*a, rtol=1e-5), starts, seed=seed, prior=prior)
-    if tops is not None:
-        start, beta = tops.spread(n, power, rng), power
+    goal = np.broadcast_to(np.asarray(power, float), len(states.curve_coupon)).copy()
+    start, begin, evidence, history = None, None, 0.0, []
+    if first is not None:
+        w = _Walk(first, solve, n * wide, prior, rng)
+        known = np.isin(states.curve_id, first.curve_id)
+        evidence, history = _climb(w, goal[known], effective, moves, last)
+        i = np.linspace(0, n * wide - 1, n).round().astype(int)[rng.permutation(n)]
+        start = w.x[i], *_carried(first, states, w.lab[i], w.coupon[i], rng)
+        begin = np.where(known, goal, 0.0)
     w = _Walk(states, solve, n, prior, rng, start)
-    evidence, history, scale = 0.0, [], 1.0
+    more, steps = _climb(w, goal, effective, moves, last, begin)
+    return Population(w.x, w.lab, w.coupon, w.like, float(evidence + more), prior, history + steps)
 
-    def move(times):
-        nonlocal scale
-        for _ in range(times):
-            share = w.move_globals(beta, scale)
-            scale = float(np.clip(scale * np.exp(0.5 * (share - 0.22)), 0.08, 1.5))
-            local = w.move_coupons(beta, 1.0)
-            w.move_silent(beta, 1.0)
-            for _ in range(5):
-                w.move_free()
-        history.append(
-            {
-                "power": beta,
-                "accepted": float(share),
-                "accepted_coupons": float(local),
-                "scale": scale,
-                "log_like": float(w.like.sum(1).mean()),
-            }
-        )
 
-    if tops is not None:
-        move(last)
-    bar = progress(desc="power of the likelihood", total=100) if show else None
-    while beta < power:
-        total = w.like.sum(1)
-        total = np.where(np.isfinite(total), total, -1e30)
-        new = min(_next_power(total, beta, goal), power)
-        log_w = (new - beta) * total
-        evidence += logsumexp(log_w) - np.log(n)
-        weight = np.exp(log_w - logsumexp(log_w))
-        w.take(np.searchsorted(np.cumsum(weight), (np.arange(n) + rng.random()) / n).clip(max=n - 1))
-        beta = new
-        move(last if beta == power else moves)
-        if bar is not None:
-            bar.update(int(100 * beta) - bar.n)
-    if bar is not None:
-        bar.close()
-    return Population(w.x, w.lab, w.coupon, w.like, float(evidence), prior, history)
+def _carried(first: States, states: States, lab, coupon, rng):
+    "Effects of laboratories and coupons that were met before; those of others from the prior."
+    n = len(lab)
+    labs = rng.standard_normal((n, len(states.laboratories), len(LOCALS)))
+    coupons = rng.standard_normal((n, len(states.coupons)))
+    for k, name in enumerate(first.laboratories):
+        labs[:, states.laboratories.index(name)] = lab[:, k]
+    for k, name in enumerate(first.coupons):
+        coupons[:, states.coupons.index(name)] = coupon[:, k]
+    return labs, coupons

@@ -73,9 +73,8 @@ def _kinds(rows: np.ndarray) -> np.ndarray:
 def solve(
     ions: tuple[str, ...],
     problem: dict,  # c_feed, offset (n, ion); r_pore, thickness, eps_pore, charge, film, flux, temperature (n,)
-    guess=None,  # Not used: every problem is solved from rest
     rtol: float = 1e-3,
-):  # Passage (n, ion); an empty array a problem where solutions near by would stand
+) -> np.ndarray:  # Passage (n, ion)
     "Passages of a table of problems, one flux each."
     through, _ = passages(
         ions,
@@ -87,4 +86,4 @@ def solve(
         problem["temperature"],
         rtol,
     )
-    return through[:, 0], np.empty((len(through), 0))
+    return through[:, 0]

@@ -1,8 +1,14 @@
 """From rows to problems of the pore model, and the likelihood of what was measured
 
 The error of a rejection is that of y = ln(1.05 - R): relative to the passage where little passes, even where much
-does, and without a limit at R = 1. One ion in one feed shares an error (discrepancy) over its fluxes; both fade as
-the flux vanishes, that of the model as the rejection itself does."""
+does, and without a limit at R = 1. It fades as the flux vanishes. A value of the open measurements teaches with an
+error of `LEARNED`, of its own and larger than that of a measurement: what the pore model cannot say of a feed is in it,
+and an error shared along a curve would leave the curves of a mixture nothing to teach (`benchmarks/answer_errors.py`).
+A user's own values, and the interval of a new one, have the errors of the membrane: noise, and a discrepancy that one
+ion in one feed shares over its fluxes.
+
+One coupon can stand for the membrane: laboratories differ from it by effects of charge and thickness, it has none of
+its own. Four compositions were measured on it, so its membrane is known where a mean over laboratories is not."""
 
 import math
 from dataclasses import dataclass
@@ -29,6 +35,8 @@ _FLUX_FADE = (
     1e-6,
     8e-6,
 )  # Fluxes over which the error of a measurement and that of the model grow [m/s]: R is 0 at rest
+LEARNED = 0.2  # Error of ln(1.05 - R) with which a value teaches
+ANCHOR = "fdly2021"  # Four compositions on one coupon: it stands for the membrane, others vary about it
 _NU = 5.0  # Degrees of freedom of the errors of a curve
 _CHARGE = 5000.0  # Fixed charge beyond which nothing changes [mol/m³]
 _NODES = 4  # Fluxes at which a longer curve is solved
@@ -77,6 +85,8 @@ class States:
     curve_coupon: np.ndarray  # (curve,)
     curve_laboratory: np.ndarray  # (curve,)
     row_id: np.ndarray  # (r,)
+    curve_id: np.ndarray  # (curve,) laboratory|coupon|solution|ion
+    anchor: int | None = None  # Laboratory whose coupon the membrane is: it has no effect of its own
     film: np.ndarray | None = None  # (p,) [m] where it is known, nan elsewhere
     pH: np.ndarray | None = None  # (p,) where the charge is to follow it, nan elsewhere
 
@@ -159,6 +169,8 @@ class States:
             np.array([coupons.index(c) for c in heads.coupon]),
             np.array([laboratories.index(c) for c in heads.laboratory]),
             d.index.to_numpy(),
+            curve,
+            laboratories.index(ANCHOR) if ANCHOR in laboratories else None,
             take(lambda r: r.film_m) if "film_m" in d else None,
             take(lambda r: r.charge_pH) if "charge_pH" in d else None,
         )
@@ -216,11 +228,10 @@ def forward(
     x: np.ndarray,  # (n, GLOBALS)
     lab: np.ndarray,  # (n, laboratory, LOCALS)
     coupon: np.ndarray,  # (n, coupon)
-    solve,  # solve(problem dict, guess) -> ln passage (n p, ion), solution
-    guess=None,  # Solutions near by, as `solve` returned them
+    solve,  # solve(ions, problem) -> passage (n p, ion)
     which: np.ndarray | None = None,  # Only these problems
     prior: Prior = Prior(),
-):  # (n, p) problems' rejections (n, p, ion), flux (n, p), solution
+):  # Rejections of the problems (n, p, ion), flux (n, p)
     "Rejections of every problem by every membrane with its coupons' effects."
     which = np.arange(len(states.flux)) if which is None else which
     n, p = len(x), len(which)
@@ -228,7 +239,8 @@ def forward(
     wide = {k: np.repeat(v.to_numpy(), p) for k, v in par.items()}
     at_lab, at_coupon = states.laboratory[which], states.coupon[which]
     pick = lambda k: lab[:, at_lab, k].ravel()
-    own = np.sqrt(1 - prior.within) * pick(0) + np.sqrt(prior.within) * coupon[:, at_coupon].ravel()
+    varies = np.tile(at_lab != states.anchor, n)
+    own = varies * (np.sqrt(1 - prior.within) * pick(0) + np.sqrt(prior.within) * coupon[:, at_coupon].ravel())
     c_feed = np.tile(states.c_feed[which], (n, 1))
     kind = np.tile(states.kind[which], n)
     median = np.where(kind == 2, prior.film_unstated[0], prior.film[0]) * np.exp(
@@ -244,7 +256,7 @@ def forward(
         "c_feed": c_feed,
         "flux": flux,
         "r_pore": wide["r_pore"],
-        "thickness": np.clip(wide["thickness"] * np.exp(wide["coupon thickness"] * pick(1)), 1e-8, 1e-4),
+        "thickness": np.clip(wide["thickness"] * np.exp(wide["coupon thickness"] * varies * pick(1)), 1e-8, 1e-4),
         "eps_pore": wide["eps_pore"],
         "charge": np.clip(
             charge_of(wide, c_feed, states.z, states.ions, *_acidity(states, which, n))
@@ -256,8 +268,8 @@ def forward(
         "film": np.where(kind == 0, 0.0, np.clip(median, 1e-7, 2e-4)),
         "temperature": np.tile(states.temperature[which], n),
     }
-    passage, found = solve(states.ions, problem, guess)
-    return 1 - passage.reshape(n, p, -1), flux.reshape(n, p), found.reshape(n, p, -1)
+    passage = solve(states.ions, problem)
+    return 1 - passage.reshape(n, p, -1), flux.reshape(n, p)
 
 
 def _acidity(states, which, n):
@@ -272,37 +284,27 @@ def log_likelihood(
     states: States,
     rejection: np.ndarray,  # (n, p, ion), nan where no solution
     flux: np.ndarray,  # (n, p)
-    membranes,  # Columns of `parameters`, (n,) each
+    membranes=None,  # Columns of `parameters` (n,) whose errors hold; None: every value errs by LEARNED, on its own
 ) -> np.ndarray:  # (n, curve)
     "Log density of every curve: Student's distribution of its errors, with selection and limits."
-    n = len(rejection)
     model = np.einsum("nrk,rk->nr", rejection[:, states.row_problem, states.row_ion[:, None]], states.row_weight)
-    J = np.einsum("nrk,rk->nr", flux[:, states.row_problem], np.abs(states.row_weight)) / np.abs(states.row_weight).sum(
-        1
-    )
+    weight = np.abs(states.row_weight)
+    J = np.einsum("nrk,rk->nr", flux[:, states.row_problem], weight) / weight.sum(1)
     fade, fade_model = faded(J)
     with np.errstate(invalid="ignore"):
         mu = np.log(1.05 - np.minimum(model, 1.0))
     e = y_of(states.rejection) - mu
-    own = (np.asarray(membranes["noise"])[:, None] * fade) ** 2 + states.sd**2
-    shared = (discrepancy_of(membranes, states.row_share) * fade_model) ** 2
-    inside = (~states.limit).astype(float)
-    total = lambda v: np.add.reduceat(
-        v * inside, np.searchsorted(states.curve, np.arange(len(states.curve_coupon))), axis=1
-    )
-    size, a, b, c = total(np.ones((n, 1))), total(e * e / own), total(e * np.sqrt(shared) / own), total(shared / own)
-    q = a - b * b / (1 + c)
-    log_det = total(np.log(own)) + np.log1p(c)
-    out = (
-        gammaln((_NU + size) / 2)
-        - gammaln(_NU / 2)
-        - size / 2 * math.log(_NU * math.pi)
-        - log_det / 2
-        - (_NU + size) / 2 * np.log1p(q / _NU)
-    )
-    sigma = np.sqrt(own + shared)
-    tail = np.zeros_like(e)
+    noise = LEARNED if membranes is None else np.asarray(membranes["noise"])[:, None]
+    own = (noise * fade) ** 2 + states.sd**2
+    shared = 0.0 * own if membranes is None else (discrepancy_of(membranes, states.row_share) * fade_model) ** 2
+    first = np.searchsorted(states.curve, np.arange(len(states.curve_coupon)))
+    whole = lambda v: np.add.reduceat(v, first, axis=1)
+    total = lambda v: whole(v * ~states.limit)
+    size, a, b, c = total(np.ones((1, len(e.T)))), total(e * e / own), total(e * np.sqrt(shared) / own), total(shared / own)
+    k, log_det = (_NU + size) / 2, total(np.log(own)) + np.log1p(c)
+    out = gammaln(k) - gammaln(_NU / 2) - size / 2 * math.log(_NU * math.pi) - log_det / 2
+    out = out - k * np.log1p((a - b * b / (1 + c)) / _NU)
+    sigma, tail = np.sqrt(own + shared), np.zeros_like(e)
     tail[:, states.selected] = -log_ndtr((math.log(1.05) - mu) / sigma)[:, states.selected]
-    tail[:, states.limit] = (log_ndtr((y_of(np.minimum(states.rejection, 0.985)) - mu) / sigma))[:, states.limit]
-    whole = lambda v: np.add.reduceat(v, np.searchsorted(states.curve, np.arange(len(states.curve_coupon))), axis=1)
+    tail[:, states.limit] = log_ndtr((y_of(np.minimum(states.rejection, 0.985)) - mu) / sigma)[:, states.limit]
     return np.nan_to_num(out + whole(tail), nan=-1e9, neginf=-1e9)

@@ -5,7 +5,7 @@ import pandas as pd
 
 from ion_ode.data.points import measurement_points
 from ion_ode.inference.answer import Answer, load_answer
-from ion_ode.inference.build import _fold_answer, learn
+from ion_ode.inference.build import learn, thin_answer
 from ion_ode.inference.fit import FOUR, fit_membrane, observations
 from ion_ode.inference.rows import answer_feeds
 from ion_ode.inference.scales import Scale
@@ -79,7 +79,7 @@ def answers_of(
     own, test_feeds = _with_feeds(train), _with_feeds(test)
     out[POSTERIOR] = predicted(load_answer(f"without-{name}"), test)
     population = learn(whole, PROTOCOL.seeds[1], n=PROTOCOL.membranes)
-    out[SECOND] = predicted(_fold_answer(name, population, whole), test)
+    out[SECOND] = predicted(thin_answer(name, population, whole), test)
     facts["distinct"] = population.n_distinct
     out[LIKELIEST] = predicted(_likeliest(population), test).predicted
     both = _with_feeds(pd.concat([train, test]))
