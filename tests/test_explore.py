@@ -196,8 +196,8 @@ def test_own_measurements_weigh_members_as_the_likelihood_does(exact, tmp_path):
     (tmp_path / "own.csv").write_text(head + "20,5,30,20,0.30,0.75\n20,5,30,60,0.38,0.80\n")
     states, _ = _own_states(tmp_path / "own.csv", exact.prior, kind="observed")
     few = exact.thinned(32)
-    precise = lambda ions, problem, guess: solve(ions, problem, guess, rtol=1e-10)
-    R, J, _ = forward(states, few.x, few.coupon[:, None, :4], few.coupon[:, 4:], precise, prior=exact.prior)
+    precise = lambda ions, problem: solve(ions, problem, rtol=1e-10)
+    R, J = forward(states, few.x, few.coupon[:, None, :4], few.coupon[:, 4:], precise, prior=exact.prior)
     wanted = log_likelihood(states, R, J, parameters(few.x, exact.prior)).sum(1)
     assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
     assert np.ptp(wanted) > 1, "the values do not tell membranes apart"

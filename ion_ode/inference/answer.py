@@ -34,7 +34,7 @@ from ion_ode.inference.laws import (
 from ion_ode.inference.pores import passages
 from ion_ode.inference.rows import answer_feeds
 from ion_ode.inference.states import _CHARGE, faded, of_y, y_of
-from ion_ode.water.ions import get_ion, ion_name
+from ion_ode.water.ions import get_ion
 
 __all__ = ["Answer", "answer_of", "load_answer", "new_coupons"]
 
@@ -88,7 +88,7 @@ class Answer:
 
     @property
     def likeliest(self) -> Membrane:
-        "The membrane of highest posterior density, for `simulate` and `fit_membrane`; a coupon of its own it has not."
+        "The central one of the likeliest membranes, for `simulate` and `fit_membrane`; a coupon of its own it has not."
         if "likeliest" not in self.card:
             raise InputError("this sample carries no likeliest membrane; take load_model('nf270').likeliest")
         p = self.card["likeliest"]
@@ -246,7 +246,7 @@ class Answer:
         model = discrepancy_of(p, share)[:, :, None]
         sd = np.sqrt((p.noise.to_numpy()[:, None, None, None] * of_value) ** 2 + (model * of_model) ** 2)
         y = y_of(R)
-        u = (np.arange(n) * 0.6180339887498949) % 1.0  # evenly spread, whatever the order of the membranes
+        u = ((np.arange(n) + 0.5) * 0.6180339887498949) % 1.0  # evenly spread, whatever the order of the membranes
         all_y = np.concatenate([y + sd * stdtrit(5, (k + u) / _LEVELS)[:, None, None, None] for k in range(_LEVELS)])
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # an absent ion has no value at all
@@ -464,4 +464,6 @@ def answer_of(
     if coupon is not None:
         k = states.coupons.index(coupon)
         numbers = np.column_stack([population.lab[:, states.home[k]], population.coupon[:, k]])
+        if states.home[k] == states.anchor:
+            numbers[:, [0, 1, 4]] = 0.0
     return Answer(population.x, numbers, population.prior, stretch, card)

@@ -125,7 +125,7 @@ export function askMember(m, answer, f, data, { flux = null, pressure = null, ki
 export function summarise(answer, said, f, level = 0.9, members = answer.members) {
   const n = members.length, states = said[0].flux.length, ends = [(1 - level) / 2, 0.5, (1 + level) / 2];
   const number = (k, i) => (answer.students ??= new Map()).get(k * 100000 + i) ?? (() => {
-    const t = student5((k + ((i * 0.6180339887498949) % 1)) / LEVELS);
+    const t = student5((k + (((i + 0.5) * 0.6180339887498949) % 1)) / LEVELS);
     answer.students.set(k * 100000 + i, t);
     return t;
   })();
