@@ -63,7 +63,7 @@ def _kept(folder: Path, name: str, rows: pd.DataFrame, seed: int, prior: Prior =
     return p
 
 
-def likeliest(population: Population, rows: pd.DataFrame) -> dict:  # Columns of `parameters`
+def likeliest(population: Population, rows: pd.DataFrame) -> int:  # Its place in the population
     "Of the tenth of highest posterior density, the membrane nearest to what all say of the measured feeds."
     states, n = States.of(rows, population.prior), len(population.x)
     none = np.zeros((n, len(states.laboratories), len(LOCALS))), np.zeros((n, len(states.coupons)))
@@ -71,8 +71,7 @@ def likeliest(population: Population, rows: pd.DataFrame) -> dict:  # Columns of
     y = y_of(R[:, states.row_problem[:, 0], states.row_ion])
     off = np.nanmean((y - np.nanmedian(y, 0)) ** 2, 1)
     high = population.log_target >= np.quantile(population.log_target, 0.9)
-    k = int(np.argmin(np.where(high & np.isfinite(y).all(1), off, np.inf)))
-    return {k_: float(v) for k_, v in parameters(population.x[k : k + 1], population.prior).iloc[0].items()}
+    return int(np.argmin(np.where(high & np.isfinite(y).all(1), off, np.inf)))
 
 
 def _in_terms_of(x: np.ndarray, old: Prior, new: Prior) -> np.ndarray:
@@ -156,7 +155,8 @@ def write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, othe
     for name, model in models.items():
         model.save(folder / f"without-{name}.json")
     count = np.bincount(parameters(whole.x).law, minlength=len(LAWS)) / len(whole.x)
-    facts = {"laws": dict(zip(LAWS, count.tolist(), strict=True)), "likeliest": likeliest(whole, rows)}
+    central = parameters(whole.x, whole.prior).iloc[likeliest(whole, rows)].astype(float).to_dict()
+    facts = {"laws": dict(zip(LAWS, count.tolist(), strict=True)), "likeliest": central}
     model = answer_of(whole, rows, "NF270", stretch=stretch, **facts, provenance=provenance(seed=list(RUNS)))
     model.save(folder / "nf270.json")
     replace(any_membrane({"NF270": whole, **others}), stretch=stretch).save(folder / "nf.json")

@@ -5,7 +5,7 @@ import pandas as pd
 
 from ion_ode.data.points import measurement_points
 from ion_ode.inference.answer import Answer, load_answer
-from ion_ode.inference.build import learn, thin_answer
+from ion_ode.inference.build import learn, likeliest, thin_answer
 from ion_ode.inference.fit import FOUR, fit_membrane, observations
 from ion_ode.inference.rows import answer_feeds
 from ion_ode.inference.scales import Scale
@@ -64,9 +64,9 @@ def _per_ion(train: pd.DataFrame, test: pd.DataFrame) -> np.ndarray:
     return out
 
 
-def _likeliest(population) -> Answer:
-    "The membrane of highest posterior density, on the coupon of none, as `NF270` is chosen."
-    k = int(np.argmax(population.log_target))
+def _likeliest(population, rows: pd.DataFrame) -> Answer:
+    "The membrane that `NF270` is, on the coupon of none."
+    k = likeliest(population, rows)
     return Answer(population.x[k : k + 1], np.zeros((1, 5)), population.prior)
 
 
@@ -78,10 +78,10 @@ def answers_of(
     out, facts = {}, {}
     own, test_feeds = _with_feeds(train), _with_feeds(test)
     out[POSTERIOR] = predicted(load_answer(f"without-{name}"), test)
-    population = learn(whole, PROTOCOL.seeds[1], n=PROTOCOL.membranes)
+    population = learn(whole, PROTOCOL.second, n=PROTOCOL.membranes)
     out[SECOND] = predicted(thin_answer(name, population, whole), test)
     facts["distinct"] = population.n_distinct
-    out[LIKELIEST] = predicted(_likeliest(population), test).predicted
+    out[LIKELIEST] = predicted(_likeliest(population, whole), test).predicted
     both = _with_feeds(pd.concat([train, test]))
     four, facts["at bounds"] = _four(own, both)
     out[FOUR_FITTED] = four[len(train) :]
