@@ -41,7 +41,7 @@ class Protocol:
     entrants: tuple[str, ...] = ENTRANTS
     own: tuple[str, ...] = OWN
     second: int = 2  # Seed of the run that is made to hold the shipped samples, of two others, against
-    membranes: int = 192  # Of the second run, thinned as the shipped ones
+    membranes: int = 128  # Of the second run
     starts: int = 2  # Searches of the four-parameter fit
     four_bounds_um: tuple[float, float] = (0.05, 10.0)  # Of its thickness over porosity [µm]
     within: float = 0.1  # A prediction this near to the measured rejection counts as right
