@@ -183,7 +183,8 @@ _COLUMNS = (
     "name", "r_pore_nm", "thickness_um", "charge_density_mol_m3", "eps_pore", "permeability_LMH_bar",
     "source", "doi", "note",
 )  # fmt: skip
-_LAW = ("charge_growth", "charge_shifts_mol_m3", "shift_growth", "ln_partition")  # Columns that a file may leave out
+# Columns that a file may leave out
+_LAW = ("charge_growth", "charge_shifts_mol_m3", "shift_growth", "shift_saturation", "ln_partition")
 _TABLE: dict[str, Membrane] = {}
 _ROWS: dict[str, dict] = {}
 
@@ -201,7 +202,8 @@ def _membrane_of(row: dict[str, str]) -> Membrane:
     if growth is not None:
         charge = Freundlich(charge / 15**growth, growth)
     if shifts := _by_ion(row.get("charge_shifts_mol_m3")):
-        charge = ChargeBinding(charge, shifts, growth=number("shift_growth") or 0.0)
+        half = number("shift_saturation") or math.inf
+        charge = ChargeBinding(charge, shifts, growth=number("shift_growth") or 0.0, saturation=half)
     A = number("permeability_LMH_bar")
     sizes = number("r_pore_nm") * 1e-9, number("thickness_um") * 1e-6
     offsets = _by_ion(row.get("ln_partition")) or None
