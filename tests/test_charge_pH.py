@@ -33,7 +33,7 @@ def test_NaCl_over_pH_with_its_source_held_out_of_membranes_and_law():
     rows, without = measured_over_pH("ritt2020"), load_answer("without-ritt2020")
     law, _ = fit_charge([measured_over_pH("jeong2023")], without.thinned(6))
     ask = lambda law: rmse(rejections_over_pH(rows, without.thinned(24), law), rows.rejection)
-    assert ask(law) < 0.12 < 0.25 < ask(None)
+    assert ask(law) < 0.14 < 0.25 < ask(None)
 
 
 def test_an_answer_follows_the_pH():

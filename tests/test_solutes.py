@@ -110,7 +110,7 @@ def test_tracers_tell_the_pore_that_neutral_solutes_meet():
     few = load_answer("nf270").thinned(16)
     assert_allclose(fit_neutral(measured_tracers(), few), NEUTRAL_PORE, rtol=0.05)
     held_out = np.sqrt((left_out_errors(few) ** 2).mean())
-    assert held_out.rmse < 0.13 < 0.16 < held_out["rmse of the ions' pore"]
+    assert held_out.rmse < 0.13 < 0.3 < held_out["rmse of the ions' pore"]
 
 
 def test_an_answer_to_neutral_solutes_and_to_what_does_not_fit(dye):

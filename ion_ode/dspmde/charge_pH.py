@@ -43,8 +43,8 @@ class ChargeByPH:
         return self.amine / (1 + 10 ** (np.asarray(pH, float) - self.pK_amine)) - self.acids(pH)
 
 
-FITTED = ChargeByPH(5.96, 6.05, 9.85, 0.218, 3.09)
-FITTED_SD = ChargeByPH(0.08, 1.8, 0.25, 0.32, 0.88)
+FITTED = ChargeByPH(6.09, 6.01, 9.82, 0.105, 3.29)
+FITTED_SD = ChargeByPH(0.08, 1.8, 0.25, 0.14, 0.93)
 
 
 def _valid(pH) -> np.ndarray:

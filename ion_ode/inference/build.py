@@ -2,8 +2,8 @@
 
 nf270.json learns from every row; without-NAME.json are the same with one composition or one source held out, thinned,
 for the scores; nf.json is what any nanofiltration membrane may be, from NF270, NF90, DK and NFX; scores.csv is what
-the held-out rows say. Every posterior is two runs of independent starts, in equal parts; the difference of their scores
-stands beside the score. A build that was stopped goes on from FOLDER/runs."""
+the held-out rows say. Every posterior is two runs of independent starts, each with its share of the evidence, as what
+one has missed the other may have found; what each alone scores stands beside the score. A build that was stopped goes on from FOLDER/runs."""
 
 import io
 import sys
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.special import softmax
 
 from ion_ode.closure import code_digest, fingerprint
 from ion_ode.store import atomic_write, digest, provenance
@@ -31,14 +32,14 @@ _ANY = Prior(
 )  # Wider than NF270, in water permeability too
 RUNS = (0, 1)  # Seeds of independent runs
 _FOLD_SIZE = 160  # Membranes kept of a fold
-_MEMBRANES = 384
+_MEMBRANES = 192
 
 
 def learn(
     rows: pd.DataFrame,  # Of `answer_rows`
     seed: int = 0,
     prior: Prior = Prior(),
-    n: int = _MEMBRANES // len(RUNS),
+    n: int = _MEMBRANES,
 ) -> Population:
     "The posterior of a table of rows; its mixtures are learned first."
     mixtures = rows[rows.composition.isin(COMPOSITIONS)]
@@ -90,7 +91,7 @@ def _in_terms_of(x: np.ndarray, old: Prior, new: Prior) -> np.ndarray:
 
 def any_membrane(
     populations: dict,  # {name: population}; all but NF270's under _ANY
-    n: int = _MEMBRANES,
+    n: int = 2 * _MEMBRANES,
     seed: int = 0,
 ) -> Answer:
     "What a nanofiltration membrane may be: as many membranes as were measured, and the spread between and within them."
@@ -170,11 +171,17 @@ def write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, othe
     return folder
 
 
-def _both(populations: list[Population]) -> Population:
-    "Independent runs as one sample, in equal parts."
-    join = lambda k: np.concatenate([getattr(p, k) for p in populations])
-    evidence = float(np.mean([p.log_evidence for p in populations]))
-    return Population(*map(join, ("x", "lab", "coupon", "log_like")), evidence, populations[0].prior)
+def _joined(populations: list[Population]) -> Population:
+    "Independent runs as one sample, each with as many members as its share of the evidence."
+    log_z = np.array([p.log_evidence for p in populations])
+    count = np.round(len(populations[0].x) * softmax(log_z)).astype(int)
+    join = lambda k: np.concatenate(
+        [
+            getattr(p, k)[np.linspace(0, len(p.x) - 1, n).round().astype(int)]
+            for p, n in zip(populations, count, strict=True)
+        ]
+    )
+    return Population(*map(join, ("x", "lab", "coupon", "log_like")), float(log_z.max()), populations[0].prior)
 
 
 def thin_answer(name: str, population: Population, rows: pd.DataFrame) -> Answer:
@@ -190,7 +197,7 @@ def _fold(folder: Path, name: str, rows: pd.DataFrame) -> tuple[Answer, pd.DataF
     for seed, p in zip(RUNS, each, strict=True):
         one = answer_of(p, train, name).thinned(_FOLD_SIZE // 2)
         said[f"mse of run {seed}"] = scores(predicted(one, test))["mse"]
-    return thin_answer(name, _both(each), train), test, said
+    return thin_answer(name, _joined(each), train), test, said
 
 
 def build(folder: str | Path, names: tuple[str, ...] = (*COMPOSITIONS, *SOURCES)) -> Path:
@@ -198,8 +205,8 @@ def build(folder: str | Path, names: tuple[str, ...] = (*COMPOSITIONS, *SOURCES)
     folder, rows = Path(folder), answer_rows()
     (kept := folder / "runs").mkdir(parents=True, exist_ok=True)
     folds = {name: _fold(kept, name, rows) for name in names}
-    others = {m: _both([_kept(kept, m, answer_rows(m), seed, _ANY) for seed in RUNS]) for m in ("NF90", "DK", "NFX")}
-    whole = _both([_kept(kept, "NF270", rows, seed) for seed in RUNS])
+    others = {m: _joined([_kept(kept, m, answer_rows(m), seed, _ANY) for seed in RUNS]) for m in ("NF90", "DK", "NFX")}
+    whole = _joined([_kept(kept, "NF270", rows, seed) for seed in RUNS])
     runs = pd.DataFrame([said for _, _, said in folds.values()])
     return write(folder, whole, rows, {n: f[:2] for n, f in folds.items()}, others, runs)
 
