@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
+from fastcore.basics import patch
 
 from ..core import T_REF, ConvergenceError, InputError, batch_of, bar
 from ..dspmde.charge_pH import at_pH
 from ..dspmde.feed import read_feed
+from ..dspmde.notes import solution_notes
 from ..water.ions import get_ion
 from ..water.pitzer import osmotic_law, without_parameters
 from ..dspmde.membranes import Membrane
@@ -227,6 +229,17 @@ def report(s: Solved, throw: bool = True) -> PlantSolution:
         blank(made[:, -1]), blank(s.search.pressure), blank(power / made[:, -1]), blank(np.maximum(gap.max(1), charge)),
         blank(s.residual), blank(s.grid_error), _limit_warnings(s), s,
     )  # fmt: skip
+
+# %% ../../nbs/07_module.ipynb #notes001
+@patch(as_prop=True)
+def notes(self: PlantSolution) -> list[str]:
+    "Limits of the makers, and where the water at the membranes leaves the ground that the model knows."
+    p, n = self.solved.setting, len(self.ions)
+    at = lambda c: c.reshape(p.batch, -1, n)
+    wall, perm = ([at(getattr(v.passage, k)) for v in self.solved.search.vessels] for k in ("c_wall", "c_perm"))
+    activity = (p.options or {}).get("activity", "ideal")
+    along = solution_notes(self.ions, p.c_feed, np.concatenate(wall, 1), np.concatenate(perm, 1), activity)
+    return [*self.warnings, *along]
 
 # %% ../../nbs/07_module.ipynb #0df568cc
 def summary(s: PlantSolution) -> pd.DataFrame:

@@ -108,6 +108,7 @@ def register(main, membrane_of, sink, shared):
             sol = _solve(feed, membrane_of(membrane), **options)
             _say(sol, s, level)
             _scale(sol, pH, temperature, s)
+        _note(sol)
         _along(sol, pH, temperature, **along)
 
     for option in (*shared, *reversed(_OPTIONS)):
@@ -232,8 +233,12 @@ def _say(sol, sink, level):
         click.echo(stream_table(sol).drop(columns="sample").to_string(index=False, float_format=lambda v: f"{v:.4g}"))
     else:
         sink.write(summary(sol).reset_index(names="sample"))
-        for warning in sol.warnings:
-            click.echo(f"ion-ode: note: {warning}", err=True)
+
+
+def _note(sol):
+    "Notes to standard error, each once."
+    for note in sol.notes if sol.ok.any() else ():
+        click.echo(f"ion-ode: note: {note}", err=True)
 
 
 def _scale(sol, pH, temperature, sink):
