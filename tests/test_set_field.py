@@ -169,7 +169,7 @@ def test_weights_of_attention_hold_their_bound():
             p.mul_(50)
     static = field.prepare(feeds(8), TOLD)
     t = torch.tanh(5 * torch.randn(32, 9, 8, dtype=F64, generator=torch.Generator().manual_seed(0)))
-    a = field.attend(t, static)[1]
+    a = field.attend(t, static.share)[1]
     e = math.exp(2 * field.config.cap)
     assert (a <= static.share * e / (1 + static.share * (e - 1)) * (1 + 1e-9)).all()
     assert_allclose(a.sum(2).detach(), 1.0, rtol=1e-12)

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from ion_ode.attention_odenet.constraints import charge_residual
-from ion_ode.attention_odenet.pore_field import FLUX_TOLD
-from ion_ode.attention_odenet.set_pore import PoreTold, SetPoreODENet, eliminate, film_wall, mouth
+from ion_ode.attention_odenet.pore_field import FLUX_TOLD, mouth
+from ion_ode.attention_odenet.set_pore import PoreTold, SetPoreODENet, eliminate, film_wall
 from ion_ode.data.design import sample_feeds, sample_membranes
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.prior import SLOTS

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from ion_ode.attention_odenet.constraints import make_constraint
 from ion_ode.attention_odenet.field import FieldConfig
-from ion_ode.attention_odenet.pore_field import PoreODENet, bernoulli, exit_mouth, goldman, n_pore, pore_rate, read_pore
+from ion_ode.attention_odenet.pore_field import PoreODENet, bernoulli, goldman, mouth, n_pore, pore_rate, read_pore
 from ion_ode.attention_odenet.stack import Ensemble, StackedForward
 from ion_ode.core import InputError
 from ion_ode.data.design import sample_feeds, simulate_curves
@@ -59,9 +59,9 @@ def test_the_exit_is_neutral_and_its_derivative_exact(charge):
     z = torch.tensor([[1.0], [2.0], [-1.0], [-2.0]], dtype=torch.float64)
     x = torch.tensor([[charge]], dtype=torch.float64)[0]
     a = torch.tensor([[0.3], [0.02], [0.2], [0.07]], dtype=torch.float64).requires_grad_()
-    c = exit_mouth(a, z, x, steps=8)
+    c = mouth(a, 1.0, z, x, steps=8)
     assert abs((z * c).sum() + charge) / (z.abs() * c).sum() < 1e-9
-    run = lambda a: exit_mouth(a, z, x, steps=8)
+    run = lambda a: mouth(a, 1.0, z, x, steps=8)
     assert torch.autograd.gradcheck(run, (a,), eps=1e-7, atol=1e-5, rtol=1e-4)
 
 

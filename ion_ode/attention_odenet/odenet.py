@@ -220,7 +220,7 @@ def finish(self: ODENet, y: Tensor, static: tuple) -> Tensor:
 
 
 @patch
-def k_warp(self: ODENet, flux_max: Tensor):
+def k_warp(self: ODENet, flux_max: Tensor, static: tuple | None = None):
     "Warp that makes equal steps equal in the flux coordinate where that is logarithmic."
     if self.config.flux_coordinate == "linear":
         return K_WARP
@@ -228,17 +228,17 @@ def k_warp(self: ODENet, flux_max: Tensor):
 
 
 @patch
-def position(self: ODENet, flux: Tensor) -> Tensor:
+def position(self: ODENet, flux: Tensor, static: tuple | None = None) -> Tensor:
     "Where each flux lies along its curve, in [0, 1]."
     flux = flux.to(self.z.dtype)
     flux_max = flux.amax(-1, keepdim=True)
-    return unwarp_flux(flux, flux_max, self.k_warp(flux_max))
+    return unwarp_flux(flux, flux_max, self.k_warp(flux_max, static))
 
 
 @patch
-def dense_weights(self: ODENet, flux: Tensor, n_steps: int | None = None) -> Tensor:
+def dense_weights(self: ODENet, flux: Tensor, n_steps: int | None = None, static: tuple | None = None) -> Tensor:
     "Weights of the stages at each curve's own fluxes; the same for every network, so worth keeping."
-    return dense_weights(self.position(flux), n_steps or self.n_steps)
+    return dense_weights(self.position(flux, static), n_steps or self.n_steps)
 
 # %% ../../nbs/02_attention_odenet.ipynb #147a8af9
 @patch
@@ -255,7 +255,7 @@ def end(
     self: ODENet, y0: Tensor, K: Tensor, n_steps: int, static: tuple, flux: Tensor, weights=None, error=False
 ) -> Rollout:
     "Concentrations at the fluxes wanted, given the stages, and the estimated error of every ion's rejection."
-    W = self.dense_weights(flux, n_steps) if weights is None else weights
+    W = self.dense_weights(flux, n_steps, static) if weights is None else weights
     h = self.finish(y0.unsqueeze(-2) + W @ K.contiguous(), static)
     if not error:
         return Rollout(h, None, n_steps)
@@ -301,7 +301,7 @@ def predict_reference(
     y = solve_reference(
         lambda s, y: self.rate(s, y, static, flux_max),
         y0,
-        self.position(flux),
+        self.position(flux, static),
         rtol=rtol,
         atol=atol,
         scale=self._scale(y0, static),
@@ -316,7 +316,7 @@ def predict_adaptive(self: ODENet, c_feed, flux, membrane=None, *, mask=None, rt
     "As forward, with error control per sample."
     static, y0, flux_max = self.start(c_feed, flux, membrane, mask)
     field = lambda s, y: self.rate(s, y, static, flux_max)
-    s = self.position(flux)
+    s = self.position(flux, static)
     return self.finish(tsit5_adaptive(field, y0, s, rtol=rtol, atol=atol, scale=self._scale(y0, static)).y, static)
 
 # %% ../../nbs/02_attention_odenet.ipynb #00e5aa1c

@@ -6,7 +6,7 @@ Docs: https://ion-ode.github.io/ion_ode/set_field.html.md"""
 
 # %% auto #0
 __all__ = ['SET_CONSTRAINTS', 'SetConfig', 'Told', 'tell_ions', 'SetStatic', 'ion_first', 'read_feed_set', 'limit_rate',
-           'SetField', 'SetODENet', 'export_set_onnx']
+           'SetAttention', 'SetField', 'SetODENet', 'export_set_onnx']
 
 # %% ../../nbs/02f_set_field.ipynb #7b7a6e9c
 import math
@@ -125,14 +125,12 @@ def limit_rate(
     return torch.where(y > 0, torch.tanh(y), 3 * torch.tanh(y / 3))
 
 # %% ../../nbs/02f_set_field.ipynb #3f309ff9
-class SetField(nn.Module):
-    "Rate of every ion by weights that all ions share (Eqs. S.1 and S.3)."
+class SetAttention(nn.Module):
+    "Share-weighted attention between tokens, and linear layers that all ions share."
 
     def __init__(self, config: SetConfig):
         super().__init__()
         self.config, w, asked = config, config.width, config.heads * config.d_k
-        self.told = nn.Linear(config.n_ion + config.n_context + 2, w)
-        self.flux, self.state = nn.Linear(2, w, bias=False), nn.Linear(2, w, bias=False)
         self.query, self.key = nn.Linear(w, asked, bias=False), nn.Linear(w, asked, bias=False)
         self.value = nn.Linear(w, w, bias=False)
         widths = [2 * w, *[w] * (config.depth - 2), 1]  # the token is the first of `depth` layers
@@ -140,6 +138,15 @@ class SetField(nn.Module):
         with torch.no_grad():  # start near "nothing is retained"
             self.linears[-1].weight.mul_(0.1)
             self.linears[-1].bias.zero_()
+
+
+class SetField(SetAttention):
+    "Rate of every ion by weights that all ions share (Eqs. S.1 and S.3)."
+
+    def __init__(self, config: SetConfig):
+        super().__init__(config)
+        self.told = nn.Linear(config.n_ion + config.n_context + 2, config.width)
+        self.flux, self.state = (nn.Linear(2, config.width, bias=False) for _ in range(2))
 
     def forward(
         self,
@@ -149,7 +156,7 @@ class SetField(nn.Module):
     ) -> Float[Tensor, "*batch ion"]:  # Rate per unit of the flux coordinate
         "Proposed rate of every ion, zero for absent ones; no constraint yet."
         r = ion_first(torch.where(static.mask, h, 0.0)) * static.inverse
-        g = limit_rate(self.output(self.token(r, drive, static), static)) * static.here
+        g = limit_rate(self.output(self.token(r, drive, static), static.share)) * static.here
         return g.movedim(0, -1) * static.h_feed
 
     @property
@@ -186,13 +193,13 @@ def drive(self: SetField, s: Tensor, flux_max: Tensor, static: SetStatic) -> tup
 
 
 @patch
-def attend(self: SetField, t: Tensor, static: SetStatic) -> tuple[Tensor, Tensor]:
+def attend(self: SetAttention, t: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     "Share-weighted attention (Eq. S.1), (width, ion, *batch), and its weights, (head, ion, ion, *batch)."
     cfg = self.config
     q, k = (mix(layer.weight, t).unflatten(0, (cfg.heads, cfg.d_k)) for layer in (self.query, self.key))
     v = mix(self.value.weight, t).unflatten(0, (cfg.heads, -1))
     logits = cfg.cap * torch.tanh((q.unsqueeze(3) * k.unsqueeze(2)).sum(1) / (cfg.cap * math.sqrt(cfg.d_k)))
-    e = static.share * torch.exp(logits)
+    e = share * torch.exp(logits)
     a = e / e.sum(2, keepdim=True).clamp_min(torch.finfo(e.dtype).tiny)
     return (a.unsqueeze(1) * v.unsqueeze(2)).sum(3).flatten(0, 1), a
 
@@ -205,9 +212,9 @@ def token(self: SetField, r: Tensor, drive: Tensor, static: SetStatic) -> Tensor
 
 
 @patch
-def output(self: SetField, t: Tensor, static: SetStatic) -> Tensor:  # (ion, *batch)
+def output(self: SetAttention, t: Tensor, share: Tensor) -> Tensor:  # (ion, *batch)
     "What the linear layers make of tokens and what they attend to."
-    x = torch.cat([t, self.attend(t, static)[0]])
+    x = torch.cat([t, self.attend(t, share)[0]])
     for k, layer in enumerate(self.linears):
         x = mix(layer.weight, torch.tanh(x) if k else x, layer.bias.unsqueeze(-1))
     return x.squeeze(0)
