@@ -161,7 +161,7 @@ def test_the_answer_in_node_is_predict(exact):
     sides = [{"kind": "observed"}, {"kind": "intrinsic"}, {"kind": "observed", "film": 4e-5}]
     flux = [3 * LMH, 40 * LMH]
     cases = [{"what": "predict", "feed": f, "flux": flux, "members": 64, **sides[k % 3]} for k, f in enumerate(feeds)]
-    cases.append({"what": "predict", "feed": WELL, "flux": flux, "members": 384, "kind": "observed"})
+    cases.append({"what": "predict", "feed": WELL, "flux": flux, "members": 192, "kind": "observed"})
     for case, found in zip(cases, ask(cases), strict=True):
         options = {k: case[k] for k in ("kind", "film") if k in case}
         frame = exact.predict(case["feed"], np.array(flux), members=case["members"], **options)
@@ -236,7 +236,7 @@ def test_notes_say_above_and_below():
 @pytest.mark.parametrize("run", [{"pressure": 2 * bar}, {"recovery": 0.4}], ids=["pressure", "recovery"])
 def test_a_vessel_in_node_is_simulate_plant(run):
     "Product, recovery and energy of six elements for members of the answer."
-    members = [0, 100, 383]
+    members = [0, 100, 191]
     asked = {
         "what": "vessel",
         "feed": WELL,
