@@ -594,6 +594,18 @@ def test_problems_that_once_failed(name):
     assert_allclose(sol.c_perm, tight.c_perm, rtol=2e-6)
 
 
+def test_a_first_step_that_misleads_is_no_certificate():
+    """The wall holds 2,000 times the feed and the condition passes 10^4: an old inverse gave a step 17 times shorter
+    than the error it left (stress draw 3680 of block 21)."""
+    feed = {"Li+": 0.00432420032276605, "Cl-": 0.002717540128648002, "SO4-2": 0.0008033300970590242}
+    m = Membrane(6.268082824218889e-10, 1e-6, -13.112858074899988, 46.95970465857475)
+    film = Film(thickness=2.630387434317856e-05)
+    run = lambda rtol: simulate(feed, 0.00035383516942944274, m, film=film, activity="davies_solution", rtol=rtol)
+    loose, tight = run(1e-6), run(1e-10)
+    assert (loose.c_wall[0, 0] > 1500 * loose.c_feed[0]).any()
+    assert_allclose(loose.c_perm, tight.c_perm, rtol=1e-6)
+
+
 def test_notes_say_where_the_ground_is_thin():
     plain = simulate({"Na+": 5, "Cl-": 5}, 1e-5)
     assert plain.notes == [] and "note" not in repr(plain)
