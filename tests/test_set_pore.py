@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose
 from ion_ode.attention_odenet.constraints import charge_residual
 from ion_ode.attention_odenet.pore_field import FLUX_TOLD, mouth
 from ion_ode.attention_odenet.set_pore import PoreTold, SetPoreODENet, eliminate, film_wall
+from ion_ode.core import InputError
 from ion_ode.data.design import sample_feeds, sample_membranes
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.prior import SLOTS
@@ -85,6 +86,25 @@ def test_gradients_against_differences():
         with torch.no_grad():
             slope = (value(told.charge + step) - value(told.charge - step)) / (2 * step[k])
         assert_allclose(x.grad[k], slope, rtol=2e-3, atol=1e-6)
+
+
+def test_a_rough_curve_is_settled():
+    c, membrane = sample_feeds(48, 25), sample_membranes(48, 26)
+    flux = torch.linspace(1e-6, 4e-5, 6, dtype=F64).expand(48, -1)
+    told, net = tell(membrane, c, Film(thickness=25e-6)), SetPoreODENet().double()
+    here = (c > 0)[:, None].expand(-1, 6, -1)
+    with torch.no_grad():
+        fine = net.passage(c, flux, told, n_steps=48)[here]
+        settled = (net.passage(c, flux, told, n_steps=6)[here] - fine).abs()
+        net.settle = lambda r, *_: r
+        rough = (net.passage(c, flux, told, n_steps=6)[here] - fine).abs()
+    for q in (0.5, 0.95):
+        assert np.quantile(settled, q) < 0.5 * np.quantile(rough, q)
+
+
+def test_a_flux_has_no_place_without_its_pore():
+    with pytest.raises(InputError, match="leave `weights` out"):
+        SetPoreODENet().dense_weights(torch.tensor([[1e-5]]))
 
 
 def test_pieces():
