@@ -23,7 +23,7 @@ from ion_ode.store import asset, atomic_write, digest, provenance
 
 _SEEDS = (1, 2, 3)
 _OBJECTIVES = ("permeance", "selectivity NaCl/MgCl2")
-_N_START = 8  # Membranes made at random before the campaign has a say
+_N_START = 5  # Membranes made before the campaign has a say: one at random, the others spread over the recipes
 
 
 # ---- one laboratory
@@ -106,9 +106,11 @@ def _choice_part(seeds=range(20), n_random: int = 50) -> dict[str, pd.DataFrame]
     "Membranes until shares of the final hypervolume: the campaign, and random choice after the same start."
     table = pd.read_csv(asset("prequalify/deng2022.csv"))
     (points, reference), rows = _objective_points(table, _OBJECTIVES), []
+    schema, place = read_table(table)[1], {n: i for i, n in enumerate(table["name"])}
     for seed in seeds:
         rng = np.random.default_rng(seed)
-        start = rng.permutation(len(table))[:_N_START].tolist()
+        first = Campaign(schema, seed=seed).start(table, _N_START)["name"]
+        start = [place[n] for n in first]
         order = replay(table, start, seed)
         rest = np.setdiff1d(np.arange(len(table)), start)
         shuffled = [[*start, *rng.permutation(rest)] for _ in range(n_random)]

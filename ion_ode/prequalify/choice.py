@@ -29,7 +29,7 @@ def choose(
     cost: np.ndarray,  # Cost of each, a membrane itself costs 1
     n: int,  # Size of the batch
 ) -> tuple[list[int], list[float]]:  # Rows of the pool; ln of the hypervolume each is expected to add, by cost
-    "Greedy batch by gain over cost, each next one counting the others as under way; lazy as Minoux 1978, 10.1007/BFb0006528."
+    "Greedy batch by gain over cost, the others counted as under way; lazy as in Minoux 1978, 10.1007/BFb0006528."
     acquisition, x, pending = _acquisition(campaign), campaign.encoder(pool), campaign.pending
     waiting = x[:0] if pending is None or pending.empty else campaign.encoder(pending)
     every = np.array_split(np.arange(len(pool)), -(-len(pool) // _AT_ONCE))

@@ -99,7 +99,7 @@ class Process:
         self,
         groups=None,  # (n,) labels that are left out together; None: each row alone
     ) -> tuple[np.ndarray, np.ndarray]:  # Mean and spread of each row without its group
-        "What the process would have predicted without a group, kernel as it is (Rasmussen and Williams 2006, Eq. 5.12)."
+        "What the process would have predicted without a group, kernel as it is (Rasmussen, Williams 2006, Eq. 5.12)."
         groups = np.arange(len(self.y)) if groups is None else np.asarray(groups)
         mean, spread = np.empty(len(self.y)), np.empty(len(self.y))
         for g in pd.unique(pd.Series(groups)):
