@@ -192,6 +192,33 @@ def _newton_or_follow(q: Transport, guess: Tensor | None, n: Tensor, n_film: Ten
         again(i[there], v[:, there])
     return u, ok, steps, inverse, worst, beyond
 
+# %% ../../nbs/00h_certify.ipynb #161a4919
+def _first(q: Transport, guess, rtol: float, tol: float, persist: bool):
+    "Solutions on the first meshes, four times as fine where even the march from a good guess leaves positive numbers."
+    n, n_film = _meshes(q, rtol)
+    u, ok, steps, inverse, worst, beyond = _newton_or_follow(q, guess, n, n_film, tol, persist)
+    for _ in range(3 * persist):
+        i = (~ok & ~beyond & (n <= 256)).nonzero()[:, 0]
+        if i.numel():
+            n[i], n_film[i] = 4 * n[i], torch.where(n_film[i] > 1, 4 * n_film[i], n_film[i])
+            again = _newton_or_follow(q.take(i), None, n[i], n_film[i], tol)
+            u[:, i], ok[i], more, inverse[i], worst[i], beyond[i] = again
+            steps[i] += more
+    return (u, ok, steps, inverse, worst, beyond), n, n_film
+
+
+def _finished(q: Transport, found: Certified) -> Certified:
+    "Both signs of the permeate's charge made equal to the last digit; wall and permeate potential from a last march."
+    u, d = found.u, q.n_ions
+    c = torch.where(q.present, u[:d].exp(), 0.0)
+    tilt = 0.5 * ((q.z.clamp(min=0) * c).sum(0).log() - ((-q.z).clamp(min=0) * c).sum(0).log())
+    u[:d] = torch.where(q.present, u[:d] - torch.sign(q.z) * tilt, u[:d])
+    for index, a, b in _by_mesh(found.n, found.n_film if q.film_peclet is not None else torch.ones_like(found.n)):
+        for i in index.split(4096):
+            ends = shoot(u[:, i], q.take(i), a, b)[2]
+            found.c_wall[:, i], found.p_perm[i] = ends["c_wall"], ends["p_perm"]
+    return found
+
 # %% ../../nbs/00h_certify.ipynb #161a491a
 def certify_eager(
     q: Transport,
@@ -200,17 +227,8 @@ def certify_eager(
     persist: bool = True,  # Follow branches of solutions where Newton's method fails, on finer meshes if need be
 ) -> Certified:
     "The reference: a batch of problems, each refined until its discretisation error is below the tolerance."
-    n, n_film = _meshes(q, rtol)
     tol = min(1e-6, rtol)
-    u, ok, steps, inverse, worst, beyond = _newton_or_follow(q, guess, n, n_film, tol, persist)
-    for _ in range(3 * persist):  # on a mesh too coarse even the march from a good guess may leave the positive numbers
-        i = (~ok & ~beyond & (n <= 256)).nonzero()[:, 0]
-        if i.numel():
-            n[i], n_film[i] = 4 * n[i], torch.where(n_film[i] > 1, 4 * n_film[i], n_film[i])
-            u[:, i], ok[i], more, inverse[i], worst[i], beyond[i] = _newton_or_follow(
-                q.take(i), None, n[i], n_film[i], tol
-            )
-            steps[i] += more
+    (u, ok, steps, inverse, worst, beyond), n, n_film = _first(q, guess, rtol, tol, persist)
     code = torch.full_like(steps, FAILED)
     code[beyond] = NO_SOLUTION
     error = torch.full((q.size,), torch.inf, dtype=u.dtype, device=u.device)
@@ -259,16 +277,8 @@ def certify_eager(
         pending = pending[~(done & fine)]
         pending = pending[n[pending] < _N_MAX]
         level += 1
-    # both signs of the permeate's charge are made equal to the last digit
-    c = torch.where(q.present, u[:d].exp(), 0.0)
-    tilt = 0.5 * ((q.z.clamp(min=0) * c).sum(0).log() - ((-q.z).clamp(min=0) * c).sum(0).log())
-    u[:d] = torch.where(q.present, u[:d] - torch.sign(q.z) * tilt, u[:d])
-    found = Certified(u, code, steps, worst, error, n, n_film, torch.empty_like(q.peclet), torch.empty_like(q.charge))
-    for index, a, b in _by_mesh(n, n_film if q.film_peclet is not None else torch.ones_like(n)):
-        for i in index.split(4096):
-            ends = shoot(u[:, i], q.take(i), a, b)[2]
-            found.c_wall[:, i], found.p_perm[i] = ends["c_wall"], ends["p_perm"]
-    return found
+    wall, potential = torch.empty_like(q.peclet), torch.empty_like(q.charge)
+    return _finished(q, Certified(u, code, steps, worst, error, n, n_film, wall, potential))
 
 # %% ../../nbs/00h_certify.ipynb #18dfb5a5
 def certify(

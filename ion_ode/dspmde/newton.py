@@ -40,17 +40,10 @@ def damped_newton(
     keep: float = 1e-2,  # Below this step size the Jacobian is kept
 ) -> Roots:
     "Damped Newton iteration (Eq. N.1), each problem on its own."
-    m, size = u.shape
-    dev = u.device
-    best = u.clone()
-    step = torch.zeros_like(u)
-    norm = torch.full((size,), torch.inf, dtype=u.dtype, device=dev)
-    worst = norm.clone()
-    alpha = torch.ones(size, dtype=u.dtype, device=dev)
-    fresh = torch.zeros(size, dtype=torch.bool, device=dev)  # a Jacobian exists that may be kept
-    size_d = torch.full((size,), torch.inf, dtype=u.dtype, device=dev)
-    inverse = torch.zeros(size, m, m, dtype=u.dtype, device=dev)
-    done = torch.zeros(size, dtype=torch.bool, device=dev)
+    (m, size), dev, best, step = u.shape, u.device, u.clone(), torch.zeros_like(u)
+    norm, worst, size_d = (torch.full((size,), torch.inf, dtype=u.dtype, device=dev) for _ in range(3))
+    alpha, inverse = torch.ones_like(norm), torch.zeros(size, m, m, dtype=u.dtype, device=dev)
+    fresh, done = (torch.zeros(size, dtype=torch.bool, device=dev) for _ in range(2))  # fresh: a Jacobian to keep
     n_steps = torch.zeros(size, dtype=torch.int64, device=dev)
     active = torch.arange(size, device=dev)
     for _ in range(max_steps):
@@ -65,19 +58,15 @@ def damped_newton(
         ok |= torch.isinf(norm[active]) & torch.isfinite(new)
         n_steps[active] += 1
         bad = active[~ok]
-        if bad.numel():
-            # halving a step of a kept Jacobian is no use: renew it first
-            stale = fresh[bad] & (alpha[bad] == 1.0) & (size_d[bad] < keep)
-            alpha[bad] = torch.where(stale, alpha[bad], alpha[bad] / 2)
-            fresh[bad] = fresh[bad] & ~stale
-            if bool(stale.any()):
-                again = bad[stale]
-                inverse[again] = inverse_jacobian(best[:, again], again)
-                rb = residual(best[:, again], again)
-                d = -apply_inverse(inverse[again], rb)
-                step[:, again] = torch.nan_to_num(d, nan=0.0, posinf=0.0, neginf=0.0)
-        good = active[ok]
-        if good.numel():
+        # halving a step of a kept Jacobian is no use: renew it first
+        stale = fresh[bad] & (alpha[bad] == 1.0) & (size_d[bad] < keep)
+        alpha[bad] = torch.where(stale, alpha[bad], alpha[bad] / 2)
+        fresh[bad] = fresh[bad] & ~stale
+        if (again := bad[stale]).numel():
+            inverse[again] = inverse_jacobian(best[:, again], again)
+            d = -apply_inverse(inverse[again], residual(best[:, again], again))
+            step[:, again] = torch.nan_to_num(d, nan=0.0, posinf=0.0, neginf=0.0)
+        if (good := active[ok]).numel():
             r = r[:, ok]
             best[:, good] = trial[:, ok]
             norm[good] = new[ok]
@@ -115,6 +104,35 @@ class Branches:
     peak: Tensor  # Largest parameter met on the way (batch,)
     n_steps: Tensor  # Newton steps (batch,)
 
+# %% ../../nbs/00g_newton.ipynb #5bb35865
+def _bordered_inverse(residual, jacobian, v: Tensor, row: Tensor, index: Tensor, nudge: float = 1e-6) -> Tensor:
+    "Inverse of the Jacobian by unknowns and parameter, closed by a row across the curve."
+    m = len(v) - 1
+    both = torch.cat([v[m] + nudge, v[m] - nudge])
+    ahead, behind = residual(v[:m].repeat(1, 2), both, index.repeat(2)).chunk(2, 1)
+    column = (ahead - behind) / (2 * nudge)
+    J = jacobian(v[:m], v[m], index)
+    full = torch.cat([torch.cat([J, column.T[..., None]], 2), row.T[:, None]], 1)
+    return torch.nan_to_num(torch.linalg.inv_ex(torch.nan_to_num(full))[0])
+
+
+def _direction(inverse: Tensor, before: Tensor) -> Tensor:
+    "Unit tangent of the curve, on the way it was walked before."
+    t = inverse[:, :, -1].T
+    t = t / torch.linalg.vector_norm(t, dim=0).clamp(min=1e-300)
+    return t * torch.where((t * before).sum(0) < 0, -1.0, 1.0)
+
+
+def _stays(roots: Roots, start, t, onward, bend, turned, tau, stride) -> Tensor:
+    "Whether a stride ended on the curve it began on, and passed nothing that asks for a closer look."
+    near = torch.linalg.vector_norm(roots.u - start, dim=0) < 0.5 * stride
+    good = roots.converged & (bend > 0.6) & near & (~turned | (stride < 0.01))
+    good &= (roots.u[-1] < 0) | (stride < 0.2)  # zero is crossed on a chord: a short one
+    # where a curve turns back just short of zero, look closely
+    rise, fall = t[-1], onward[-1]
+    top = tau + 0.5 * stride * rise.clamp(min=0) ** 2 / (rise - fall).abs().clamp(min=1e-300)
+    return good & ~((rise > 0) & (fall < 0) & (roots.u[-1] < 0) & (top > -0.05) & (stride > 0.01))
+
 # %% ../../nbs/00g_newton.ipynb #5bb35866
 def follow(
     residual,  # residual(u, tau, index) -> (unknown, batch)
@@ -130,23 +148,10 @@ def follow(
     y, unit = torch.cat([u, tau[None]]), torch.zeros(m + 1, dtype=u.dtype, device=dev)
     unit[m] = 1.0
     every = torch.arange(size, device=dev)
-
-    def inverse(v, row, index, nudge=1e-6):
-        J = jacobian(v[:m], v[m], index)
-        both = torch.cat([v[m] + nudge, v[m] - nudge])
-        ahead, behind = residual(v[:m].repeat(1, 2), both, index.repeat(2)).chunk(2, 1)
-        column = (ahead - behind) / (2 * nudge)
-        full = torch.cat([torch.cat([J, column.T[..., None]], 2), row.T[:, None]], 1)
-        return torch.nan_to_num(torch.linalg.inv_ex(torch.nan_to_num(full))[0])
-
-    def direction(inv, before):
-        t = inv[:, :, m].T
-        t = t / torch.linalg.vector_norm(t, dim=0).clamp(min=1e-300)
-        return t * torch.where((t * before).sum(0) < 0, -1.0, 1.0)
-
+    inverse = lambda v, row, index: _bordered_inverse(residual, jacobian, v, row, index)
     side = lambda inv: torch.linalg.slogdet(inv)[0]  # which way round the branch is walked
     first = inverse(y, unit[:, None].expand_as(y), every)
-    tangent = direction(first, unit[:, None].expand_as(y))
+    tangent = _direction(first, unit[:, None].expand_as(y))
     hand = side(first)
     stride = torch.full((size,), 0.5, dtype=u.dtype, device=dev)
     verdict = torch.full((size,), LOST, device=dev)
@@ -166,25 +171,16 @@ def follow(
             max_steps=10,
         )
         n_steps[active] += roots.n_steps
-        onward = direction(roots.inverse, t)
-        bend = (onward * t).sum(0)
-        good = (
-            roots.converged & (bend > 0.6) & (torch.linalg.vector_norm(roots.u - start, dim=0) < 0.5 * stride[active])
-        )
-        now = side(roots.inverse)
-        good &= (now == hand[active]) | (stride[active] < 0.01)
-        good &= (roots.u[m] < 0) | (stride[active] < 0.2)  # zero is crossed on a chord: a short one
-        # where a curve turns back just short of zero, look closely
-        rise, fall = t[m], onward[m]
-        top = y[m, active] + 0.5 * stride[active] * rise.clamp(min=0) ** 2 / (rise - fall).abs().clamp(min=1e-300)
-        good &= ~((rise > 0) & (fall < 0) & (roots.u[m] < 0) & (top > -0.05) & (stride[active] > 0.01))
+        onward = _direction(roots.inverse, t)
+        bend, now = (onward * t).sum(0), side(roots.inverse)
+        good = _stays(roots, start, t, onward, bend, now != hand[active], y[m, active], stride[active])
         quick = good & (roots.n_steps < 6) & (bend > 0.9)
         i, old, new = active[good], y[:, active[good]], roots.u[:, good]
         bad = active[~good]
         stride[bad] /= 4
         if bad.numel():  # the tangent there may stem from a Newton step too early
             again = inverse(y[:, bad], tangent[:, bad], bad)
-            tangent[:, bad], hand[bad] = direction(again, tangent[:, bad]), side(again)
+            tangent[:, bad], hand[bad] = _direction(again, tangent[:, bad]), side(again)
         stride[active[quick]] *= 2
         stride.clamp_(max=longest)
         there = new[m] >= 0

@@ -17,6 +17,106 @@ from .march import layer
 from .problem import Transport
 from ..water.activity import davies_shape
 
+# %% ../../nbs/00f_residual.ipynb #e177cd91
+def _eye(u: Tensor, q: Transport) -> Tensor:
+    "Unit matrix (ion, ion, 1)."
+    return torch.eye(q.n_ions, dtype=u.dtype, device=u.device)[..., None]
+
+
+def _exit(u: Tensor, q: Transport, jacobian: bool) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    "From the permeate into the pore: c_p, Donnan potential, c at the exit and its derivative by ln c_p."
+    z, zz, d = q.z, q.z * q.z, q.n_ions
+    c_perm, ln_a = torch.where(q.present, u[:d].exp(), 0.0), u[:d] + q.ln_entry
+    if q.davies is not None:
+        shape_p, slope_p = davies_shape(0.5 * (zz * c_perm).sum(0))
+        ln_a = ln_a - q.davies * zz * shape_p
+    ln_a, law = torch.where(q.present, ln_a, -torch.inf), q.davies if q.davies_pore else None
+    p_perm, s_exit, c_exit = donnan(ln_a, z, q.charge, law)
+    if not jacobian:
+        return c_perm, p_perm, c_exit, None
+    dln_a = _eye(u, q).expand(d, d, u.shape[1])
+    if q.davies is not None:
+        dln_a = dln_a - (q.davies * slope_p) * zz[:, None] * (0.5 * zz * c_perm)[None]
+    return c_perm, p_perm, c_exit, c_exit[:, None] * _donnan_tangent(dln_a, c_exit, z, s_exit, law)
+
+
+def _entry(u: Tensor, q: Transport, c_entry: Tensor, T: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    "From the pore to the wall: ln c there, and its derivative by ln c_p and p_f."
+    z, zz, d = q.z, q.z * q.z, q.n_ions
+    safe = torch.where(q.present, c_entry, 1.0)
+    ln_w, dln_w = safe.log() + z * u[d] - q.ln_entry, None if T is None else T / safe[:, None]
+    if q.davies_pore:
+        shape_m, slope_m = davies_shape(0.5 * (zz * c_entry).sum(0))
+        ln_w = ln_w - q.davies * zz * shape_m
+        if T is not None:
+            dln_w = dln_w - (q.davies * slope_m) * zz[:, None] * (0.5 * (zz[:, None] * T).sum(0))[None]
+    return ln_w, None if T is None else torch.cat([dln_w, z[:, None].expand(d, 1, u.shape[1])], 1)
+
+# %% ../../nbs/00f_residual.ipynb #e177cd93
+def _wall(ln_w: Tensor, dln_w: Tensor | None, q: Transport) -> tuple[Tensor, Tensor | None]:
+    "Concentrations at the wall behind a film, and the derivatives of their logarithms."
+    z, zz = q.z, q.z * q.z
+    ln_w = torch.where(q.present, ln_w, -torch.inf)
+    if q.davies is None:
+        return ln_w.exp(), dln_w
+    s_wall, c_wall = solution_strength(ln_w, z, q.davies)
+    if dln_w is None:
+        return c_wall, None
+    bend = q.davies * davies_shape(s_wall.exp())[1] * s_wall.exp()
+    weight = zz * c_wall / (zz * c_wall).sum(0)
+    ds = (weight[:, None] * dln_w).sum(0) / (1 - bend * (weight * zz).sum(0))
+    return c_wall, dln_w + bend * zz[:, None] * ds[None]
+
+
+def _no_film(ln_w: Tensor, dln_w: Tensor | None, q: Transport):
+    "Against the feed itself: residual, its derivative, c at the wall."
+    r, c_feed = ln_w - q.ln_feed, torch.where(q.present, q.ln_feed.exp(), 0.0)
+    if q.davies is not None:
+        zz = q.z * q.z
+        r = r + q.davies * zz * davies_shape(0.5 * (zz * c_feed).sum(0))[0]
+    return r, dln_w, c_feed
+
+
+def _stagnant_film(ln_w: Tensor, dln_w: Tensor | None, q: Transport, c_perm: Tensor, n_film: int, march):
+    "Through a Nernst–Planck film to the feed: residual, its derivative, c at the wall."
+    c_wall, dln_c = _wall(ln_w, dln_w, q)
+    T = push = None
+    if dln_w is not None:
+        T = torch.where(q.present[:, None], c_wall[:, None] * dln_c, 0.0)
+        push = torch.cat([_eye(ln_w, q) * (q.film_peclet * c_perm)[None], torch.zeros_like(T[:, :1])], 1)
+    c_bulk, T = march(c_wall, q.film_peclet, q.film_peclet * c_perm, q.z, n_film, T, push)
+    c_bulk = torch.where(q.present, c_bulk, 1.0)
+    return c_bulk.log() - q.ln_feed, None if T is None else T / c_bulk[:, None], c_wall
+
+# %% ../../nbs/00f_residual.ipynb #e177cd94
+def _linear_film(u: Tensor, ln_w: Tensor, dln_w: Tensor | None, q: Transport, c_perm: Tensor):
+    "Through a linear film: residual, its derivative, c at the wall; imbalance there and its derivative."
+    (c_wall, dln_c), z, d = _wall(ln_w, dln_w, q), q.z, q.n_ions
+    back = 1 - q.film_ratio + z * q.film_diffusion * u[d + 1]  # k - J + z D X over k
+    c_feed, carried = torch.where(q.present, q.ln_feed.exp(), 1.0), q.film_ratio * c_perm
+    # divided by what may grow without bound, not in logarithms: a good equation up to the film's limit and beyond
+    scale = c_wall + c_feed + carried
+    r = (c_wall * back + carried - c_feed) / scale
+    neutral, share = _imbalance(c_wall, z)
+    if dln_w is None:
+        return r, None, c_wall, neutral, None
+    dcw = torch.where(q.present[:, None], c_wall[:, None] * dln_c, 0.0)  # (ion, ion + 1, batch)
+    db = dcw * (back - r)[:, None]
+    db[:, :d] += _eye(u, q) * (carried * (1 - r))[None]
+    dX = (c_wall * z * q.film_diffusion)[:, None]
+    drow = (share[:, None] * dcw).sum(0)
+    return r, torch.cat([db, dX], 1) / scale[:, None], c_wall, neutral, torch.cat([drow, torch.zeros_like(drow[:1])], 0)
+
+
+def _assembled(u: Tensor, q: Transport, dr: Tensor, dneutral: Tensor, rows: list) -> Tensor:
+    "Jacobian (batch, unknown, unknown): the ions' equations, neutrality of the permeate, and that of the wall."
+    d, pad = q.n_ions, q.n_unknowns - q.n_ions
+    none = torch.zeros(d, pad, u.shape[1], dtype=u.dtype, device=u.device)
+    unit = torch.cat([_eye(u, q).expand(d, d, u.shape[1]), none], 1)
+    dr = torch.where(q.present[:, None], dr, unit)  # an absent ion has no equation but u = 0
+    dneutral = torch.cat([dneutral, none[0]], 0)
+    return torch.cat([dr, dneutral[None], *(j[None] for j in rows)], 0).permute(2, 0, 1)
+
 # %% ../../nbs/00f_residual.ipynb #e177cd8d
 def shoot(
     u: Tensor,  # ln c_p (ion), feed Donnan potential p_f, and with a linear film its potential X (unknown, batch)
@@ -27,109 +127,25 @@ def shoot(
     through=(layer, layer),  # What marches through the pore and through the film
 ) -> tuple[Tensor, Tensor | None, dict]:  # residual (unknown, batch), Jacobian (batch, unknown, unknown), profile ends
     "Residual of a guess: from the permeate through pore and film to the feed."
-    z, zz, d = q.z, q.z * q.z, q.n_ions
-    gone = ~q.present
-    c_perm = torch.where(gone, 0.0, u[:d].exp())
-    # permeate | pore
-    ln_a = u[:d] + q.ln_entry
-    if q.davies is not None:
-        I_perm = 0.5 * (zz * c_perm).sum(0)
-        shape_p, slope_p = davies_shape(I_perm)
-        ln_a = ln_a - q.davies * zz * shape_p
-    ln_a = torch.where(gone, -torch.inf, ln_a)
-    pore_law = q.davies if q.davies_pore else None
-    p_perm, s_exit, c_exit = donnan(ln_a, z, q.charge, pore_law)
-    # pore
+    c_perm, p_perm, c_exit, T = _exit(u, q, jacobian)
     rate, source = q.peclet * q.K_conv, q.peclet * c_perm
-    T = push = None
-    if jacobian:
-        eye = torch.eye(d, dtype=u.dtype, device=u.device)[..., None]
-        dln_a = eye.expand(d, d, u.shape[1])
-        if q.davies is not None:
-            dln_a = dln_a - (q.davies * slope_p) * zz[:, None] * (0.5 * zz * c_perm)[None]
-        dexpo = _donnan_tangent(dln_a, c_exit, z, s_exit, pore_law)
-        T = c_exit[:, None] * dexpo
-        push = eye * source[None]
-    c_entry, T = through[0](c_exit, rate, source, z, n if q.nodes is None else -q.nodes, T, push)
-    # pore | wall
-    safe = torch.where(gone, 1.0, c_entry)
-    p_feed = u[d]
-    ln_w = safe.log() + z * p_feed - q.ln_entry
-    dln_w = None
-    if jacobian:
-        dln_w = T / safe[:, None]
-    if q.davies_pore:
-        I_entry = 0.5 * (zz * c_entry).sum(0)
-        shape_m, slope_m = davies_shape(I_entry)
-        ln_w = ln_w - q.davies * zz * shape_m
-        if jacobian:
-            dln_w = dln_w - (q.davies * slope_m) * zz[:, None] * (0.5 * (zz[:, None] * T).sum(0))[None]
-    ends = {"p_perm": p_perm, "c_exit": c_exit, "c_entry": c_entry}
-    if jacobian:
-        dln_w = torch.cat([dln_w, z[:, None].expand(d, 1, u.shape[1])], 1)  # columns: ln c_p, p_f
-    film = q.film_peclet is not None or q.film_ratio is not None
-    neutral, share = _imbalance(c_perm, z)
-    dneutral = share * c_perm if jacobian else None
+    push = _eye(u, q) * source[None] if jacobian else None
+    c_entry, T = through[0](c_exit, rate, source, q.z, n if q.nodes is None else -q.nodes, T, push)
+    ln_w, dln_w = _entry(u, q, c_entry, T)
     rows, jac = [], []
-    if not film:
-        r = ln_w - q.ln_feed
-        if q.davies is not None:
-            c_feed = torch.where(gone, 0.0, q.ln_feed.exp())
-            r = r + q.davies * zz * davies_shape(0.5 * (zz * c_feed).sum(0))[0]
-        c_wall, dr = torch.where(gone, 0.0, q.ln_feed.exp()), dln_w
+    if q.film_peclet is not None:
+        r, dr, c_wall = _stagnant_film(ln_w, dln_w, q, c_perm, n_film, through[1])
+    elif q.film_ratio is not None:
+        r, dr, c_wall, *more = _linear_film(u, ln_w, dln_w, q, c_perm)
+        rows, jac = [more[0]], [more[1]]
     else:
-        ln_w = torch.where(gone, -torch.inf, ln_w)
-        if q.davies is None:
-            c_wall, dln_c = ln_w.exp(), dln_w
-        else:
-            s_wall, c_wall = solution_strength(ln_w, z, q.davies)
-            if jacobian:
-                shape_w, slope_w = davies_shape(s_wall.exp())
-                bend = q.davies * slope_w * s_wall.exp()
-                weight = zz * c_wall / (zz * c_wall).sum(0)
-                ds = (weight[:, None] * dln_w).sum(0) / (1 - bend * (weight * zz).sum(0))
-                dln_c = dln_w + bend * zz[:, None] * ds[None]
-        if q.film_peclet is not None:
-            Tw = pushw = None
-            if jacobian:
-                Tw = torch.where(gone[:, None], 0.0, c_wall[:, None] * dln_c)
-                pushw = torch.cat([eye * (q.film_peclet * c_perm)[None], torch.zeros_like(Tw[:, :1])], 1)
-            c_bulk, Tb = through[1](c_wall, q.film_peclet, q.film_peclet * c_perm, z, n_film, Tw, pushw)
-            c_bulk = torch.where(gone, 1.0, c_bulk)
-            r = c_bulk.log() - q.ln_feed
-            dr = Tb / c_bulk[:, None] if jacobian else None
-        else:
-            X = u[d + 1]
-            back = 1 - q.film_ratio + z * q.film_diffusion * X  # k - J + z D X over k
-            c_feed = torch.where(gone, 1.0, q.ln_feed.exp())
-            carried = q.film_ratio * c_perm
-            # divided by what may grow without bound, not in logarithms: a good equation up to the film's limit and
-            # beyond
-            scale = c_wall + c_feed + carried
-            r = (c_wall * back + carried - c_feed) / scale
-            wall_neutral, wall_share = _imbalance(c_wall, z)
-            rows.append(wall_neutral)
-            if jacobian:
-                dcw = torch.where(gone[:, None], 0.0, c_wall[:, None] * dln_c)  # (ion, ion + 1, batch)
-                db = dcw * (back - r)[:, None]
-                db[:, :d] += eye * (carried * (1 - r))[None]
-                dX = (c_wall * z * q.film_diffusion)[:, None]
-                dr = torch.cat([db, dX], 1) / scale[:, None]
-                drow = (wall_share[:, None] * dcw).sum(0)
-                jac.append(torch.cat([drow, torch.zeros_like(drow[:1])], 0))
-    # an absent ion has no equation but u = 0
-    r = torch.where(gone, u[:d], r)
-    rows = torch.cat([r, neutral[None], *(x[None] for x in rows)], 0)
-    ends["c_wall"] = c_wall
-    if not jacobian:
-        return rows, None, ends
-    m = q.n_unknowns
-    pad = m - d
-    unit = torch.cat([eye.expand(d, d, u.shape[1]), torch.zeros(d, pad, u.shape[1], dtype=u.dtype, device=u.device)], 1)
-    dr = torch.where(gone[:, None], unit, dr)
-    dneutral = torch.cat([dneutral, torch.zeros(pad, u.shape[1], dtype=u.dtype, device=u.device)], 0)
-    J = torch.cat([dr, dneutral[None], *(j[None] for j in jac)], 0)
-    return rows, J.permute(2, 0, 1), ends
+        r, dr, c_wall = _no_film(ln_w, dln_w, q)
+    neutral, share = _imbalance(c_perm, q.z)
+    r = torch.where(q.present, r, u[: q.n_ions])  # an absent ion has no equation but u = 0
+    residual = torch.cat([r, neutral[None], *(x[None] for x in rows)], 0)
+    ends = {"p_perm": p_perm, "c_exit": c_exit, "c_entry": c_entry, "c_wall": c_wall}
+    J = _assembled(u, q, dr, share * c_perm, jac) if jacobian else None
+    return residual, J, ends
 
 # %% ../../nbs/00f_residual.ipynb #a7384c69
 def _in_chunks(f, u: Tensor, q: Transport, index: Tensor, size: int) -> Tensor:

@@ -10,6 +10,7 @@ __all__ = ['Solution', 'simulate', 'pore_profile']
 # %% ../../nbs/00_dspmde.ipynb #5766173a
 from dataclasses import dataclass
 
+from fastcore.basics import patch
 import numpy as np
 import torch
 from torch import Tensor
@@ -69,33 +70,6 @@ class Solution:
         found = (t.detach().cpu().numpy() for t in (self.c_feed, self.c_wall, self.c_perm))
         return solution_notes(self.ions, *found, self.activity)
 
-    def to_frame(self) -> "Rejections":
-        "Tidy: one row a sample, flux and ion that the feed holds."
-        import pandas as pd
-
-        from ion_ode.rejections import Rejections
-
-        b, t, d = self.c_perm.shape
-        flat = lambda x: x.detach().cpu().numpy().reshape(-1)
-        wide = lambda x: np.repeat(flat(x), d)
-        frame = pd.DataFrame(
-            {
-                "sample": np.repeat(np.arange(b), t * d),
-                "flux_m_s": wide(self.flux),
-                "ion": np.tile(np.array(self.ions, dtype=object), b * t),
-                "c_feed": flat(self.c_feed[:, None, :].expand(b, t, d)),
-                "c_perm": flat(self.c_perm),
-                "rejection": flat(self.rejection),
-                "pressure_Pa": wide(self.pressure),
-                "status": np.repeat(self.status.reshape(-1), d),
-            }
-        )
-        return Rejections(frame[frame.c_feed > 0].reset_index(drop=True))
-
-    def plot(self, ax=None, measured=None, sample=None):
-        "Rejection against water flux, a panel a feed; see `Rejections.plot`."
-        return self.to_frame().plot(ax, measured, sample)
-
     def __repr__(self):
         names, counts = np.unique(self.status.astype(str), return_counts=True)
         b, t, _ = self.c_perm.shape
@@ -106,6 +80,37 @@ class Solution:
         notes = "".join(f"; note: {w}" for w in self.notes)
         size = f"{many(b, 'feed')} at {many(t, 'flux')}{' each' if b > 1 else ''}"
         return f"Solution for {', '.join(self.ions)} in {size} ({span} L/m²/h): {found}{notes}"
+
+# %% ../../nbs/00_dspmde.ipynb #bc518f83
+@patch
+def to_frame(self: Solution) -> "Rejections":
+    "Tidy: one row a sample, flux and ion that the feed holds."
+    import pandas as pd
+
+    from ion_ode.rejections import Rejections
+
+    b, t, d = self.c_perm.shape
+    flat = lambda x: x.detach().cpu().numpy().reshape(-1)
+    wide = lambda x: np.repeat(flat(x), d)
+    frame = pd.DataFrame(
+        {
+            "sample": np.repeat(np.arange(b), t * d),
+            "flux_m_s": wide(self.flux),
+            "ion": np.tile(np.array(self.ions, dtype=object), b * t),
+            "c_feed": flat(self.c_feed[:, None, :].expand(b, t, d)),
+            "c_perm": flat(self.c_perm),
+            "rejection": flat(self.rejection),
+            "pressure_Pa": wide(self.pressure),
+            "status": np.repeat(self.status.reshape(-1), d),
+        }
+    )
+    return Rejections(frame[frame.c_feed > 0].reset_index(drop=True))
+
+
+@patch
+def plot(self: Solution, ax=None, measured=None, sample=None):
+    "Rejection against water flux, a panel a feed; see `Rejections.plot`."
+    return self.to_frame().plot(ax, measured, sample)
 
 # %% ../../nbs/00_dspmde.ipynb #df8693a4
 _AT_ONCE = 65536  # problems in memory at a time
