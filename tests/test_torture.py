@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="cases run in forks")
 def test_a_hundred_generated_cases():
-    "make torture N=2000 runs many more of the same, and kills of reproduce."
+    "`make torture` runs many more of the same, and kills of reproduce."
     command = [sys.executable, str(ROOT / "tests" / "torture" / "run.py"), "100", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert done.stdout, done.stderr

@@ -113,7 +113,7 @@ def truths(draw, most_flux=3):
 
 def number(x: float, form: str) -> str:
     "A number as somebody writes it."
-    t = {"plain": f"{x:.10g}", "exp": f"{x:.9e}", "long": f"{x:.12f}".rstrip("0"), "plus": f"{x:+.10g}"}[form]
+    t = {"plain": f"{x:.10g}", "exp": f"{x:.9e}", "long": f"{x:.16f}".rstrip("0"), "plus": f"{x:+.10g}"}[form]
     return t + "0" if t.endswith(".") else t
 
 
