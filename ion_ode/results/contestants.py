@@ -143,13 +143,13 @@ def _fit_pore(b: Benchmark, train, df, spec, found):
     return predicted, facts
 
 
-WEAK = 0.1  # Spread of a rejection about DSPM-DE+ and SDEM, which sets how weak their priors are
+_WEAK = 0.1  # Spread of a rejection about DSPM-DE+ and SDEM, which sets how weak their priors are
 
 
 def _fit_plus(b: Benchmark, train, df, spec, found):
-    "The likeliest membrane of DSPM-DE+ under the prior of the posterior, every rejection known to `WEAK`."
+    "The likeliest membrane of DSPM-DE+ under the prior of the posterior, every rejection known to `_WEAK`."
     seen = Experiment(train[_thinned(b, train)], b.film, relative=False)
-    x, value, _ = find_modes(seen, WEAK, n_starts=8 * spec["starts"], seed=spec["seed"])
+    x, value, _ = find_modes(seen, _WEAK, n_starts=8 * spec["starts"], seed=spec["seed"])
     best = from_normal(x[:1])
     predicted = predict_membranes(df, best, b.film)[0]
     miss = (predicted - df.rejection)[df.index.isin(train.index)]

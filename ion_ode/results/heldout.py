@@ -150,7 +150,7 @@ def ablation_table(
     )
 
 
-def start_table(
+def _start_table(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
 ) -> pd.DataFrame:  # As `ablation_table`, and unseen: median error of R on simulated curves before fine-tuning
@@ -161,7 +161,7 @@ def start_table(
     )
 
 
-def recipe_table(
+def _recipe_table(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
 ) -> pd.DataFrame:  # way, steps; over seeds: median, within_95, median_ratio (to "as it is"), its lowest and highest
@@ -208,5 +208,5 @@ def tables(
     keys: dict[str, str],  # From run_cells
 ) -> dict[str, pd.DataFrame]:  # By key of TABLES; what was not computed is left out
     "What the cells say of training itself."
-    make = {"ablation": ablation_table, "start": start_table, "recipes": recipe_table}
+    make = {"ablation": ablation_table, "start": _start_table, "recipes": _recipe_table}
     return {name: make[name](folder, keys) for name, cell in TABLES.items() if cell in keys}

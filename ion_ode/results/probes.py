@@ -37,7 +37,7 @@ def _attention(config, ensemble, parameters, feed: Tensor, flux: float) -> Tenso
     return torch.stack(maps)[:, :, 0, 0]
 
 
-def all_eight(
+def _all_eight(
     equivalents: float = 10.0,  # Charge of each cation [mol/m³], anions scaled to match
 ) -> Tensor:  # (1, slot) [mol/m³]
     "A feed that holds all eight ions."
@@ -81,7 +81,7 @@ def attention_tables(
     )
     maps, removal = [], []
     for name, (config, ensemble, parameters) in kinds.items():
-        grid = _attention(config, ensemble, parameters, all_eight(), flux)[:, 0]
+        grid = _attention(config, ensemble, parameters, _all_eight(), flux)[:, 0]
         maps += [
             {"network": name, "seed": m, "asking": a, "answering": b, "weight": float(grid[m, slot[a], slot[b]])}
             for m in range(len(grid))

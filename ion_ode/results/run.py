@@ -115,7 +115,7 @@ def reproduce(
     return record
 
 
-def export_models(
+def _export_models(
     p: Profile,  # What was computed
     where: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
@@ -162,6 +162,6 @@ def make_weights(
     "The models that ship with the package, out of the cells of `reproduce`; missing cells are computed first."
     p, where = PROFILES[profile], Path(folder) / "cells" / profile
     keys = run_cells(plan_cells(p), where, min(2, os.cpu_count() or 1))
-    return export_models(
+    return _export_models(
         p, where, keys, Path(ion_ode.__file__).parent / "assets" / "weights" if target is None else target
     )

@@ -97,7 +97,7 @@ def recipe(
     )
 
 
-SETS = {
+_SETS = {
     "train": (0, "dspmde+"),
     "validation": (101, "dspmde+"),
     "test": (102, "dspmde+"),
@@ -105,14 +105,14 @@ SETS = {
 }
 
 
-def make_curves(
+def _make_curves(
     folder: str | Path,  # Where they are kept
-    name: str,  # Key of SETS
+    name: str,  # Key of _SETS
     n: int,  # Points of the design
     scheduler: str | None = None,  # Address of a Dask scheduler
 ) -> CurveSet:
     "Simulate a set, or what is missing of it, and read it."
-    seed, family = SETS[name]
+    seed, family = _SETS[name]
     where = Path(folder) / "curves" / name.replace(" ", "-")
     simulate_shards(where, n, Design(seed=seed, n_flux=16, family=family), scheduler=scheduler)
     shards = ShardedCurves(where)
@@ -162,7 +162,7 @@ def _fits(effort: Effort) -> dict[str, tuple[str, TrainConfig]]:
 
 def _key(config: TrainConfig) -> str:
     "What a network depends on: its recipe, the curves, code, tables and versions."
-    return digest(fingerprint(run, config=config.to_dict(), sets=SETS))
+    return digest(fingerprint(run, config=config.to_dict(), sets=_SETS))
 
 
 def _trained(folder: Path, name: str, config: TrainConfig, curves: CurveSet, device=None) -> Ensemble:
@@ -200,7 +200,7 @@ def run(
     folder, size = Path(folder), EFFORTS[effort]
     torch.set_num_threads(1)
     seen, unseen = (
-        make_curves(folder, s, n, scheduler) for s, n in (("train", size.sizes[-1]), ("validation", size.unseen))
+        _make_curves(folder, s, n, scheduler) for s, n in (("train", size.sizes[-1]), ("validation", size.unseen))
     )
     for name, (field, config) in _fits(size).items():
         if _kept(folder, name, config):
@@ -231,7 +231,7 @@ def scores(
 ) -> pd.DataFrame:  # One row a network, and one for the closed form alone
     "Validation scores of everything trained so far."
     rows = [r for n, (_, c) in _fits(EFFORTS[effort]).items() if (r := _kept(Path(folder), n, c))]
-    alone = errors(*_closed_form(EFFORTS[effort]), make_curves(folder, "validation", EFFORTS[effort].unseen))
+    alone = errors(*_closed_form(EFFORTS[effort]), _make_curves(folder, "validation", EFFORTS[effort].unseen))
     return pd.DataFrame(
         [
             {"field": ALONE, "curves": 0, "steps": 0, **_scores(alone), "cpu_s": 0.0},
@@ -240,7 +240,7 @@ def scores(
     )
 
 
-def by_region(
+def _by_region(
     e: pd.DataFrame,  # From `errors`
     curves: CurveSet,  # What they refer to
     label: str = "DSPM-DE+",  # Family of its membranes
@@ -271,19 +271,19 @@ def store(
     "Choose on validation curves, read the test curves, write tables and weights."
     folder, size = Path(folder), EFFORTS[effort]
     target = Path(ion_ode.__file__).parent / "assets" if target is None else Path(target)
-    seen, fits, learning = make_curves(folder, "train", size.sizes[-1]), _fits(size), scores(folder, effort)
+    seen, fits, learning = _make_curves(folder, "train", size.sizes[-1]), _fits(size), scores(folder, effort)
     candidates = {
         fits[n][0]: (fits[n][1], _trained(folder, n, fits[n][1], seen)) for n in fits if n.endswith("long")
     }
     candidates[ALONE] = _closed_form(size)
-    tests = {s: make_curves(folder, s, size.unseen) for s in ("test", "test of four parameters")}
+    tests = {s: _make_curves(folder, s, size.unseen) for s in ("test", "test of four parameters")}
     rows, chosen = [], learning[learning.steps.isin((0, *size.long))].sort_values("within_95").field.iloc[0]
     for field, (config, ensemble) in candidates.items():
         for s, label in (("test", "DSPM-DE+"), ("test of four parameters", "DSPM-DE")):
             e = errors(config, ensemble, tests[s])
             if (field, s) == (chosen, "test"):
                 kept = e.error
-            t = by_region(e, tests[s], label)
+            t = _by_region(e, tests[s], label)
             rows.append((t if s == "test" else t[t.by == "all"]).assign(field=field))
     table = pd.concat(rows, ignore_index=True)
     config, ensemble = candidates[chosen]

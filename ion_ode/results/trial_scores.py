@@ -24,7 +24,7 @@ from ion_ode.results.scores import errors, with_measurements
 from ion_ode.training.rivals import ResidualGP
 
 
-def trial_predictions(
+def _trial_predictions(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
     fold: str,  # Composition held out
@@ -120,7 +120,7 @@ def trial_table(
     "Every way on every fold, inside and on the test."
     rows = []
     for fold in MIXTURES:
-        for held, said in trial_predictions(folder, keys, fold).items():
+        for held, said in _trial_predictions(folder, keys, fold).items():
             judged = next((g for g in held if g != fold), fold)
             long = (
                 said.rename_axis("row_id")

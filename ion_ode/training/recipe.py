@@ -21,7 +21,6 @@ from ion_ode.training.rivals import CNN1d, FullyConnected, UNet1d
 from ion_ode.training.told import TOLD, describe, n_told
 
 __all__ = [
-    "LOSSES",
     "ARCHITECTURES",
     "TrainConfig",
     "describe_members",
@@ -31,7 +30,7 @@ __all__ = [
 ]
 
 
-LOSSES = ("h", "R", "log passage")
+_LOSSES = ("h", "R", "log passage")
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,7 +79,7 @@ class TrainConfig:
             "told": TOLD,
             "compiled": (True, False, "auto"),
             "architecture": tuple(ARCHITECTURES),
-            "loss": LOSSES,
+            "loss": _LOSSES,
             "pretraining_loss": ("h", "R"),
             "family": ("dspmde", "dspmde+"),
         }
