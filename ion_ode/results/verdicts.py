@@ -121,7 +121,7 @@ def for_my_water(told: dict[str, pd.DataFrame]) -> pd.DataFrame:  # water; n, er
         n, rmse = g.n.sum(), float(np.sqrt((g.mse * g.n).sum() / g.n.sum()))
         inside = float((g.coverage * g.n).sum() / n)
         trust = "no" if inside < 0.85 else "yes" if rmse <= 0.1 else "the interval, not the number"
-        said = {"values": n, "error (RMSE)": round(rmse, 3), "inside": f"{inside:.0%}", "trust": trust}
+        said = {"values": n, "error (RMSE)": round(rmse, 3), "inside": f"{inside:.1%}", "trust": trust}
         rows.append({"water": water, **said})
     return pd.DataFrame(rows).set_index("water")
 
