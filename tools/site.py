@@ -19,6 +19,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPT = "tex-chtml-full.js"
 POLYFILL = re.compile(r'\s*<script src="https://[^"]*polyfill[^"]*"></script>')
+# what Quarto adds to a page that holds a table of a notebook, for widgets that no page here has
+WIDGETS = re.compile(
+    r'\s*<script [^>]*src="https://[^"]*/(?:jquery|requirejs|@jupyter-widgets/html-manager)@[^"]*"[^>]*></script>'
+    r"|\s*<script type=\"application/javascript\">define\('jquery'.*?</script>",
+    re.S,
+)
 MATHJAX = re.compile(r'https://[^"]*/mathjax@3[^"]*/tex-[a-z-]+\.js')
 LOADED = (
     re.compile(r'<(?:script|img|iframe|source)\b[^>]*\bsrc="((?:https?:)?//[^"]+)"'),
@@ -49,7 +55,7 @@ def localise(docs: Path, mathjax: Path) -> int:
     for page in pages:
         text = page.read_text(encoding="utf-8")
         near = Path(os.path.relpath(target / SCRIPT, page.parent)).as_posix()
-        page.write_text(MATHJAX.sub(near, POLYFILL.sub("", text)), encoding="utf-8")
+        page.write_text(MATHJAX.sub(near, POLYFILL.sub("", WIDGETS.sub("", text))), encoding="utf-8")
     return len(pages)
 
 

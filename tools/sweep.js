@@ -32,7 +32,7 @@ for (const e of document.body.querySelectorAll('*')) {
   const size = parseFloat(style.fontSize), large = size >= 24 || (size >= 18.66 && +style.fontWeight >= 700);
   if (ratio < (large ? 3 : 4.5) - 0.01) pale.set(name(e), +ratio.toFixed(2));
 }
-const unnamed = [...document.querySelectorAll('button, input:not([type=hidden]), select, a[href]')].filter((e) => e.getClientRects().length
+const unnamed = [...document.querySelectorAll('button, input:not([type=hidden]), select, a[href]')].filter((e) => e.getClientRects().length && !e.closest('[aria-hidden=true]')
   && !(e.getAttribute('aria-label') || e.getAttribute('title') || e.getAttribute('aria-labelledby') || e.textContent.trim()
     || (e.labels && e.labels.length) || e.querySelector('img[alt]:not([alt=""])'))).map(name);
 const main = document.querySelector('main') || document.body;
