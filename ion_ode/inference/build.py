@@ -3,7 +3,8 @@
 nf270.json learns from every row; without-NAME.json are the same with one composition or one source held out, thinned,
 for the scores; nf.json is what any nanofiltration membrane may be, from NF270, NF90, DK and NFX; scores.csv is what
 the held-out rows say. Every posterior is two runs of independent starts, each with its share of the evidence, as what
-one has missed the other may have found; what each alone scores stands beside the score. A build that was stopped goes on from FOLDER/runs."""
+one has missed the other may have found; what each alone scores stands beside the score. A build that was stopped
+goes on from FOLDER/runs."""
 
 import io
 import sys
@@ -30,7 +31,7 @@ __all__ = ["any_membrane", "build", "learn", "likeliest", "thin_answer", "write"
 _ANY = Prior(
     r_pore=(0.36e-9, 0.75e-9), thickness=(0.2e-6, 20e-6), permeability=(6.0, 0.6)
 )  # Wider than NF270, in water permeability too
-RUNS = (0, 1)  # Seeds of independent runs
+_RUNS = (0, 1)  # Seeds of independent runs
 _FOLD_SIZE = 160  # Membranes kept of a fold
 _MEMBRANES = 192
 
@@ -158,7 +159,7 @@ def write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, othe
     count = np.bincount(parameters(whole.x).law, minlength=len(LAWS)) / len(whole.x)
     central = parameters(whole.x, whole.prior).iloc[likeliest(whole, rows)].astype(float).to_dict()
     facts = {"laws": dict(zip(LAWS, count.tolist(), strict=True)), "likeliest": central}
-    model = answer_of(whole, rows, "NF270", stretch=stretch, **facts, provenance=provenance(seed=list(RUNS)))
+    model = answer_of(whole, rows, "NF270", stretch=stretch, **facts, provenance=provenance(seed=list(_RUNS)))
     model.save(folder / "nf270.json")
     replace(any_membrane({"NF270": whole, **others}), stretch=stretch).save(folder / "nf.json")
     text = lambda d: d.round(4).to_csv(index=False)
@@ -192,9 +193,9 @@ def thin_answer(name: str, population: Population, rows: pd.DataFrame) -> Answer
 def _fold(folder: Path, name: str, rows: pd.DataFrame) -> tuple[Answer, pd.DataFrame, dict]:
     "The sample that scores a fold; held-out rows; what each run alone says of them."
     train, test = hold_out(rows, name)
-    each = [_kept(folder, name, train, seed) for seed in RUNS]
+    each = [_kept(folder, name, train, seed) for seed in _RUNS]
     said = {"held out": name, "distinct": sum(p.n_distinct for p in each)}
-    for seed, p in zip(RUNS, each, strict=True):
+    for seed, p in zip(_RUNS, each, strict=True):
         one = answer_of(p, train, name).thinned(_FOLD_SIZE // 2)
         said[f"mse of run {seed}"] = scores(predicted(one, test))["mse"]
     return thin_answer(name, _joined(each), train), test, said
@@ -205,8 +206,8 @@ def build(folder: str | Path, names: tuple[str, ...] = (*COMPOSITIONS, *SOURCES)
     folder, rows = Path(folder), answer_rows()
     (kept := folder / "runs").mkdir(parents=True, exist_ok=True)
     folds = {name: _fold(kept, name, rows) for name in names}
-    others = {m: _joined([_kept(kept, m, answer_rows(m), seed, _ANY) for seed in RUNS]) for m in ("NF90", "DK", "NFX")}
-    whole = _joined([_kept(kept, "NF270", rows, seed) for seed in RUNS])
+    others = {m: _joined([_kept(kept, m, answer_rows(m), seed, _ANY) for seed in _RUNS]) for m in ("NF90", "DK", "NFX")}
+    whole = _joined([_kept(kept, "NF270", rows, seed) for seed in _RUNS])
     runs = pd.DataFrame([said for _, _, said in folds.values()])
     return write(folder, whole, rows, {n: f[:2] for n, f in folds.items()}, others, runs)
 

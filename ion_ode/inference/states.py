@@ -300,7 +300,8 @@ def log_likelihood(
     first = np.searchsorted(states.curve, np.arange(len(states.curve_coupon)))
     whole = lambda v: np.add.reduceat(v, first, axis=1)
     total = lambda v: whole(v * ~states.limit)
-    size, a, b, c = total(np.ones((1, len(e.T)))), total(e * e / own), total(e * np.sqrt(shared) / own), total(shared / own)
+    size, a = total(np.ones((1, len(e.T)))), total(e * e / own)
+    b, c = total(e * np.sqrt(shared) / own), total(shared / own)
     k, log_det = (_NU + size) / 2, total(np.log(own)) + np.log1p(c)
     out = gammaln(k) - gammaln(_NU / 2) - size / 2 * math.log(_NU * math.pi) - log_det / 2
     out = out - k * np.log1p((a - b * b / (1 + c)) / _NU)
