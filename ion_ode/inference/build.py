@@ -151,7 +151,7 @@ def _worth_of_own(models: dict, folds: dict, names=("wang2023", "liu2025", "ritt
     return pd.DataFrame(out)
 
 
-def write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, others: dict, runs: pd.DataFrame) -> Path:
+def write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, others: dict, runs) -> Path:
     "Score and write everything that ships."
     held, table, models, stretch = _score_folds(folds)
     for name, model in models.items():
