@@ -697,7 +697,7 @@ def test_other_options_code_tables_or_versions_are_not_resumed(begun, monkeypatc
         with pytest.raises(InputError, match="other numpy and torch;"):
             train(BRIEF, folder, d, membranes=4)
     (folder / "run.json").write_text("{")
-    with pytest.raises(InputError, match="run.json cannot be read"):
+    with pytest.raises(InputError, match="run.json is not JSON"):
         train(BRIEF, folder, d, membranes=4)
 
 
