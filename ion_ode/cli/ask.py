@@ -4,7 +4,7 @@ import warnings
 
 import click
 from ion_ode.cli.group import main
-from ion_ode.cli.options import BALANCE, FEED, FLUX, MEMBRANE, _membrane, output_options
+from ion_ode.cli.options import BALANCE, FEED, FLUX, LEVEL, MEMBRANE, _membrane, output_options
 from ion_ode.cli.output import _frame, _run
 
 
@@ -129,13 +129,7 @@ def simulate(
     metavar="NAME|TEXT",
     help="For networks: another membrane than the one the model was trained for, as in ion-ode simulate.",
 )
-@click.option(
-    "--level",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.9,
-    show_default=True,
-    help="Share of measurements the interval should hold.",
-)
+@LEVEL
 @output_options
 def predict(
     feed,

@@ -4,19 +4,13 @@ from pathlib import Path
 
 import click
 from ion_ode.cli.group import main
-from ion_ode.cli.options import SOURCE, _limits, _pairs, _source, output_options
+from ion_ode.cli.options import LEVEL, SOURCE, _limits, _pairs, _source, output_options
 from ion_ode.cli.output import Sink
 
 
 @main.command()
 @click.argument("recipes", type=SOURCE)
-@click.option(
-    "--level",
-    type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    default=0.9,
-    show_default=True,
-    help="Coverage of the intervals.",
-)
+@LEVEL
 @click.option("--target-permeance", type=float, metavar="A", help="Wanted permeance [L m⁻² h⁻¹ bar⁻¹].")
 @click.option("--target-rejection", type=float, metavar="R", help="Wanted rejection, a fraction.")
 @output_options

@@ -38,6 +38,13 @@ UNIT = click.option(
 DECIMAL = click.option(
     "--decimal", type=click.Choice([",", "."]), help="Decimal sign; left out, what the numbers show (0,95 has a comma)."
 )
+LEVEL = click.option(
+    "--level",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.9,
+    show_default=True,
+    help="Share of measurements the interval should hold.",
+)
 FORCE = click.option("--force", is_flag=True, help="Replace the file named by --out if it exists.")
 WORKERS = click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="A local Dask cluster of N processes (extra [cluster])."
