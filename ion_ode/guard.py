@@ -57,7 +57,10 @@ def alone(
     target: str | Path | None,  # A folder, made if missing, or a file that will be written; None: nothing
     folder: bool = True,  # Whether it is a folder
 ) -> Iterator[None]:
-    "The only process that writes there; found out, as whether one may write at all, before the work begins."
+    """The only process that writes there; found out, as whether one may write at all, before the work begins, and what
+    one that was killed left of its writing is removed."""
+    from ion_ode.store import remnants
+
     if target is None:
         yield
         return
@@ -74,6 +77,8 @@ def alone(
     if fd is None:
         raise InputError(f"another process is writing to {target}; wait until it has ended, or name another place")
     try:
+        for part in remnants(where, None if folder else path.name):
+            part.unlink(missing_ok=True)
         yield
     finally:
         _release(lock, fd)

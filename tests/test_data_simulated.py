@@ -294,12 +294,10 @@ def test_a_damaged_shard_is_made_again(whole, tmp_path, finished, monkeypatch):
         left = {k: manifest[k] for k in ("format", "design", "points", "shard", "dtype", "key", "made_of")} | {
             "complete": False
         }
-        (tmp_path / "manifest.json").write_text(json.dumps(left))
-        lines = [
-            json.dumps({"index": k, **{n: s[n] for n in ("curves", "sha256")}})
-            for k, s in enumerate(manifest["shards"][:9])
-        ]
-        (tmp_path / "made.jsonl").write_text("\n".join(lines) + '\n{"index": 9, "cur')
+        (tmp_path / "manifest.json").write_text(shards._as_text(left))
+        made = [{n: s[n] for n in ("curves", "sha256")} for s in manifest["shards"][:9]]
+        lines = [shards._as_text({"index": k, "made": m}, None) for k, m in enumerate(made)]
+        (tmp_path / "made.jsonl").write_text("".join(lines) + '{"index": 9, "ma')
         (tmp_path / "shard-00009.safetensors").unlink()
     for k, how in enumerate(DAMAGE):
         name = f"shard-{k:05d}.safetensors"
@@ -314,18 +312,24 @@ def test_a_damaged_shard_is_made_again(whole, tmp_path, finished, monkeypatch):
     assert same(tmp_path, whole)
 
 
-def test_no_flip_in_the_manifest_is_accepted(whole, tmp_path):
+@pytest.mark.parametrize("finished", [True, False])
+def test_no_flip_in_the_manifest_is_accepted(whole, tmp_path, finished):
     for name, data in whole.items():
         (tmp_path / name).write_bytes(data)
-    data, accepted = whole["manifest.json"], []
+    if not finished:
+        begun = json.loads(whole["manifest.json"]) | {"complete": False}
+        (tmp_path / "manifest.json").write_text(shards._as_text(begun))
+    data, accepted = (tmp_path / "manifest.json").read_bytes(), []
     for k in range(len(data)):
         (tmp_path / "manifest.json").write_bytes(data[:k] + bytes([data[k] ^ 1 << k % 7]) + data[k + 1 :])
         try:
-            shards.ShardedCurves(tmp_path)
+            shards._read_manifest(tmp_path)
             accepted.append(k)
         except InputError:
             pass
     assert not accepted
+    (tmp_path / "manifest.json").write_bytes(data)
+    assert shards._read_manifest(tmp_path)["complete"] == finished
 
 
 @pytest.mark.parametrize("finished", [True, False])

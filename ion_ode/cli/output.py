@@ -1,7 +1,6 @@
 """Tables on the screen or in a file"""
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -65,24 +64,21 @@ class Sink:
         self.rows, self.shown, self.parquet, self.force = 0, 0, None, force
 
     def __enter__(self):
-        import tempfile
+        from contextlib import ExitStack
 
         from ion_ode.core import InputError
         from ion_ode.guard import alone
+        from ion_ode.store import whole
 
-        self.temporary, self.held = None, alone(self.path, folder=False)
-        self.held.__enter__()
-        if self.path:
-            if self.path.exists() and not self.force:
-                self.held.__exit__(None, None, None)
+        text = {"mode": "wb"} if self.kind == "parquet" else {"mode": "w", "encoding": "utf-8", "newline": ""}
+        with ExitStack() as stack:
+            stack.enter_context(alone(self.path, folder=False))
+            if self.path and self.path.exists() and not self.force:
                 raise InputError(
                     f"{self.path} was written by another process meanwhile and stays as it is; choose another name"
                 )
-            fd, self.temporary = tempfile.mkstemp(dir=self.path.absolute().parent, prefix=f".{self.path.name}.")
-            text = {} if self.kind == "parquet" else {"encoding": "utf-8", "newline": ""}
-            self.file = os.fdopen(fd, "w" if text else "wb", **text)
-        else:
-            self.file = sys.stdout
+            self.file = stack.enter_context(whole(self.path, **text)) if self.path else sys.stdout
+            self.held = stack.pop_all()
         if self.kind == "json":
             self.file.write("[")
         return self
@@ -107,24 +103,16 @@ class Sink:
         self.rows += len(frame)
 
     def __exit__(self, kind, error, trace):
-        try:
-            if kind is None and self.kind == "json":
+        with self.held:
+            if kind is not None:
+                raise error
+            if self.kind == "json":
                 self.file.write("\n]\n")
             if self.parquet:
                 self.parquet.close()
-            if self.path:
-                self.file.close()
-            if self.path and kind is None:
-                mask = os.umask(0)
-                os.umask(mask)
-                os.chmod(self.temporary, 0o666 & ~mask)
-                os.replace(self.temporary, self.path)
-                click.echo(f"{self.rows} rows in {self.path}", err=True)
-        finally:
-            if self.temporary:
-                Path(self.temporary).unlink(missing_ok=True)
-            self.held.__exit__(None, None, None)
-        if kind is None and self.kind == "screen" and self.shown > SCREEN_FEEDS:
+        if self.path:
+            click.echo(f"{self.rows} rows in {self.path}", err=True)
+        if self.kind == "screen" and self.shown > SCREEN_FEEDS:
             click.echo(f"... and {self.shown - SCREEN_FEEDS} more feeds; --out FILE keeps them all")
 
 

@@ -38,24 +38,25 @@ def _shard_name(index: int) -> str:
 
 
 def _read_manifest(folder: Path) -> dict | None:
-    "What a folder says of its set, None where it says nothing; a finished manifest that was changed is refused."
+    "What a folder says of its set, None where it says nothing; a manifest that was changed is refused."
     path = folder / "manifest.json"
     if not path.exists():
         return None
     try:
         text = path.read_text(encoding="utf-8")
         found = json.loads(text)
-        rest = {k: v for k, v in found.items() if k != "sha256"}
+        same = text == _as_text(found)
     except (ValueError, AttributeError, RecursionError) as e:
         raise InputError(f"{path} cannot be read; restore it, or choose an empty folder") from e
-    sealed = found.get("format") != "ion_ode shards 1" and found.get("complete") is not False
-    if sealed and (found.get("sha256") != digest(rest) or text != _as_text(found)):
+    if not same:
         raise InputError(f"{path} was changed after it was written; restore it, or choose an empty folder")
     return found
 
 
-def _as_text(manifest: dict) -> str:
-    return json.dumps(manifest, indent=1, sort_keys=True) + "\n"
+def _as_text(manifest: dict, indent: int | None = 1) -> str:
+    "A manifest, or a line about one shard, with the digest of all else in it."
+    rest = {k: v for k, v in manifest.items() if k != "sha256"}
+    return json.dumps(rest | {"sha256": digest(rest)}, indent=indent, sort_keys=True) + "\n"
 
 
 def _begin(folder: Path, plan: dict, made_of: dict) -> dict:
@@ -85,11 +86,12 @@ def _known(folder: Path, manifest: dict) -> dict[int, dict]:
         return {k: {n: s[n] for n in ("curves", "sha256")} for k, s in enumerate(manifest["shards"])}
     known = {}
     path = folder / _MADE
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else ():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(True) if path.exists() else ():
         try:
             entry = json.loads(line)
-            known[entry["index"]] = {"curves": entry["curves"], "sha256": entry["sha256"]}
-        except (ValueError, KeyError, TypeError):
+            if line == _as_text(entry, None):
+                known[entry["index"]] = entry["made"]
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
             continue
     return known
 
@@ -98,7 +100,7 @@ def _intact(folder: Path, index: int, known: dict[int, dict]) -> bool:
     "Whether a shard is there, with the bytes that were made."
     try:
         return digest((folder / _shard_name(index)).read_bytes()) == known[index]["sha256"]
-    except (OSError, KeyError):
+    except (OSError, KeyError, TypeError):
         return False
 
 
@@ -106,7 +108,7 @@ def _note(folder: Path, index: int, curves: int, data: bytes) -> dict:
     "Write the hash of a shard before the shard itself."
     entry = {"curves": curves, "sha256": digest(data)}
     with (folder / _MADE).open("a", encoding="utf-8") as f:
-        f.write(json.dumps({"index": index, **entry}) + "\n")
+        f.write(_as_text({"index": index, "made": entry}, None))
         f.flush()
         os.fsync(f.fileno())
     return entry
@@ -138,9 +140,7 @@ def _finish(folder: Path, manifest: dict, design: Design, made: list[dict]) -> d
         "shards": [{"file": _shard_name(k), **m} for k, m in enumerate(made)],
         "versions": provenance()["versions"],
     }
-    done["sha256"] = digest(done)
     atomic_write(folder / "manifest.json", _as_text(done))
-    (folder / _MADE).unlink(missing_ok=True)
     return done
 
 
@@ -157,7 +157,10 @@ def _resume(folder: Path, n: int, design: Design, shard: int, dtype: str, where:
         _keep(folder, manifest, known, *made)
         bar.update(1)
     bar.close()
-    return manifest if manifest["complete"] else _finish(folder, manifest, design, [known[k] for k in range(total)])
+    if not manifest["complete"]:
+        manifest = _finish(folder, manifest, design, [known[k] for k in range(total)])
+    (folder / _MADE).unlink(missing_ok=True)
+    return manifest
 
 
 def simulate_shards(

@@ -112,6 +112,8 @@ def _membranes(processes: list[Process]):
 def _correlated_sampler(correlation: np.ndarray, seed: int):
     "Quasi-random normal draws whose outputs are correlated as the errors were."
     Sobol = need("botorch.sampling.normal", "campaign").SobolQMCNormalSampler
+    if len(correlation) == 1:  # draws of one output carry no axis for it
+        return Sobol(torch.Size([_N_SAMPLES]), seed=seed)
 
     class Correlated(Sobol):
         def _construct_base_samples(self, posterior):

@@ -266,19 +266,25 @@ class Checkpoint(Callback):
         others: list[Callback],  # Whose state is kept too
     ):
         self.folder, self.key, self.every, self.log, self.others = folder, key, every, log, others
-        self.facts = provenance()
+        self.facts, self.stored = provenance(), -1
 
     def save(self, run: Run) -> None:
-        "Everything from which the run goes on."
+        "Everything from which the run goes on, unless it already lies there."
+        if self.stored == run.done:
+            return
         t = {f"param/{k}": v for k, v in run.ensemble.params.items()}
         for c in self.others:
             t |= c.tensors()
         for k, p in run.moving.items():
             t |= {f"adam/{k}/{q}": v for q, v in run.opt.state.get(p, {}).items()}
         t["log"] = torch.tensor(self.log.rows, dtype=torch.float64).view(-1, len(LOG))
-        text = pd.DataFrame(self.log.rows, columns=LOG).to_csv(index=False)
-        atomic_write(self.folder / "log.csv", text)
         write_checkpoint(self.folder, t, {"step": run.done, "key": self.key, **self.facts})
+        self.stored = run.done
+        self.write_log()
+
+    def write_log(self) -> None:
+        "The log as a table."
+        atomic_write(self.folder / "log.csv", self.log.frame().to_csv(index=False))
 
     def resume(self, run: Run) -> bool:  # Whether there was something
         "Go on from the file, if there is one of the same key."
@@ -296,7 +302,9 @@ class Checkpoint(Callback):
             s = {q.removeprefix(start): v for q, v in tensors.items() if q.startswith(start)}
             if s:
                 run.opt.state[p] = {q: v if q == "step" else v.to(p.device) for q, v in s.items()}
-        run.done, self.log.rows = record["step"], tensors["log"].tolist()
+        run.done = self.stored = record["step"]
+        self.log.rows = [[int(step), int(member), *rest] for step, member, *rest in tensors["log"].tolist()]
+        self.write_log()
         return True
 
     def after_step(self, run):

@@ -80,16 +80,17 @@ def _shards(folder, n=24):
 
 def _half_made(folder):
     "What a kill between two shards leaves."
+    from ion_ode.data.shards import _as_text
+
     _shards(folder)
     manifest = json.loads((folder / "manifest.json").read_text())
-    lines = [
-        json.dumps({"index": k, "curves": s["curves"], "sha256": s["sha256"]}) for k, s in enumerate(manifest["shards"])
-    ]
+    made = [{n: s[n] for n in ("curves", "sha256")} for s in manifest["shards"]]
+    lines = [_as_text({"index": k, "made": m}, None) for k, m in enumerate(made)]
     for k in ("shards", "sha256", "parameters", "versions", "curves"):
         manifest.pop(k)
     manifest["complete"] = False
-    (folder / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    (folder / "made.jsonl").write_text("\n".join(lines[:2]) + "\n")
+    (folder / "manifest.json").write_text(_as_text(manifest))
+    (folder / "made.jsonl").write_text("".join(lines[:2]))
     (folder / "shard-00002.safetensors").unlink()
 
 

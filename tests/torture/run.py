@@ -85,6 +85,22 @@ def tallied(strategy, n: int, start: int) -> Tally:
     return tally
 
 
+def killed(n: int, start: int) -> dict[str, Tally]:
+    "Kills of every command until so many came before its end."
+    import kills
+
+    found = {}
+    for name in kills.WORK:
+        tally = found[f"kills of {name}"] = Tally()
+        while kills.STRUCK[name] < n and not any(tally.bad.values()):
+            more = tallied(kills.kills(name), 4, start)
+            start, tally.cases, tally.right = start + 1, tally.cases + more.cases, tally.right + more.right
+            for what, bad in more.bad.items():
+                tally.bad[what] += bad
+        print(f"{name}: killed {kills.STRUCK[name]} times, {tally.right} of {tally.cases} jobs as if never killed")
+    return found
+
+
 def show(found: dict[str, Tally], seconds: float) -> str:
     "The table of counts."
     rows = [[name, *(len(t.bad[c]) if c in t.bad else getattr(t, c) for c in COLUMNS)] for name, t in found.items()]
@@ -97,20 +113,24 @@ def show(found: dict[str, Tally], seconds: float) -> str:
 
 def main() -> int:
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    p.add_argument("n", type=int, help="how many cases, about")
+    p.add_argument("n", type=int, nargs="?", default=2000, help="how many cases, about")
+    p.add_argument("--kills", type=int, metavar="K", help="only kills: so many of each command that resumes")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--only", default="", help="part of the name of a kind")
     p.add_argument("--json", action="store_true", help="counts and failures as JSON")
     a = p.parse_args()
     warm()
     begin, found, all_ = time.monotonic(), {}, kinds(a.n < 500 and not a.only)
+    if a.kills:
+        found, all_ = killed(a.kills, a.seed), {}
     for name, (strategy, weight) in all_.items():
         if a.only in name:
             n = max(1, round(a.n * weight / 100)) if not a.only else a.n
             found[name] = tallied(strategy, n, a.seed)
-            for what, bad in found[name].bad.items():
-                for text in dict.fromkeys(bad[:40]):
-                    print(f"--- {name}, {what}: {text[:1500]}", file=sys.stderr, flush=True)
+    for name, tally in found.items():
+        for what, bad in tally.bad.items():
+            for text in dict.fromkeys(bad[:40]):
+                print(f"--- {name}, {what}: {text[:1500]}", file=sys.stderr, flush=True)
     if a.json:
         print(
             json.dumps(
