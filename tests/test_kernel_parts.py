@@ -1,0 +1,187 @@
+"""The kernel's parts, each by itself: potentials, mouths of the pore, films, Newton's step, certificate."""
+
+import math
+
+import numpy as np
+import torch
+from numpy.testing import assert_allclose
+
+from ion_ode.dspmde.entry import donnan as donnan_reference
+from ion_ode.dspmde.kernel_march import explicit
+from ion_ode.dspmde.kernel_newton import (
+    CHECKING,
+    DONE,
+    MESH,
+    SOLVING,
+    STAGE,
+    TRIED,
+    Block,
+    _coarser,
+    _extrapolated,
+    _invert,
+    _newton_step,
+    _stepped,
+    checked,
+    judged,
+)
+from ion_ode.dspmde.kernel_shot import (
+    ALPHA,
+    ERROR,
+    FILM_KIND,
+    IDEAL,
+    LAST,
+    LN_FEED,
+    NERNST_PLANCK_FILM,
+    NO_FILM,
+    NORM,
+    P_PERM,
+    PECLET,
+    _donnan_fill,
+    _donnan_start,
+    _donnan_step,
+    _feed_mouth,
+    _permeate_mouth,
+    _through_pore,
+    _wall_solution,
+    davies_shape,
+    donnan,
+    linear_film,
+    neutrality,
+    no_film,
+    solution_strength,
+    stagnant_film,
+    strength,
+)
+
+
+def test_davies_bracket_has_the_slope_of_a_difference():
+    shape, slope = davies_shape(100.0)
+    assert_allclose((davies_shape(100.1)[0] - davies_shape(99.9)[0]) / 0.2, slope, rtol=1e-6)
+    assert_allclose(strength(np.array([10.0, 5.0, 20.0]), np.array([1.0, 2.0, -1.0])), 25.0)
+
+
+def test_a_symmetric_salt_starts_at_its_donnan_potential():
+    a, z, c = np.log([7.0, 7.0]), np.array([1.0, -1.0]), np.empty(2)
+    start = _donnan_start(a, c, z, -50.0, 0.0)
+    _donnan_fill(a, c, z, start, 0.0)
+    assert abs(_donnan_step(c, z, -50.0, 0.0, 0.0)[0]) < 1e-12
+
+
+def test_donnan_finds_the_potential_of_the_reference():
+    z, a = np.array([1.0, 2.0, -1.0]), np.log(np.array([10.0, 5.0, 20.0]))
+    for law in (0.0, 1.17):
+        c = np.empty(3)
+        p, s = donnan(a, c, z, -50.0, law, np.nan, 0.0)
+        t = lambda v: torch.tensor(v, dtype=torch.float64)
+        there = donnan_reference(t(a)[:, None], t(z)[:, None], t([-50.0]), t([law]) if law else None)
+        assert_allclose((p, *c), (float(there[0]), *there[2][:, 0]), rtol=1e-9)
+        assert_allclose(z @ c, 50.0, rtol=1e-8)
+
+
+def test_activities_lead_back_to_concentrations():
+    z, c, back = np.array([1.0, 2.0, -1.0]), np.array([10.0, 5.0, 20.0]), np.empty(3)
+    s = solution_strength(np.log(c) - 1.17 * z**2 * davies_shape(strength(c, z))[0], back, z, 1.17)
+    assert_allclose(back, c, rtol=1e-10)
+    assert_allclose(math.exp(s), strength(c, z), rtol=1e-10)
+
+
+def test_one_problem_from_the_permeate_to_the_feed():
+    "The mouths, the wall, three films and a pore without flux, one after the other."
+    z = np.array([1.0, 2.0, -1.0])
+    q = np.log(np.array([[[10.0], [5.0], [20.0]], [[0.1], [0.02], [0.2]]]))
+    q = np.concatenate([q, np.ones((2, 3, 1))])
+    own, form, u = np.array([[-50.0], [0.0]]), np.array([IDEAL, NO_FILM, 0, 0]), np.log([[9.0], [4.0], [17.0], [np.e]])
+    state, c, T, c_p = np.full((2, 1), np.nan), np.empty((3, 1)), np.empty((3, 3, 1)), np.empty((3, 1))
+    _permeate_mouth(z, q, own, form, u, state, c, T, c_p)
+    assert_allclose(z @ c, 50.0, rtol=1e-8)
+    assert_allclose(np.einsum("i,ijk", z, T), 0.0, atol=1e-9)
+
+    ln_w, dln_w = np.empty((3, 1)), np.empty((3, 4, 1))
+    u[3] = state[P_PERM]
+    _feed_mouth(z, q, own, form, u, c, T, ln_w, dln_w)
+    assert_allclose(ln_w, u[:3], rtol=1e-10)
+
+    c_wall, r, J = np.empty((3, 1)), np.empty((4, 1)), np.zeros((4, 4, 1))
+    _wall_solution(z, own, form, np.log([[10.0], [5.0], [20.0]]), dln_w, c_wall)
+    neutrality(c_wall, z, 3, r, J, 0, np.empty((3, 0, 1)))
+    assert_allclose(r[3], 0.0, atol=1e-14)
+
+    no_film(explicit, explicit, z, q, own, form, u, np.ascontiguousarray(q[LN_FEED]), dln_w, c_wall, c_wall, 1, r, J)
+    assert_allclose(r[:3], 0.0, atol=1e-14)
+
+    thin, at_wall = np.concatenate([q, np.full((1, 3, 1), 1e-9)]), np.ascontiguousarray(q[LN_FEED])
+    stagnant_film(explicit, explicit, z, thin, own, form, u, at_wall, dln_w, c_wall, c_wall, 4, r, J)
+    assert_allclose(r[:3], 0.0, atol=1e-9)
+
+    slow = np.concatenate([q, np.zeros((1, 3, 1)), np.ones((1, 3, 1))])
+    r5, J5, u5 = np.empty((5, 1)), np.zeros((5, 5, 1)), np.zeros((5, 1))
+    linear_film(explicit, explicit, z, slow, own, form, u5, at_wall, dln_w, c_wall, c_wall, 1, r5, J5)
+    assert_allclose(r5[[0, 1, 2, 4]], 0.0, atol=1e-14)
+
+    still, here = q.copy(), c.copy()
+    still[PECLET] = 0.0
+    _through_pore(explicit, explicit, z, still, form, here, np.empty((3, 0, 1)), c, 4)
+    assert_allclose(here, c, rtol=1e-14)
+    _through_pore(explicit, explicit, z, q, form, here, np.empty((3, 0, 1)), 0 * c, 4)
+    assert_allclose(z @ here, z @ c, rtol=1e-12)
+
+
+def test_an_inverse_times_its_matrix_is_one():
+    J = np.array([[4.0, 1.0], [2.0, 3.0]])[..., None]
+    inverse = np.empty((2, 2, 1))
+    _invert(J, 0, inverse, 0)
+    assert_allclose(J[..., 0] @ inverse[..., 0], np.eye(2), atol=1e-14)
+
+
+def test_a_jacobian_is_taken_on_half_the_mesh():
+    assert _coarser(64) == 32 and _coarser(4) == 4 and _coarser(-64) == -32
+
+
+def a_block(r, inverse):
+    "One problem with one unknown, as the kernel sees it."
+    count, state = np.zeros((8, 1), np.int64), np.full((9, 1), np.inf)
+    count[MESH], state[ALPHA] = 16, 1.0
+    empty, one = np.empty((0, 0, 1)), np.zeros((1, 1))
+    return Block(None, None, None, None, np.ones(1), empty, one, np.zeros(4, np.int64), one.copy(), one.copy(),
+                 np.full((1, 1, 1), r), np.full((1, 1, 1), inverse), count, state, one)  # fmt: skip
+
+
+def test_newton_takes_the_whole_way_or_half_of_it():
+    b = a_block(-3.0, 1.0)
+    assert _newton_step.py_func(b, 0) == (3.0, 3.0) and b.step[0, 0] == 3.0
+    assert judged.py_func(b, 0, b.u) == 1 and b.state[NORM, 0] == 3.0  # the first point has no inverse yet
+    b.r[:] = 4.0
+    assert judged.py_func(b, 0, b.u) == 2 and b.state[ALPHA, 0] == 0.5  # farther off: half the step
+
+
+def test_a_step_that_gains_nothing_renews_the_inverse():
+    b = a_block(1e-8, 1.0)
+    b.state[LAST] = 2e-8
+    stepped_ = lambda b, tol: _stepped.py_func(b, 0, 1e-2, tol)
+    assert not stepped_(b, 1e-6) and b.count[STAGE, 0] == SOLVING
+    b.state[LAST] = 1.0
+    assert stepped_(b, 1e-6) and b.count[STAGE, 0] == CHECKING and b.count[MESH, 0] == 32 and b.u[0, 0] == -1e-8
+
+
+def check_of(kind, *steps):
+    b = a_block(0.0, 1.0)
+    b.form[:] = 0
+    b.form[FILM_KIND], b.count[STAGE], b.count[TRIED] = kind, CHECKING, 0
+    for s in steps:
+        b.r[:] = s
+        checked.py_func(b, 0, 1e-6)
+    return int(b.count[STAGE, 0]), int(b.count[MESH, 0]), float(b.state[ERROR, 0])
+
+
+def test_behind_a_film_a_first_step_is_not_believed():
+    assert check_of(NO_FILM, 1e-7) == (DONE, 16, 5e-8)
+    assert check_of(NERNST_PLANCK_FILM, 1e-7)[:2] == (CHECKING, 16)  # in doubt
+    assert check_of(NERNST_PLANCK_FILM, 1e-7, 2e-8)[:2] == (DONE, 16)
+    assert check_of(NERNST_PLANCK_FILM, 1e-7, 1e-6)[:2] == (CHECKING, 32)  # the first step was no measure: a finer mesh
+
+
+def test_a_cubic_is_followed_exactly():
+    past, x, u = np.zeros((4, 1, 1)), np.arange(4.0)[:, None], np.zeros((1, 1))
+    past[:, 0, 0] = x[:, 0] ** 3
+    _extrapolated(past, x, 4, 5.0, u, 0)
+    assert_allclose(u, 125.0)  # a cubic is followed exactly
