@@ -43,15 +43,15 @@ def ask(cases: list[dict]) -> list:
 
 
 def random_feed(rng, ions: dict, low: float = 0.01, high: float = 300.0, charge: bool = True) -> dict:
-    "A neutral feed of two to seven ions, the last of them closing the balance."
+    "A neutral feed of two to seven ions and solutes, the last of the ions closing the balance."
     names, z = list(ions), {n: i["z"] for n, i in ions.items()}
     for _ in range(1000):
         chosen = [str(n) for n in rng.choice(names, size=rng.integers(2, 8), replace=False)]
         c = {n: float(np.exp(rng.uniform(np.log(low), np.log(high)))) for n in chosen}
-        if {np.sign(z[n]) for n in chosen} != {1, -1}:
+        if not {np.sign(z[n]) for n in chosen} >= {1, -1}:
             continue
-        last = chosen[-1]
-        c[last] = -sum(z[n] * c[n] for n in chosen[:-1]) / z[last]
+        last = [n for n in chosen if z[n]][-1]
+        c[last] = -sum(z[n] * c[n] for n in chosen if n != last) / z[last]
         if low <= c[last] <= high:
             return c
     raise AssertionError("no neutral feed was drawn")

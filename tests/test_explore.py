@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose
 
 from ion_ode import Plant, Stage, load_model, simulate_plant
 from ion_ode.core import LMH, bar
+from ion_ode.dspmde.charge_pH import PH_OF_CHARGES
 from ion_ode.dspmde.entry import hindrance_dechadilok_deen
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane
@@ -101,6 +102,23 @@ def test_a_film_in_node_is_simulates():
 
 
 @needs_node
+@pytest.mark.parametrize(
+    "feed",
+    [{"Na+": 10.0, "Mg+2": 5.0, "Cl-": 20.0}, {"Na+": 2.0, "Cl-": 2.0, "glucose": 1.0}, {"Mg+2": 5.0, "Cl-": 10.0}],
+    ids=["an ion", "a neutral solute", "every cation"],
+)
+def test_what_is_wider_than_the_pore_stays_outside(feed):
+    "As `simulate` has it: none passes, the others answer beside it; where no cation passes, no anion does."
+    narrow, flux = NF270_WATERTAP.with_(r_pore=0.3e-9), [1e-6, 1e-5, 3e-5]
+    (found,) = ask([{"what": "curve", "feed": feed, "membrane": plain(narrow), "flux": flux}])
+    wanted = simulate(feed, flux, narrow, rtol=1e-10)
+    order = [found[0]["names"].index(n) for n in wanted.ions]
+    passed = np.array([s["cPerm"] for s in found])[:, order]
+    assert_allclose(passed, wanted.c_perm[0], rtol=1e-6, atol=1e-15)
+    assert passed.min() < 1e-12 and all(s["converged"] for s in found)
+
+
+@needs_node
 def test_a_cold_start_finds_what_the_sweep_finds():
     cases = [{"feed": f, "membrane": plain(m), "flux": j} for f, m, j in random_cases(12, seed=1)]
     warm, cold = ask([c | {"what": "curve"} for c in cases]), ask([c | {"what": "cold"} for c in cases])
@@ -130,7 +148,7 @@ def test_hindrance_in_node_is_the_packages():
     ("feed", "change", "flux", "says"),
     [
         ({"Na+": 1.0, "Cl-": 2.0}, {}, 1e-5, "not electroneutral"),
-        ({"Na+": 1.0, "Cl-": 1.0}, {"r_pore": 0.15e-9}, 1e-5, "wider than the pore"),
+        ({"glucose": 1.0}, {}, 1e-5, "no salt"),
         ({"Na+": 0.0, "Cl-": 0.0}, {}, 1e-5, "no salt"),
         ({"Na+": -1.0, "Cl-": -1.0}, {}, 1e-5, "positive"),
         ({"Xe+": 1.0, "Cl-": 1.0}, {}, 1e-5, "unknown ion Xe+"),
@@ -155,15 +173,21 @@ def exact(monkeypatch):
 
 @needs_node
 def test_the_answer_in_node_is_predict(exact):
-    "Mean and interval for 30 feeds, behind the films of laboratories, one of one's own, and none."
+    """Mean and interval for 30 feeds of ions and neutral solutes: behind the films of laboratories, one of one's own,
+    and none; the charge as measured, and that of a pH."""
     rng, ions = np.random.default_rng(5), data()["ions"]
     feeds = [random_feed(rng, ions, 0.1, 150) for _ in range(26)] + [m["feed"] for m in data()["mixtures"][:3]] + [WELL]
     sides = [{"kind": "observed"}, {"kind": "intrinsic"}, {"kind": "observed", "film": 4e-5}]
     flux = [3 * LMH, 40 * LMH]
-    cases = [{"what": "predict", "feed": f, "flux": flux, "members": 64, **sides[k % 3]} for k, f in enumerate(feeds)]
+    acid = [{}, {"pH": 4.5}, {}, {"pH": 9.0}]
+    cases = [
+        {"what": "predict", "feed": f, "flux": flux, "members": 64, **sides[k % 3], **acid[k % 4]}
+        for k, f in enumerate(feeds)
+    ]
+    assert sum(ions[n]["z"] == 0 for f in feeds for n in f) > 5
     cases.append({"what": "predict", "feed": WELL, "flux": flux, "members": 192, "kind": "observed"})
     for case, found in zip(cases, ask(cases), strict=True):
-        options = {k: case[k] for k in ("kind", "film") if k in case}
+        options = {k: case[k] for k in ("kind", "film", "pH") if k in case}
         frame = exact.predict(case["feed"], np.array(flux), members=case["members"], **options)
         for ion, rows in frame.groupby("ion"):
             for what in ("rejection", "lower", "upper"):
@@ -184,17 +208,18 @@ def test_a_pressure_in_node_is_predicts(exact):
 
 @needs_node
 def test_own_measurements_weigh_members_as_the_likelihood_does(exact, tmp_path):
-    "Log density of pasted values under every member, of two ions at two fluxes in one feed."
+    "Log density of pasted values under every member, and the table of them that Python reads: two ions, fluxes and pH."
     feed = {"Na+": 20.0, "Mg+2": 5.0, "Cl-": 30.0}
     rows = [("Na+", 0.30, 20), ("Mg+2", 0.75, 20), ("Na+", 0.38, 60), ("Mg+2", 0.80, 60)]
     values = [
         {"feed": feed, "ion": i, "rejection": r, "sd": 0, "flux": j * LMH, "pressure": None, "kind": "observed"}
         for i, r, j in rows
     ]
-    (found,) = ask([{"what": "own", "values": values, "members": 32, "many": 1}])
-    head = "Na+ [mol/m3],Mg+2 [mol/m3],Cl- [mol/m3],flux [LMH],R Na+,R Mg+2\n"
-    (tmp_path / "own.csv").write_text(head + "20,5,30,20,0.30,0.75\n20,5,30,60,0.38,0.80\n")
-    states, _ = _own_states(tmp_path / "own.csv", exact.prior, kind="observed")
+    values = [v | {"pH": 5.5} for v in values[:2]] + [v | {"pH": None} for v in values[2:]]
+    table = {"what": "call", "module": "water.mjs", "name": "ownTable", "args": [values, data(), PH_OF_CHARGES]}
+    found, written = ask([{"what": "own", "values": values, "members": 32, "many": 1}, table])
+    (tmp_path / "own.csv").write_text(written)
+    states, _ = _own_states(tmp_path / "own.csv", exact.prior)
     few = exact.thinned(32)
     precise = lambda ions, problem: solve(ions, problem, rtol=1e-10)
     R, J = forward(states, few.x, few.coupon[:, None, :4], few.coupon[:, 4:], precise, prior=exact.prior)
@@ -225,8 +250,9 @@ def test_notes_say_above_and_below():
     said = [" ".join(s) for s in ask(cases)]
     assert said[0] == "" and "Salt" in said[1] and "above" in said[1] and "below" in said[2] and "below" not in said[1]
     assert "Flux" in said[3] and "above" in said[3] and "below" in said[4]
-    (unseen,) = ask([{"what": "notes", "feed": WELL, "flux": 40 * LMH}])
-    assert unseen[0].startswith(d["ions"]["HCO3-"]["label"])
+    unseen, acid, base = ask([{"what": "notes", "feed": WELL, "flux": 40 * LMH, "pH": pH} for pH in (None, 2.5, 11.5)])
+    assert unseen[0].startswith(d["ions"]["HCO3-"]["label"]) and len(unseen) == 1
+    assert acid[1].startswith("pH 2.5 is below") and base[1].startswith("pH 11.5 is above")
 
 
 # ---- the vessel

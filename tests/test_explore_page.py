@@ -17,7 +17,8 @@ from live_page import PAGE, ROOT, WELL, files
 from numpy.testing import assert_allclose
 
 from ion_ode import load_model
-from ion_ode.core import LMH
+from ion_ode.core import LMH, bar
+from ion_ode.data.reader import load_measurements
 
 CHROMIUM = next((p for p in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if p), None)
 DRIVER = shutil.which("chromedriver")
@@ -200,6 +201,31 @@ def test_the_table_is_predicts_and_a_link_keeps_it(browser, site, model):
     assert errors(browser) == []
 
 
+def test_a_solute_and_a_pH_are_predicts(browser, site, model):
+    "A neutral solute in mM where equivalents are asked for; the charge of a pH, kept in the address; a pressure drawn."
+    open_page(browser, site[1] + WELL_HASH + "&glucose=2&pressure=4&unit=meq/L")
+    browser.execute_script("document.querySelector('details.own').open = true")
+    choose(browser, "ie-charge", "pH")
+    type_into(browser, "number-pH", "4,5")
+    asked = {"pressure": 4 * bar, "pH": 4.5}
+    frame = model.predict(WELL | {"glucose": 2.0}, **asked)
+    assert_predicts(browser, frame)
+    assert "glucose" not in [o.get_attribute("value") for o in browser.find_elements("css selector", "#ie-close option")]
+    assert browser.execute_script("return document.querySelector('[data-ion=glucose] [data-what=feed]').textContent") == "2 mM"
+    browser.find_element("id", "ie-own").send_keys("ion,rejection [%],pressure [bar]\nCl-,25,4")
+    browser.find_element("css selector", "details.own button").click()
+    wait(browser, "return document.querySelector('#ie-own-said').textContent.startsWith('Calibrated with 1 value')")
+    settle(browser)
+    assert len(browser.find_elements("css selector", "svg .own")) == 1
+    open_page(browser, browser.current_url.replace("#", "?again#"))
+    assert_predicts(browser, frame)
+    assert type_into(browser, "number-pH", "45") == "none" and "Feed pH is 45, expected 2 to 12" in notices(browser)
+    open_page(browser, site[1] + WELL_HASH + "&tab=hand&r_pore=0.32")
+    assert "Mg²⁺" in notices(browser) and "wider than the pore" in notices(browser)
+    assert_allclose(values(browser, "rejection")["Mg+2"], 1, atol=1e-9)
+    assert errors(browser) == []
+
+
 def test_what_cannot_be_used_leaves_no_result(browser, site):
     open_page(browser, site[1] + WELL_HASH)
     for name, text, says in (
@@ -227,7 +253,7 @@ def test_the_code_it_shows_gives_its_numbers(browser, site):
     for tab, more in (
         ("answer", "&pressure=6"),
         ("hand", "&flux=30&charge_density=-80"),
-        ("module", "&recovery=40&elements=3"),
+        ("module", "&recovery=40&elements=3&pH=5"),
     ):
         open_page(browser, f"{site[1]}{WELL_HASH}&tab={tab}{more}")
         space = {}
@@ -242,8 +268,9 @@ def test_the_code_it_shows_gives_its_numbers(browser, site):
     assert errors(browser) == []
 
 
-def test_own_measurements_move_the_answer(browser, site, model):
-    """A coupon rejecting more than the middle: pasted, drawn, and the interval narrows about it."""
+def test_own_measurements_move_the_answer(browser, site, model, tmp_path):
+    """A coupon rejecting more than the middle: pasted, drawn, and the interval narrows about it; Python reads the file."""
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     feed = {"Na+": 20.0, "Cl-": 20.0}
     open_page(browser, site[1] + "#Na%2B=20&Cl-=20&flux=40")
     before = values(browser, "interval")["Na+"]
@@ -257,6 +284,11 @@ def test_own_measurements_move_the_answer(browser, site, model):
     assert after[1] - after[0] < 0.8 * (before[1] - before[0]) and after[0] < target < after[1]
     assert len(browser.find_elements("css selector", "svg .own")) == 1
     browser.find_elements("css selector", "details.own button")[1].click()
+    while not (tmp_path / "own.csv").exists():
+        time.sleep(0.05)
+    (row,) = load_measurements(tmp_path / "own.csv").query("ion == 'Na+'").itertuples()
+    assert_allclose([row.rejection, row.flux_m_s, row.c_feed_mol_m3], [round(target, 3), 40 * LMH, 20], rtol=1e-6)
+    browser.find_elements("css selector", "details.own button")[2].click()
     settle(browser)
     assert_allclose(values(browser, "interval")["Na+"], before, rtol=1e-9)
     browser.find_element("id", "ie-own").send_keys("ion,rejection,flux\nNa+,45,40")

@@ -42,6 +42,21 @@ def hrefs(node):
                 yield from hrefs(node[k])
 
 
+def labels(contents: list):
+    "Numbered names of pages in the navigation, each with its page."
+    for c in contents:
+        if isinstance(c, dict):
+            if "href" in c:
+                yield c.get("section") or c["text"], c["href"]
+            yield from labels(c.get("contents", []))
+
+
+def title(page: Path) -> str:
+    "The title that a processed page has in its front matter."
+    head = "".join(json.loads(page.read_text(encoding="utf-8"))["cells"][0]["source"])
+    return str((yaml.safe_load(head.strip().strip("-")) or {}).get("title", "")) if head.startswith("---") else ""
+
+
 def merge(*documents: dict) -> dict:
     "Nested merge, later ones win: what Quarto does with metadata-files."
     out = {}
@@ -77,6 +92,9 @@ def check_config(cache: Path) -> tuple[list[str], set[str]]:
             bad.append(f"navigation: {h} does not exist")
         shown += [f.relative_to(cache).as_posix() for f in found]
     bad += [f"navigation: {f} is listed twice" for f in sorted(set(shown)) if shown.count(f) > 1]
+    bad += [f"navigation: {page} is called '{said}', which is not its title"
+            for said, page in labels(q["website"]["sidebar"]["contents"])
+            if (cache / page).exists() and said.partition(" · ")[2] != title(cache / page)]  # fmt: skip
     return bad, set(shown)
 
 

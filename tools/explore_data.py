@@ -21,9 +21,10 @@ import torch
 from ion_ode.core import E_CHARGE, EPS_0, K_B, LMH, R_GAS, T_REF, bar, nm, um
 from ion_ode.data.design import water_types
 from ion_ode.data.nf270 import load_nf270, load_solutions
+from ion_ode.dspmde.charge_pH import FITTED, _PH_KNOWN, PH_OF_CHARGES
 from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane, membrane_table
 from ion_ode.inference.answer import Answer, load_answer
-from ion_ode.inference.laws import PH_RANGE, REFERENCE_EQUIVALENTS
+from ion_ode.inference.laws import NEUTRAL_PORE, PH_RANGE, REFERENCE_EQUIVALENTS
 from ion_ode.module.channel import DENSITY, MIXING
 from ion_ode.module.element import element_table, get_element
 from ion_ode.module.plant import Plant
@@ -37,7 +38,12 @@ MODULES = (
     "dspmde.mjs", "answer.mjs", "water.mjs", "module.mjs", "chart.mjs", "widgets.mjs", "feed.mjs", "plant.mjs",
     "page.mjs",
 )  # fmt: skip
-NAMES = ("Na+", "K+", "Li+", "NH4+", "Mg+2", "Ca+2", "Cl-", "SO4-2", "NO3-", "HCO3-", "Br-")
+NAMES = (
+    "Na+", "K+", "Li+", "NH4+", "Cs+", "Mg+2", "Ca+2", "Sr+2", "Ba+2",
+    "Cl-", "SO4-2", "NO3-", "HCO3-", "Br-", "F-", "I-", "ClO4-", "H2PO4-", "HPO4-2",
+    "SiO2", "H3BO3", "erythritol", "xylose", "glucose",
+)  # fmt: skip
+OTHERS = ("#7a6a58", "#3d7068", "#8a5a7d", "#5b6b2f", "#a05c3b", "#4f5b8c", "#7d3f4a", "#6a6a6a")  # Without an own colour
 # Mixtures measured on NF270: label and ions [mol/m³] as their salts dissolve, held against load_solutions()
 MIXTURES = {
     "fdly_NaCl": ("NaCl with traces", {"Na+": 10.2, "NH4+": 0.2, "Cl-": 10.2, "NO3-": 0.2}),
@@ -103,7 +109,7 @@ def data() -> dict:
     row = membrane_table().set_index("name").loc["NF270-watertap"]
     ion = lambda i: {
         "z": i.z, "D_bulk": i.D_bulk, "r_stokes": i.r_stokes, "mass": i.molar_mass, "label": ion_label(i.name),
-        "color": ION_COLORS.get(i.name, "#7a6a58"), "marker": ION_MARKERS.get(i.name, "X"),
+        "color": ION_COLORS.get(i.name) or OTHERS[NAMES.index(i.name) % len(OTHERS)], "marker": ION_MARKERS.get(i.name, "X"),
     }  # fmt: skip
     m = NF270_WATERTAP
     return {
@@ -175,6 +181,8 @@ def answer_json(answer: Answer) -> dict:
         "prior": {"film": p.film, "permeability": p.permeability, "within": p.within},
         "reference": REFERENCE_EQUIVALENTS,
         "pH": PH_RANGE,
+        "acidity": {"law": asdict(FITTED), "reference": PH_OF_CHARGES, "known": _PH_KNOWN},
+        "neutral": NEUTRAL_PORE,
         "unit": LMH / bar,
         "trust": trust(),
         "stretch": answer.stretch,

@@ -107,7 +107,7 @@ def navigation() -> list[tuple[str, list[str]]]:
 
 def flat(contents: list) -> list[str]:
     "Pages of a section: a chapter, then the pages that stand below it."
-    return [page for c in contents for page in ([c] if isinstance(c, str) else [c["section"], *flat(c["contents"])])]
+    return [p for c in contents for p in ([c] if isinstance(c, str) else [c["href"], *flat(c.get("contents", []))])]
 
 
 def main() -> int:

@@ -1,4 +1,4 @@
-"""One container for a measured rejection, from every door to the solver, the fit, the posterior, the networks and the scores
+"""One container for a measured rejection, from every reader to the solver, the fit, the posterior, the networks and the scores
 
 Docs: https://ion-ode.github.io/ion_ode/measurements.html.md"""
 

@@ -1,4 +1,4 @@
-"""Problems side by side, marched by plain loops that Numba compiles
+"""Problems side by side, integrated by plain loops that Numba compiles
 
 Docs: https://ion-ode.github.io/ion_ode/kernel_march.html.md"""
 

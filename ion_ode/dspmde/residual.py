@@ -1,4 +1,4 @@
-"""Exit, pore, entry and film in one shot from the permeate
+"""Exit, pore, entry and film, integrated from a guess of the permeate to the feed that would have made it
 
 Docs: https://ion-ode.github.io/ion_ode/residual.html.md"""
 

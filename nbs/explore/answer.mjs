@@ -42,7 +42,7 @@ const mean = (values) => {
 };
 
 // numpy's interp on rising xs.
-const interpolate = (x, xs, ys) => {
+export const interpolate = (x, xs, ys) => {
   if (x <= xs[0]) return ys[0];
   const i = xs.findIndex((v) => v > x);
   return i < 0 ? ys.at(-1) : ys[i - 1] + ((x - xs[i - 1]) * (ys[i] - ys[i - 1])) / (xs[i] - xs[i - 1]);
@@ -73,17 +73,25 @@ export function readFeed(feed, data) {
   return { names, c, z, own, total: 0.5 * own.reduce((s, v) => s + v, 0), share: own.map((v, i) => v / Math.max(sign(Math.sign(z[i])), 1e-300)) };
 }
 
+// By how much a membrane's own charge, and what binds to it, follow the pH; as in ion_ode.dspmde.charge_pH.
+export function acidity(pH, { law, reference }) {
+  const share = (pK, at) => 1 / (1 + 10 ** (pK - at)), acids = (at) => share(law.pK_1, at) + law.acid_2 * share(law.pK_2, at);
+  const net = (at) => law.amine / (1 + 10 ** (at - law.pK_amine)) - acids(at);
+  return pH === null ? [1, 1] : [net(pH) / net(reference), acids(pH) / acids(reference)];
+}
+
 // A member in a feed as a membrane of the pore model, and the film of its laboratory [m].
-export function membraneOf(m, answer, f, kind, film) {
+export function membraneOf(m, answer, f, kind, film, pH = null) {
   const p = answer.prior, ratio = f.total / answer.reference, [lab, thick, filmNumber, , own] = m.coupon;
-  let charge = m.charge * ratio ** m.b;
+  const [ofBase, ofBound] = acidity(pH, answer.acidity);
+  let charge = ofBase * m.charge * ratio ** m.b;
   f.names.forEach((name, i) => {
     if (!(`shift ${name}` in m)) return;
     const share = f.own[i] / f.total;
-    charge += m[`shift ${name}`] * ((share * (1 + m.k)) / (share + m.k)) * ratio ** m.c;
+    charge += ofBound * m[`shift ${name}`] * ((share * (1 + m.k)) / (share + m.k)) * ratio ** m.c;
   });
   const both = Math.sqrt(1 - p.within) * lab + Math.sqrt(p.within) * own;
-  const offset = (name, z) => m[`ln ${name}`] ?? m[`ln ${z > 0 ? (z === 1 ? "Na+" : "Mg+2") : z === -1 ? "Cl-" : "SO4-2"}`];
+  const offset = (name, z) => (z === 0 ? 0 : m[`ln ${name}`] ?? m[`ln ${z > 0 ? (z === 1 ? "Na+" : "Mg+2") : z === -1 ? "Cl-" : "SO4-2"}`]);
   return {
     membrane: {
       r_pore: m.r_pore,
@@ -91,6 +99,7 @@ export function membraneOf(m, answer, f, kind, film) {
       charge_density: clip(charge * Math.exp(m["coupon charge"] * both), -CHARGE, CHARGE),
       eps_pore: m.eps_pore,
       permeability: permeabilityOf(m, answer),
+      neutral: answer.neutral,
       ln_partition: Object.fromEntries(f.names.map((name, i) => [name, offset(name, f.z[i])])),
     },
     film: film ?? (kind === "observed" ? clip(p.film[0] * Math.exp(p.film[1] * filmNumber), 1e-7, 2e-4) : 0),
@@ -111,8 +120,8 @@ export function fluxAt(problem, permeability, pressure, data, tolerance) {
 }
 
 // What one member says at rising fluxes or pressures: { flux, pressure: [state], rejection: [state][ion] }.
-export function askMember(m, answer, f, data, { flux = null, pressure = null, kind = "observed", film = null, tolerance = 1e-7 }) {
-  const { membrane, film: thickness } = membraneOf(m, answer, f, kind, film), RT = data.constants.gasConstant * data.constants.temperature;
+export function askMember(m, answer, f, data, { flux = null, pressure = null, kind = "observed", film = null, pH = null, tolerance = 1e-7 }) {
+  const { membrane, film: thickness } = membraneOf(m, answer, f, kind, film, pH), RT = data.constants.gasConstant * data.constants.temperature;
   const problem = prepare(Object.fromEntries(f.names.map((n, i) => [n, f.c[i]])), membrane, data, thickness);
   const J = pressure ? pressure.map((P) => fluxAt(problem, membrane.permeability, P, data, tolerance)) : flux;
   const good = J.filter(Number.isFinite), solved = sweep(problem, good, tolerance);
@@ -190,27 +199,21 @@ export function logCurve(m, share, rows) {
   return Number.isFinite(value) ? value : -1e9;
 }
 
-// One member's log density of own values: [{ feed, ion, flux | pressure, rejection, sd, kind }], all of one coupon.
+// One member's log density of own values: [{ feed, ion, flux | pressure, rejection, sd, kind, pH }], all of one coupon. A curve
+// is an ion in one feed, at whatever pH and on whatever side.
 export function logOwn(m, answer, values, data, tolerance = 1e-6) {
-  const groups = new Map();
-  for (const v of values) {
-    const key = JSON.stringify([v.feed, v.kind, v.flux === null]);
-    groups.set(key, [...(groups.get(key) ?? []), v]);
-  }
-  let total = 0;
+  const by = values[0].flux === null ? "pressure" : "flux", groups = new Map(), curves = new Map();
+  const put = (map, key, row) => map.set(key, [...(map.get(key) ?? []), row]);
+  for (const v of values) put(groups, JSON.stringify([v.feed, v.kind, v.pH ?? null]), v);
   for (const rows of groups.values()) {
-    const f = readFeed(rows[0].feed, data), by = rows[0].flux === null ? "pressure" : "flux";
-    const at = [...new Set(rows.map((r) => r[by]))].sort((x, y) => x - y);
-    const said = askMember(m, answer, f, data, { [by]: at, kind: rows[0].kind, tolerance });
-    for (const ion of new Set(rows.map((r) => r.ion))) {
-      const i = f.names.indexOf(ion);
-      total += logCurve(m, f.share[i], rows.filter((r) => r.ion === ion).map((r) => {
-        const s = at.indexOf(r[by]);
-        return { ...r, flux: said.flux[s], model: said.rejection[s][i] };
-      }));
+    const [{ feed, kind, pH = null }] = rows, f = readFeed(feed, data), at = [...new Set(rows.map((r) => r[by]))].sort((x, y) => x - y);
+    const said = askMember(m, answer, f, data, { [by]: at, kind, pH, tolerance });
+    for (const r of rows) {
+      const i = f.names.indexOf(r.ion), s = at.indexOf(r[by]);
+      put(curves, JSON.stringify([feed, r.ion]), { ...r, share: f.share[i], flux: said.flux[s], model: said.rejection[s][i] });
     }
   }
-  return total;
+  return [...curves.values()].reduce((sum, rows) => sum + logCurve(m, rows[0].share, rows), 0);
 }
 
 // Members again, as often as their weights say (systematic resampling); how many different ones, and of how many draws the
@@ -228,9 +231,13 @@ export function reweighed(answer, logs, n = answer.members.length) {
 }
 
 // What a reader should know about a question, one sentence a kind; as Answer.notes says it, kept short.
-export function notesOf(answer, f, flux, data) {
+export function notesOf(answer, f, flux, data, pH = null) {
   const r = answer.ranges, said = [], unseen = f.names.filter((n) => !(n in r.ions_mol_m3));
   if (unseen.length) said.push(`${unseen.map((n) => data.ions[n].label).join(", ")}: not among the measurements, taken from charge, radius and diffusivity alone.`);
+  const narrow = Math.min(...answer.members.map((m) => m.r_pore)), shut = f.names.filter((n, i) => data.ions[n].r_stokes >= narrow * (f.z[i] === 0 ? answer.neutral : 1));
+  if (shut.length) said.push(`${shut.map((n) => data.ions[n].label).join(", ")}: wider than the pore of some of these membranes, which then lets none of it pass.`);
+  const [low, high] = answer.acidity.known;
+  if (pH !== null && (pH < low - 0.1 || pH > high + 0.1)) said.push(`pH ${pH} is ${pH < low ? "below" : "above"} the ${low} to ${high} that the membrane's charge was measured at: its law is extrapolated.`);
   for (const [what, x, ends, unit, one] of [["Salt", f.total, r.equivalents_mol_m3, "eq/m³", 1], ["Flux", flux, r.flux_m_s, "L m⁻² h⁻¹", data.constants.LMH]]) {
     const [low, high] = ends, span = `the measured ${Number((low / one).toPrecision(3))} to ${Number((high / one).toPrecision(3))} ${unit}`;
     if (x > 1.5 * high) said.push(`${what} of ${Number((x / one).toPrecision(3))} ${unit} is above ${span}: the interval does not hold there.`);

@@ -63,9 +63,12 @@ export function chargeOfFeed(law, c, z, names) {
     chargeOfFeed(law.base, c, z, names));
 }
 
+const SHUT_OUT = -60; // ln of the partition coefficient of what is wider than the pore, as in ion_ode.dspmde.notes
+
 // What does not depend on the flux. feed: {ion: mol/m³}; ions: {name: {z, D_bulk, r_stokes}}; membrane: {r_pore, thickness,
-// charge_density, eps_pore, ln_partition} in SI; film: thickness of the stagnant layer [m], or what a flux of one meets in
-// it ion by ion (1/k_i) [s/m]; 0 for none. Ions with zero concentration leave the problem exactly.
+// charge_density, eps_pore, ln_partition, neutral: pore radius of a neutral solute over that of ions} in SI; film: thickness
+// of the stagnant layer [m], or what a flux of one meets in it ion by ion (1/k_i) [s/m]; 0 for none. Ions with zero
+// concentration leave the problem exactly; what is wider than the pore stays outside.
 export function prepare(feed, membrane, data, film = 0) {
   const names = Object.keys(feed).filter((name) => feed[name] !== 0);
   if (names.length === 0) throw new InputError("the feed holds no salt; give at least two ions a concentration above zero");
@@ -79,23 +82,22 @@ export function prepare(feed, membrane, data, film = 0) {
   const { r_pore, thickness, charge_density, eps_pore, ln_partition } = membrane;
   for (const [name, value] of Object.entries({ r_pore, thickness, eps_pore }))
     if (!(value > 0)) throw new InputError(`the membrane's ${name} is ${value}; expected a number above zero`);
-  const blocked = names.filter((_, i) => table[i].r_stokes >= r_pore);
-  if (blocked.length)
-    throw new InputError(`${blocked.join(", ")} is wider than the pore (radius ${r_pore} m); choose a wider pore`);
   const c = names.map((name) => feed[name]);
   const z = table.map((ion) => ion.z);
   const balance = z.reduce((s, zi, i) => s + zi * c[i], 0) / z.reduce((s, zi, i) => s + Math.abs(zi) * c[i], 0);
+  if (!z.some(Boolean)) throw new InputError("the feed holds no salt; give at least two ions a concentration above zero");
   if (Math.abs(balance) > 1e-9)
     throw new InputError(`the feed is not electroneutral: charge imbalance ${(100 * balance).toPrecision(3)} %; let one ion close the balance`);
   const charge = chargeOfFeed(charge_density, c, z, names);
   if (!Number.isFinite(charge)) throw new InputError(`the membrane's charge is ${charge} mol/m³; expected a finite number`);
   const k = data.constants;
-  const lam = table.map((ion) => ion.r_stokes / r_pore);
-  const phi = table.map((ion, i) => partitionSteric(lam[i]) * Math.exp(ln_partition?.[names[i]] ?? 0)
-    * partitionBorn(ion.z, ion.r_stokes, eps_pore, k.epsBulk, k.temperature, k));
+  const over = table.map((ion) => ion.r_stokes / (r_pore * (ion.z === 0 ? membrane.neutral ?? 1 : 1)));
+  const lam = over.map((l) => (l >= 1 ? 0.9 : l)); // of what stays outside the hindrance says nothing
+  const phi = table.map((ion, i) => (over[i] >= 1 ? Math.exp(SHUT_OUT) : partitionSteric(lam[i]) * Math.exp(ln_partition?.[names[i]] ?? 0)
+    * partitionBorn(ion.z, ion.r_stokes, eps_pore, k.epsBulk, k.temperature, k)));
   const perFlux = table.map((ion, i) => thickness / (hindranceDiffusion(lam[i]) * ion.D_bulk));
   const entering = c.map((ci, i) => ci * phi[i]);
-  return { names, c, z, phi, rate: perFlux.map((p, i) => p * hindranceConvection(lam[i])), perFlux, charge,
+  return { names, c, z, phi, blocked: names.filter((_, i) => over[i] >= 1), rate: perFlux.map((p, i) => p * hindranceConvection(lam[i])), perFlux, charge,
     lnPhi: phi.map(Math.log), lnFeed: c.map(Math.log), psiFeed: donnan(z, entering, charge), film: filmPerFlux(film, table) };
 }
 
@@ -282,7 +284,7 @@ const describe = (problem, flux, s) => {
 // The permeate at one flux [m/s]; `near` may be a solution at a flux nearby. A ladder in ln flux is the fallback.
 export function solve(problem, flux, near = null, tolerance = 1e-9) {
   if (!(flux >= 0 && Number.isFinite(flux))) throw new InputError(`the flux is ${flux} m/s; expected zero or a positive number`);
-  const rest = Float64Array.from([...problem.lnFeed, problem.psiFeed]);
+  const rest = Float64Array.from([...problem.lnFeed.map((l, i) => (problem.blocked.includes(problem.names[i]) ? l + SHUT_OUT : l)), problem.psiFeed]);
   if (flux === 0) { // nothing is carried: the permeate is the feed
     const at = { cPerm: problem.c.slice(), wall: problem.c.slice(), psi: problem.psiFeed, u: rest, size: 0, error: 0, nSteps: 0, iterations: 0 };
     return describe(problem, 0, at);

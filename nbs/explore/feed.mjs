@@ -1,7 +1,7 @@
 // The ion table: concentrations in mg/L, mM or meq/L, waters to start from, and the ion that closes the charge balance.
 
 import { InputError } from "./dspmde.mjs";
-import { UNITS, amount, analysis, charges, closed, fromUnit, readNumber } from "./water.mjs";
+import { UNITS, amount, analysis, charges, closed, fromUnit, readNumber, unitOf } from "./water.mjs";
 import { choice, element } from "./widgets.mjs";
 
 const MOST = 5000; // mol/m³
@@ -15,21 +15,21 @@ export function feedControls(state, data, problems, onchange) {
   function water() {
     const present = Object.fromEntries(Object.entries(state.feed).filter(([n, c]) => c > 0 || n === state.close));
     const feed = closed(present, state.close in present ? state.close : "", data), held = Object.entries(feed).filter(([, c]) => c > 0);
-    if (held.length < 2) throw new InputError("The feed holds no salt: give a cation and an anion a concentration above zero.");
+    if (held.filter(([n]) => data.ions[n].z).length < 2) throw new InputError("The feed holds no salt: give a cation and an anion a concentration above zero.");
     return Object.fromEntries(held);
   }
   function row(n) {
-    const { label, color } = data.ions[n], closes = n === state.close;
+    const { label, color } = data.ions[n], closes = n === state.close, unit = unitOf(data.ions[n], state.unit);
     const input = element("input", { type: "text", inputmode: "decimal", autocomplete: "off", id: `ion-${n}`, value: short(ofUnit(n)), readonly: closes,
-      "aria-label": `${label} in ${state.unit}${closes ? ", closes the charge balance" : ""}` });
+      "aria-label": `${label} in ${unit}${closes ? ", closes the charge balance" : ""}` });
     const slider = element("input", { type: "range", min: -3, max: 3.5, step: 0.01, value: Math.log10(Math.max(1e-3, state.feed[n])), disabled: closes,
-      "aria-label": `${label}, logarithmic slider`, "aria-valuetext": `${short(ofUnit(n))} ${state.unit}` });
+      "aria-label": `${label}, logarithmic slider`, "aria-valuetext": `${short(ofUnit(n))} ${unit}` });
     slider.addEventListener("input", () => {
       problems.delete(`ion-${n}`);
       input.removeAttribute("aria-invalid");
       state.feed[n] = Number((10 ** Number(slider.value)).toPrecision(3));
       input.value = short(ofUnit(n));
-      slider.setAttribute("aria-valuetext", `${input.value} ${state.unit}`);
+      slider.setAttribute("aria-valuetext", `${input.value} ${unit}`);
       changed();
     });
     input.addEventListener("input", () => {
@@ -37,7 +37,7 @@ export function feedControls(state, data, problems, onchange) {
       input.removeAttribute("aria-invalid");
       try {
         const x = readNumber(input.value), c = fromUnit(x, state.unit, data.ions[n]);
-        if (!(c >= 0 && c <= MOST)) throw new InputError(`is ${short(x)}, expected 0 to ${short(UNITS[state.unit](MOST, data.ions[n]))} ${state.unit}`);
+        if (!(c >= 0 && c <= MOST)) throw new InputError(`is ${short(x)}, expected 0 to ${short(UNITS[state.unit](MOST, data.ions[n]))} ${unit}`);
         state.feed[n] = c;
         slider.value = Math.log10(Math.max(1e-3, c));
       } catch (error) {
@@ -54,7 +54,7 @@ export function feedControls(state, data, problems, onchange) {
       fill();
       onchange();
     } }, "×");
-    return element("tr", { "data-feed": n }, element("th", { scope: "row" }, element("span", { class: "swatch", style: `--ion: ${color}`, "aria-hidden": "true" }), label),
+    return element("tr", { "data-feed": n }, element("th", { scope: "row" }, element("span", { class: "swatch", style: `--ion: ${color}`, "aria-hidden": "true" }), label, ...(unit === state.unit ? [] : [element("small", {}, ` ${unit}`)])),
       element("td", {}, input), element("td", { class: "slide" }, slider), element("td", {}, remove));
   }
   function tell() { // the closing ion's value and the totals
@@ -77,7 +77,7 @@ export function feedControls(state, data, problems, onchange) {
   }
   function changed() { tell(); onchange(); }
   const closer = element("select", { id: "ie-close", onchange: () => { state.close = closer.value; fill(); onchange(); } });
-  const adder = element("select", { "aria-label": "Add an ion", onchange: () => {
+  const adder = element("select", { "aria-label": "Add an ion or a solute", onchange: () => {
     const n = adder.value;
     if (!n) return;
     state.feed[n] = 1;
@@ -101,8 +101,8 @@ export function feedControls(state, data, problems, onchange) {
   function fill() {
     const order = Object.keys(data.ions).filter((n) => n in state.feed);
     body.replaceChildren(...order.map(row));
-    closer.replaceChildren(element("option", { value: "" }, "nothing: I give all ions"), ...order.map((n) => element("option", { value: n, selected: n === state.close }, data.ions[n].label)));
-    adder.replaceChildren(element("option", { value: "" }, "Add an ion …"), ...Object.keys(data.ions).filter((n) => !(n in state.feed)).map((n) => element("option", { value: n }, data.ions[n].label)));
+    closer.replaceChildren(element("option", { value: "" }, "nothing: I give all ions"), ...order.filter((n) => data.ions[n].z).map((n) => element("option", { value: n, selected: n === state.close }, data.ions[n].label)));
+    adder.replaceChildren(element("option", { value: "" }, "Add an ion or a solute …"), ...Object.keys(data.ions).filter((n) => !(n in state.feed)).map((n) => element("option", { value: n }, data.ions[n].label)));
     unit.value = state.unit;
     tell();
   }

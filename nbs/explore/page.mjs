@@ -1,18 +1,18 @@
 // The live page: a feed, a flux or a pressure; what NF270 rejects with its interval, what a membrane set by hand does, what a
 // vessel of elements makes of it.
 
-import { loadAnswer, logOwn, notesOf, quantile, readFeed, reweighed, summarise, withCoupons } from "./answer.mjs";
+import { interpolate, loadAnswer, logOwn, notesOf, quantile, readFeed, reweighed, summarise, withCoupons } from "./answer.mjs";
 import { drawChart } from "./chart.mjs";
 import { InputError, prepare, solve, sweep } from "./dspmde.mjs";
 import { closing, feedControls } from "./feed.mjs";
 import { askAll, moduleControls, solveModule } from "./plant.mjs";
-import { PAIRS, UNITS, amount, analysis, percent, readOwn } from "./water.mjs";
+import { PAIRS, UNITS, amount, analysis, ownTable, percent, readOwn, unitOf } from "./water.mjs";
 import { choice, element, jobs, numberRow, save, savePicture, tabs } from "./widgets.mjs";
 
 const CURVE = 22; // fluxes of a curve
 const COUPONS = 3; // coupons a membrane meets when own measurements weigh it
 const FIELDS = [
-  { key: "r_pore", label: "Pore radius", unit: "nm", si: "nm", min: 0.38, max: 0.8, step: 0.005 },
+  { key: "r_pore", label: "Pore radius", unit: "nm", si: "nm", min: 0.3, max: 0.8, step: 0.005 },
   { key: "thickness", label: "Thickness over porosity", unit: "µm", si: "um", min: 0.1, max: 6, step: 0.01 },
   { key: "charge_density", label: "Fixed charge", unit: "mol/m³", si: null, min: -300, max: 300, step: 1 },
   { key: "eps_pore", label: "Permittivity in the pore", unit: "", si: null, min: 30, max: 78, step: 0.1 },
@@ -29,7 +29,7 @@ async function readJson(name) {
 
 const startState = (data) => ({
   feed: { ...data.waters.find((w) => w.id === "brackish well").feed }, close: "HCO3-", unit: "mg/L", by: "flux", flux: 40, pressure: 5, kind: "observed",
-  ownFilm: false, film: 25, tab: "answer", membrane: {}, own: [], module: { element: Object.keys(data.module.elements)[0], count: 6, flow: 8, by: "recovery", pressure: 3, recovery: 50 },
+  ownFilm: false, film: 25, pH: null, tab: "answer", membrane: {}, own: [], module: { element: Object.keys(data.module.elements)[0], count: 6, flow: 8, by: "recovery", pressure: 3, recovery: 50 },
 });
 
 // What the address says after '#', over the start; what it does not know, or what is out of range, is left out.
@@ -44,6 +44,7 @@ export function readHash(text, data) {
     else if (key === "kind" && ["observed", "intrinsic"].includes(value)) s.kind = value;
     else if (key === "flux" && between(0.5, 210)) [s.flux, s.by] = [x, "flux"];
     else if (key === "pressure" && between(0.2, 40)) [s.pressure, s.by] = [x, "pressure"];
+    else if (key === "pH" && between(2, 12)) s.pH = x;
     else if (key === "film" && between(1, 200)) [s.film, s.ownFilm] = [x, true];
     else if (key === "element" && value in data.module.elements) s.module.element = value;
     else if (key === "elements" && between(1, 8)) s.module.count = Math.round(x);
@@ -66,7 +67,7 @@ export async function mount(root) {
   }
   const k = data.constants, { LMH, bar } = k, level = 0.9, fluxMax = 210;
   const grid = Array.from({ length: CURVE }, (_, i) => ((fluxMax * LMH) / 40) * Math.expm1(Math.log1p(40) * ((i + 0.25) / (CURVE - 0.75))));
-  const state = readHash(location.hash, data), problems = new Map(), run = jobs();
+  const state = readHash(location.hash, data), neutralPH = shipped.acidity.reference, problems = new Map(), run = jobs();
   const start = Object.fromEntries(FIELDS.map((f) => [f.key, Number((data.membrane[f.key] / (k[f.si] ?? 1)).toPrecision(12))]));
   state.membrane = { ...start, ...state.membrane };
   let answer = shipped, taught = null, view = null, hovered = null, pinned = null, queued = false, speak = 0;
@@ -78,6 +79,10 @@ export async function mount(root) {
   const fluxRow = numberRow({ key: "flux", label: "Water flux", unit: "L m⁻² h⁻¹", spoken: "litres per square metre and hour", value: state.flux, min: 0.5, max: fluxMax, step: 0.5, problems, onchange: set("flux") });
   const pressureRow = numberRow({ key: "pressure", label: "Pressure", unit: "bar", value: state.pressure, min: 0.2, max: 40, step: 0.1, problems, onchange: set("pressure") });
   const filmRow = numberRow({ key: "film", label: "Film thickness", unit: "µm", spoken: "micrometres", value: state.film, min: 1, max: 200, step: 1, problems, onchange: set("film") });
+  const pHRow = numberRow({ key: "pH", label: "Feed pH", unit: "", spoken: "pH", value: state.pH ?? neutralPH, min: 2, max: 12, step: 0.1, problems, onchange: set("pH") });
+  const charge = choice({ id: "ie-charge", "aria-label": "Charge of the membrane" }, [["measured", `as measured, pH ${shipped.pH.join(" to ")}`], ["pH", "that of a pH"]], state.pH === null ? "measured" : "pH",
+    (v) => { state.pH = v === "pH" ? neutralPH : null; pHRow.set(neutralPH); show(); ask(); });
+  const acid = element("fieldset", { class: "acidity" }, element("legend", {}, "Charge"), element("div", { class: "pick" }, element("label", { for: "ie-charge" }, "Charge of the membrane"), charge), pHRow.node);
   const by = choice({ id: "ie-by", "aria-label": "Given" }, [["flux", "flux"], ["pressure", "pressure"]], state.by, (v) => { state.by = v; show(); ask(); });
   const side = () => (state.kind === "intrinsic" ? "intrinsic" : state.ownFilm ? "film" : "observed");
   const kind = choice({ id: "ie-kind", "aria-label": "Rejection against" }, [["observed", "the bulk feed, film as laboratories have it"], ["film", "the bulk feed, film of my own"], ["intrinsic", "the wall (intrinsic, no film)"]], side(),
@@ -92,13 +97,16 @@ export async function mount(root) {
   const ownText = element("textarea", { id: "ie-own", rows: 4, spellcheck: "false", placeholder: "ion,rejection [%],flux [LMH]\nNa+,45,20\nMg+2,80,20", "aria-describedby": "ie-own-said" });
   const ownSaid = element("p", { class: "hint", id: "ie-own-said", role: "status" });
   const useOwn = element("button", { type: "button", onclick: () => teach() }, "Calibrate with these");
+  const saveOwn = element("button", { type: "button", onclick: () => { if (state.own.length) save(ownTable(state.own, data, neutralPH), "own.csv", "text/csv"); else ownSaid.textContent = "There are no own measurements yet: paste a table and calibrate with it."; } }, "Save them for Python");
   const dropOwn = element("button", { type: "button", onclick: () => { state.own = []; answer = shipped; taught = null; ownText.value = ""; ownSaid.textContent = ""; update(); } }, "Forget them");
-  const own = element("details", { class: "own" }, element("summary", {}, "Own measurements of your coupon"), element("label", { class: "hint", for: "ie-own" }, "Paste a table, measured in the feed above; more feeds one after the other."),
-    ownText, element("div", { class: "pick" }, useOwn, dropOwn), ownSaid);
+  const own = element("details", { class: "own" }, element("summary", {}, "Own measurements of your coupon"), element("label", { class: "hint", for: "ie-own" }, "Paste a table, measured in the feed above and at the pH below it, if you set one; more feeds one after the other. Values with a pressure are drawn at the flux the answer gives to it. A link does not carry them."),
+    ownText, element("div", { class: "pick" }, useOwn, saveOwn, dropOwn), ownSaid);
   function show() {
     fluxRow.node.hidden = state.by !== "flux"; pressureRow.node.hidden = state.by !== "pressure"; filmRow.node.hidden = side() !== "film";
     if (state.by !== "flux") problems.delete("flux"); else problems.delete("pressure");
     if (side() !== "film") problems.delete("film");
+    acid.hidden = state.tab === "hand"; pHRow.node.hidden = state.pH === null;
+    if (state.pH === null || state.tab === "hand") problems.delete("pH");
     operating.hidden = state.tab === "module"; byHand.hidden = state.tab !== "hand"; vesselControls.hidden = state.tab !== "module"; own.hidden = state.tab === "hand";
     for (const key of [...problems.keys()]) if ((key.startsWith("module-") && state.tab !== "module") || (key.startsWith("membrane-") && state.tab !== "hand")) problems.delete(key);
   }
@@ -119,14 +127,15 @@ export async function mount(root) {
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Values" }, element("table", { class: "results" }, caption, element("thead", {}, head), body)), facts, source, trust,
     element("div", { class: "actions" }, linkButton, csvButton, pngButton), element("details", { class: "code" }, element("summary", {}, "The same in Python"), element("pre", {}, code)));
   root.replaceChildren(tabBar.node, element("div", { class: "layout", id: "ie-results", role: "tabpanel" }, element("div", { class: "picture" }, svg, working, notices),
-    element("form", { class: "controls", "aria-label": "Feed, operating point and membrane", onsubmit: (e) => e.preventDefault() }, feed.node, operating, byHand, vesselControls, own), results));
+    element("form", { class: "controls", "aria-label": "Feed, operating point and membrane", onsubmit: (e) => e.preventDefault() }, feed.node, operating, byHand, vesselControls, acid, own), results));
 
   // ---- own measurements
   async function teach() {
     let values;
     try {
       const water = feed.water(), rows = readOwn(ownText.value, water, data);
-      values = [...state.own, ...rows.map((r) => ({ ...r, feed: water, kind: state.kind }))];
+      values = [...state.own, ...rows.map((r) => ({ ...r, feed: water, kind: state.kind, pH: state.pH }))];
+      if (new Set(values.map((v) => v.flux === null)).size > 1) throw new InputError("Some of these values have a flux and some a pressure: give all of them one of the two.");
       if (values.length > 60) throw new InputError("More than 60 own values: the best are few, in different feeds.");
     } catch (error) {
       if (!(error instanceof InputError)) throw error;
@@ -188,7 +197,7 @@ export async function mount(root) {
       return;
     }
     const f = readFeed(water, data), chosen = state.by === "flux" ? { flux: [state.flux * LMH] } : { pressure: [state.pressure * bar] };
-    const asked = { kind: state.kind, film: film() };
+    const asked = { kind: state.kind, film: film(), pH: state.pH };
     run(function* work() {
       let point = null;
       for (const at of askAll(answer, f, data, { ...asked, ...chosen }, summarise)) { if (at) point = at; yield at && { point: at }; }
@@ -198,7 +207,7 @@ export async function mount(root) {
       if (v) {
         if (!Number.isFinite(v.point.flux[0])) { blank([`No water passes at ${state.pressure} bar: the osmotic difference at the wall is as large. Raise the pressure.`]); return; }
         view = { f, feed: water, point: v.point, curve: v.curve ?? null };
-        shown(notesOf(answer, f, v.point.flux[0], data), Boolean(v.curve));
+        shown(notesOf(answer, f, v.point.flux[0], data, state.pH), Boolean(v.curve));
       }
       if (done && view) { working.textContent = ""; root.dataset.state = "done"; }
     }, fail);
@@ -224,7 +233,9 @@ export async function mount(root) {
     if (!at.converged) throw new InputError("DSPM‑DE has no certified solution here");
     view = { hand: { at, curve, problem, membrane, pressure: needs(at), film: thick }, feed: water };
     const f = readFeed(water, data), failed = curve.filter((s) => !s.converged).length;
-    shown(failed ? [`DSPM‑DE has no certified solution at ${failed} of ${grid.length} fluxes of the curves; nothing is drawn there.`] : [], true);
+    const shut = problem.blocked.map((n) => data.ions[n].label).join(", ");
+    const notes = shut ? [`${shut}: wider than the pore, so none of it passes, and it keeps the charge it needs with it.`] : [];
+    shown([...notes, ...(failed ? [`DSPM‑DE has no certified solution at ${failed} of ${grid.length} fluxes of the curves; nothing is drawn there.`] : [])], true);
     view.f = f;
   }
 
@@ -241,7 +252,7 @@ export async function mount(root) {
   const present = () => Object.keys(data.ions).filter((n) => view && view.feed[n] > 0);
   const number = (value, text, what, name = what) => element("td", { class: name }, element("data", { value: String(value), "data-what": what }, text));
   const span = (low, high, text = percent) => (Number.isFinite(low) ? `${text(low)} to ${text(high)}` : "–");
-  const inUnit = (n, c) => UNITS[state.unit](c, data.ions[n]);
+  const inUnit = (n, c) => `${amount(UNITS[state.unit](c, data.ions[n]))}${unitOf(data.ions[n], state.unit) === state.unit ? "" : " mM"}`;
   function ofIon(n) { // rejection, ends and permeate of one ion as the tab has it
     if (view.ions) return { ...view.ions[n].rejection, rejection: view.ions[n].rejection.value, perm: view.ions[n].perm.value, conc: view.ions[n].conc.value };
     if (view.hand) { const i = view.hand.at.names.indexOf(n); return { rejection: view.hand.at.rejection[i], perm: view.hand.at.cPerm[i] }; }
@@ -260,8 +271,8 @@ export async function mount(root) {
         for (const other of body.querySelectorAll("button.ion")) other.setAttribute("aria-pressed", String(other === name && pinned !== null));
         draw();
       } }, element("span", { class: "swatch", style: `--ion: ${color}`, "aria-hidden": "true" }), label);
-      return element("tr", { "data-ion": n, onpointerenter: enter, onpointerleave: leave }, element("th", { scope: "row" }, name), number(view.feed[n], amount(inUnit(n, view.feed[n])), "feed"),
-        number(r.perm, amount(inUnit(n, r.perm)), "permeate"), ...(vessel ? [number(r.conc, amount(inUnit(n, r.conc)), "concentrate")] : []), number(r.rejection, percent(r.rejection), "rejection"),
+      return element("tr", { "data-ion": n, onpointerenter: enter, onpointerleave: leave }, element("th", { scope: "row" }, name), number(view.feed[n], inUnit(n, view.feed[n]), "feed"),
+        number(r.perm, inUnit(n, r.perm), "permeate"), ...(vessel ? [number(r.conc, inUnit(n, r.conc), "concentrate")] : []), number(r.rejection, percent(r.rejection), "rejection"),
         ...(wide ? [element("td", { class: "interval" }, element("data", { value: `${r.lower} ${r.upper}`, "data-what": "interval" }, span(r.lower, r.upper)))] : []));
     }));
     caption.textContent = vessel ? `${state.module.count} × ${state.module.element}, median of ${view.draws} membranes of the sample, each with a coupon of its own`
@@ -294,13 +305,14 @@ export async function mount(root) {
     source.replaceChildren(...(mixture && state.tab !== "module" ? [`Markers: measured on NF270 at ${mixture.temperature} K, ${mixture.kind === "intrinsic" ? "corrected to the concentration at the wall" : "as observed, against the bulk feed"} (`,
       element("a", { href: `https://doi.org/${mixture.doi}`, rel: "external" }, mixture.doi), state.tab === "hand" ? ")." : "). The membranes were learned from them too, so agreement proves nothing."] : []));
     trust.textContent = state.tab === "hand" ? "What to trust: the equations, to nine digits; that four numbers describe a membrane, not: they miss other mixtures by a lot."
-      : `What to trust: ${shipped.values} values of ${Object.keys(shipped.sources).length} studies stand behind this, at pH ${shipped.pH[0]} to ${shipped.pH[1]}, 20 to 25 °C, ${amount(r.flux_m_s[0] / LMH)} to ${amount(r.flux_m_s[1] / LMH)} L m⁻² h⁻¹ and ${amount(r.equivalents_mol_m3[0])} to ${amount(r.equivalents_mol_m3[1])} eq/m³. `
+      : `What to trust: ${shipped.values} values of ${Object.keys(shipped.sources).length} studies stand behind this, at pH ${shipped.pH.join(" to ")}, 20 to 25 °C, ${amount(r.flux_m_s[0] / LMH)} to ${amount(r.flux_m_s[1] / LMH)} L m⁻² h⁻¹ and ${amount(r.equivalents_mol_m3[0])} to ${amount(r.equivalents_mol_m3[1])} eq/m³. `
         + (state.tab === "module" ? "The spread is that of membranes and coupons; film correlation and element are taken as known." : `Intervals meant to hold 90 % held ${share(t.sources)} of values of laboratories left out and ${share(t.compositions)} of compositions left out (${share(t.worst)} in the worst case): trust the interval, not the middle of it.`);
   }
   function python() {
     const feedText = `feed = {${present().map((n) => `"${n}": ${Number(view.feed[n].toPrecision(12))}`).join(", ")}}  # mol/m³`;
     const at = state.by === "flux" ? `${state.flux} * LMH` : `pressure=${state.pressure} * bar`, side_ = `kind="${state.kind}"${state.kind === "observed" && state.ownFilm ? `, film=${state.film} * um` : ""}`;
-    const calibrated = taught ? `model = model.calibrate("own.csv")  # the values pasted above; a fuller search than the page's` : null;
+    const calibrated = taught ? `model = model.calibrate("own.csv")  # what “Save them for Python” writes; a fuller search than the page's` : null;
+    const pH_ = state.pH === null ? "" : `, pH=${state.pH}`;
     if (state.tab === "hand") {
       const changed = FIELDS.filter((f) => state.membrane[f.key] !== start[f.key]).map((f) => `${f.key}=${state.membrane[f.key]}${f.si ? ` * ${f.si}` : ""}`);
       const film_ = view.hand.film > 0 ? `, film=Film(thickness=${Number((view.hand.film / k.um).toPrecision(6))} * um)` : "";
@@ -310,9 +322,9 @@ export async function mount(root) {
     if (state.tab === "module") {
       const m = state.module, given = m.by === "pressure" ? `pressure=${m.pressure} * bar` : `recovery=${m.recovery / 100}`;
       return ["from ion_ode import Plant, Stage, load_model, simulate_plant", "from ion_ode.core import bar", "from ion_ode.module.answers import intervals", "", feedText, `model = load_model("nf270")`, ...(calibrated ? [calibrated] : []),
-        `plant = Plant(Stage("${m.element}", elements=${m.count}))`, `result = intervals(simulate_plant(feed, plant, feed_flow=${m.flow} / 3600, ${given}, membrane=model.thinned(${view.draws}), throw=False))`].join("\n");
+        `plant = Plant(Stage("${m.element}", elements=${m.count}))`, `result = intervals(simulate_plant(feed, plant, feed_flow=${m.flow} / 3600, ${given}, membrane=model.thinned(${view.draws})${pH_}, throw=False))`].join("\n");
     }
-    return ["from ion_ode import load_model", "from ion_ode.core import LMH, bar, um", "", feedText, `model = load_model("nf270")`, ...(calibrated ? [calibrated] : []), `result = model.predict(feed, ${at}, ${side_})`].join("\n");
+    return ["from ion_ode import load_model", "from ion_ode.core import LMH, bar, um", "", feedText, `model = load_model("nf270")`, ...(calibrated ? [calibrated] : []), `result = model.predict(feed, ${at}, ${side_}${pH_})`].join("\n");
   }
   function say() {
     if (!view) return;
@@ -323,6 +335,7 @@ export async function mount(root) {
 
   // ---- drawing
   const mixtureNow = () => view && data.mixtures.find((m) => sameFeed(m.feed, view.feed));
+  const fluxOf = (pressure) => (view.curve ? interpolate(pressure, view.curve.pressure, view.curve.flux) : null); // where a value with a pressure is drawn
   let size = [0, 0];
   function draw() {
     if (!view) return;
@@ -334,7 +347,7 @@ export async function mount(root) {
       else if (view.hand) curves.push({ flux: grid, rejection: view.hand.curve.map((s) => s.rejection[i]), at: view.hand.at.rejection[i] });
       else if (view.curve) curves.push({ flux: view.curve.flux, ...view.curve.ions[n], at: view.point.ions[n].rejection[0] });
       const measured = vessel ? [] : [...(mixture?.points ?? []).filter((p) => p[0] === n).map(([, j, r, sd]) => ({ flux: j, rejection: r, sd })),
-        ...(state.tab === "answer" ? state.own.filter((v) => v.ion === n && v.flux !== null && sameFeed(v.feed, view.feed)).map((v) => ({ flux: v.flux, rejection: v.rejection, sd: v.sd, own: true })) : [])];
+        ...(state.tab === "answer" ? state.own.filter((v) => v.ion === n && sameFeed(v.feed, view.feed)).map((v) => ({ flux: v.flux ?? fluxOf(v.pressure), rejection: v.rejection, sd: v.sd, own: true })).filter((v) => v.flux !== null) : [])];
       return { ion: n, ...data.ions[n], curves, measured };
     });
     const picture = drawChart({ series, fluxMax: vessel ? 1 : fluxMax * LMH, flux: vessel ? null : flux, unit: vessel ? 0.01 : LMH, width, height, highlight, ...(vessel ? { title: "Way along the vessel (%)" } : {}) });
@@ -358,7 +371,7 @@ export async function mount(root) {
   // ---- links and files
   function remember() {
     const m = state.module, changed = FIELDS.filter((f) => state.membrane[f.key] !== start[f.key]).map((f) => [f.key, state.membrane[f.key]]);
-    const pairs = [...Object.entries(state.feed).map(([n, c]) => [n, Number(c.toPrecision(8))]), ["close", state.close], ["unit", state.unit], [state.by, state[state.by]], ["kind", state.kind], ...(state.ownFilm ? [["film", state.film]] : []),
+    const pairs = [...Object.entries(state.feed).map(([n, c]) => [n, Number(c.toPrecision(8))]), ["close", state.close], ["unit", state.unit], [state.by, state[state.by]], ["kind", state.kind], ...(state.ownFilm ? [["film", state.film]] : []), ...(state.pH === null ? [] : [["pH", state.pH]]),
       ["tab", state.tab], ...(state.tab === "hand" ? changed : []), ...(state.tab === "module" ? [["element", m.element], ["elements", m.count], ["flow", m.flow], m.by === "recovery" ? ["recovery", m.recovery] : ["feedPressure", m.pressure]] : [])];
     try { history.replaceState(null, "", `#${new URLSearchParams(pairs)}`); } catch { /* a page inside a frame may not */ }
   }

@@ -14,8 +14,9 @@ export function readNumber(text) {
 
 const HARDNESS = 100.087; // g/mol of CaCO3
 export const UNITS = {
-  "mg/L": (c, ion) => c * ion.mass, mM: (c) => c, "meq/L": (c, ion) => c * Math.abs(ion.z),
+  "mg/L": (c, ion) => c * ion.mass, mM: (c) => c, "meq/L": (c, ion) => c * (Math.abs(ion.z) || 1),
 };
+export const unitOf = (ion, unit) => (unit === "meq/L" && ion.z === 0 ? "mM" : unit); // a neutral solute has no equivalents
 export const fromUnit = (x, unit, ion) => x / UNITS[unit](1, ion);
 
 // Equivalents of both signs [eq/m³] and what is missing, relative to their sum.
@@ -91,4 +92,21 @@ export function readOwn(text, feed, data) {
     const sd = number("sd");
     return { ion, rejection: Math.min(rejection, 1), sd: sd === null ? 0 : sd * percentCell, flux: flux === null ? null : flux * fluxUnit, pressure: pressure === null ? null : pressure * bar };
   });
+}
+
+// Own measurements [{ feed, ion, rejection, sd, flux | pressure, kind, pH }] as the table that Answer.calibrate reads.
+export function ownTable(values, data, neutralPH) {
+  const feeds = [...new Set(values.flatMap((v) => Object.keys(v.feed)))], ions = [...new Set(values.map((v) => v.ion))], { LMH, bar } = data.constants;
+  const by = values[0].flux === null ? "pressure" : "flux", acid = values.some((v) => v.pH !== null), sure = values.some((v) => v.sd > 0), states = new Map();
+  for (const v of values) {
+    const key = JSON.stringify([v.feed, v[by], v.kind, v.pH]);
+    states.set(key, [...(states.get(key) ?? []), v]);
+  }
+  const head = ["kind", ...(acid ? ["pH"] : []), by === "flux" ? "flux [LMH]" : "pressure [bar]", ...feeds.map((n) => `${n} [mol/m3]`), ...ions.map((n) => `R ${n}`), ...(sure ? ions.map((n) => `sd ${n}`) : [])];
+  const digits = (x) => String(Number(x.toPrecision(12))), lines = [...states.values()].map((rows) => {
+    const of = (n, what) => { const v = rows.find((r) => r.ion === n); return v ? digits(v[what]) : ""; }, [first] = rows;
+    return [first.kind, ...(acid ? [first.pH ?? neutralPH] : []), digits(first[by] / (by === "flux" ? LMH : bar)), ...feeds.map((n) => digits(first.feed[n] ?? 0)), ...ions.map((n) => of(n, "rejection")),
+      ...(sure ? ions.map((n) => of(n, "sd")) : [])];
+  });
+  return `${[head, ...lines].map((cells) => cells.join(",")).join("\n")}\n`;
 }

@@ -29,7 +29,7 @@ const answers = {
     const few = A.withCoupons(A.thinned(answer, members), many);
     return few.members.map((m) => A.logOwn(m, few, values, data, 1e-8));
   },
-  notes: ({ feed, flux }) => A.notesOf(answer, A.readFeed(feed, data), flux, data),
+  notes: ({ feed, flux, pH }) => A.notesOf(answer, A.readFeed(feed, data), flux, data, pH ?? null),
   student: ({ p }) => p.map(A.student5),
   async vessel({ feed, member, membrane, element, ...setting }) {
     const M = await load("module.mjs"), m = answer?.members[member];
