@@ -50,6 +50,7 @@ PAGE_WIDTH = 7.1  # Widest figure [in]: a page of two columns, at which no text 
 def set_theme():
     "Seaborn's ticks style with the colour-blind palette, sized for print; call it at the top of a notebook."
     sns.set_theme(context="paper", style="ticks", palette="colorblind")
+    pd.set_option("display.max_colwidth", None)  # a table cut short says nothing
     plt.rcParams.update(
         {
             "figure.dpi": 130,
@@ -234,7 +235,8 @@ def plot_parity(
     ax.plot([lo, hi], [lo, hi], "-", color="0.5", lw=1, zorder=1)
     for ion, g in df.groupby("ion", sort=False):
         s = _style(ion)
-        ax.plot(100 * g[x], 100 * g[y], ION_MARKERS.get(ion, "."), ms=3.5, mew=0.5, ls="", alpha=0.8, **s)
+        look = {"ms": 3.5, "mew": 0.5, "ls": "", "alpha": 0.8, "rasterized": len(df) > 200}  # vectors would be heavy
+        ax.plot(100 * g[x], 100 * g[y], ION_MARKERS.get(ion, "."), **look, **s)
     inside = float(((df[y] - df[x]).abs() <= band).mean())
     ax.set(
         xlim=(lo, hi), ylim=(lo, hi), aspect="equal", xlabel="Measured rejection (%)", ylabel="Predicted rejection (%)"

@@ -210,8 +210,10 @@ def test_a_solute_and_a_pH_are_predicts(browser, site, model):
     asked = {"pressure": 4 * bar, "pH": 4.5}
     frame = model.predict(WELL | {"glucose": 2.0}, **asked)
     assert_predicts(browser, frame)
-    assert "glucose" not in [o.get_attribute("value") for o in browser.find_elements("css selector", "#ie-close option")]
-    assert browser.execute_script("return document.querySelector('[data-ion=glucose] [data-what=feed]').textContent") == "2 mM"
+    closers = browser.find_elements("css selector", "#ie-close option")
+    assert "glucose" not in [o.get_attribute("value") for o in closers]
+    fed = "return document.querySelector('[data-ion=glucose] [data-what=feed]').textContent"
+    assert browser.execute_script(fed) == "2 mM"
     browser.find_element("id", "ie-own").send_keys("ion,rejection [%],pressure [bar]\nCl-,25,4")
     browser.find_element("css selector", "details.own button").click()
     wait(browser, "return document.querySelector('#ie-own-said').textContent.startsWith('Calibrated with 1 value')")
@@ -219,7 +221,8 @@ def test_a_solute_and_a_pH_are_predicts(browser, site, model):
     assert len(browser.find_elements("css selector", "svg .own")) == 1
     open_page(browser, browser.current_url.replace("#", "?again#"))
     assert_predicts(browser, frame)
-    assert type_into(browser, "number-pH", "45") == "none" and "Feed pH is 45, expected 2 to 12" in notices(browser)
+    assert type_into(browser, "number-pH", "45") == "none"
+    assert "Feed pH is 45, expected 2 to 12" in notices(browser)
     open_page(browser, site[1] + WELL_HASH + "&tab=hand&r_pore=0.32")
     assert "Mg²⁺" in notices(browser) and "wider than the pore" in notices(browser)
     assert_allclose(values(browser, "rejection")["Mg+2"], 1, atol=1e-9)
@@ -269,7 +272,7 @@ def test_the_code_it_shows_gives_its_numbers(browser, site):
 
 
 def test_own_measurements_move_the_answer(browser, site, model, tmp_path):
-    """A coupon rejecting more than the middle: pasted, drawn, and the interval narrows about it; Python reads the file."""
+    """A coupon rejecting more than the middle: pasted, drawn, the interval narrows about it; Python reads the file."""
     browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
     feed = {"Na+": 20.0, "Cl-": 20.0}
     open_page(browser, site[1] + "#Na%2B=20&Cl-=20&flux=40")

@@ -21,7 +21,7 @@ import torch
 from ion_ode.core import E_CHARGE, EPS_0, K_B, LMH, R_GAS, T_REF, bar, nm, um
 from ion_ode.data.design import water_types
 from ion_ode.data.nf270 import load_nf270, load_solutions
-from ion_ode.dspmde.charge_pH import FITTED, _PH_KNOWN, PH_OF_CHARGES
+from ion_ode.dspmde.charge_pH import _PH_KNOWN, FITTED, PH_OF_CHARGES
 from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane, membrane_table
 from ion_ode.inference.answer import Answer, load_answer
 from ion_ode.inference.laws import NEUTRAL_PORE, PH_RANGE, REFERENCE_EQUIVALENTS
@@ -43,7 +43,7 @@ NAMES = (
     "Cl-", "SO4-2", "NO3-", "HCO3-", "Br-", "F-", "I-", "ClO4-", "H2PO4-", "HPO4-2",
     "SiO2", "H3BO3", "erythritol", "xylose", "glucose",
 )  # fmt: skip
-OTHERS = ("#7a6a58", "#3d7068", "#8a5a7d", "#5b6b2f", "#a05c3b", "#4f5b8c", "#7d3f4a", "#6a6a6a")  # Without an own colour
+OTHERS = ("#7a6a58", "#3d7068", "#8a5a7d", "#5b6b2f", "#a05c3b", "#4f5b8c", "#7d3f4a", "#6a6a6a")  # No own colour
 # Mixtures measured on NF270: label and ions [mol/m³] as their salts dissolve, held against load_solutions()
 MIXTURES = {
     "fdly_NaCl": ("NaCl with traces", {"Na+": 10.2, "NH4+": 0.2, "Cl-": 10.2, "NO3-": 0.2}),
@@ -109,7 +109,8 @@ def data() -> dict:
     row = membrane_table().set_index("name").loc["NF270-watertap"]
     ion = lambda i: {
         "z": i.z, "D_bulk": i.D_bulk, "r_stokes": i.r_stokes, "mass": i.molar_mass, "label": ion_label(i.name),
-        "color": ION_COLORS.get(i.name) or OTHERS[NAMES.index(i.name) % len(OTHERS)], "marker": ION_MARKERS.get(i.name, "X"),
+        "color": ION_COLORS.get(i.name) or OTHERS[NAMES.index(i.name) % len(OTHERS)],
+        "marker": ION_MARKERS.get(i.name, "X"),
     }  # fmt: skip
     m = NF270_WATERTAP
     return {

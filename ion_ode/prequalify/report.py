@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ion_ode.core import InputError
+from ion_ode.plotting import formula, plain_log
 from ion_ode.prequalify.campaign import Campaign
 from ion_ode.prequalify.monomers import label
 from ion_ode.prequalify.quantities import modelled, reference_point
@@ -38,8 +39,10 @@ def plot_campaign(
             x[0], y[0], xerr=spread(x), yerr=spread(y), fmt="D", ms=5, color="C1", lw=1, label="next, 90 % interval"
         )
         for name, a, b in zip(batch["name"], x[0], y[0], strict=True):
-            ax.annotate(name, (a, b), (4, 4), textcoords="offset points", fontsize=8)
-    ax.set(xscale="log", yscale="log", xlabel=_axis_label(names[0]), ylabel=_axis_label(names[1]))
+            ax.annotate(name, (a, b), (6, 7), textcoords="offset points", fontsize=8)
+    ax.set(xscale="log", yscale="log", xlabel=formula(_axis_label(names[0])), ylabel=formula(_axis_label(names[1])))
+    for axis in (ax.xaxis, ax.yaxis):
+        plain_log(axis)
     ax.legend(fontsize="small")
     return ax
 

@@ -21,7 +21,7 @@ def _of(d: pd.DataFrame, **labels) -> pd.DataFrame:
 
 
 def _title(benchmark: str) -> str:
-    return {"nf270": "nf270: measured", "twin": "twin: synthetic"}[benchmark]
+    return {"nf270": "NF270, real data", "twin": "twin, synthetic data"}[benchmark]
 
 
 def _drawn(tables) -> list[str]:
@@ -62,8 +62,8 @@ def figure_2a(
             )
             d = d.assign(lower=1.05 - middle * width, upper=np.minimum(1.05 - middle / width, 1))
             plot_rejection(d, ax, measured=measured, legend=False)
-            ax.set_title(f"{_title(b)}\n{model}", fontsize="medium")
-            ax.set_ylim(max(100 * min(measured.rejection.min() - 0.6, lines.rejection.min() - 0.05), -400), 105)
+            ax.set_title(f"{model}\n{_title(b)}", fontsize="medium")
+            ax.set_ylim(max(100 * min(measured.rejection.min() - 0.6, lines.rejection.min() - 0.05), -450), 105)
             if ax is not row[0]:
                 ax.set_ylabel("")
             shown.append(d)
@@ -86,13 +86,14 @@ def figure_2b(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
     )
     for row, b in zip(axes, benchmarks, strict=True):
         each = [mean_predictions(tables["predictions"], b, m) for m in models]
-        low = max(100 * min(min(p.predicted.min(), p.rejection.min()) for p in each) - 5, -320)
+        low = max(100 * min(min(p.predicted.min(), p.rejection.min()) for p in each) - 5, -400)
         for ax, p in zip(row, each, strict=True):
             plot_parity(p, ax=ax, limits=(low, 105))
             inside = np.average((p.predicted - p.rejection).abs() <= 0.1, weights=p.weight)
             title = f"{_title(b)}\n{p.model.iloc[0]}:\n{inside:.0%} within ±10 points"
             ax.set_title(title, fontsize="small")
         parts += each
+    fig.set_dpi(200)  # of the points, which are drawn as a picture inside the vectors
     ion_legend(fig, set(pd.concat(parts).ion), linestyle="")
     return fig, pd.concat(parts, ignore_index=True)[
         ["benchmark", "model", "fold", "row_id", "ion", "flux_m_s", "rejection", "predicted", "weight"]
