@@ -7,7 +7,7 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
-RENAMED = {  # Module of version 0.1 -> where its names are now
+_RENAMED = {  # Module of version 0.1 -> where its names are now
     "activity": ("water.activity",),
     "baselines": ("training.rivals",),
     "constraints": ("attention_odenet.constraints",),
@@ -60,7 +60,7 @@ class _Renamed:
 
     def find_spec(self, name, path=None, target=None):
         package, _, old = name.rpartition(".")
-        if package == "ion_ode" and old in RENAMED:
+        if package == "ion_ode" and old in _RENAMED:
             return ModuleSpec(name, self)
         return None
 
@@ -68,7 +68,7 @@ class _Renamed:
         return ModuleType(spec.name)
 
     def exec_module(self, module):
-        pages = [f"ion_ode.{new}" for new in RENAMED[module.__name__.rpartition(".")[2]]]
+        pages = [f"ion_ode.{new}" for new in _RENAMED[module.__name__.rpartition(".")[2]]]
         warnings.warn(f"{module.__name__} is now {' and '.join(pages)}", DeprecationWarning, stacklevel=6)
         homes = [import_module(p) for p in pages]
         module.__all__ = [

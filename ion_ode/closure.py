@@ -8,10 +8,10 @@ from pathlib import Path
 from ion_ode.store import digest
 
 ROOT = Path(__file__).parent
-ALONG = {"ion_ode.attention_odenet.fused": ("assets/fused.cpp",)}  # Files beside Python that take part in computing
+_ALONG = {"ion_ode.attention_odenet.fused": ("assets/fused.cpp",)}  # Files beside Python that take part in computing
 
 
-def module_file(
+def _module_file(
     module: str,  # Full name
     root: Path = ROOT,  # Folder of the package
 ) -> Path | None:  # Its source, None where there is no such module
@@ -48,11 +48,11 @@ def closure(
     seen, todo = {}, [module]
     while todo:
         name = todo.pop()
-        path = module_file(name, root)
+        path = _module_file(name, root)
         if name in seen or path is None:
             continue
         tree, more = _read(path, name, path.stat().st_mtime_ns)
-        beside = [digest((root / f).read_bytes()) for f in ALONG.get(name, ())]
+        beside = [digest((root / f).read_bytes()) for f in _ALONG.get(name, ())]
         seen[name] = digest([tree, *beside]) if beside else tree
         todo += more
     return dict(sorted(seen.items()))

@@ -12,7 +12,7 @@ from ion_ode.store import asset
 
 __all__ = ["references", "citations"]
 
-URL = "https://github.com/ion-ode/ion_ode"
+_URL = "https://github.com/ion-ode/ion_ode"
 
 
 def references() -> pd.DataFrame:  # key (index), citation, link, used_for, kind: "method" or "data"
@@ -58,7 +58,7 @@ def citations(
     style: str = "text",  # "text" for reading, "bibtex" for a bibliography (methods with full records)
 ) -> str:  # Print it
     "What to cite: this software, the methods in it, and the measurements it ships."
-    software = f"ion_ode {__version__}, {URL}"
+    software = f"ion_ode {__version__}, {_URL}"
     if style == "text":
         r = references()
         line = lambda x: f"- {x.citation}" + (f" {x.link}" if x.link else "") + f" [{x.used_for}]"
@@ -68,6 +68,6 @@ def citations(
         return "\n\n".join(parts)
     if style == "bibtex":
         rows = pd.read_csv(asset("references.csv"), dtype=str, keep_default_na=False).itertuples()
-        own = f"@software{{ion_ode,\n  title = {{ion_ode}},\n  version = {{{__version__}}},\n  url = {{{URL}}},\n}}"
+        own = f"@software{{ion_ode,\n  title = {{ion_ode}},\n  version = {{{__version__}}},\n  url = {{{_URL}}},\n}}"
         return "\n\n".join([own, *(_bibtex(r) for r in rows)])
     raise InputError(f"style is {style!r}, expected 'text' or 'bibtex'")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
 from ion_ode.attention_odenet.constraints import CONSTRAINTS, charge_residual, make_constraint
-from ion_ode.attention_odenet.field import CONTEXTS, ENCODINGS, FieldConfig, IonEncoder, ion_features, sinusoidal
+from ion_ode.attention_odenet.field import _CONTEXTS, ENCODINGS, FieldConfig, IonEncoder, ion_features, sinusoidal
 from ion_ode.attention_odenet.odenet import ODENet, export_onnx, n_parameters
 from ion_ode.attention_odenet.stack import StackedForward
 from ion_ode.core import InputError, compile_or_eager
@@ -341,7 +341,7 @@ def test_configuration_round_trip_and_refusals():
         network()(torch.ones(2, 3), fluxes(2))
     with pytest.raises(InputError, match="needs 3 membrane features for every feed; it got none"):
         network(config=CONFIGS["membrane"])(feeds(2), fluxes(2))
-    assert set(CONTEXTS) == {"none", "feed", "feed+membrane"}
+    assert set(_CONTEXTS) == {"none", "feed", "feed+membrane"}
 
 
 def test_paper_reads_nothing_but_state_and_flux():

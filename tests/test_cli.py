@@ -139,7 +139,7 @@ def test_long_files_stream_in_pieces(folder, monkeypatch):
     c = rng.uniform(1, 100, 40).round(3)
     pd.DataFrame({"id": [f"f{i}" for i in range(40)], "Na+": c, "Cl-": c}).to_csv("feeds.csv", index=False)
     assert invoke("simulate", "--feed", "feeds.csv", "--flux", "10,20", "--out", "one.csv").exit_code == 0
-    monkeypatch.setattr("ion_ode.cli.output.PIECE", 14)
+    monkeypatch.setattr("ion_ode.cli.output._PIECE", 14)
     assert invoke("simulate", "--feed", "feeds.csv", "--flux", "10,20", "--out", "pieces.csv").exit_code == 0
     one, pieces = pd.read_csv("one.csv"), pd.read_csv("pieces.csv")
     assert list(one["sample"]) == list(pieces["sample"]) == [f"f{i}" for i in range(40) for _ in range(4)]
@@ -345,7 +345,7 @@ def test_existing_files_stay_without_force(folder):
 
 
 def test_a_late_mistake_in_a_long_file_leaves_nothing(folder, monkeypatch):
-    monkeypatch.setattr("ion_ode.cli.output.PIECE", 4)
+    monkeypatch.setattr("ion_ode.cli.output._PIECE", 4)
     (folder / "f.csv").write_text("Na+,Cl-\n" + "10,10\n" * 9 + "10,12\n")
     r = invoke("simulate", "--feed", "f.csv", "--flux", "5", "--out", "r.csv")
     assert r.exit_code == 2 and "rows 10 to 11" in r.stderr
@@ -570,7 +570,7 @@ def test_train_on_one_s_own_measurements_configured_by_a_pipe(folder):
 
 def test_reproduce_answers_in_json(folder, monkeypatch):
     "The record of claims.json; the recomputation has its own test."
-    monkeypatch.setattr("ion_ode.results.run.recompute", lambda tables: pd.DataFrame({"what": []}))
+    monkeypatch.setattr("ion_ode.results.run._recompute", lambda tables: pd.DataFrame({"what": []}))
     r = invoke("reproduce", "--out", "r", "--json")
     assert r.exit_code == 0, r.stderr
     assert json.loads(r.stdout) == json.loads(Path("r/claims.json").read_text()) and Path("r/metrics.md").exists()
@@ -582,7 +582,7 @@ def test_leaving_the_trained_range_is_said():
 
 
 def test_a_long_file_does_not_repeat_its_notes(folder, monkeypatch):
-    monkeypatch.setattr("ion_ode.cli.output.PIECE", 1)
+    monkeypatch.setattr("ion_ode.cli.output._PIECE", 1)
     (folder / "f.csv").write_text("Na+,Cl-,flux [LMH]\n" + "".join(f"20,20,{k}\n" for k in (500, 612, 503)))
     r = invoke("predict", "--feed", "f.csv", "--out", "r.csv")
     (note,) = [line for line in r.stderr.splitlines() if "note: flux" in line]

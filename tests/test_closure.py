@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from ion_ode.closure import ROOT, closure, code_digest, module_file
+from ion_ode.closure import ROOT, _module_file, closure, code_digest
 from ion_ode.results.cells import _CELLS
 
 
@@ -26,7 +26,7 @@ def test_a_function_more_in_a_module_moves_the_keys_that_reach_it_and_no_other(c
     before, moved = keys(), {}
     assert before == {kind: code_digest(f) for kind, f in _CELLS.items()}
     for module in modules(copy):
-        path = module_file(module, copy)
+        path = _module_file(module, copy)
         text = path.read_text(encoding="utf-8")
         path.write_text(text + "\n\ndef one_more():\n    return 1\n", encoding="utf-8")
         moved[module] = {kind for kind, key in keys().items() if key != before[kind]}
@@ -39,7 +39,7 @@ def test_a_function_more_in_a_module_moves_the_keys_that_reach_it_and_no_other(c
 
 def test_a_comment_or_a_docstring_changes_nothing_and_the_cpp_source_does(copy):
     before = closure("ion_ode.attention_odenet.odenet", copy)
-    path = module_file("ion_ode.attention_odenet.ode", copy)
+    path = _module_file("ion_ode.attention_odenet.ode", copy)
     path.write_text(
         '"""Said otherwise"""\n' + path.read_text(encoding="utf-8").split('"""', 2)[2] + "\n# a remark\n",
         encoding="utf-8",

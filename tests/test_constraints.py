@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from ion_ode.attention_odenet.constraints import CONSTRAINTS, charge_residual, make_constraint, soft_penalty
+from ion_ode.attention_odenet.constraints import CONSTRAINTS, _soft_penalty, charge_residual, make_constraint
 from ion_ode.attention_odenet.field import FieldConfig
 from ion_ode.attention_odenet.odenet import ODENet
 from ion_ode.core import InputError
@@ -146,7 +146,7 @@ def test_soft_and_hard_members_share_one_form():
     none, soft, hard = (make_constraint(k, weight=3.0).double() for k in ("none", "soft", "projection"))
     assert_allclose(none(f, h, h_feed, Z, mask), torch.where(mask, f, 0.0), rtol=0)
     assert_allclose(soft(f, h, h_feed, Z, mask), torch.where(mask, f, 0.0), rtol=0)
-    assert_allclose(soft.penalty(h, Z), 3.0 * soft_penalty(h, Z), rtol=1e-14)
+    assert_allclose(soft.penalty(h, Z), 3.0 * _soft_penalty(h, Z), rtol=1e-14)
     assert none.penalty(h, Z) == 0 and hard.penalty(h, Z) == 0
     stacked, buffers = torch.func.stack_module_state([none, soft, hard])
     run = lambda b: torch.func.functional_call(none, b, (f, h, h_feed, Z, mask))

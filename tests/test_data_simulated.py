@@ -66,7 +66,7 @@ def test_water_types_are_what_their_sources_say():
     assert abs(charge) / sum(abs(get_ion(i).z) * c for i, c in sea.items()) < 0.01
 
 
-@pytest.mark.parametrize("family", prior.FAMILIES)
+@pytest.mark.parametrize("family", prior._FAMILIES)
 def test_parameters_rebuild_the_curves(family):
     curves = design.simulate_curves(24, seed=3, n_flux=6, family=family)
     names = tuple(curves.meta["parameters"])

@@ -181,7 +181,7 @@ def test_the_fit_is_the_best_nearby(frame):
 
 def test_fits_that_cannot_be(monkeypatch, tmp_path):
     with pytest.raises(InputError, match="expected one of plain, weighted"):
-        twin.fit_twin("best")
+        twin._fit_twin("best")
     for n in ("twin.csv", "twin.json", "twin_fit.json"):
         (tmp_path / n).write_bytes(asset(n).read_bytes())
     (tmp_path / "twin_fit.csv").write_bytes(asset("twin_fit.csv").read_bytes()[:-9])

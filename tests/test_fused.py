@@ -97,7 +97,7 @@ def test_both_sources_hold_the_same_method():
     assert names(struct("Given")) == [n for n, _ in fused._Given._fields_][:-1]
     assert names(struct("Gradients")) == [n for n, _ in fused._Gradients._fields_][:-1]
     assert {k: int(v) for k, v in re.findall(r"(\w+) = (\d)", re.search(r"enum Form \{(.*?)\}", text).group(1))} == {
-        k.upper(): v for k, v in fused.FORMS.items()
+        k.upper(): v for k, v in fused._FORMS.items()
     }
 
 

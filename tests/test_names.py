@@ -8,15 +8,15 @@ import types
 import pytest
 
 import ion_ode
-from ion_ode._names import RENAMED
+from ion_ode._names import _RENAMED
 
 
-@pytest.mark.parametrize("old", RENAMED)
+@pytest.mark.parametrize("old", _RENAMED)
 def test_a_module_of_version_01_is_found_and_says_its_new_name(old):
     sys.modules.pop(f"ion_ode.{old}", None)
     with pytest.warns(DeprecationWarning, match=f"ion_ode.{old} is now ion_ode"):
         module = importlib.import_module(f"ion_ode.{old}")
-    for new in RENAMED[old]:
+    for new in _RENAMED[old]:
         home = importlib.import_module(f"ion_ode.{new}")
         for name in getattr(home, "__all__", ()):
             assert hasattr(module, name), name

@@ -11,9 +11,9 @@ from ion_ode.attention_odenet.ode import (
     TSIT5_A,
     TSIT5_C,
     TSIT5_DENSE,
+    _stage_positions,
     dense_weights,
     error_estimate,
-    stage_positions,
     tsit5_adaptive,
     tsit5_fixed,
     tsit5_step,
@@ -129,7 +129,7 @@ def test_curve_value_does_not_depend_on_the_other_points(points):
 def test_error_estimate_of_one_step_covers_its_error():
     h = 0.05
     k = lotka(torch.tensor(0.0, dtype=F64), START)
-    y, K = tsit5_step(lotka, stage_positions(torch.tensor(0.0, dtype=F64), h), START, k, h)
+    y, K = tsit5_step(lotka, _stage_positions(torch.tensor(0.0, dtype=F64), h), START, k, h)
     exact = independent(torch.full((3, 1), h, dtype=F64))[:, 0]
     estimate = error_estimate(K * h, 1)
     assert (np.abs(y.numpy() - exact) < estimate.numpy()).all()
@@ -137,8 +137,8 @@ def test_error_estimate_of_one_step_covers_its_error():
 
 def test_step_length_may_be_a_tensor():
     s, k = torch.tensor(0.0, dtype=F64), lotka(torch.tensor(0.0, dtype=F64), START)
-    a = tsit5_step(lotka, stage_positions(s, 0.1), START, k, 0.1)[0]
-    b = tsit5_step(lotka, stage_positions(s, 0.1), START, k, torch.tensor(0.1, dtype=F64))[0]
+    a = tsit5_step(lotka, _stage_positions(s, 0.1), START, k, 0.1)[0]
+    b = tsit5_step(lotka, _stage_positions(s, 0.1), START, k, torch.tensor(0.1, dtype=F64))[0]
     assert_allclose(a, b, rtol=1e-14)
 
 

@@ -21,7 +21,7 @@ def test_store_needs_a_part(tmp_path):
 
 
 def test_tables_of_a_run_are_stored_as_they_were(tmp_path):
-    parts.store_tables(parts._ASSETS / "results", tmp_path)
+    parts._store_tables(parts._ASSETS / "results", tmp_path)
     kept = json.loads((parts._ASSETS / "results" / "claims.json").read_text())
     assert json.loads((tmp_path / "claims.json").read_text())["claims"] == kept["claims"]
     assert (tmp_path / "predictions.csv.gz").stat().st_size > 1e5

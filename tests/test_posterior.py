@@ -10,9 +10,9 @@ from ion_ode.core import InputError
 from ion_ode.dspmde.prior import NAMES, SLOTS, MembranePrior, _parameters, from_normal
 from ion_ode.inference.posterior import (
     Experiment,
+    _nodes_and_matrix,
     find_modes,
     log_target,
-    nodes_and_matrix,
     posterior_membranes,
     predict_membranes,
     sample_posterior,
@@ -38,12 +38,12 @@ def test_normal_numbers_are_the_quantiles_of_the_simulated_family():
 
 def test_the_polynomial_is_exact_for_quartics_in_the_logarithm_of_the_flux():
     flux = np.geomspace(4e-6, 6e-5, 13)
-    nodes, matrix = nodes_and_matrix(flux, 5)
+    nodes, matrix = _nodes_and_matrix(flux, 5)
     f = lambda J: 1 - 0.3 * np.log(J / 1e-5) + 0.2 * np.log(J / 1e-5) ** 4
     assert len(nodes) == 5
     assert_allclose(matrix @ f(nodes), f(flux), rtol=1e-9)
     few = np.array([1e-5, 2e-5])
-    assert_allclose(nodes_and_matrix(few, 5)[1], np.eye(2))
+    assert_allclose(_nodes_and_matrix(few, 5)[1], np.eye(2))
 
 
 def test_the_gradient_of_the_target_vanishes_at_the_tops(some):

@@ -13,11 +13,11 @@ from ion_ode.core import InputError
 from ion_ode.data.nf270 import MIXTURES
 from ion_ode.dspmde.prior import NAMES, from_normal
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
-from ion_ode.results.claims import agreement, audit, claims, metrics
+from ion_ode.results.claims import _agreement, audit, claims, metrics
 from ion_ode.results.contestants import BAYES, MAIN, PORE_MODEL, REFERENCES, log_passage
-from ion_ode.results.draws import neutral_draws, whole_feeds
+from ion_ode.results.draws import _neutral_draws, _whole_feeds
 from ion_ode.results.figures import FIGURES, draw_figures
-from ion_ode.results.run import recompute, reproduce
+from ion_ode.results.run import _recompute, reproduce
 from ion_ode.results.scores import interval_table, intervals, mean_predictions
 from ion_ode.results.tables import read_tables
 from ion_ode.results.trial_scores import judge_trials
@@ -32,7 +32,7 @@ def stored():
 
 
 def test_a_named_part_is_recomputed_from_nothing(stored):
-    again = recompute(stored[0])
+    again = _recompute(stored[0])
     assert len(again) == 1 + len(REFERENCES) + 2  # scores, references, the fitted pore model, the posterior
     posterior = again.what.str.startswith(BAYES)
     assert_allclose(again.again[~posterior], again.stored[~posterior], rtol=2e-3)
@@ -90,9 +90,9 @@ def test_intervals_of_the_twin_cover_what_they_promise(stored):
 
 
 def test_widened_draws_are_neutral_and_positive():
-    frame = whole_feeds(contest_rows().query("composition == 'D'"))
+    frame = _whole_feeds(contest_rows().query("composition == 'D'"))
     x = torch.randn(6, len(NAMES), dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 0.3
-    through = neutral_draws(frame, from_normal(x), BENCHMARKS["nf270"].film, 3.0)
+    through = _neutral_draws(frame, from_normal(x), BENCHMARKS["nf270"].film, 3.0)
     assert len(through) > 0 and (through > 0).all()
     for flow in through * (frame.z * frame.c_feed_mol_m3).to_numpy():
         s = pd.DataFrame({"state": frame.state_id.to_numpy(), "flow": flow, "size": abs(flow)}).groupby("state").sum()
@@ -102,9 +102,9 @@ def test_widened_draws_are_neutral_and_positive():
 def test_agreement_of_raters():
     g = np.random.default_rng(0)
     truth = g.normal(size=(200, 1))
-    assert agreement(truth + np.array([0.0, 5.0, -2.0])) > 0.999  # levels of their own do not matter
-    assert abs(agreement(g.normal(size=(2000, 3)))) < 0.1
-    assert_allclose(agreement(truth + g.normal(size=(200, 5))), 0.5, atol=0.1)
+    assert _agreement(truth + np.array([0.0, 5.0, -2.0])) > 0.999  # levels of their own do not matter
+    assert abs(_agreement(g.normal(size=(2000, 3)))) < 0.1
+    assert_allclose(_agreement(truth + g.normal(size=(200, 5))), 0.5, atol=0.1)
 
 
 def test_the_audit_finds_a_planted_relation_and_no_other():

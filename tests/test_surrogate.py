@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 
 from ion_ode.attention_odenet.constraints import make_constraint
 from ion_ode.attention_odenet.field import FieldConfig
-from ion_ode.attention_odenet.pore_field import PoreODENet, bernoulli, goldman, mouth, n_pore, pore_rate, read_pore
+from ion_ode.attention_odenet.pore_field import PoreODENet, _pore_rate, _read_pore, bernoulli, goldman, mouth, n_pore
 from ion_ode.attention_odenet.stack import Ensemble, StackedForward
 from ion_ode.core import InputError
 from ion_ode.data.design import sample_feeds, simulate_curves
@@ -23,7 +23,7 @@ from ion_ode.training.predictor import Predictor
 from ion_ode.training.recipe import build, describe_curves
 from ion_ode.training.teach import surrogate_error
 
-RECIPE = surrogate.recipe(surrogate.PORE, 8, 1, surrogate.EFFORTS["smoke"])
+RECIPE = surrogate.recipe(surrogate.PORE, 8, 1, surrogate._EFFORTS["smoke"])
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +77,9 @@ def test_on_the_curve_nothing_pulls(curves):
     z = torch.tensor([float(v) for v in curves.z], dtype=torch.float64)[:, None]
     charge = (curves.c_feed * z.T.abs()).sum(-1)
     h, feed = (curves.c_perm / charge[:, None, None]).movedim(-1, 0), (curves.c_feed / charge[:, None]).T
-    pore = read_pore(describe_curves(RECIPE, curves).double().T, feed, (feed > 0).double())
+    pore = _read_pore(describe_curves(RECIPE, curves).double().T, feed, (feed > 0).double())
     ref = RECIPE.network.flux_ref
-    x, seen, bend = pore_rate(h[..., 1], curves.flux[:, 1], pore, z, ref)
+    x, seen, bend = _pore_rate(h[..., 1], curves.flux[:, 1], pore, z, ref)
     there = (feed > 0) & (bend < 0.02) & (h[..., 1] > 1e-4)
     u = torch.log1p(curves.flux / ref)
     slope = (h[..., 2].log() - h[..., 0].log()) / (u[:, 2] - u[:, 0])
@@ -141,7 +141,7 @@ def test_a_second_run_keeps_what_is_there_and_storing_chooses_on_validation(tmp_
     pd.testing.assert_frame_equal(first[same], again[same])
     model = load_model(surrogate.store(tmp_path, "smoke", tmp_path / "assets"))
     facts = json.loads((tmp_path / "assets" / "results" / "surrogate.json").read_text())
-    long = first[first.steps.isin((0, *surrogate.EFFORTS["smoke"].long))].set_index("field").within_95
+    long = first[first.steps.isin((0, *surrogate._EFFORTS["smoke"].long))].set_index("field").within_95
     assert facts["chosen"] == long.idxmin() and model.config.to_dict() == facts["recipe"]
 
 
@@ -160,7 +160,7 @@ def test_the_closed_form_ships_without_a_network_that_does_nothing():
     "A network behind a last layer of zeros changes no bit, whatever its size, so the smallest is kept."
     model = load_model("dspmde")
     assert sum(v.numel() for v in model.ensemble.params.values()) < 200
-    config = surrogate.recipe(surrogate.ALONE, 1, 0, surrogate.EFFORTS["full"])
+    config = surrogate.recipe(surrogate.ALONE, 1, 0, surrogate._EFFORTS["full"])
     wide = Predictor(config, build(config, [0]), model.parameters, model.card)
     c_feed, flux = sample_feeds(20, seed=3), torch.linspace(1e-6, 5e-5, 7, dtype=torch.float64).expand(20, -1)
     small, large = (torch.nan_to_num(m.rejections(c_feed, flux)) for m in (model, wide))

@@ -107,7 +107,7 @@ def public(tree: ast.Module) -> list[str]:
     out = []
     for n in tree.body:
         if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            out.append(n.name)
+            out += [] if any("patch" in names(d) for d in n.decorator_list) else [n.name]  # a method of its class
         elif isinstance(n, ast.Assign | ast.AnnAssign):
             out += [t.id for t in (n.targets if isinstance(n, ast.Assign) else [n.target]) if isinstance(t, ast.Name)]
     return [n for n in out if not n.startswith("_")]

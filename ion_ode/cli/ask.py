@@ -8,7 +8,7 @@ from ion_ode.cli.options import BALANCE, FEED, FLUX, LEVEL, MEMBRANE, _membrane,
 from ion_ode.cli.output import _frame, _run
 
 
-FEW = 32  # samples, a feed at a flux, that the pore model in torch solves within the time Numba takes to load
+_FEW = 32  # samples, a feed at a flux, that the pore model in torch solves within the time Numba takes to load
 
 
 @main.command()
@@ -76,7 +76,7 @@ def simulate(
         options["balance"] = balance
 
     def answer(t):  # a few samples are solved before the compiled kernel is loaded
-        few = t.c_feed.shape[0] * t.flux.shape[-1] <= FEW
+        few = t.c_feed.shape[0] * t.flux.shape[-1] <= _FEW
         solution = run(_frame(t), t.flux, backend="eager" if few else "auto", **options)
         for note in solution.notes:
             warnings.warn(note, stacklevel=2)

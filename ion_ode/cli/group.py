@@ -12,7 +12,7 @@ import click
 from ion_ode import __version__
 
 
-MOST_NOTES = 8  # a long file would repeat itself
+_MOST_NOTES = 8  # a long file would repeat itself
 
 
 @contextmanager
@@ -38,7 +38,7 @@ def _on_sigterm(number, frame):
     raise _Terminated
 
 
-class OneSentence(click.Group):
+class _OneSentence(click.Group):
     "A command group whose errors are one sentence; 2 for what the user can mend in the input, 1 for the rest."
 
     def list_commands(self, ctx):
@@ -53,10 +53,10 @@ class OneSentence(click.Group):
                 result = super().invoke(ctx)
             sys.stdout.flush()
             notes = _worst(" ".join(str(w.message).split()) for w in caught if issubclass(w.category, UserWarning))
-            for note in notes[:MOST_NOTES]:
+            for note in notes[:_MOST_NOTES]:
                 click.echo(f"ion-ode: note: {note}", err=True)
-            if len(notes) > MOST_NOTES:
-                click.echo(f"ion-ode: note: and {len(notes) - MOST_NOTES} more like these", err=True)
+            if len(notes) > _MOST_NOTES:
+                click.echo(f"ion-ode: note: and {len(notes) - _MOST_NOTES} more like these", err=True)
             return result
         except BrokenPipeError:  # the reader of a pipe has seen enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -125,7 +125,7 @@ def _explain(e: Exception) -> int:
     raise e
 
 
-@click.group(cls=OneSentence, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=_OneSentence, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="ion-ode")
 def main():
     """Ion rejection of nanofiltration membranes.

@@ -8,7 +8,7 @@ import click
 from ion_ode.cli.options import _located
 
 
-PIECE = 4096  # samples, a feed at a flux, that are worked on at a time
+_PIECE = 4096  # samples, a feed at a flux, that are worked on at a time
 
 
 def _feeds(feed: str, flux: str | None, used: tuple[str, ...] = ()):
@@ -29,7 +29,7 @@ def _feeds(feed: str, flux: str | None, used: tuple[str, ...] = ()):
         return
     if feed != "-" and not Path(feed).is_file():
         raise InputError(f"there is no file {feed}; name a table of feeds, or write the feed as 'Na+=10,Cl-=10'")
-    for t in read_feeds(feed, max(1, PIECE // (1 if given is None else len(given))), used):
+    for t in read_feeds(feed, max(1, _PIECE // (1 if given is None else len(given))), used):
         if t.flux is not None and given is not None:
             raise InputError(f"{t.where} has a flux column and --flux was given too; use one of them")
         if t.flux is None and given is None:
@@ -112,8 +112,8 @@ class Sink:
                 self.parquet.close()
         if self.path:
             click.echo(f"{self.rows} rows in {self.path}", err=True)
-        if self.kind == "screen" and self.shown > SCREEN_FEEDS:
-            click.echo(f"... and {self.shown - SCREEN_FEEDS} more feeds; --out FILE keeps them all")
+        if self.kind == "screen" and self.shown > _SCREEN_FEEDS:
+            click.echo(f"... and {self.shown - _SCREEN_FEEDS} more feeds; --out FILE keeps them all")
 
 
 def _records(frame) -> list[dict]:
@@ -122,7 +122,7 @@ def _records(frame) -> list[dict]:
     return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
-SCREEN_FEEDS = 20
+_SCREEN_FEEDS = 20
 
 
 def _show(frame, sink):
@@ -133,7 +133,7 @@ def _show(frame, sink):
         return
     for _, g in frame.groupby(frame.index.to_numpy(), sort=False):
         sink.shown += 1
-        if sink.shown > SCREEN_FEEDS:
+        if sink.shown > _SCREEN_FEEDS:
             continue
         feed = g.drop_duplicates("ion")
         label = "" if sink.rows == 0 and len(frame.index.unique()) == 1 else f"feed {g['sample'].iloc[0]}: "

@@ -29,7 +29,6 @@ __all__ = [
     "Check",
     "MeasurementError",
     "Reading",
-    "charge_balance",
     "check_measurements",
     "load_measurements",
     "measurements_of",
@@ -139,7 +138,7 @@ def read(
     return Reading(frame, _whole_feeds(t, v, state, ions, c), t.notes, raw.name)
 
 
-def charge_balance(
+def _charge_balance(
     df: pd.DataFrame,  # Measurements
     feeds: pd.DataFrame | None = None,  # state_id, ion, c_feed_mol_m3 of the full feeds; None: the listed ions
 ) -> pd.DataFrame:  # Index state_id: cations, anions [mol charge/m³] and imbalance (Eq. T.2)
@@ -229,7 +228,7 @@ def load_measurements(
     out = found.frame
     for n in found.notes:
         warnings.warn(f"{found.name}: {n}", stacklevel=2)
-    out.attrs = {"charge": charge_balance(out, found.feeds), "feeds": found.feeds, "notes": found.notes}
+    out.attrs = {"charge": _charge_balance(out, found.feeds), "feeds": found.feeds, "notes": found.notes}
     return out
 
 
@@ -304,7 +303,7 @@ def check_measurements(
             pd.DataFrame([(None, "", "", problem, fix)], columns=["row", "column", "value", "problem", "fix"]),
             None,
         )
-    d, charge = found.frame, charge_balance(found.frame, found.feeds)
+    d, charge = found.frame, _charge_balance(found.frame, found.feeds)
     d.attrs = {"charge": charge, "feeds": found.feeds, "notes": found.notes}
     lines = _summary(path, d) + _charge_lines(found, charge) + [f"  note: {n}" for n in found.notes]
     clean = None

@@ -8,7 +8,7 @@ from ion_ode.core import InputError, WorkersLost, need
 
 __all__ = ["results"]
 
-CONNECT = "30s"  # How long a scheduler may take to answer
+_CONNECT = "30s"  # How long a scheduler may take to answer
 POLL, ALONE = 5, 40  # Seconds between two looks at the workers; seconds without any after which none is expected
 KEPT = "what is finished is kept: start the same command again"
 
@@ -23,7 +23,7 @@ def _client(distributed, scheduler: str | None, workers: int | None):
             n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, env=env
         )
     try:
-        client = distributed.Client(cluster or scheduler, timeout=CONNECT)
+        client = distributed.Client(cluster or scheduler, timeout=_CONNECT)
     except (OSError, TimeoutError, ValueError) as e:
         raise InputError(
             f"no Dask scheduler answers at {scheduler} ({type(e).__name__}); start one with 'dask scheduler' and pass "

@@ -19,14 +19,14 @@ from .kernel_shot import (
     no_film, shoot, stagnant_film,
 )  # fmt: skip
 
-CURVES = types.void(BEFORE_FILM, SHOOT, LAYER, LAYER, _f1, _f3, _f2, _i1, _i2, float64, _f2, _f2, _i2, _f2)
-BACK = types.void(_f2, _f2, _f2, _f1, types.int64, _f2, _f2, _f2)
+_CURVES = types.void(BEFORE_FILM, SHOOT, LAYER, LAYER, _f1, _f3, _f2, _i1, _i2, float64, _f2, _f2, _i2, _f2)
+_BACK = types.void(_f2, _f2, _f2, _f1, types.int64, _f2, _f2, _f2)
 _FUNCTIONS = {
-    "shoot": (shoot, SHOOT.signature), "curves": (curves, CURVES), NO_FILM: (no_film, BEFORE_FILM.signature),
+    "shoot": (shoot, SHOOT.signature), "curves": (curves, _CURVES), NO_FILM: (no_film, BEFORE_FILM.signature),
     NERNST_PLANCK_FILM: (stagnant_film, BEFORE_FILM.signature), LINEAR_FILM: (linear_film, BEFORE_FILM.signature),
-    "explicit": (explicit, LAYER.signature), "explicit back": (explicit_back, BACK),
-    "midpoint": (midpoint, LAYER.signature), "midpoint back": (midpoint_back, BACK),
-    "exponential": (exponential, LAYER.signature), "exponential back": (exponential_back, BACK),
+    "explicit": (explicit, LAYER.signature), "explicit back": (explicit_back, _BACK),
+    "midpoint": (midpoint, LAYER.signature), "midpoint back": (midpoint_back, _BACK),
+    "exponential": (exponential, LAYER.signature), "exponential back": (exponential_back, _BACK),
 }  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def packed(q) -> tuple:
     return array(q.z)[:, 0].copy(), np.array(rows), np.array([array(q.charge), davies]), (law, film, q.nodes or 0)
 
 
-def marches(q, form):
+def _marches(q, form):
     "The two ways through a layer that these problems need."
     if form[NODES]:
         return compiled("explicit"), compiled("midpoint")
@@ -92,7 +92,7 @@ def mesh(top, rtol):
     return np.where(top > STIFF, -power(graded), power(few))
 
 
-def solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=None, threads: int = 1) -> dict:
+def _solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=None, threads: int = 1) -> dict:
     "Problems of packed coefficients, curve * n_flux + flux, from a guess or along each curve."
     _, d, size = q.shape
     u = (
@@ -110,7 +110,7 @@ def solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=Non
     if n_flux > 1:
         order = np.take_along_axis(order, place.argsort(1), 1)
     order = order[place.max(1).argsort()]  # neighbours share their meshes
-    run, ways = compiled("curves"), (compiled(int(form[FILM_KIND])), compiled("shoot"), *marches(q, form))
+    run, ways = compiled("curves"), (compiled(int(form[FILM_KIND])), compiled("shoot"), *_marches(q, form))
     work = lambda part: run(*ways, z, q, own, form, np.ascontiguousarray(part), rtol, u, c_wall, count, state)
     if threads > 1 and size >= 4096:
         with ThreadPoolExecutor(threads) as pool:
@@ -129,7 +129,7 @@ def climb(z, q, own, form, rtol, found, rows, factors) -> None:
     for at in np.split(lost, range(256, len(lost), 256)) if len(lost) else ():
         part = np.repeat(q[:, :, at], len(factors), 2)
         part[rows] *= np.tile(factors, len(at))
-        more = solve_packed(z, part, np.repeat(own[:, at], len(factors), 1), form, len(factors), rtol)
+        more = _solve_packed(z, part, np.repeat(own[:, at], len(factors), 1), form, len(factors), rtol)
         rungs = {k: v.reshape(*v.shape[:-1], len(at), len(factors)) for k, v in more.items()}
         held, every = rungs["code"] < FAILED, np.arange(len(at))
         for k, v in rungs.items():
@@ -143,7 +143,7 @@ def solve_all(
 ) -> dict:
     "The same; where Newton's method stalls, up a ladder of fluxes."
     form = np.array([*form, 5 if persist else 2])
-    found = solve_packed(z, q, own, form, n_flux, rtol, guess, threads)
+    found = _solve_packed(z, q, own, form, n_flux, rtol, guess, threads)
     if persist and form[FILM_KIND] != LINEAR_FILM:
         rows = [PECLET, FILM] if form[FILM_KIND] == NERNST_PLANCK_FILM else [PECLET]
         climb(z, q, own, form, rtol, found, rows, 0.5 ** np.arange(11.0, -0.5, -0.5))
@@ -174,7 +174,7 @@ class _Back(torch.autograd.Function):
         return tuple(t.unflatten(1, (info.batch_size, -1)) for t in out), (1, 1, 1)
 
 
-class March(torch.autograd.Function):
+class _March(torch.autograd.Function):
     "A march through a layer by the kernel, with its cotangents."
 
     @staticmethod
@@ -196,7 +196,7 @@ def _arrays(rate, source, z):
 
 def layer(c, rate, source, z, n: int, tangent=None, push=None, midpoint: bool = False):
     "Through a layer as `march.layer` does; n < 0: exponential steps."
-    return March.apply(
+    return _March.apply(
         c,
         rate,
         source,
@@ -213,7 +213,7 @@ def shots_of(z, q, own, form, u, n: int, n_film: int, jacobian: bool):
         at = slice(k, k + 128)
         state = np.full((2, u[:, at].shape[1]), np.nan)
         q_at, own_at, u_at = (np.array(t[..., at], order="C") for t in (q, own, u))
-        film, ways = compiled(int(form[FILM_KIND])), marches(q, form)
+        film, ways = compiled(int(form[FILM_KIND])), _marches(q, form)
         r, J, _ = compiled("shoot")(film, *ways, z, q_at, own_at, form, u_at, state, n, n_film, jacobian)
         parts.append(J.transpose(2, 0, 1) if jacobian else r)
     return np.concatenate(parts, 0 if jacobian else 1)

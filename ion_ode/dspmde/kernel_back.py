@@ -58,7 +58,7 @@ def explicit_back(c, rate, source, z, n, back, to_rate, to_source):
 
 
 @fast
-def exponential_steps_back(c, rate, source, z, n, back, to_rate, to_source):
+def _exponential_steps_back(c, rate, source, z, n, back, to_rate, to_source):
     "The same for `exponential_steps`; c becomes what they leave."
     d, w = c.shape
     marks = np.empty((n + 1, d))
@@ -104,8 +104,8 @@ def exponential_back(c, rate, source, z, n, back, to_rate, to_source):
                 best = c1[i, k] * math.exp((math.log(c1[i, k]) - math.log(c2[i, k])) / 3)
                 b1[i, k], b2[i, k] = 4 / 3 * best / c1[i, k] * back[i, k], -best / c2[i, k] / 3 * back[i, k]
     c1[:], c2[:] = c, c
-    exponential_steps_back(c1, rate, source, z, -n, b1, to_rate, to_source)
-    exponential_steps_back(c2, rate, source, z, -n // 2, b2, to_rate, to_source)
+    _exponential_steps_back(c1, rate, source, z, -n, b1, to_rate, to_source)
+    _exponential_steps_back(c2, rate, source, z, -n // 2, b2, to_rate, to_source)
     for i in range(d):
         for k in range(w):
             back[i, k] = b1[i, k] + b2[i, k]

@@ -13,7 +13,7 @@ __all__ = ["SLOTS", "MembranePrior", "parameter_names", "membrane_from_parameter
 SLOTS = (*IONS, "NH4+")  # Ion slots of a curve set: the eight of the benchmark and ammonium
 
 
-FAMILIES = ("dspmde", "dspmde+")
+_FAMILIES = ("dspmde", "dspmde+")
 _TIED = {"K+": "Na+", "Li+": "Na+"}  # Their excess partitioning is that of the ion named
 _BINDING = ("Mg+2", "SO4-2")
 
@@ -35,8 +35,8 @@ def parameter_names(
     ions: tuple[str, ...] = SLOTS,  # Slots that may have an excess partitioning
 ) -> tuple[str, ...]:
     "Names of the columns of `CurveSet.parameters`."
-    if family not in FAMILIES:
-        raise InputError(f"family is {family!r}, expected one of {', '.join(FAMILIES)}")
+    if family not in _FAMILIES:
+        raise InputError(f"family is {family!r}, expected one of {', '.join(_FAMILIES)}")
     names = ("r_pore", "thickness", "eps_pore", "charge_density")
     if family == "dspmde+":
         names += tuple(f"charge_shift {i}" for i in _BINDING if i in ions)

@@ -17,7 +17,7 @@ from ion_ode.stats import paired_bootstrap
 from ion_ode.water.ions import IONS, get_ion
 
 
-def agreement(
+def _agreement(
     x: np.ndarray,  # (target, rater)
 ) -> float:
     """Intraclass correlation ICC(3,1): how far raters agree on targets beyond their own levels (Shrout and Fleiss
@@ -53,7 +53,7 @@ def audit(
         row = {
             "network": network,
             "seeds": len(grids),
-            "ICC": agreement(grids[:, off].T) if len(grids) > 1 else np.nan,
+            "ICC": _agreement(grids[:, off].T) if len(grids) > 1 else np.nan,
         }
         for name, v in value.items():
             rho = lambda order, v=v, grids=grids: spearmanr(

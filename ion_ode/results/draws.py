@@ -39,7 +39,7 @@ def rollouts(
     return pd.concat(rows, ignore_index=True)
 
 
-def whole_feeds(
+def _whole_feeds(
     df: pd.DataFrame,  # Measurements
 ) -> pd.DataFrame:  # One row for every ion of every state's feed, rejection nan where not measured
     "Every ion behind every measured state."
@@ -60,8 +60,8 @@ def whole_feeds(
     )
 
 
-def neutral_draws(
-    frame: pd.DataFrame,  # From `whole_feeds`
+def _neutral_draws(
+    frame: pd.DataFrame,  # From `_whole_feeds`
     parameters: Tensor,  # (draw, parameter) posterior membranes
     film: float,  # Film in front of observed values [m]
     factor: float = 1.0,  # How much the draws are widened about their mean
@@ -90,14 +90,14 @@ def draw_table(
     for b in _present(keys):
         df, film, inside, cases = contest_rows(b), BENCHMARKS[b].film, {}, {}
         for g in BENCHMARKS[b].folds:
-            frame = whole_feeds(df[df.composition == g])
+            frame = _whole_feeds(df[df.composition == g])
             parameters = read_cell(folder, f"{b} membranes without {g}", keys[f"{b} membranes without {g}"])[0][
                 "parameters"
             ]
             cases[g] = frame, parameters, 1 - predict_membranes(frame, parameters, film)
             frame, _, passage = cases[g]
             known = frame.rejection.notna().to_numpy()
-            draws = [1 - neutral_draws(frame, parameters, film, f, passage=passage)[:, known] for f in factors]
+            draws = [1 - _neutral_draws(frame, parameters, film, f, passage=passage)[:, known] for f in factors]
             ends = [np.quantile(d, [(1 - level) / 2, (1 + level) / 2], axis=0) for d in draws]
             inside[g] = np.stack(
                 [(lo <= frame.rejection[known]) & (frame.rejection[known] <= hi) for lo, hi in ends]
@@ -106,7 +106,7 @@ def draw_table(
             others = np.concatenate([v for k, v in inside.items() if k != g], 1).mean(1)
             f = factors[np.argmax(others >= level)] if (others >= level).any() else factors[-1]
             through, known = (
-                neutral_draws(frame, parameters, film, f, passage=passage),
+                _neutral_draws(frame, parameters, film, f, passage=passage),
                 frame.rejection.notna().to_numpy(),
             )
             r, state, flow = (

@@ -23,7 +23,7 @@ _ASSETS = Path(ion_ode.__file__).parent / "assets"
 _TWIN_FILES = ("twin_fit.csv", "twin_fit.json")
 
 
-def store_tables(
+def _store_tables(
     folder: Path,  # `tables` of a full run
     target: Path,  # Where tables and claims.json ship
 ) -> Path:  # claims.json
@@ -39,7 +39,7 @@ def store_tables(
 
 
 @dataclass(frozen=True)
-class Part:
+class _Part:
     "Something that is computed and stored under one name."
 
     what: str  # In words
@@ -47,7 +47,7 @@ class Part:
     store: Callable[[Path, str], object]  # (folder, profile) into the assets of the package
 
 
-def _comparison(table: str) -> Part:
+def _comparison(table: str) -> _Part:
     "A table of training inside the folds."
     cells = lambda profile: only_for(plan_cells(PROFILES[profile]), TABLES[table])
     where = lambda folder, profile: Path(folder) / "cells" / profile
@@ -59,7 +59,7 @@ def _comparison(table: str) -> Part:
         keys = cell_keys(cells(profile))
         return store(PROFILES[profile], where(folder, profile), keys, _ASSETS / "results", f"training_{table}")
 
-    return Part(f"table of training: {TABLES[table]}", run, keep)
+    return _Part(f"table of training: {TABLES[table]}", run, keep)
 
 
 def _run_board(folder, profile, workers, scheduler):
@@ -75,7 +75,7 @@ def _keep_board(folder, profile) -> Path:
     facts = provenance(seed=0, key=key_here("board"), answers=answers_digest(), cells=keys)
     atomic_write(_ASSETS / "results" / "board.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
     seal("board", key_here("board"))
-    return store_tables(_ASSETS / "results", _ASSETS / "results")
+    return _store_tables(_ASSETS / "results", _ASSETS / "results")
 
 
 def _effort(profile: str) -> str:
@@ -83,29 +83,29 @@ def _effort(profile: str) -> str:
 
 
 PARTS = {
-    "board": Part("whole compositions and whole laboratories held out, all entrants", _run_board, _keep_board),
+    "board": _Part("whole compositions and whole laboratories held out, all entrants", _run_board, _keep_board),
     **{table: _comparison(table) for table in TABLES},
-    "surrogate": Part(
+    "surrogate": _Part(
         "networks that stand in for the pore model",
         lambda folder, profile, workers, scheduler: surrogate.run(
             Path(folder) / "surrogate", _effort(profile), scheduler
         ),
         lambda folder, profile: surrogate.store(Path(folder) / "surrogate", _effort(profile)),
     ),
-    "twin": Part(
+    "twin": _Part(
         "the four-parameter fit of the synthetic experiment",
         lambda folder, profile, workers, scheduler: store_twin_fit(folder, 4 if profile == "full" else 1),
         lambda folder, profile: [atomic_write(_ASSETS / f, (folder / f).read_bytes()) for f in _TWIN_FILES][-1],
     ),
-    "weights": Part(
+    "weights": _Part(
         "the networks that ship, out of the cells of the full profile",
         lambda folder, profile, workers, scheduler: make_weights(profile, folder, Path(folder) / "weights"),
         lambda folder, profile: make_weights(profile, folder),
     ),
-    "tables": Part(
+    "tables": _Part(
         "tables and claims of a full run",
         lambda folder, profile, workers, scheduler: read_tables(Path(folder) / "tables"),
-        lambda folder, profile: store_tables(Path(folder) / "tables", _ASSETS / "results"),
+        lambda folder, profile: _store_tables(Path(folder) / "tables", _ASSETS / "results"),
     ),
 }
 

@@ -58,7 +58,7 @@ def _named_parts(tables: dict[str, pd.DataFrame]) -> dict:  # What -> function t
     return parts | {f"{BAYES}, fold A, from the measurements": posterior}
 
 
-def recompute(
+def _recompute(
     tables: dict[str, pd.DataFrame],  # From `read_tables`
 ) -> pd.DataFrame:  # what, stored, again
     "A named part of the results, from nothing: stored and recomputed side by side, each named on a progress bar."
@@ -84,7 +84,7 @@ def reproduce(
     folder = Path(folder)
     if profile == "quick":
         tables, meta = read_tables()
-        atomic_write(folder / "recomputed.csv", recompute(tables).to_csv(index=False, float_format="%.6g"))
+        atomic_write(folder / "recomputed.csv", _recompute(tables).to_csv(index=False, float_format="%.6g"))
     else:
         p, where = PROFILES[profile], folder / "cells" / profile
         workers = min(2, os.cpu_count() or 1) if workers is None else workers

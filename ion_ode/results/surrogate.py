@@ -50,7 +50,7 @@ class Effort:
     width: int = 64  # Width of the linear layers
 
 
-EFFORTS = {
+_EFFORTS = {
     "full": Effort(),
     "large": Effort(long=(100_000, 20_000), batch=1024),
     "smoke": Effort((8, 16), steps=(3, 2), long=(6, 5), batch=8, unseen=8, width=16),
@@ -192,12 +192,12 @@ def _kept(folder: Path, name: str, config: TrainConfig) -> dict | None:
 
 def run(
     folder: str | Path,  # Where curves, checkpoints and scores are kept
-    effort: str = "full",  # Key of EFFORTS
+    effort: str = "full",  # Key of _EFFORTS
     scheduler: str | None = None,  # Address of a Dask scheduler for the simulations
     device=None,  # Where networks are trained, such as "cuda"; None: the CPU
 ) -> pd.DataFrame:  # field, curves, steps, median, within_95, mean, cpu_s
     "Simulate, train and score on validation curves; what is there already is kept."
-    folder, size = Path(folder), EFFORTS[effort]
+    folder, size = Path(folder), _EFFORTS[effort]
     torch.set_num_threads(1)
     seen, unseen = (
         _make_curves(folder, s, n, scheduler) for s, n in (("train", size.sizes[-1]), ("validation", size.unseen))
@@ -227,11 +227,11 @@ def _closed_form(effort: Effort) -> tuple[TrainConfig, Ensemble]:
 
 def scores(
     folder: str | Path,  # Of `run`
-    effort: str = "full",  # Key of EFFORTS
+    effort: str = "full",  # Key of _EFFORTS
 ) -> pd.DataFrame:  # One row a network, and one for the closed form alone
     "Validation scores of everything trained so far."
-    rows = [r for n, (_, c) in _fits(EFFORTS[effort]).items() if (r := _kept(Path(folder), n, c))]
-    alone = errors(*_closed_form(EFFORTS[effort]), _make_curves(folder, "validation", EFFORTS[effort].unseen))
+    rows = [r for n, (_, c) in _fits(_EFFORTS[effort]).items() if (r := _kept(Path(folder), n, c))]
+    alone = errors(*_closed_form(_EFFORTS[effort]), _make_curves(folder, "validation", _EFFORTS[effort].unseen))
     return pd.DataFrame(
         [
             {"field": ALONE, "curves": 0, "steps": 0, **_scores(alone), "cpu_s": 0.0},
@@ -265,11 +265,11 @@ def _by_region(
 
 def store(
     folder: str | Path,  # Of `run`
-    effort: str = "full",  # Key of EFFORTS
+    effort: str = "full",  # Key of _EFFORTS
     target: str | Path | None = None,  # Where `results/` and `weights/` are; None: the assets of the package
 ) -> Path:  # The card of the model that ships
     "Choose on validation curves, read the test curves, write tables and weights."
-    folder, size = Path(folder), EFFORTS[effort]
+    folder, size = Path(folder), _EFFORTS[effort]
     target = Path(ion_ode.__file__).parent / "assets" if target is None else Path(target)
     seen, fits, learning = _make_curves(folder, "train", size.sizes[-1]), _fits(size), scores(folder, effort)
     candidates = {

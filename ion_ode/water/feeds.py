@@ -36,7 +36,7 @@ MEMBRANE_UNITS = {
     "charge_density": ("mol/m³", 1.0),
     "eps_pore": ("-", 1.0),
 }
-SALT_HINT = "; write a salt as its ions, 'Na+=10,Cl-=10'"
+_SALT_HINT = "; write a salt as its ions, 'Na+=10,Cl-=10'"
 
 
 def _number(text, what: str) -> float:
@@ -58,7 +58,7 @@ def parse_feed(
         try:
             ion = get_ion(name)
         except UnknownIon as e:
-            raise InputError(f"{e}{SALT_HINT if re.fullmatch(r'[A-Za-z0-9() ]+', name) else ''}") from None
+            raise InputError(f"{e}{_SALT_HINT if re.fullmatch(r'[A-Za-z0-9() ]+', name) else ''}") from None
         m = re.fullmatch(r"\s*([-+.\deE]+|[-+]?(?:nan|inf)\w*)\s*(.*)", value, re.I)
         if not m:
             raise InputError(f"feed {text!r}: {ion.name} is {value.strip()!r}, expected a number (mol/m3)")

@@ -15,14 +15,14 @@ import numpy as np
 from ion_ode.core import InputError
 from ion_ode.water.ions import get_ion, ion_name
 
-__all__ = ["EXACT", "ROUNDING", "TOLERANCE", "Closure", "charge_imbalance", "close_charge"]
+__all__ = ["EXACT", "ROUNDING", "TOLERANCE", "Closure", "close_charge"]
 
 EXACT = 1e-9  # Imbalance that is left as it is
 ROUNDING = 1e-5  # Imbalance that is closed without a word
 TOLERANCE = 0.05  # Largest imbalance that is closed unasked
 
 
-def charge_imbalance(
+def _charge_imbalance(
     c_feed: np.ndarray,  # (feed, ion) [mol/m³]
     ions,  # Names of the columns
 ) -> np.ndarray:  # (feed,) (cations - anions) / (cations + anions); nan where a feed holds no ions
