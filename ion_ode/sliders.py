@@ -5,19 +5,9 @@ import numpy as np
 from ion_ode.core import LMH, InputError, need
 from ion_ode.plotting import ION_COLORS, plot_rejection
 from ion_ode.water.ions import get_ion, ion_label
+from ion_ode.water.neutrality import close_charge
 
-__all__ = ["balanced", "feed_sliders"]
-
-
-def balanced(
-    feed: dict[str, float],  # Ion -> concentration [mol/m³]
-    by: str,  # Ion that takes up the charge of the others
-) -> dict[str, float] | None:  # The feed with that ion as electroneutrality wants it; None where it would be negative
-    "A feed without net charge, whatever the other concentrations are."
-    z = {ion: get_ion(ion).z for ion in feed}
-    rest = sum(z[ion] * c for ion, c in feed.items() if ion != by)
-    amount = -rest / z[by]
-    return {**feed, by: amount} if amount >= 0 else None
+__all__ = ["feed_sliders"]
 
 
 def _counter_ion(feed: dict[str, float]) -> str:
@@ -51,13 +41,17 @@ def feed_sliders(
     drawn = widgets.Output()
 
     def draw(_=None):
-        water = balanced({ion: s.value for ion, s in sliders.items()} | {by: 0.0}, by)
+        c = np.array([[s.value for s in sliders.values()] + [0.0]])
+        ions = (*sliders, by)
         with drawn:
             drawn.clear_output(wait=True)
-            if water is None:
-                print(f"no {by} can balance these ions; raise those of the other sign")
-            else:
-                _show(model.predict(water, flux, **told), water)
+            try:
+                c = close_charge(c, ions, by, lambda k: "this feed").applied(c)
+            except InputError as e:
+                print(e)
+                return
+            water = dict(zip(ions, c[0].tolist(), strict=True))
+            _show(model.predict(water, flux, **told), water)
 
     for s in sliders.values():
         s.observe(draw, "value")

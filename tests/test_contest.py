@@ -15,7 +15,7 @@ from cluster import scheduler_and_two_workers, wait_for
 from numpy.testing import assert_allclose
 from safetensors.torch import load
 
-from ion_ode.core import InputError
+from ion_ode.core import InputError, WorkersLost
 from ion_ode.data.folds import composition_folds
 from ion_ode.data.nf270 import MIXTURES
 from ion_ode.results import cells as cells_module
@@ -190,6 +190,28 @@ def test_a_mixture_of_the_twin_lies_in_one_fold():
     d, stored = contest_rows("twin"), twin_folds()
     assert len(d[["solution_id", "composition"]].drop_duplicates()) == len(set(d.solution_id))
     assert sorted(stored.value_counts()) == [12, 13, 13, 13, 13] and set(stored) == set(BENCHMARKS["twin"].folds)
+
+
+def test_a_worker_of_another_version_computes_no_cell(tmp_path, monkeypatch):
+    c = cells()
+    made_of = cells_module.fingerprint(cells_module._CELLS[c[0].kind])
+    for part in ("code", "tables", "torch", "numpy"):
+        with pytest.raises(InputError, match=f"a worker computes with other {part}"):
+            cells_module._run_cell(str(tmp_path), c[0], cell_keys(c), None, made_of | {part: "other"})
+    assert not list(tmp_path.iterdir())
+    before, real = cell_keys(c), cells_module.fingerprint
+    monkeypatch.setattr(cells_module, "fingerprint", lambda f: real(f) | {"torch": "9.9"})
+    assert not set(before.values()) & set(cell_keys(c).values())
+
+
+def test_a_process_that_is_killed_is_a_sentence(tmp_path, monkeypatch):
+    monkeypatch.setattr(cells_module, "_run_cell", _ended)
+    with pytest.raises(WorkersLost, match=r"a process that computed .* was ended from outside"):
+        run_cells(cells()[:1], tmp_path, workers=1)
+
+
+def _ended(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("profile", ["quick", "full"])

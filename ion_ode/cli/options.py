@@ -120,12 +120,17 @@ def _source(file: str):
     "A file to read; - is standard input, as CSV."
     import tempfile
 
+    from ion_ode.core import InputError
+    from ion_ode.water.files import MOST_BYTES
+
     if file != "-":
         yield Path(file)
         return
+    if len(data := sys.stdin.buffer.read(MOST_BYTES + 1)) > MOST_BYTES:
+        raise InputError(f"standard input is larger than {MOST_BYTES >> 20} MiB; cut the table into several")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "standard-input.csv"
-        path.write_bytes(sys.stdin.buffer.read())
+        path.write_bytes(data)
         yield path
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 from ion_ode.core import InputError, WorkersLost, need
 
-__all__ = ["results"]
+__all__ = ["KEPT", "awaited", "client_of", "results"]
 
 _CONNECT = "30s"  # How long a scheduler may take to answer
 POLL, ALONE = 5, 40  # Seconds between two looks at the workers; seconds without any after which none is expected
@@ -14,9 +14,12 @@ KEPT = "what is finished is kept: start the same command again"
 
 
 @contextmanager
-def _client(distributed, scheduler: str | None, workers: int | None):
+def client_of(
+    scheduler: str | None,  # Address of a Dask scheduler
+    workers: int | None = None,  # Or: this many processes on this machine
+):
     "A client of the scheduler, or of a cluster of processes that ends with it."
-    cluster = None
+    distributed, cluster = need("dask.distributed", "cluster"), None
     if workers:
         env = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         cluster = distributed.LocalCluster(
@@ -71,6 +74,26 @@ def _answer(distributed, future, retries: int) -> tuple | None:
             raise WorkersLost(f"the Dask scheduler is gone; {KEPT}") from e
 
 
+def awaited(
+    client,  # Of a Dask scheduler
+    running: set,  # Futures
+    more: Callable = lambda: (),  # Further futures, asked for after each that is done
+    retries: int = 3,  # With which they were submitted
+) -> Iterator:
+    "What futures return, in the order in which they end; a sentence where nobody is left to do them."
+    distributed = need("dask.distributed", "cluster")
+    while running:
+        done, running = _finished(distributed, client, running)
+        for future in done:
+            answer = _answer(distributed, future, retries)
+            if answer is None:
+                running.add(future)
+                continue
+            yield answer[0]
+            future.release()
+            running |= set(more())
+
+
 def results(
     function: Callable,  # Of this package, so that workers find it
     jobs: Iterable[tuple],  # Its arguments, one tuple a job
@@ -84,18 +107,8 @@ def results(
     if not scheduler and not workers:
         yield from (function(*j) for j in todo)
         return
-    distributed = need("dask.distributed", "cluster")
-    with _client(distributed, scheduler, workers) as client:
+    with client_of(scheduler, workers) as client:
         submit = lambda j: client.submit(function, *j, pure=False, retries=retries)
         ahead = max(4, 4 * len(client.scheduler_info()["workers"]))
-        running = {submit(j) for _, j in zip(range(ahead), todo, strict=False)}
-        while running:
-            done, running = _finished(distributed, client, running)
-            for future in done:
-                answer = _answer(distributed, future, retries)
-                if answer is None:
-                    running.add(future)
-                    continue
-                yield answer[0]
-                future.release()
-                running |= {submit(j) for _, j in zip(range(1), todo, strict=False)}
+        next_ = lambda n=1: {submit(j) for _, j in zip(range(n), todo, strict=False)}
+        yield from awaited(client, next_(ahead), next_, retries)

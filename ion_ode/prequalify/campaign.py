@@ -65,6 +65,12 @@ class Campaign:
         d, _ = read_table(results, schema=self.schema)
         if d[[m for m in self.schema.measured if m in d]].isna().all(axis=None):
             raise InputError(f"the new rows hold no result; expected one of {', '.join(self.schema.measured)}")
+        text = lambda t: list(map(tuple, t.reindex(columns=d.columns).astype(str).to_numpy()))
+        if set(text(d)) <= set(text(self.rows)):
+            raise InputError(
+                "every row of the new results is in the campaign already, digit by digit; leave them out, or, where "
+                "they were measured once more, give them other names"
+            )
         self.rows = pd.concat([self.rows, d], ignore_index=True)
         return self._learn(None, start=self.states)
 

@@ -4,14 +4,16 @@ import multiprocessing
 import os
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ion_ode.closure import code_digest, tables_digest
-from ion_ode.core import InputError, need, progress
+from ion_ode.closure import changed, code_digest, fingerprint, tables_digest
+from ion_ode.core import InputError, WorkersLost, progress
+from ion_ode.data.workers import KEPT, awaited, client_of
 from ion_ode.results.board import _cell_board
 from ion_ode.results.contestants import _cell_curves, _cell_finetune, _cell_membranes, _cell_pretrain, _cell_rival
 from ion_ode.results.trials import _cell_ablation, _cell_recipes, _cell_start, _cell_sweep
@@ -51,10 +53,10 @@ class Cell:
 def cell_keys(
     cells: list[Cell],  # As planned
 ) -> dict[str, str]:  # name -> key
-    "Key of every cell: its specification, the code it can reach, the data, and the keys of what it needs."
-    keys, data = {}, tables_digest()
+    "Key of every cell: its specification, the code it can reach, data and versions, and the keys of what it needs."
+    keys, made_of = {}, {k: fingerprint(_CELLS[k]) for k in dict.fromkeys(c.kind for c in cells)}
     for c in cells:
-        made = {"spec": c.spec, "kind": c.kind, "code": code_digest(_CELLS[c.kind]), "data": data}
+        made = {"spec": c.spec, "kind": c.kind, **made_of[c.kind]}
         keys[c.name] = digest(made | {"needs": [keys[n] for n in c.needs]})
     return keys
 
@@ -72,8 +74,12 @@ def read_cell(
     return read_checkpoint(_cell_path(folder, name), key=key)
 
 
-def _run_cell(folder: str, cell: Cell, keys: dict[str, str], ticks=None, after=()) -> str:
-    "Compute one cell and store it; runs in a worker process."
+def _run_cell(folder: str, cell: Cell, keys: dict[str, str], ticks=None, made_of: dict | None = None, after=()) -> str:
+    "Compute one cell and store it; runs in a worker process, which must be of the version that asked for it."
+    if other := changed(made_of, fingerprint(_CELLS[cell.kind])):
+        raise InputError(
+            f"a worker computes with other {' and '.join(other)}; give all workers the version of this process"
+        )
     torch.set_num_threads(1)
     os.environ["ION_ODE_NO_PROGRESS"] = "1"
     sent = {"n": 0, "at": time.monotonic()}
@@ -157,29 +163,26 @@ def _here(todo: dict[str, Cell], folder: str, keys: dict[str, str], workers: int
                 moved[name] += step
                 bar.update(step)
             for name in [k for k, f in running.items() if f.done()]:
-                running.pop(name).result()
+                try:
+                    running.pop(name).result()
+                except BrokenProcessPool as e:
+                    raise WorkersLost(
+                        f"a process that computed {name} was ended from outside, perhaps for want of memory; {KEPT}"
+                    ) from e
             bar.set_description(" | ".join(sorted(running)) or "done")
 
 
 def _on_cluster(todo: dict[str, Cell], folder: str, keys: dict[str, str], scheduler: str, bar):
     "Cells on the workers of a Dask scheduler; a cell whose worker is lost goes to another."
-    distributed = need("dask.distributed", "cluster")
-    try:
-        client = distributed.Client(scheduler, timeout="30s")
-    except (OSError, TimeoutError, ValueError) as e:
-        raise InputError(
-            f"no Dask scheduler answers at {scheduler} ({type(e).__name__}); start one with 'dask scheduler' and pass "
-            f"its tcp:// address"
-        ) from e
-    with client:
+    made_of = {k: fingerprint(_CELLS[k]) for k in {c.kind for c in todo.values()}}
+    with client_of(scheduler) as client:
         futures = {}
         for c in todo.values():
             needs = [futures[n] for n in c.needs if n in futures]
             futures[c.name] = client.submit(
-                _run_cell, folder, c, keys, None, needs, pure=False, retries=3, priority=c.cost
+                _run_cell, folder, c, keys, None, made_of[c.kind], needs, pure=False, retries=3, priority=c.cost
             )
-        for future in distributed.as_completed(futures.values()):
-            name = future.result()
+        for name in awaited(client, set(futures.values())):
             bar.set_description(name)
             bar.update(todo[name].cost)
 
