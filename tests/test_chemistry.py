@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from numpy.testing import assert_allclose
 
-from ion_ode import NF270, InputError, simulate
+from ion_ode import NF270, Film, InputError, simulate
 from ion_ode.cli import main
 from ion_ode.core import LMH
 from ion_ode.dspmde.conditions import at_temperature, pore_classes
@@ -268,3 +268,74 @@ def test_pitzer_along_a_module():
     pi = {o: summary(s).concentrate_osmotic_bar[0] for o, s in p.items()}
     assert_allclose(pi["pitzer"], _pi(dict(zip(p["pitzer"].ions, p["pitzer"].c_conc[0]))) / 1e5, rtol=1e-9)
     assert pi["pitzer"] < 0.95 * pi["ideal"] and p["pitzer"].pressure < p["ideal"].pressure
+
+
+def test_replicates_of_a_water_are_averaged_and_their_spread_is_said(tmp_path):
+    rows = pd.DataFrame(
+        {
+            "sample": ["well", "well", "spring", "well"], "Ca [mg/L]": [80.0, 84.0, 20.0, 88.0],
+            "Cl [mg/L]": [141.5, 148.6, 35.4, 155.7], "pH": [7.0, 7.2, 8.0, None],
+        }
+    )  # fmt: skip
+    with pytest.warns(UserWarning, match="well: 3 replicates as their mean; Ca.2 differs most, 2.096 ± 0.1 "):
+        found = simulate_water(rows, 20 * LMH)
+    once = rows.groupby("sample", sort=False, as_index=False).mean()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        w = read_waters(rows)
+        assert_allclose(found.rejection, simulate_water(once, 20 * LMH).rejection, rtol=1e-9)
+        apart = simulate_water(rows.assign(**{"flux [LMH]": [10, 20, 10, 10]}))
+    assert w.label == ["well", "spring"] and w.spread[1] == {}
+    assert_allclose(w.spread[0]["Ca+2"], np.std([80, 84, 88], ddof=1) / get_ion("Ca+2").molar_mass, rtol=1e-12)
+    assert_allclose(w.speciation[0].pH, 7.1)
+    assert len(apart.groupby(["sample", "flux_m_s"])) == 3  # another flux is another question
+    file, out = tmp_path / "lab.csv", tmp_path / "out.csv"
+    rows.to_csv(file, index=False)
+    done = CliRunner().invoke(main, ["water", "--feed", str(file), "--flux", "20", "--out", str(out)])
+    assert done.exit_code == 0 and "3 replicates" in done.output, done.output
+    assert_allclose(pd.read_csv(out).rejection, found.rejection, rtol=1e-6)
+
+
+SEA = {"Na+": 486.0, "K+": 10.6, "Mg+2": 54.7, "Ca+2": 10.7, "Cl-": 568.8, "SO4-2": 29.3}
+
+
+@pytest.mark.parametrize("temperature", [298.15, 323.15])
+@pytest.mark.parametrize("times", [0.01, 1.0, 4.0])
+def test_activities_are_phreeqcs_and_one_with_the_osmotic_coefficient(temperature, times):
+    names = tuple(SEA)
+    m = torch.tensor(list(SEA.values()), dtype=torch.float64) * times / 1000
+    ln = dict(zip(names, pitzer.ln_activity(names, m, temperature), strict=True))
+    p = pitzer._set(names, temperature)
+    phi = 1 + ((m @ torch.stack(list(ln.values()))) - pitzer._excess(p, m)) / m.sum()
+    assert_allclose(phi, pitzer.osmotic_coefficient(names, m, temperature), rtol=1e-9)
+    pytest.importorskip("phreeqpython")
+    from ion_ode.water.phreeqc import _asked
+
+    feed = {k: times * v for k, v in SEA.items()}
+    _, log = _asked(feed, 7.0, temperature, None, "pitzer.dat", [f'LG("{i}")' for i in names])
+    judge = dict(zip(names, np.array(log) * np.log(10), strict=True))
+    for cation, anion in (("Na+", "Cl-"), ("K+", "Cl-"), ("Mg+2", "SO4-2"), ("Ca+2", "SO4-2")):  # salts: measurable
+        assert_allclose(float(ln[cation] + ln[anion]) / 2, (judge[cation] + judge[anion]) / 2, atol=0.02)
+
+
+def test_pitzer_in_the_pore_model():
+    salt = lambda c: {"Na+": c, "Mg+2": c / 2, "Cl-": 2 * c}
+    R = lambda c, a, **o: simulate(salt(c), 30 * LMH, activity=a, **o).rejection[0, 0].numpy()
+    assert_allclose(R(0.1, "pitzer"), R(0.1, "davies_solution"), atol=2e-4)  # one limit at dilution
+    assert_allclose(R(30.0, "pitzer"), R(30.0, "davies_solution"), atol=0.01)
+    assert np.abs(R(700.0, "pitzer") - R(700.0, "davies_solution")).max() > 0.05  # and brines apart
+    assert_allclose(simulate(salt(700.0), 1e-4 * LMH, activity="pitzer").rejection, 0, atol=1e-4)  # equilibrium
+    thin, thick = R(700.0, "pitzer", film=Film(thickness=1e-9)), R(700.0, "pitzer", film=Film(thickness=25e-6))
+    assert_allclose(thin, R(700.0, "pitzer"), atol=1e-3)
+    assert thick[1] < thin[1] - 0.02
+    T = torch.tensor([298.15, 313.15], dtype=torch.float64)
+    two = simulate([salt(700.0), salt(50.0)], [10 * LMH, 30 * LMH], activity="pitzer", temperature=T)
+    assert_allclose(two.rejection[0, 1], R(700.0, "pitzer"), atol=1e-5)
+    assert not any("Davies" in n for n in two.notes)
+    for options, said in ((dict(film=Film(k=2e-5)), "Film.thickness"), (dict(activity="pitzr"), "pitzer")):
+        with pytest.raises(InputError, match=said):
+            simulate(salt(700.0), 30 * LMH, **{"activity": "pitzer"} | options)
+    with pytest.raises(InputError, match="no gradients"):
+        simulate(salt(700.0), 30 * LMH, NF270.with_(r_pore=torch.tensor(5e-10, requires_grad=True)), activity="pitzer")
+    with pytest.raises(InputError, match="a module takes"):
+        simulate_plant(salt(10.0), feed_flow=1e-3, recovery=0.5, activity="pitzer")

@@ -37,7 +37,7 @@ def water(feed, flux, membrane, pH, temperature, film_thickness, pairs, check, o
             for name, s in zip(waters.label, waters.speciation, strict=True):
                 _against_phreeqc(name, s)
         frame = simulate_water(waters, table.flux, _membrane(membrane), film=film)
-        where = {name: k for k, name in enumerate(waters.label)}
+        where = {name: table.sample.index(name) for name in waters.label}
         return frame.assign(sample=frame["sample"].map(where))
 
     _run(feed, flux, out, as_json, force, answer, ("pH", "temperature"))

@@ -6,6 +6,7 @@ import numpy as np
 
 from ..water.activity import debye_huckel_A
 from ..water.ions import ion_arrays
+from ..water.pitzer import without_parameters
 
 _LEAST = -500.0  # ln of a permeate's concentration from which double precision runs out at a little more flux
 SHUT_OUT = -60.0  # ln of the partition coefficient of what is wider than the pore: a share of 1e-26 gets in
@@ -72,9 +73,11 @@ def solution_notes(
         said = f"the wall holds up to {up.max():.0f} times the feed ({ion}): "
         notes.append(f"{said}beyond {_WALL:.0f} times few salts stay dissolved")
     strength = 0.5 * (z**2 * np.maximum(face, c_feed)).sum(-1)
-    if activity != "ideal" and strength.max() > _DAVIES:
+    if activity == "pitzer" and (lone := without_parameters(ions)):
+        notes.append(f"{', '.join(lone)}: without Pitzer parameters, active by charge alone")
+    if activity.startswith("davies") and strength.max() > _DAVIES:
         said = f"ionic strength up to {strength.max() / 1000:.2g} mol/L: "
-        notes.append(f"{said}Davies' equation was made for at most .5 mol/L")
+        notes.append(f"{said}Davies' equation was made for at most .5 mol/L; activity='pitzer' goes on")
     root = np.sqrt(np.minimum(strength, _DAVIES) / 1000)
     ln_gamma = -math.log(10) * debye_huckel_A() * 4 * (root / (1 + root) - 0.3 * root**2)  # of a divalent ion
     for mineral, (cation, anion, log_K) in _MINERALS.items():

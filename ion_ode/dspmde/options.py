@@ -14,7 +14,7 @@ from .membranes import Membrane
 def read_options(activity, hindrance, backend, film, membrane, eps_bulk, davies_A, nodes, rtol) -> None:
     "Refuse what is no option of the pore model."
     for name, value, allowed in (
-        ("activity", activity, ("ideal", "davies", "davies_solution")),
+        ("activity", activity, ("ideal", "davies", "davies_solution", "pitzer")),
         ("hindrance", hindrance, tuple(HINDRANCE)),
         ("backend", backend, ("auto", "eager")),
     ):

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..core import FARADAY, LMH, R_GAS, T_REF, ConvergenceError, InputError, progress
 from .backend import eagerly
+from .concentrated import certify_pitzer
 from .conditions import simulate_pores
 from .certify import FAILED, NO_SOLUTION, REFINED, STATUS, Certified, certify
 from .feed import read_feed
@@ -199,7 +200,7 @@ def simulate(
     ions=None,  # Names of the columns of a tensor feed; otherwise the order of the result
     balance: str | None = None,  # Ion that closes the charge balance of the feed
     film: Film | None = None,  # None, Film(k=...) or Film(thickness=...)
-    activity: str = "ideal",  # "ideal", "davies" (both phases) or "davies_solution" (outside the pore)
+    activity: str = "ideal",  # "ideal", "davies" (both phases), "davies_solution" or "pitzer" (outside the pore)
     hindrance: str = "dechadilok_deen",  # or "bowen_mohammad"
     born: bool = True,  # Born's dielectric exclusion
     temperature=T_REF,  # $T$ [K], number or (batch,)
@@ -230,11 +231,15 @@ def simulate(
             lambda m, J: simulate(c_feed, J, **(one | {"membrane": m})), membrane, J, pore_spread, film
         )
     q, aux = transport_problem(
-        names, c_feed, J, membrane, film, activity, hindrance, born, temperature, nodes, eps_bulk, davies_A
-    )
+        names, c_feed, J, membrane, film, "ideal" if activity == "pitzer" else activity, hindrance, born, temperature,
+        nodes, eps_bulk, davies_A,
+    )  # fmt: skip
     with torch.no_grad(), eagerly(backend == "eager"):
         plain = q.detached()
-        found = _in_parts(plain, J, rtol, show_progress)
+        if activity == "pitzer":
+            found = certify_pitzer(names, q, film, J, aux["T"], rtol)
+        else:
+            found = _in_parts(plain, J, rtol, show_progress)
     status = _status(names, q, found)
     solved = found.code <= REFINED
     if throw and not bool(solved.all()):

@@ -6,7 +6,7 @@ Docs: https://ion-ode.github.io/ion_ode/guides/my_water.html.md"""
 # in milliseconds, CO2 takes seconds to become HCO3-. What came through settles at a pH of its own, no gas leaving.
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -39,10 +39,41 @@ class Water:
     feed: list[dict[str, float]]  # {ion or solute: mol/m³}, neutral
     speciation: list[Speciation]
     temperature: np.ndarray  # (batch,) [K]
+    spread: list[dict[str, float]] = field(default_factory=list)  # {ion: sd of replicates, as analysed [mol/m³]}
     notes: list[str] = field(default_factory=list)
 
     def __repr__(self):
         return "\n".join(f"{n}: {s!r}" for n, s in zip(self.label, self.speciation, strict=True))
+
+
+def _replicates(t: FeedTable) -> tuple[FeedTable, list[dict[str, float]], list[str]]:
+    "Rows of one name, and of one flux where they have one, as their mean; standard deviations, and words."
+    rows: dict = {}
+    for k, name in enumerate(t.sample):
+        key = (name if isinstance(name, str) else k, None if t.flux is None else float(t.flux[k, 0]))
+        rows.setdefault(key, []).append(k)
+    groups = list(rows.values())
+    if len(groups) == len(t.sample):
+        return t, [{} for _ in groups], []
+    mean = lambda v: None if v is None else np.array([_mean(v[g]) for g in groups])
+    spread = [dict(zip(t.ions, t.c_feed[g].std(0, ddof=1).tolist())) if len(g) > 1 else {} for g in groups]
+    merged = replace(
+        t, c_feed=mean(t.c_feed), flux=mean(t.flux), pH=mean(t.pH), temperature=mean(t.temperature),
+        sample=[t.sample[g[0]] for g in groups],
+    )  # fmt: skip
+    notes = []
+    for g, c, sd in zip(groups, merged.c_feed, spread, strict=True):
+        if sd:
+            ion = max(sd, key=lambda i: sd[i] / max(c[t.ions.index(i)], 1e-12))
+            said = f"{ion} differs most, {c[t.ions.index(ion)]:.4g} ± {sd[ion]:.2g} mol/m³"
+            notes.append(f"{t.sample[g[0]]}: {len(g)} replicates as their mean; {said} (standard deviation)")
+    return merged, spread, notes
+
+
+def _mean(v: np.ndarray) -> np.ndarray:
+    "Mean over rows of what is written; nan where nothing is."
+    have = ~np.isnan(v)
+    return np.where(have.any(0), np.where(have, v, 0.0).sum(0) / np.maximum(have.sum(0), 1), np.nan)
 
 
 def _ranges(label, s: Speciation) -> list[str]:
@@ -63,8 +94,9 @@ def read_waters(
     temperature=None,  # [K], the same; None: 298.15
     pairs: tuple[str, ...] = (),  # Ion pairs that move as such: MgSO4, CaSO4
 ) -> Water:
-    "Close the charge balance of every water and find what it holds at its pH."
+    "Close the charge balance of every water and find what it holds at its pH; replicates count as their mean."
     t = table if isinstance(table, FeedTable) else feed_table(table, used=("pH", "temperature"))
+    t, spread, said = _replicates(t)
     name = lambda k: t.sample[k] if isinstance(t.sample[k], str) else f"feed {t.sample[k]}"
     if unknown := [i for i in t.ions if i not in KNOWN | {"H+", "OH-"}]:
         raise InputError(f"the chemistry of waters knows no {', '.join(unknown)}; leave them out, or use simulate")
@@ -76,7 +108,7 @@ def read_waters(
         raise InputError(f"{name(int(np.isnan(at).argmax()))} has no pH; add a column pH, or say --ph")
     closure = close_charge(t.c_feed, t.ions, None, name)
     c = closure.applied(t.c_feed)
-    notes, found = closure.notes(name), []
+    notes, found = [*said, *closure.notes(name)], []
     for k, row in enumerate(c):
         base = float(
             sum(n * row[t.ions.index(i)] for i, n in (("HCO3-", 1), ("CO3-2", 2), ("OH-", 1)) if i in t.ions)
@@ -84,7 +116,7 @@ def read_waters(
         held = {i: float(v) for i, v in zip(t.ions, row, strict=True) if v > 0 and i not in ("HCO3-", "CO3-2", "OH-")}
         found.append(speciate(held, float(at[k]), float(T[k]), alkalinity=base + _given(held)))
         notes += _ranges(name(k), found[-1])
-    return Water(list(t.sample), [carried(s, pairs) for s in found], found, T, notes)
+    return Water(list(t.sample), [carried(s, pairs) for s in found], found, T, spread, notes)
 
 
 def _given(held: dict[str, float]) -> float:
@@ -117,8 +149,12 @@ def simulate_water(
     "Rejections of every solute of natural waters, and the pH of their permeates."
     import pandas as pd
 
+    if is_frame(water):
+        water, flux = feed_table(water, used=("pH", "temperature")), flux_of(water, flux)
+    each = isinstance(water, FeedTable) and np.ndim(flux) == 2 and len(flux) == len(water.sample)
+    water = replace(water, flux=np.asarray(flux)) if each else water
     w = water if isinstance(water, Water) else read_waters(water, pH, temperature, pairs)
-    J = flux_of(water, flux) if is_frame(water) else flux
+    J = _replicates(water)[0].flux if each else flux
     membrane = at_temperature(membrane, w.temperature) if warm else membrane
     membrane = at_pH(membrane, np.array([s.pH for s in w.speciation])) if acid else membrane
     sol = simulate(w.feed, J, membrane, temperature=torch.from_numpy(w.temperature), **options)

@@ -18,7 +18,7 @@ from ..dspmde.certify import REFINED, certify
 from ..dspmde.problem import transport_problem
 from ..water.ions import viscosity_water
 from ..water.pitzer import osmotic_law
-from ..dspmde.membranes import ChargeBinding, Freundlich, Membrane
+from ..dspmde.membranes import ChargeBinding, Freundlich, Membrane, charge_of_feed
 
 # %% ../../nbs/07c_law.ipynb #7f7b23cc
 def _each(values, change):
@@ -86,6 +86,7 @@ class Law:
     rtol: float = 1e-8  # Relative accuracy of c_perm
     options: dict = field(default_factory=dict)  # activity, hindrance, born, nodes, eps_bulk of `simulate`
     osmotic: str = "ideal"  # Osmotic pressure: "ideal" (van 't Hoff) or "pitzer"
+    _unit: tuple | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self):
         osmotic_law(self.osmotic)
@@ -109,23 +110,31 @@ class Law:
             r = 8 * viscosity_water(self.temperature) * torch.as_tensor(m.thickness) / torch.as_tensor(m.r_pore) ** 2
         return np.broadcast_to(r.numpy(), np.shape(which))
 
+    def _problem(self, c_bulk, flux, which):
+        "Coefficients at places, from those of each membrane at unit flux, which do not change along a module."
+        if self._unit is None:
+            many = max(int(torch.as_tensor(v).numel()) for v in self.membrane.tensors().values())
+            one = torch.ones(many, len(self.names), dtype=torch.float64), torch.ones(many, 1, dtype=torch.float64)
+            self._unit = transport_problem(
+                self.names, *one, self.membrane, temperature=self.temperature, **self.options
+            )
+        q, aux = self._unit
+        at = torch.as_tensor(which if self.batched else 0 * which)
+        q, present = q.take(at), (c_bulk > 0).T
+        charge = charge_of_feed(self.of(which).charge_density, c_bulk, q.z[:, 0], self.names)
+        ln_feed = torch.where(present, torch.where(present, c_bulk.T, 1.0).log(), 0.0)
+        q = replace(q, present=present, ln_feed=ln_feed, peclet=flux * q.peclet, charge=charge)
+        return q, aux["D_bulk"][:, at]
+
     def __call__(self, c_bulk, flux, k_film, which, guess=None) -> Passage:
         "Ask at places: c_bulk and k_film (place, ion), flux and index of the membrane (place,)."
         as_t = lambda v: torch.from_numpy(np.array(v, float))
         with torch.no_grad():
-            q, aux = transport_problem(
-                self.names,
-                as_t(c_bulk),
-                as_t(flux)[:, None],
-                self.of(which),
-                temperature=self.temperature,
-                **self.options,
-            )
-            k = as_t(k_film).T
+            q, D_bulk, k = *self._problem(as_t(c_bulk), as_t(flux), which), as_t(k_film).T
             if self.film == "nernst_planck":
                 q = replace(q, film_peclet=as_t(flux) / k)
             elif self.film == "linear":
-                per_k = aux["D_bulk"] / k
+                per_k = D_bulk / k
                 q = replace(q, film_ratio=as_t(flux) / k, film_diffusion=per_k / per_k.amax(0))
             found = certify(q, None if guess is None else as_t(guess), self.rtol)
             c_wall = q.ln_feed.exp() if self.film == "none" else found.c_wall

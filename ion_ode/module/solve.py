@@ -87,7 +87,7 @@ def _first_flux(p: Setting) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     area = (streams(p.plant, p.batch)[2] * np.stack([_wide(x, p.batch) for x in areas], 1)).sum(1)  # that makes product
     known = op.get("permeate_flow", op.get("recovery", np.nan) * op.get("feed_flow", np.nan))
     flux = np.where(np.isfinite(known), known / area, 0.5 * op.get("pressure", np.nan) / r)
-    for _ in range(3):
+    for _ in range(1 if np.isfinite(known).all() else 3):
         flow = op.get("feed_flow", np.where("recovery" in op, flux * area / op.get("recovery", 1.0), 2 * flux * area))
         k, _ = duct.stirring(flow / _wide(p.plant.stages[0].vessels, p.batch), zero)
         found = law(p.c_feed, flux, k, zero)
@@ -227,7 +227,7 @@ def iterate(
 ) -> np.ndarray:  # Whether a sample has converged (batch,)
     "Newton's method from where the search stands."
     change, share, state, dead = None, None, None, np.zeros(p.batch, bool) if dead is None else dead.copy()
-    slow = True
+    slow = any(v.slopes is None for v in search.vessels)
     with np.errstate(all="ignore"):
         for step in range(max_steps):
             for _ in range(6):  # where the law has no answer, go back most of the way
@@ -241,12 +241,12 @@ def iterate(
                 dead |= ~good
             if dead.all():
                 break
-            if slow or step == 0:
+            if slow:
                 for v in search.vessels:
                     differentiate(v)
-            before = search.size if step else np.full(p.batch, np.inf)
+            before = search.size if step else np.full(p.batch, 10.0)
             change, search.size, share = propose(p, search)
-            slow = ((search.size > 1e-2) | (search.size > np.maximum(tol, 0.1 * before)))[~dead].any()
+            slow = ((search.size > 5e-2) | (search.size > np.maximum(tol, 0.1 * before)))[~dead].any()
             lost = ~np.isfinite(search.size) & ~dead
             if lost.any():
                 _give_up(p, search, lost)
@@ -272,10 +272,11 @@ def _blank(change, dead):
 def begin(
     p: Setting,
     cells: int = 2,  # Cells a vessel
+    tol: float = 1e-9,  # Of the last step, relative
 ) -> tuple[Search, np.ndarray]:  # The search, and whether a sample has converged
     "A converged search on a coarse grid, by easing the membrane where the direct way fails."
     search = Search(*first_vessels(p, cells))
-    done = iterate(p, search)
+    done = iterate(p, search, tol)
     if done.all():
         return search, done
     bad = np.flatnonzero(~done)
@@ -286,9 +287,9 @@ def begin(
             Search(*first_vessels(part, cells)) if eased is None else Search(eased.vessels, eased.flow, eased.pressure)
         )
         for v in eased.vessels:
-            v.ease = ease
+            v.ease, v.slopes, v.asked = ease, None, None
             v.ln_flux = v.ln_flux - np.log(ease) if ok is None else v.ln_flux
-        ok = iterate(part, eased)
+        ok = iterate(part, eased, tol)
         if not ok.any():
             break
     done[bad] = ok
@@ -345,14 +346,27 @@ def residuals(p: Setting, search: Search, outlets) -> np.ndarray:
     return np.maximum(worst, np.abs((np.einsum("bij,bj->bi", M, x) - r) / np.where(rows > 0, rows, 1)).max(1))
 
 # %% ../../nbs/07f_solve.ipynb #48aa322b
+_COARSE, _FINE = 1e-5, 5e-8  # Of the last step, while the grid is looked for and on it; what is left is a tenth
+
+
+def _further(p: Setting, search: Search, done: np.ndarray, tol: float) -> np.ndarray:
+    "Newton's method on for the samples that are solved, and which of them still are."
+    still = iterate(p, search, tol, dead=~done)
+    _give_up(p, search, done & ~still & ~np.isin(np.arange(p.batch), list(search.reason)))
+    for v in search.vessels:
+        evaluate(v)
+    return still
+
+
 def solve_plant(
     p: Setting,
-    cells: int = 2,  # Cells a vessel to begin with
+    cells: int = 3,  # Cells a vessel to begin with
     grid_rtol: float = 1e-5,  # Estimated relative error of product and concentrate by the grid
     most_cells: int = 64,
 ) -> Solved:
     "Solve a plant on a grid that is doubled until it does not matter."
-    search, done = begin(p, cells)
+    near = min(_COARSE, grid_rtol)
+    search, done = begin(p, cells, near)
     streams_of = lambda: [
         np.concatenate([o, v.inlet - o], 1)[:, keep] for v, o in zip(search.vessels, map(_outlet, search.vessels))
     ]
@@ -364,16 +378,13 @@ def solve_plant(
     error = np.full(p.batch, np.inf)
     while done.any():
         search = Search([refine(v) for v in search.vessels], search.flow, search.pressure, reason=search.reason)
-        still = iterate(p, search, dead=~done)
-        _give_up(p, search, done & ~still & ~np.isin(np.arange(p.batch), list(search.reason)))
-        done = still
-        for v in search.vessels:
-            evaluate(v)
+        done = _further(p, search, done, near)
         after = streams_of()
         gaps = [np.abs(a - b) / np.where(a == 0, np.inf, np.abs(a)) for a, b in zip(after, before)]
         error = np.max([g.max(1) for g in gaps], 0) / (4 ** search.vessels[0].order - 1)
         if (error[done] < grid_rtol).all() or 2 * search.vessels[0].cells > most_cells:
             break
         before = after
+    done = _further(p, search, done, _FINE)
     outlets = [_outlet(v) for v in search.vessels]
     return Solved(p, search, outlets, done, residuals(p, search, outlets), error)

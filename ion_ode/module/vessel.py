@@ -115,6 +115,7 @@ class Vessel:
     passage: Passage | None = None  # Answers of the law
     slopes: tuple | None = None  # Of F by state and flux, of W by state and flux
     ease: float = 1.0  # Factor of the membrane's resistance to water, for a gentle approach
+    asked: tuple | None = None  # States and fluxes that the answers belong to
 
     @property
     def which(self) -> np.ndarray:
@@ -168,9 +169,15 @@ def ask(v: Vessel, y, ln_flux, which, guess) -> tuple[np.ndarray, np.ndarray, Pa
 
 def evaluate(v: Vessel) -> np.ndarray:  # Whether every place of a sample has an answer (batch,)
     "Ask the law at every point of a vessel."
-    guess = None if v.passage is None else v.passage.u
-    v.F, v.W, v.passage = ask(v, v.y.reshape(-1, v.y.shape[2]), v.ln_flux.ravel(), v.which, guess)
+    if v.asked is None or v.passage is None or any(a is not b for a, b in zip(v.asked, (v.y, v.ln_flux), strict=True)):
+        _ask_again(v)
     return np.isfinite(v.W).reshape(len(v.y), -1).all(1)
+
+
+def _ask_again(v: Vessel):
+    guess = None if v.passage is None else v.passage.u
+    v.asked = v.y, v.ln_flux
+    v.F, v.W, v.passage = ask(v, v.y.reshape(-1, v.y.shape[2]), v.ln_flux.ravel(), v.which, guess)
 
 
 def differentiate(v: Vessel, nudge: float = 1e-6):
@@ -226,5 +233,9 @@ def refine(v: Vessel) -> Vessel:
     full = np.concatenate([np.stack(ends[:-1], 1)[:, :, None], y], 2)
     fine = np.einsum("hg,bkgi->bkhi", read(nodes), full).reshape(batch, -1, d)
     ln_flux = np.einsum("hg,bkg->bkh", read(c), v.ln_flux.reshape(batch, v.cells, v.order)).reshape(batch, -1)
-    keep = Vessel(v.law, v.duct, v.p_perm, 2 * v.cells, v.order, v.inlet, np.maximum(fine, 0.0), ln_flux)
-    return keep
+    kept = Vessel(v.law, v.duct, v.p_perm, 2 * v.cells, v.order, v.inlet, np.maximum(fine, 0.0), ln_flux)
+    cut = lambda t: t.reshape(batch, v.cells, v.order, *t.shape[1:])
+    kept.slopes = tuple(
+        np.einsum("hg,bkg...->bkh...", read(c), cut(t)).reshape(-1, *t.shape[1:]) for t in v.slopes
+    )  # of a smooth law: good enough for the first steps on the finer grid
+    return kept

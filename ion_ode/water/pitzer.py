@@ -1,4 +1,4 @@
-"""Osmotic pressure of concentrated waters by Pitzer's equations
+"""Osmotic pressure and activities of concentrated waters by Pitzer's equations
 
 Docs: https://ion-ode.github.io/ion_ode/guides/my_water.html.md"""
 
@@ -21,7 +21,7 @@ from ion_ode.store import asset
 from ion_ode.water.activity import debye_huckel_A
 from ion_ode.water.ions import eps_water, ion_arrays
 
-__all__ = ["osmotic_coefficient", "osmotic_law", "osmotic_pressure", "without_parameters"]
+__all__ = ["ln_activity", "osmotic_coefficient", "osmotic_law", "osmotic_pressure", "without_parameters"]
 
 _B = 1.2  # (kg/mol)^½
 _WATER = 0.018015 / 18.07e-6  # Molar mass over molar volume [kg/m³]
@@ -111,6 +111,42 @@ def osmotic_coefficient(
     triple = triple / 2
     sums = -p.A_phi * I**1.5 / (1 + _B * I.sqrt()) + torch.einsum("...i,...j,...ij->...", m, m, pair) / 2 + triple
     return 1 + 2 * sums / total.clamp_min(_LEAST)
+
+
+def _excess(p: _Set, m: Tensor) -> Tensor:
+    "Excess Gibbs energy of a kilogram of water over RT, whose slope by a molality is ln γ (..)."
+    z = p.z
+    I = (0.5 * (z**2 * m).sum(-1)).clamp_min(_LEAST)
+    root, Z = I.sqrt()[..., None, None], (z.abs() * m).sum(-1)[..., None, None]
+    zz = (z[:, None] * z).abs()
+    both = (z.abs()[:, None] == 2) & (z.abs() == 2)
+    share = lambda x: 2 * (1 - (1 + x) * torch.exp(-x)) / x**2
+    B = p.B0 + p.B1 * share(torch.where(both, 1.4, 2.0) * root) + p.B2 * share(torch.where(both, 12.0, 50.0) * root)
+    opposite, alike = (z[:, None] * z < 0), (z[:, None] * z > 0) & ~torch.eye(len(z), dtype=torch.bool)
+    J, _ = _J(6 * zz * p.A_phi * root)
+    own = J.diagonal(dim1=-2, dim2=-1)
+    unlike = zz / (4 * I[..., None, None]) * (J - 0.5 * (own[..., :, None] + own[..., None, :]))
+    pair = torch.where(opposite, 2 * B + Z * p.C0 / (2 * zz.clamp_min(1).sqrt()), 0.0)
+    pair = pair + torch.where(alike, 2 * (p.THETA + unlike), 0.0)
+    triple = torch.einsum("...i,...j,...k,ijk->...", m, m, m, p.PSI * alike[..., None])
+    ions = -4 * p.A_phi * I / _B * torch.log(1 + _B * I.sqrt())
+    return ions + torch.einsum("...i,...j,...ij->...", m, m, pair) / 2 + triple / 2
+
+
+def ln_activity(
+    names: tuple[str, ...],  # Canonical names of ions and solutes
+    m: Tensor,  # Molalities (.., ion) [mol/kg]
+    temperature: float = T_REF,  # $T$ [K]
+) -> Tensor:  # $\ln\gamma$ (.., ion), 0 of a neutral solute
+    "Activity coefficients, the slopes of the excess energy that `osmotic_coefficient` rests on too."
+    charged = [k for k, v in enumerate(ion_arrays(tuple(names)).z.tolist()) if v]
+    p = _set(tuple(names[k] for k in charged), float(temperature))
+    with torch.enable_grad():
+        x = m[..., charged].detach().to(torch.float64).requires_grad_()
+        (slope,) = torch.autograd.grad(_excess(p, x).sum(), x)
+    out = torch.zeros_like(m, dtype=torch.float64)
+    out[..., charged] = slope
+    return out
 
 
 def osmotic_pressure(

@@ -1,0 +1,81 @@
+"""Activities by Pitzer's equations on both sides of the pore, where Davies' equation ends
+
+Docs: https://ion-ode.github.io/ion_ode/guides/my_water.html.md"""
+
+# With activities a = γ c the pore begins at c(0) = Φ γ_w c_w exp(-z p_w) and ends at c(1) = Φ γ_p c_p exp(-z p_p). The
+# solver knows one entry Φ for both sides, so γ_p goes into it and γ_w/γ_p into the feed; γ_p follows from the permeate
+# that comes out, round after round. Inside the pore, where no equation of a free solution holds, activities stay ideal.
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ion_ode.core import InputError
+from ion_ode.dspmde.certify import REFINED, Certified, certify
+from ion_ode.dspmde.film import Film, solve_film
+from ion_ode.dspmde.problem import Transport
+from ion_ode.water.pitzer import ln_activity
+
+__all__ = ["certify_pitzer"]
+
+_ROUNDS = 60  # Of activity and permeate; five are usual
+
+
+def _activities(names, c: Tensor, T: Tensor) -> Tensor:  # (ion, problem)
+    "ln γ of problems of several temperatures."
+    out = torch.zeros_like(c)
+    for t in T.unique().tolist():
+        out[T == t] = ln_activity(names, torch.nan_to_num(c[T == t], posinf=0.0) / 1000, t)
+    return out.T
+
+
+def _between(names, q: Transport, c_wall: Tensor, T: Tensor, rtol: float) -> Certified:
+    "Problems without a film, γ of the permeate found with it."
+    at_wall = _activities(names, c_wall, T)
+    at_perm, guess = at_wall, None
+    ln_wall = torch.where(q.present, c_wall.T.clamp_min(1e-300).log(), 0.0)
+    for _ in range(_ROUNDS):
+        there = lambda v: torch.where(q.present, v, 0.0)
+        found = certify(
+            replace(q, ln_feed=ln_wall + there(at_wall - at_perm), ln_entry=q.ln_entry + there(at_perm)), guess, rtol
+        )
+        solved = found.code <= REFINED
+        c_perm = torch.where(q.present & solved, found.u[: q.n_ions].exp(), 0.0)
+        new = torch.where(solved, _activities(names, c_perm.T, T), at_perm)
+        off, at_perm, guess = (new - at_perm).abs().max(), new, found.u
+        if off < rtol:
+            return found
+    raise InputError(
+        f"the activities of the permeate did not settle in {_ROUNDS} rounds; use activity='davies' or another feed"
+    )
+
+
+def certify_pitzer(
+    names: tuple[str, ...],  # Canonical names of ions and solutes
+    q: Transport,  # Ideal problems, feed * n_flux + flux
+    film: Film | None,  # As for `simulate`, of a thickness
+    flux: Tensor,  # (batch, n_flux) [m/s]
+    temperature: Tensor,  # (batch,) [K]
+    rtol: float = 1e-6,  # Relative accuracy of c_p
+) -> Certified:
+    "Certified solutions with Pitzer's activities in feed and permeate."
+    if film is not None and film.thickness is None:
+        raise InputError("activity 'pitzer' goes without a film or with Film(thickness=...), but Film(k=...) arrived")
+    if any(t is not None and t.requires_grad for t in q.tensors()):
+        raise InputError("activity 'pitzer' has no gradients; ask it for numbers, or 'davies' for gradients")
+    batch, n_flux = flux.shape
+    wide = lambda v: torch.as_tensor(v, dtype=torch.float64).expand(batch).repeat_interleave(n_flux)
+    T, plain = wide(temperature), q.without_film()
+    c_feed = torch.where(q.present, q.ln_feed.exp(), 0.0).T
+    if film is None:
+        return _between(names, plain, c_feed, T, rtol)
+
+    def permeate(c_wall, index):
+        found = _between(names, plain.take(index), c_wall, T[index], rtol)
+        return torch.where(q.present[:, index], found.u[: q.n_ions].exp(), 0.0).T
+
+    _, c_wall = solve_film(permeate, c_feed, flux.reshape(-1), names, wide(film.thickness), T, rtol=rtol)
+    found = _between(names, plain, c_wall, T, rtol)
+    found.c_wall = c_wall.T
+    return found
