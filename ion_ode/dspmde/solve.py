@@ -261,6 +261,8 @@ def pore_profile(
     sol = simulate(feed, flux, membrane, **options)
     if sol.c_perm.shape[:2] != (1, 1):
         raise InputError(f"a profile is drawn for one feed at one flux, but {tuple(sol.c_perm.shape[:2])} arrived")
+    if sol.activity == "pitzer":
+        raise InputError("a profile is drawn for activity 'ideal', 'davies' or 'davies_solution', not for 'pitzer'")
     keep = {
         k: v
         for k, v in options.items()

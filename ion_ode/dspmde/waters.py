@@ -48,9 +48,9 @@ class Water:
 
 def _replicates(t: FeedTable) -> tuple[FeedTable, list[dict[str, float]], list[str]]:
     "Rows of one name, and of one flux where they have one, as their mean; standard deviations, and words."
-    rows: dict = {}
+    rows, each = {}, np.ndim(t.flux) == 2 and len(t.flux) == len(t.sample)
     for k, name in enumerate(t.sample):
-        key = (name if isinstance(name, str) else k, None if t.flux is None else float(t.flux[k, 0]))
+        key = name if isinstance(name, str) else k, float(t.flux[k, 0]) if each else None
         rows.setdefault(key, []).append(k)
     groups = list(rows.values())
     if len(groups) == len(t.sample):
@@ -58,7 +58,7 @@ def _replicates(t: FeedTable) -> tuple[FeedTable, list[dict[str, float]], list[s
     mean = lambda v: None if v is None else np.array([_mean(v[g]) for g in groups])
     spread = [dict(zip(t.ions, t.c_feed[g].std(0, ddof=1).tolist())) if len(g) > 1 else {} for g in groups]
     merged = replace(
-        t, c_feed=mean(t.c_feed), flux=mean(t.flux), pH=mean(t.pH), temperature=mean(t.temperature),
+        t, c_feed=mean(t.c_feed), flux=mean(t.flux) if each else t.flux, pH=mean(t.pH), temperature=mean(t.temperature),
         sample=[t.sample[g[0]] for g in groups],
     )  # fmt: skip
     notes = []

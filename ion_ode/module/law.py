@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 
 from ..core import T_REF, InputError
 from ..dspmde.certify import REFINED, certify
@@ -92,6 +93,8 @@ class Law:
         osmotic_law(self.osmotic)
         if self.film not in FILMS:
             raise InputError(f"film is {self.film!r}, expected one of {', '.join(FILMS)}")
+        if self.options.get("activity") == "pitzer":
+            raise InputError("activity 'pitzer' is for simulate; a module takes 'davies' beside osmotic='pitzer'")
         self.batched = any(torch.as_tensor(v).ndim for v in self.membrane.tensors().values())
 
     def of(self, which: np.ndarray) -> Membrane:
@@ -110,35 +113,39 @@ class Law:
             r = 8 * viscosity_water(self.temperature) * torch.as_tensor(m.thickness) / torch.as_tensor(m.r_pore) ** 2
         return np.broadcast_to(r.numpy(), np.shape(which))
 
-    def _problem(self, c_bulk, flux, which):
-        "Coefficients at places, from those of each membrane at unit flux, which do not change along a module."
-        if self._unit is None:
-            many = max(int(torch.as_tensor(v).numel()) for v in self.membrane.tensors().values())
-            one = torch.ones(many, len(self.names), dtype=torch.float64), torch.ones(many, 1, dtype=torch.float64)
-            self._unit = transport_problem(
-                self.names, *one, self.membrane, temperature=self.temperature, **self.options
-            )
-        q, aux = self._unit
-        at = torch.as_tensor(which if self.batched else 0 * which)
-        q, present = q.take(at), (c_bulk > 0).T
-        charge = charge_of_feed(self.of(which).charge_density, c_bulk, q.z[:, 0], self.names)
-        ln_feed = torch.where(present, torch.where(present, c_bulk.T, 1.0).log(), 0.0)
-        q = replace(q, present=present, ln_feed=ln_feed, peclet=flux * q.peclet, charge=charge)
-        return q, aux["D_bulk"][:, at]
+# %% ../../nbs/07c_law.ipynb #law0call
+@patch
+def _problem(self: Law, c_bulk, flux, which):
+    "Coefficients at places, from those of each membrane at unit flux, which do not change along a module."
+    if self._unit is None:
+        many = max(int(torch.as_tensor(v).numel()) for v in self.membrane.tensors().values())
+        one = torch.ones(many, len(self.names), dtype=torch.float64), torch.ones(many, 1, dtype=torch.float64)
+        self._unit = transport_problem(
+            self.names, *one, self.membrane, temperature=self.temperature, **self.options
+        )
+    q, aux = self._unit
+    at = torch.as_tensor(which if self.batched else 0 * which)
+    q, present = q.take(at), (c_bulk > 0).T
+    charge = charge_of_feed(self.of(which).charge_density, c_bulk, q.z[:, 0], self.names)
+    ln_feed = torch.where(present, torch.where(present, c_bulk.T, 1.0).log(), 0.0)
+    q = replace(q, present=present, ln_feed=ln_feed, peclet=flux * q.peclet, charge=charge)
+    return q, aux["D_bulk"][:, at]
 
-    def __call__(self, c_bulk, flux, k_film, which, guess=None) -> Passage:
-        "Ask at places: c_bulk and k_film (place, ion), flux and index of the membrane (place,)."
-        as_t = lambda v: torch.from_numpy(np.array(v, float))
-        with torch.no_grad():
-            q, D_bulk, k = *self._problem(as_t(c_bulk), as_t(flux), which), as_t(k_film).T
-            if self.film == "nernst_planck":
-                q = replace(q, film_peclet=as_t(flux) / k)
-            elif self.film == "linear":
-                per_k = D_bulk / k
-                q = replace(q, film_ratio=as_t(flux) / k, film_diffusion=per_k / per_k.amax(0))
-            found = certify(q, None if guess is None else as_t(guess), self.rtol)
-            c_wall = q.ln_feed.exp() if self.film == "none" else found.c_wall
-            keep = lambda c: torch.where(found.code <= REFINED, torch.where(q.present, c, 0.0), torch.nan).T.numpy()
-            c_perm, c_wall = keep(found.u[: q.n_ions].exp()), keep(c_wall)
-        pi = [osmotic_law(self.osmotic)(self.names, torch.from_numpy(c), self.temperature) for c in (c_wall, c_perm)]
-        return Passage(c_perm, c_wall, (pi[0] - pi[1]).numpy(), found.u.numpy())
+
+@patch
+def __call__(self: Law, c_bulk, flux, k_film, which, guess=None) -> Passage:
+    "Ask at places: c_bulk and k_film (place, ion), flux and index of the membrane (place,)."
+    as_t = lambda v: torch.from_numpy(np.array(v, float))
+    with torch.no_grad():
+        q, D_bulk, k = *self._problem(as_t(c_bulk), as_t(flux), which), as_t(k_film).T
+        if self.film == "nernst_planck":
+            q = replace(q, film_peclet=as_t(flux) / k)
+        elif self.film == "linear":
+            per_k = D_bulk / k
+            q = replace(q, film_ratio=as_t(flux) / k, film_diffusion=per_k / per_k.amax(0))
+        found = certify(q, None if guess is None else as_t(guess), self.rtol)
+        c_wall = q.ln_feed.exp() if self.film == "none" else found.c_wall
+        keep = lambda c: torch.where(found.code <= REFINED, torch.where(q.present, c, 0.0), torch.nan).T.numpy()
+        c_perm, c_wall = keep(found.u[: q.n_ions].exp()), keep(c_wall)
+    pi = [osmotic_law(self.osmotic)(self.names, torch.from_numpy(c), self.temperature) for c in (c_wall, c_perm)]
+    return Passage(c_perm, c_wall, (pi[0] - pi[1]).numpy(), found.u.numpy())
