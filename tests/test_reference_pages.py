@@ -1,5 +1,6 @@
 "The reference of the site: types without modules, a sentence for each field of a configuration."
 
+import ast
 import sys
 from pathlib import Path
 
@@ -30,10 +31,25 @@ def page(file, name):
     return cell["outputs"][0]["data"]["text/markdown"]
 
 
+def configurations() -> dict[str, Path]:
+    "Public dataclasses that can be made without an argument, each with its file."
+    found = {}
+    for file in sorted((ROOT / "ion_ode").rglob("*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            plain = isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+            if plain and any("dataclass" in ast.unparse(d) for d in node.decorator_list):
+                values = [n.value for n in node.body if isinstance(n, ast.AnnAssign)]
+                if values and all(values):
+                    found[node.name] = file
+    return found
+
+
 def test_every_field_of_a_configuration_has_a_sentence():
-    for file, name in ((RECIPE, "TrainConfig"), (ROOT / "ion_ode/attention_odenet/field.py", "FieldConfig")):
+    found = configurations()
+    assert {"FieldConfig", "TrainConfig", "Plant", "Stage", "Protocol", "Prior"} <= found.keys()
+    for name, file in found.items():
         rows = fields(file, name).strip().splitlines()[2:]
-        assert len(rows) > 10 and all(row.split(" | ")[-1].strip(" |") for row in rows), rows
+        assert rows and all(row.split(" | ")[-1].strip(" |") for row in rows), (name, rows)
 
 
 def test_an_entry_shows_types_symbols_small_numbers_and_fields():

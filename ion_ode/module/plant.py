@@ -21,7 +21,7 @@ from .element import Element, get_element
 class Stage:
     "Equal vessels side by side, each of elements in a row; numbers single or one a sample."
 
-    element: "Element | str" = "NF270-400/34i"
+    element: "Element | str" = "NF270-400/34i"  # An element, or its name in `element_table`
     elements: int = 6  # Elements in a vessel
     vessels: float = 1  # Vessels side by side
     takes: str = "concentrate"  # Of the stage before: "concentrate" or "permeate"
@@ -61,7 +61,7 @@ class Stage:
 class Plant:
     "Stages in a row, with pumps, an energy recovery device and a bypass."
 
-    stages: tuple[Stage, ...] = field(default_factory=lambda: (Stage(),))
+    stages: tuple[Stage, ...] = field(default_factory=lambda: (Stage(),))  # In the order the concentrate takes
     membrane: Membrane = NF270  # Fields single or (batch,)
     bypass: float = 0.0  # Share of the raw water blended into the product untreated [-]
     pump_efficiency: float = 0.8  # Of every pump, motor included [-]

@@ -38,8 +38,8 @@ class Protocol:
         ("compositions", COMPOSITIONS),
         ("sources", tuple(s for s in SOURCES if s != "jeong2023")),  # A table of pressures: no rival reads one
     )
-    entrants: tuple[str, ...] = ENTRANTS
-    own: tuple[str, ...] = OWN
+    entrants: tuple[str, ...] = ENTRANTS  # Who is asked
+    own: tuple[str, ...] = OWN  # Entrants that can be told a value of one's own coupon
     second: int = 2  # Seed of the run that is made to hold the shipped samples, of two others, against
     membranes: int = 128  # Of the second run
     starts: int = 2  # Searches of the four-parameter fit

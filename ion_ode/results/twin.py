@@ -46,7 +46,7 @@ class Truth:
     binding: dict = field(
         default_factory=lambda: {"Mg+2": 24.0, "SO4-2": -15.0}
     )  # Shift at equivalent fraction one [mol/m³]
-    ln_partition: dict = field(
+    ln_partition: dict = field(  # Excess ln of the partition coefficient, by ion
         default_factory=lambda: {"NO3-": 0.8, "K+": 0.3, "Li+": -0.3, "Mg+2": -0.2, "SO4-2": 0.6}
     )
     film_thickness: float = 20 * um  # [m]
