@@ -110,9 +110,7 @@ def read_waters(
     c = closure.applied(t.c_feed)
     notes, found = [*said, *closure.notes(name)], []
     for k, row in enumerate(c):
-        base = float(
-            sum(n * row[t.ions.index(i)] for i, n in (("HCO3-", 1), ("CO3-2", 2), ("OH-", 1)) if i in t.ions)
-        )
+        base = float(sum(n * row[t.ions.index(i)] for i, n in (("HCO3-", 1), ("CO3-2", 2), ("OH-", 1)) if i in t.ions))
         held = {i: float(v) for i, v in zip(t.ions, row, strict=True) if v > 0 and i not in ("HCO3-", "CO3-2", "OH-")}
         found.append(speciate(held, float(at[k]), float(T[k]), alkalinity=base + _given(held)))
         notes += _ranges(name(k), found[-1])
@@ -162,9 +160,7 @@ def simulate_water(
     for k, label in enumerate(w.label):
         feed = _totals(w.feed[k])
         for j in range(sol.flux.shape[1]):
-            through = {
-                i: float(v) for i, v in zip(sol.ions, sol.c_perm[k, j], strict=True) if w.feed[k].get(i, 0) > 0
-            }
+            through = {i: float(v) for i, v in zip(sol.ions, sol.c_perm[k, j], strict=True) if w.feed[k].get(i, 0) > 0}
             lost = not sol.ok[k, j]
             perm = dict.fromkeys(feed, np.nan) if lost else _totals(through)
             out = np.nan if lost else pH_of(through, float(w.temperature[k])).pH
