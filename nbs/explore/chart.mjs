@@ -57,7 +57,8 @@ const path = (points) => {
 // [{ flux, rejection, sd }] }; flux in m/s, rejection a fraction. Returns the inner SVG and the scales.
 export function drawChart({ series, fluxMax, flux, unit, width, height, highlight = null, title = "Water flux (L m⁻² h⁻¹)" }) {
   const narrow = width < 520;
-  const box = { left: narrow ? 42 : 62, right: 66, top: narrow ? 28 : 12, bottom: narrow ? 42 : 46 };
+  const longest = Math.max(...series.map((s) => s.label.length), 1); // letters of 7.5 px at the end of the lines
+  const box = { left: narrow ? 42 : 62, right: Math.max(66, 18 + 7.5 * longest), top: narrow ? 28 : 12, bottom: narrow ? 42 : 46 };
   const inner = { w: width - box.left - box.right, h: height - box.top - box.bottom };
   let low = 0;
   for (const s of series) {
