@@ -5,6 +5,7 @@ import json
 import os
 import stat
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import is_dataclass
@@ -13,7 +14,7 @@ from typing import get_type_hints
 
 from ion_ode.core import InputError, known_fields
 
-__all__ = ["alone", "once", "read_json", "sealed", "typed", "unsealed"]
+__all__ = ["alone", "cache_folder", "once", "private", "read_json", "sealed", "typed", "unsealed"]
 
 _MOST_BYTES = 1 << 28  # Of a record
 _SHOWN = 60  # Letters of a wrong value that are repeated
@@ -82,6 +83,44 @@ def alone(
         yield
     finally:
         _release(lock, fd)
+
+
+def private(
+    path: Path,  # A file or folder
+) -> bool:
+    "Whether it belongs to this user (or to root), is no link, and nobody else can write it."
+    if os.name != "posix":
+        return True
+    facts = path.lstat()
+    return not stat.S_ISLNK(facts.st_mode) and facts.st_uid in (os.geteuid(), 0) and not facts.st_mode & 0o022
+
+
+def _kept_in(home: Path) -> Path | None:
+    try:
+        folder = home.resolve()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            return None
+        if private(folder):
+            return folder
+        warnings.warn(
+            f"{folder} belongs to or can be written by another user: what is compiled lasts as long as this process; "
+            f"take the others' right to write (chmod go-w) or name another folder in ION_ODE_CACHE",
+            stacklevel=3,
+        )
+    except (OSError, RuntimeError):
+        pass
+    return None
+
+
+def cache_folder() -> Path | None:  # None where none is to be trusted
+    "Where compiled code is kept between processes: $ION_ODE_CACHE, or the user's cache folder."
+    try:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    except RuntimeError:  # a user without a home
+        home = None
+    own = os.environ.get("ION_ODE_CACHE") or (home and Path(home) / "ion_ode")
+    return _kept_in(Path(own)) if own else None
 
 
 def once(

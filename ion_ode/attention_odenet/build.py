@@ -4,17 +4,16 @@ The library is kept under the SHA-256 of its own bytes, in a folder that belongs
 write; a file that is cut short, damaged or put there by another is made again.
 """
 
-import atexit
 import ctypes
 import os
 import platform
 import shutil
-import stat
 import subprocess
 import tempfile
-import warnings
+import time
 from pathlib import Path
 
+from ..guard import cache_folder, private
 from ..store import digest
 
 __all__ = ["BuildError", "build"]
@@ -24,42 +23,6 @@ _FLAGS = ("-O3", "-march=native", "-std=c++17", "-fno-math-errno", "-shared", "-
 
 class BuildError(RuntimeError):
     "Why there is no library here, in one sentence."
-
-
-def _private(path: Path) -> bool:
-    "Whether a file or folder belongs to this user (or to root), is no link, and nobody else can write it."
-    if os.name != "posix":
-        return True
-    facts = path.lstat()
-    return not stat.S_ISLNK(facts.st_mode) and facts.st_uid in (os.geteuid(), 0) and not facts.st_mode & 0o022
-
-
-def _temporary() -> Path:
-    "A folder that ends with this process."
-    folder = Path(tempfile.mkdtemp(prefix="ion_ode-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def _cache() -> Path:
-    "Where libraries are kept: $ION_ODE_CACHE, or the user's cache folder, or one that lasts as long as the process."
-    home = os.environ.get("ION_ODE_CACHE")
-    home = home or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ion_ode"
-    try:
-        folder = Path(home).resolve()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            return _temporary()
-        if _private(folder):
-            return folder
-        warnings.warn(
-            f"{folder} belongs to or can be written by another user: the compiled path is built for this process "
-            f"alone; take the others' right to write (chmod go-w) or name another folder in ION_ODE_CACHE",
-            stacklevel=5,
-        )
-    except (OSError, RuntimeError):
-        pass
-    return _temporary()
 
 
 def _processor() -> str:
@@ -75,7 +38,7 @@ def _kept(folder: Path, name: str) -> Path | None:
     "The library of this name, if it still is what was written; what is not is removed."
     for path in sorted(folder.glob(f"{name}-*.so")):
         try:
-            if _private(path) and path.stem == f"{name}-{digest(path.read_bytes())[:32]}":
+            if private(path) and path.stem == f"{name}-{digest(path.read_bytes())[:32]}":
                 return path
             path.unlink()
         except OSError:
@@ -85,7 +48,10 @@ def _kept(folder: Path, name: str) -> Path | None:
 
 def _compile(source: Path, compiler: list[str], folder: Path, name: str) -> Path:
     "Whole or not at all, whoever else is building."
-    with tempfile.TemporaryDirectory(dir=folder) as place:
+    for left in folder.glob(f".{name}-*"):  # by a process that was ended while it compiled, an hour ago or more
+        if time.time() - left.stat().st_mtime > 3600:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f".{name}-") as place:
         made = Path(place) / "made.so"
         subprocess.run([*compiler, *_FLAGS, str(source), "-o", str(made)], capture_output=True, text=True, check=True)
         made.chmod(0o700)
@@ -105,8 +71,10 @@ def build(
     try:
         said = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
         name = f"{source.stem}-{digest([source.read_text(), named, said, _FLAGS, _processor()])[:16]}"
-        folder = _cache()
-        return ctypes.CDLL(str(_kept(folder, name) or _compile(source, compiler, folder, name)))
+        if (folder := cache_folder()) is not None:
+            return ctypes.CDLL(str(_kept(folder, name) or _compile(source, compiler, folder, name)))
+        with tempfile.TemporaryDirectory(prefix="ion_ode-", ignore_cleanup_errors=True) as place:
+            return ctypes.CDLL(str(_compile(source, compiler, Path(place), name)))  # what is loaded needs no file
     except (OSError, subprocess.SubprocessError) as e:
         lines = (getattr(e, "stderr", None) or str(e)).strip().splitlines()
         raise BuildError(f"{named} did not build {source.name} ({lines[0] if lines else 'no message'})") from e

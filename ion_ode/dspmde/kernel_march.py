@@ -9,25 +9,72 @@ __all__ = ['fast', 'clip', 'settle', 'tangents', 'explicit', 'midpoint_field', '
            'exponential_mesh', 'start_of', 'exponential_field', 'exponential_steps', 'exponential']
 
 # %% ../../nbs/00k_kernel_march.ipynb #c320740e
+import hashlib
 import math
-import os
+import pickle
+from functools import lru_cache
 from pathlib import Path
 
 import numba
 import numpy as np
+from numba.core.caching import IndexDataCacheFile
+
+from ..guard import cache_folder
 
 # %% ../../nbs/00k_kernel_march.ipynb #b45edf7f
+@lru_cache
+def _sources() -> str:
+    "Digest of this folder: compiled code holds what it calls, and a change there counts too."
+    read = lambda p: (p.name, hashlib.sha256(p.read_bytes()).hexdigest())
+    return repr([read(p) for p in sorted(Path(__file__).parent.glob("*.py"))]) if "__file__" in globals() else ""
+
+
+class _Verified(IndexDataCacheFile):
+    "Numba's files of compiled code, each with a SHA-256 behind it: what was cut, changed or is stale is made anew."
+
+    def _sha(self, path: str, data: bytes) -> bytes:
+        told = f"{self._version} {_sources()} {Path(path).name} "
+        return hashlib.sha256(told.encode() + data).digest()
+
+    def _bytes(self, path: str) -> bytes:
+        data = Path(path).read_bytes()
+        if self._sha(path, data[:-32]) != data[-32:]:
+            raise FileNotFoundError(path)  # as if it were not there
+        return data[:-32]
+
+    def _write(self, path: str, data: bytes) -> None:
+        with self._open_for_write(path) as f:
+            f.write(data + self._sha(path, data))
+
+    def _load_index(self):
+        try:
+            stamp, overloads = pickle.loads(self._bytes(self._index_path))
+        except FileNotFoundError:
+            return {}
+        return overloads if stamp == self._source_stamp else {}
+
+    def _save_index(self, overloads):
+        self._write(self._index_path, self._dump((self._source_stamp, overloads)))
+
+    def _load_data(self, name):
+        return pickle.loads(self._bytes(self._data_path(name)))
+
+    def _save_data(self, name, data):
+        self._write(self._data_path(name), self._dump(data))
+
+# %% ../../nbs/00k_kernel_march.ipynb #b45edf80
 def fast(f):
     "Compile at the first call; kept in the user's own cache folder, never beside the source or in a shared place."
-    before, home = (
-        numba.config.CACHE_DIR,
-        os.environ.get("ION_ODE_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ion_ode",
-    )
-    numba.config.CACHE_DIR = before or str(home)
+    before, home = numba.config.CACHE_DIR, cache_folder()
     safe = {"contract", "reassoc", "arcp", "nsz"}  # numbers may be infinite or no numbers
     compiled = lambda cache: numba.njit(cache=cache, nogil=True, error_model="numpy", fastmath=safe)(f)
+    if not (before or home):
+        return compiled(False)
+    numba.config.CACHE_DIR = before or str(home)
     try:
-        return compiled(True)
+        kept = compiled(True)
+        kept._cache._cache_file.__class__ = _Verified
+        return kept
     except (RuntimeError, OSError):  # no folder to write to: as long as the process lasts
         return compiled(False)
     finally:
