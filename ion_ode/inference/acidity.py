@@ -137,10 +137,30 @@ def scores() -> dict:  # {source held out: (values, RMSE with the charge fixed, 
     return out
 
 
-if __name__ == "__main__":
+def write_fit(law: ChargeByPH, sd: ChargeByPH):
+    "Put the law's numbers and their uncertainties into the module that ships them."
+    from pathlib import Path
+
+    from ion_ode.dspmde import charge_pH
+
+    file, short = Path(charge_pH.__file__), lambda v, form: ", ".join(f"{x:{form}}" for x in astuple(v))
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    new = {"FITTED = ": short(law, ".3g"), "FITTED_SD = ": short(sd, ".2g")}
+    for k, line in enumerate(lines):
+        for name, numbers in new.items():
+            if line.startswith(name):
+                lines[k] = f"{name}ChargeByPH({numbers})\n"
+    file.write_text("".join(lines), encoding="utf-8")
+
+
+if __name__ == "__main__":  # --write: into charge_pH.py too
+    import sys
+
     from ion_ode.inference.answer import load_answer
 
     law, sd = fit_charge([measured_over_pH(s) for s in ("ritt2020", "jeong2023")], load_answer("nf270").thinned(8))
     print(*(f"{a:.3g} ± {b:.2g}" for a, b in zip(astuple(law), astuple(sd), strict=True)))
+    if "--write" in sys.argv:
+        write_fit(law, sd)
     for name, (n, fixed, scored) in scores().items():
         print(f"{name} held out, {n} values: RMSE {scored:.3f}, with a fixed charge {fixed:.3f}")
