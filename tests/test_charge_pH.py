@@ -1,6 +1,7 @@
 """The charge of a polyamide over pH: the shipped law, its score where a source is held out, every door that uses it."""
 
 from dataclasses import astuple
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,10 @@ from numpy.testing import assert_allclose
 from ion_ode import NF270, InputError, load_model
 from ion_ode.cli import main
 from ion_ode.core import LMH
+from ion_ode.dspmde import charge_pH
 from ion_ode.dspmde.charge_pH import FITTED, FITTED_SD, PH_OF_CHARGES, at_pH, binding_factor, charge_factor
 from ion_ode.dspmde.waters import simulate_water
-from ion_ode.inference.acidity import fit_charge, measured_over_pH, rejections_over_pH
+from ion_ode.inference.acidity import fit_charge, measured_over_pH, rejections_over_pH, _write_fit
 from ion_ode.inference.answer import load_answer
 
 NACL = {"Na+": 10.0, "Cl-": 10.0}
@@ -28,6 +30,17 @@ def test_the_shipped_law_is_the_fit():
     # a new sample of membranes moves the numbers within what the measurements leave open
     assert (np.abs(np.array(astuple(law)) - astuple(FITTED)) < 2 * np.array(astuple(sd))).all()
     assert (np.array(astuple(sd)) < 2 * np.array(astuple(FITTED_SD))).all()
+
+
+def test_a_fit_puts_its_numbers_where_they_ship(tmp_path, monkeypatch):
+    copy = tmp_path / "charge_pH.py"
+    copy.write_text(Path(charge_pH.__file__).read_text(encoding="utf-8"), encoding="utf-8")
+    before = copy.read_text(encoding="utf-8")
+    monkeypatch.setattr(charge_pH, "__file__", str(copy))
+    _write_fit(FITTED, FITTED_SD)
+    assert copy.read_text(encoding="utf-8") == before  # what ships is what a fit would write
+    _write_fit(charge_pH.ChargeByPH(6.0, 5.0, 9.5, 0.2, 3.0), FITTED_SD)
+    assert "FITTED = ChargeByPH(6, 5, 9.5, 0.2, 3)\n" in copy.read_text(encoding="utf-8")
 
 
 def test_NaCl_over_pH_with_its_source_held_out_of_membranes_and_law():

@@ -195,6 +195,15 @@ def test_a_pore_warms_with_its_free_water():
     assert fixed < R[1] < R[0] or fixed < R[0] < R[1]  # a pore that stays polar while water loses it lets salt in
 
 
+def test_a_temperature_beyond_the_measurements_is_said():
+    water = pd.DataFrame({"Na [mM]": [10.0], "Cl [mM]": [10.0], "pH": [7.0]})
+    with pytest.warns(UserWarning, match="60 °C: the membranes were measured at 20 to 25 °C"):
+        simulate_water(water, 20 * LMH, temperature=333.15)
+    run = {"feed_flow": 1e-3, "recovery": 0.3}
+    said = [simulate_plant({"Na+": 10, "Cl-": 10}, temperature=T, **run).notes for T in (298.15, 333.15)]
+    assert not any("measured" in n for n in said[0]) and any("measured at 20 to 25" in n for n in said[1])
+
+
 def test_pores_of_many_sizes():
     r, speed, share = pore_classes(0.3)
     assert_allclose([share.sum(), share @ r, (share / speed).sum()], 1.0, rtol=1e-12)

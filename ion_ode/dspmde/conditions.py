@@ -12,11 +12,12 @@ from ion_ode.core import T_REF, InputError
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.water.ions import eps_water
 
-__all__ = ["at_temperature", "pore_classes", "simulate_pores"]
+__all__ = ["at_temperature", "pore_classes", "simulate_pores", "temperature_notes"]
 
 # Relative permittivity of the water layer that the pore's wall orients (Bowen and Welfoot 2002,
 # 10.1016/S0009-2509(01)00413-4, who build a pore's permittivity from such a layer and bulk water)
 _ORIENTED = 6.0
+_MEASURED = (288.0, 303.0)  # Of the measurements behind the shipped membranes: 20 to 25 °C and a margin [K]
 _LITTLE = 1e-4  # Share of the flow below which a class of pores is left out
 
 
@@ -29,6 +30,15 @@ def at_temperature(
     cold, warm = eps_water(fitted_at), eps_water(temperature)
     share = (cold - torch.as_tensor(membrane.eps_pore, dtype=torch.float64)) / (cold - _ORIENTED)
     return membrane.with_(eps_pore=warm - share * (warm - _ORIENTED))
+
+
+def temperature_notes(temperature) -> list[str]:  # $T$ [K], number or (batch,)
+    "A sentence where a temperature leaves the measurements behind the membranes."
+    low, high = float(np.min(temperature)), float(np.max(temperature))
+    if _MEASURED[0] <= low and high <= _MEASURED[1]:
+        return []
+    said = " to ".join(dict.fromkeys(f"{t - 273.15:.0f}" for t in (low, high)))
+    return [f"{said} °C: the membranes were measured at 20 to 25 °C; beyond, laws of temperature extrapolate"]
 
 
 def pore_classes(

@@ -13,7 +13,7 @@ import torch
 
 from ion_ode.core import T_REF, InputError, is_frame
 from ion_ode.dspmde.charge_pH import at_pH
-from ion_ode.dspmde.conditions import at_temperature
+from ion_ode.dspmde.conditions import at_temperature, temperature_notes
 from ion_ode.dspmde.membranes import NF270, Membrane
 from ion_ode.dspmde.solve import simulate
 from ion_ode.water.chemistry import KNOWN, Speciation, carried, pH_of, speciate
@@ -179,7 +179,8 @@ def simulate_water(
             ]
     names = ["sample", "flux_m_s", "ion", "c_feed", "c_perm", "rejection", "pH_feed", "pH_perm"]
     frame = pd.DataFrame(rows, columns=names)
-    frame.attrs["notes"] = list(dict.fromkeys([*w.notes, *(n for n in sol.notes if "oversaturated" not in n)]))
+    beyond = temperature_notes(w.temperature)
+    frame.attrs["notes"] = list(dict.fromkeys([*w.notes, *beyond, *(n for n in sol.notes if "oversaturated" not in n)]))
     for note in frame.attrs["notes"]:
         warnings.warn(note, stacklevel=2)
     return frame

@@ -137,7 +137,7 @@ def scores() -> dict:  # {source held out: (values, RMSE with the charge fixed, 
     return out
 
 
-def write_fit(law: ChargeByPH, sd: ChargeByPH):
+def _write_fit(law: ChargeByPH, sd: ChargeByPH):
     "Put the law's numbers and their uncertainties into the module that ships them."
     from pathlib import Path
 
@@ -161,6 +161,6 @@ if __name__ == "__main__":  # --write: into charge_pH.py too
     law, sd = fit_charge([measured_over_pH(s) for s in ("ritt2020", "jeong2023")], load_answer("nf270").thinned(8))
     print(*(f"{a:.3g} ± {b:.2g}" for a, b in zip(astuple(law), astuple(sd), strict=True)))
     if "--write" in sys.argv:
-        write_fit(law, sd)
+        _write_fit(law, sd)
     for name, (n, fixed, scored) in scores().items():
         print(f"{name} held out, {n} values: RMSE {scored:.3f}, with a fixed charge {fixed:.3f}")

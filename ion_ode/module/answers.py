@@ -18,6 +18,7 @@ from fastcore.basics import patch
 
 from ..core import T_REF, ConvergenceError, InputError, batch_of, bar
 from ..dspmde.charge_pH import at_pH
+from ..dspmde.conditions import temperature_notes
 from ..dspmde.feed import read_feed
 from ..dspmde.notes import solution_notes
 from ..water.ions import get_ion
@@ -239,7 +240,7 @@ def notes(self: PlantSolution) -> list[str]:
     wall, perm = ([at(getattr(v.passage, k)) for v in self.solved.search.vessels] for k in ("c_wall", "c_perm"))
     activity = (p.options or {}).get("activity", "ideal")
     along = solution_notes(self.ions, p.c_feed, np.concatenate(wall, 1), np.concatenate(perm, 1), activity)
-    return [*self.warnings, *along]
+    return [*self.warnings, *temperature_notes(p.temperature), *along]
 
 # %% ../../nbs/07_module.ipynb #0df568cc
 def summary(s: PlantSolution) -> pd.DataFrame:
