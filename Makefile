@@ -74,9 +74,12 @@ test: dev ## export, notebooks, site, README, ruff, import layers, pytest
 	$(BIN)/python tools/checks.py $(STEPS)
 
 N ?= 2000
+KILLS ?= 20
+SEED ?= 0
 .PHONY: torture
-torture: dev ## N=2000 generated cases: spellings, damage, types, options, kills; a table of counts
-	$(BIN)/python tests/torture/run.py $(N)
+torture: dev ## N=2000 generated cases: spellings, damage, types, options, kills; a table of counts; KILLS=20 of each job
+	$(BIN)/python tests/torture/run.py $(N) --seed $(SEED)
+	$(BIN)/python tests/torture/run.py --kills $(KILLS) --seed $(SEED)
 
 .PHONY: reproduce
 reproduce: install ## train, score and draw into OUT; run again, it resumes (PROFILE=quick|full)
