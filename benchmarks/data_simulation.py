@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 
 from ion_ode.data.design import Design
-from ion_ode.data.shards import ShardedCurves, simulate_shards
+from ion_ode.data.sharded import ShardedCurves
+from ion_ode.data.shards import simulate_shards
 from ion_ode.store import provenance
 
 

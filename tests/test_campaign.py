@@ -18,7 +18,17 @@ pytest.importorskip("botorch")
 
 from ion_ode.cli import main
 from ion_ode.core import InputError
-from ion_ode.prequalify import choice, monomers, process, progress, report, tables
+from ion_ode.prequalify import (
+    acquisition,
+    choice,
+    monomers,
+    process,
+    progress,
+    reactions,
+    report,
+    report_figures,
+    tables,
+)
 from ion_ode.prequalify.campaign import Campaign
 from ion_ode.prequalify.quantities import average_replicates, read_objective
 
@@ -48,7 +58,7 @@ i,PEI,0.5,TMC,0.1,SDS,14,35,70
 @pytest.mark.parametrize("smiles", NONSENSE)
 def test_what_cannot_make_a_film_is_refused_with_its_count(smiles):
     with pytest.raises(InputError, match=r"has (no|\d+) (amine|acyl chloride)") as e:
-        monomers.check_pair(monomers.monomer(smiles), monomers.monomer("TMC"))
+        reactions.check_pair(monomers.monomer(smiles), monomers.monomer("TMC"))
     assert "film needs 2" in str(e.value) or "react with itself" in str(e.value)
 
 
@@ -60,7 +70,7 @@ def test_what_cannot_make_a_film_is_refused_with_its_count(smiles):
 )
 def test_a_chain_with_fewer_than_two_amines_makes_no_film(length, right, left):
     with pytest.raises(InputError, match="a film needs 2"):
-        monomers.check_pair(monomers.monomer(left + "C" * length + right), monomers.monomer("TMC"))
+        reactions.check_pair(monomers.monomer(left + "C" * length + right), monomers.monomer("TMC"))
 
 
 @pytest.mark.parametrize(
@@ -72,25 +82,25 @@ def test_a_chain_with_fewer_than_two_amines_makes_no_film(length, right, left):
     ],
 )
 def test_names_and_repeat_units(amine, acyl, says):
-    assert monomers.check_pair(monomers.monomer(amine), monomers.monomer(acyl)) == says
+    assert reactions.check_pair(monomers.monomer(amine), monomers.monomer(acyl)) == says
 
 
 def test_hydroxyls_count_where_a_polyester_is_declared():
     cd, tmc = monomers.monomer("β-CD"), monomers.monomer("TMC")
     with pytest.raises(InputError, match="declare film = polyester"):
-        monomers.check_pair(cd, tmc)
-    assert monomers.check_pair(cd, tmc, polyester=True).startswith("21 ")
+        reactions.check_pair(cd, tmc)
+    assert reactions.check_pair(cd, tmc, polyester=True).startswith("21 ")
     with pytest.raises(InputError, match="acyl chlorides are not|0 acyl chlorides"):
-        monomers.check_pair(monomers.monomer("PIP"), monomers.monomer("MPD"))
+        reactions.check_pair(monomers.monomer("PIP"), monomers.monomer("MPD"))
 
 
 def test_every_known_monomer_can_react():
     for name in monomers._AMINES:
-        monomers.check_amine(monomers.monomer(name))
+        reactions.check_amine(monomers.monomer(name))
     for name in monomers._POLYOLS:
-        monomers.check_amine(monomers.monomer(name), polyester=True)
+        reactions.check_amine(monomers.monomer(name), polyester=True)
     for name in monomers._ACYL_CHLORIDES:
-        monomers.check_acyl(monomers.monomer(name))
+        reactions.check_acyl(monomers.monomer(name))
     assert monomers.label(monomers.monomer("O=C(Cl)c1cc(cc(c1)C(Cl)=O)C(Cl)=O")) == "TMC"
 
 
@@ -236,7 +246,7 @@ def test_a_batch_is_new_possible_and_within_bounds(own):
 
 def test_a_draw_is_a_membrane_with_its_own_scatter(own):
     x, p = own.encoder(own.table)[:3], own.processes["permeance"]
-    drawn, known = choice._membranes([p]).posterior(x).variance, p.model.posterior(x).variance
+    drawn, known = acquisition._membranes([p]).posterior(x).variance, p.model.posterior(x).variance
     assert_allclose(drawn.detach(), known.detach() + p.scatter, rtol=1e-6)
 
 
@@ -368,4 +378,4 @@ def test_command_from_table_to_file_and_back(tmp_path, monkeypatch):
 
 def test_replay_needs_rounds(tmp_path):
     with pytest.raises(InputError, match="needs a column round"):
-        report.replay_rounds(io.StringIO(OWN))
+        report_figures.replay_rounds(io.StringIO(OWN))

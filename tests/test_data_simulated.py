@@ -261,7 +261,7 @@ def test_scheduler_and_two_workers_one_killed(whole, tmp_path):
 
 def test_no_scheduler_there(tmp_path, monkeypatch):
     pytest.importorskip("dask.distributed")
-    monkeypatch.setattr(workers, "CONNECT", "1s")
+    monkeypatch.setattr(workers, "_CONNECT", "1s")
     with pytest.raises(InputError, match="no Dask scheduler answers"):
         shards.simulate_shards(tmp_path, 4, DESIGN, scheduler="tcp://127.0.0.1:1")
 

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 
 from ion_ode.core import InputError
-from ion_ode.water.cells import decimal_mark, numbers
+from ion_ode.water.cells import decimal_mark
 from ion_ode.water.files import read_pieces, read_table
+from ion_ode.water.numbers import numbers
 
 HEAD = "ion,feed [mM],note\n"
 

@@ -21,7 +21,18 @@ from rdkit import Chem
 
 from ion_ode.cli import main
 from ion_ode.core import InputError
-from ion_ode.prequalify import augment, features, leaks, literature_rows, monomers, process, salts, screen
+from ion_ode.prequalify import (
+    augment,
+    features,
+    leaks,
+    literature_rows,
+    monomers,
+    process,
+    reactions,
+    recipe_lines,
+    salts,
+    screen,
+)
 from ion_ode.prequalify.published import PublishedModel
 from ion_ode.store import asset, digest
 
@@ -179,7 +190,7 @@ def test_the_real_table_is_read_whole():
 
 def test_monomers_are_in_their_roles():
     d = literature_rows.literature()
-    for role, check in (("amine", monomers.check_amine), ("acyl chloride", monomers.check_acyl)):
+    for role, check in (("amine", reactions.check_amine), ("acyl chloride", reactions.check_acyl)):
         found = d[d["laboratory"].str.startswith("nf") & (d[role] != "none")][role].unique()
         assert len(found) >= 2 and all(check(monomers.monomer(s)) for s in found)
     assert d.laboratory.nunique() == 99 and (d.rejection.isna() | (d.rejection < 1)).all()
@@ -217,7 +228,7 @@ def test_salts_as_they_are_written(text, names):
 
 
 def ask(*lines, **kw):
-    return screen.screen_recipes(io.StringIO("\n".join([screen.TEMPLATE.splitlines()[0], *lines])), **kw)
+    return screen.screen_recipes(io.StringIO("\n".join([recipe_lines.TEMPLATE.splitlines()[0], *lines])), **kw)
 
 
 def test_the_shipped_model_belongs_to_the_shipped_tables():
@@ -226,7 +237,7 @@ def test_the_shipped_model_belongs_to_the_shipped_tables():
 
 
 def test_a_membrane_is_one_row_with_its_salts_beside_it():
-    r = screen.screen_recipes(io.StringIO(screen.TEMPLATE))
+    r = screen.screen_recipes(io.StringIO(recipe_lines.TEMPLATE))
     assert len(r) == 3 and r.name.is_unique
     pip = r.set_index("name").loc["PIP/TMC"]
     assert pip["rejection NaCl"] < pip["rejection Na2SO4"] and pip.selectivity.startswith("NaCl/Na2SO4")
@@ -256,7 +267,10 @@ def test_what_cannot_react_or_lies_far_away_is_refused_and_says_why():
 
 
 def test_equal_predictions_share_a_rank_and_unused_columns_are_named():
-    text = screen.TEMPLATE.splitlines()[0] + ",humidity\na,PIP,1,TMC,0.1,PSf,6,NaCl,40\nb,PIP,1,TMC,0.1,PSf,6,NaCl,60\n"
+    text = (
+        recipe_lines.TEMPLATE.splitlines()[0]
+        + ",humidity\na,PIP,1,TMC,0.1,PSf,6,NaCl,40\nb,PIP,1,TMC,0.1,PSf,6,NaCl,60\n"
+    )
     r = screen.screen_recipes(io.StringIO(text))
     assert r["rank"].tolist() == [1, 1]
     assert any("not used: humidity" in line for line in r.attrs["used"])
@@ -297,9 +311,9 @@ def test_every_mistake_names_line_and_column(line, says):
 
 
 def test_the_command_says_what_it_used(tmp_path):
-    screen._write_template(tmp_path / "r.csv")
+    recipe_lines._write_template(tmp_path / "r.csv")
     with pytest.raises(InputError, match="exists and stays"):
-        screen._write_template(tmp_path / "r.csv")
+        recipe_lines._write_template(tmp_path / "r.csv")
     r = CliRunner().invoke(main, ["screen", str(tmp_path / "r.csv"), "--json"])
     assert r.exit_code == 0, r.output
     assert len(json.loads(r.stdout)) == 3 and "used: amine, amine [wt%]" in r.stderr

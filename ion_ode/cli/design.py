@@ -116,7 +116,8 @@ def campaign(
     from ion_ode.core import InputError
     from ion_ode.guard import alone, read_json
     from ion_ode.prequalify.campaign import Campaign
-    from ion_ode.prequalify.report import batch_table, replay_rounds, write_report
+    from ion_ode.prequalify.report import batch_table, write_report
+    from ion_ode.prequalify.report_figures import replay_rounds
 
     for name in (saved, report):
         if name and Path(name).exists() and not force:

@@ -12,4 +12,5 @@ __getattr__, __dir__ = face(
     "curves",
     "design",
     "shards",
+    "sharded",
 )

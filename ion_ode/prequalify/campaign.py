@@ -21,7 +21,8 @@ from ion_ode.prequalify.quantities import (
     modelled,
     read_objective,
 )
-from ion_ode.prequalify.schema import NONE, Column, Schema, _number
+from ion_ode.prequalify.schema import Column, Schema
+from ion_ode.prequalify.table_headers import NONE, _number
 from ion_ode.prequalify.tables import read_table
 from ion_ode.store import atomic_write, digest, provenance
 

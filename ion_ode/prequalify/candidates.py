@@ -9,8 +9,9 @@ import torch
 from ion_ode.core import InputError
 from ion_ode.prequalify.encoder import Encoder
 from ion_ode.prequalify.kernels import _recipe_kernel
-from ion_ode.prequalify.monomers import check_acyl, check_amine
-from ion_ode.prequalify.schema import NONE, Column, Schema, _number
+from ion_ode.prequalify.reactions import check_acyl, check_amine
+from ion_ode.prequalify.schema import Column, Schema
+from ion_ode.prequalify.table_headers import NONE, _number
 
 
 def possible_recipes(

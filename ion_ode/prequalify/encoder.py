@@ -5,7 +5,8 @@ import pandas as pd
 import torch
 
 from ion_ode.prequalify.monomers import alike
-from ion_ode.prequalify.schema import NONE, Schema, _number
+from ion_ode.prequalify.schema import Schema
+from ion_ode.prequalify.table_headers import NONE, _number
 
 _SCALES = {
     "linear": lambda v, unit: v,

@@ -5,7 +5,8 @@ from functools import lru_cache
 
 import pandas as pd
 
-from ion_ode.prequalify.monomers import monomer, reactive_sites
+from ion_ode.prequalify.monomers import monomer
+from ion_ode.prequalify.reactions import reactive_sites
 from ion_ode.prequalify.tables import load_recipes
 from ion_ode.store import asset
 

@@ -5,8 +5,8 @@ import pandas as pd
 
 from ion_ode.core import InputError
 from ion_ode.prequalify.monomers import plain
-from ion_ode.prequalify.schema import _number
 from ion_ode.prequalify.schema import Schema
+from ion_ode.prequalify.table_headers import _number
 
 
 def read_objective(

@@ -10,7 +10,8 @@ import numpy as np
 
 from ion_ode.core import InputError
 from ion_ode.water.ions import get_ion
-from ion_ode.water.cells import Numbers, Problem, decimal_mark, empty_cells, numbers, text_of
+from ion_ode.water.cells import Numbers, Problem, decimal_mark, empty_cells, text_of
+from ion_ode.water.numbers import numbers
 from ion_ode.water.files import RawTable
 from ion_ode.water.headers import PER_ION, QUANTITIES, TEXT, UNUSED, Header, parse_header
 from ion_ode.water.units import EXAMPLE, parse_unit, si_values

@@ -80,7 +80,7 @@ def _shards(folder, n=24):
 
 def _half_made(folder):
     "What a kill between two shards leaves."
-    from ion_ode.data.shards import _as_text
+    from ion_ode.data.sharded import _as_text
 
     _shards(folder)
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -100,7 +100,7 @@ def _resumed():
 
 
 def _verified():
-    from ion_ode.data.shards import ShardedCurves
+    from ion_ode.data.sharded import ShardedCurves
 
     s = ShardedCurves(Path())
     return s.verify(), [s.shard(k).c_perm.sum().item() for k in range(3)]
