@@ -147,7 +147,8 @@ def _smooth(tables) -> dict:
     ours, others = rough["ODENet"], min(rough["U-Net"], rough["CNN"])
     return {
         "verdict": "holds" if ours < 0.5 * others else "direction only" if ours < others else "does not hold",
-        "ours": "roughness over the pore model's, with attention: " + ", ".join(f"{k} {v:.1f}" for k, v in rough.items()),
+        "ours": "roughness over the pore model's, with attention: "
+        + ", ".join(f"{k} {v:.1f}" for k, v in rough.items()),
     }
 
 
