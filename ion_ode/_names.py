@@ -13,14 +13,11 @@ _RENAMED = {  # Module of version 0.1 -> where its names are now
     "constraints": ("attention_odenet.constraints",),
     "contest": (
         "results.contestants",
-        "results.contest_networks",
         "results.benchmarks",
         "results.cells",
         "results.plan",
         "results.heldout",
-        "results.heldout_tables",
         "results.trials",
-        "results.trial_recipes",
     ),  # fmt: skip
     "feeds": ("water.feeds", "water.units", "rejections"),
     "fitting": ("inference.fit", "inference.scales", "data.points"),
@@ -33,7 +30,7 @@ _RENAMED = {  # Module of version 0.1 -> where its names are now
     "pore_field": ("attention_odenet.pore_field",),
     "posterior": ("inference.posterior", "dspmde.prior"),
     "simulated": ("data.design", "data.curves", "data.shards", "data.sharded", "dspmde.prior"),
-    "surrogate": ("results.surrogate", "results.surrogate_store"),
+    "surrogate": ("results.surrogate",),
     "tables": ("data.reader",),
     "twin": ("results.twin",),
     "uncertainty": ("stats",),

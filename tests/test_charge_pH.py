@@ -15,7 +15,7 @@ from ion_ode.core import LMH
 from ion_ode.dspmde import charge_pH
 from ion_ode.dspmde.charge_pH import FITTED, FITTED_SD, PH_OF_CHARGES, at_pH, binding_factor, charge_factor
 from ion_ode.dspmde.waters import simulate_water
-from ion_ode.inference.acidity import fit_charge, measured_over_pH, rejections_over_pH, _write_fit
+from ion_ode.inference.acidity import _write_fit, fit_charge, measured_over_pH, rejections_over_pH
 from ion_ode.inference.answer import load_answer
 
 NACL = {"Na+": 10.0, "Cl-": 10.0}

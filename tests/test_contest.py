@@ -19,7 +19,7 @@ from ion_ode.core import InputError, WorkersLost
 from ion_ode.data.folds import composition_folds
 from ion_ode.data.nf270 import MIXTURES
 from ion_ode.results import cells as cells_module
-from ion_ode.results import contest_networks, contestants, heldout_tables, plan, trial_recipes, trials
+from ion_ode.results import contestants, heldout, plan, trials
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, feed_equivalents, score, twin_folds
 from ion_ode.results.cells import cell_keys, read_cell, run_cells
 from ion_ode.results.contestants import MAIN, REFERENCES, VARIANTS
@@ -94,8 +94,7 @@ def test_networks_do_not_learn_from_the_composition_they_are_scored_on(ran, tmp_
     df = contest_rows()
     for g in ("D", "E"):
         changed = df.assign(rejection=df.rejection.where(df.composition != g, 0.3 - 0.2 * df.rejection))
-        for module in (contestants, contest_networks):
-            monkeypatch.setattr(module, "contest_rows", lambda name, changed=changed: changed)
+        monkeypatch.setattr(contestants, "contest_rows", lambda name, changed=changed: changed)
         other = tmp_path / g
         again = run_cells(cells(), other, workers=0)
         (a, record), (b, _) = (
@@ -247,7 +246,7 @@ def test_stored_tables_of_training_are_whole_and_agree():
     record = json.loads(asset("results/training.json").read_text())
     made = {n: pd.read_csv(asset(f"results/training_{n}.csv")) for n in record["tables"]}
     assert set(made) == {"ablation", "recipes"} and not any(t.isna().any().any() for t in made.values())
-    assert list(made["recipes"].way) == list(trial_recipes.RECIPES) and (made["recipes"].median_ratio.iloc[0] == 1.0)
+    assert list(made["recipes"].way) == list(trials.RECIPES) and (made["recipes"].median_ratio.iloc[0] == 1.0)
     assert (made["recipes"].lowest <= made["recipes"].highest).all()
     assert set(made["ablation"].way) == {"no fine-tuning", *trials.ABLATIONS}
     a = made["ablation"].set_index("way")
@@ -257,26 +256,24 @@ def test_stored_tables_of_training_are_whole_and_agree():
 
 def test_one_table_asks_for_its_cell_and_what_that_needs():
     cells = plan.plan_cells(PROFILES["full"])
-    few = [c.name for c in cells_module.only_for(cells, heldout_tables.TABLES["recipes"])]
+    few = [c.name for c in cells_module.only_for(cells, heldout.TABLES["recipes"])]
     assert few == ["curves", "pretraining recipes"]
-    more = cells_module.only_for(cells, heldout_tables.TABLES["ablation"])
+    more = cells_module.only_for(cells, heldout.TABLES["ablation"])
     names = {c.name for c in more}
     assert all(set(c.needs) <= names for c in more) and len(more) < len(cells)
     keys, whole = cells_module.cell_keys(more), cells_module.cell_keys(cells)
     assert all(keys[n] == whole[n] for n in names)
     with pytest.raises(InputError, match="take another profile"):
-        cells_module.only_for(plan.plan_cells(PROFILES["quick"]), heldout_tables.TABLES["recipes"])
+        cells_module.only_for(plan.plan_cells(PROFILES["quick"]), heldout.TABLES["recipes"])
 
 
 def test_tables_of_training_come_out_of_their_cells(tmp_path):
     small = replace(SMOKE, ablate=True, sweep_steps=2, variants=(MAIN,), benchmarks=("nf270",), rivals=())
     for table in ("start", "recipes"):
-        keys = run_cells(
-            cells_module.only_for(plan_cells(small), heldout_tables.TABLES[table]), tmp_path / "cells", workers=0
-        )
+        keys = run_cells(cells_module.only_for(plan_cells(small), heldout.TABLES[table]), tmp_path / "cells", workers=0)
         plan.store(small, tmp_path / "cells", keys, tmp_path, f"training_{table}")
     start, ways = (pd.read_csv(tmp_path / f"training_{t}.csv").set_index("way") for t in ("start", "recipes"))
     assert list(start.change.loc[["as published"]]) == [0.0] and np.isfinite(start).all(axis=None)
     assert start.unseen.nunique() == 2 and start.mse_R.nunique() == 4
-    assert list(ways.index) == list(trial_recipes.RECIPES) and ways.median_ratio["as it is"] == 1.0
+    assert list(ways.index) == list(trials.RECIPES) and ways.median_ratio["as it is"] == 1.0
     assert json.loads((tmp_path / "training_start.json").read_text())["tables"] == ["start"]

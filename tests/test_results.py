@@ -13,8 +13,7 @@ from ion_ode.core import InputError
 from ion_ode.data.nf270 import MIXTURES
 from ion_ode.dspmde.prior import NAMES, from_normal
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
-from ion_ode.results.claims import claims, metrics
-from ion_ode.results.claims_exact import _agreement, audit
+from ion_ode.results.claims import _agreement, audit, claims, metrics
 from ion_ode.results.contestants import BAYES, MAIN, PORE_MODEL, REFERENCES, log_passage
 from ion_ode.results.draws import _neutral_draws, _whole_feeds
 from ion_ode.results.figures import FIGURES, draw_figures

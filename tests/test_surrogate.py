@@ -16,7 +16,7 @@ from ion_ode.attention_odenet.stack import Ensemble, StackedForward
 from ion_ode.core import InputError
 from ion_ode.data.design import sample_feeds, simulate_curves
 from ion_ode.dspmde.prior import SLOTS
-from ion_ode.results import surrogate, surrogate_store
+from ion_ode.results import surrogate
 from ion_ode.store import asset
 from ion_ode.training.models import load_model
 from ion_ode.training.predictor import Predictor
@@ -139,7 +139,7 @@ def test_a_second_run_keeps_what_is_there_and_storing_chooses_on_validation(tmp_
     again = surrogate.run(tmp_path, "smoke")
     same = ["field", "curves", "steps", "median", "within_95"]
     pd.testing.assert_frame_equal(first[same], again[same])
-    model = load_model(surrogate_store.store(tmp_path, "smoke", tmp_path / "assets"))
+    model = load_model(surrogate.store(tmp_path, "smoke", tmp_path / "assets"))
     facts = json.loads((tmp_path / "assets" / "results" / "surrogate.json").read_text())
     long = first[first.steps.isin((0, *surrogate._EFFORTS["smoke"].long))].set_index("field").within_95
     assert facts["chosen"] == long.idxmin() and model.config.to_dict() == facts["recipe"]

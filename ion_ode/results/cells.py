@@ -15,11 +15,10 @@ from ion_ode.closure import changed, code_digest, fingerprint, tables_digest
 from ion_ode.core import InputError, WorkersLost, progress
 from ion_ode.data.workers import KEPT, awaited, client_of
 from ion_ode.results.board import _cell_board
-from ion_ode.results.contest_networks import _cell_finetune, _cell_pretrain
-from ion_ode.results.contestants import _cell_curves, _cell_membranes, _cell_rival
-from ion_ode.results.trial_recipes import _cell_recipes, _cell_sweep
-from ion_ode.results.trials import _cell_ablation, _cell_start
+from ion_ode.results.contestants import _cell_curves, _cell_finetune, _cell_membranes, _cell_pretrain, _cell_rival
+from ion_ode.results.trials import _cell_ablation, _cell_recipes, _cell_start, _cell_sweep
 from ion_ode.store import CheckpointError, digest, provenance, read_checkpoint, write_checkpoint
+
 
 _CELLS = {
     "curves": _cell_curves,

@@ -10,7 +10,6 @@ from ion_ode.inference.fit import FOUR, fit_membrane, observations
 from ion_ode.inference.rows import answer_feeds
 from ion_ode.inference.scales import Scale
 from ion_ode.inference.score import own_values, predicted
-from ion_ode.results.baselines import predict_constant, predict_nearest
 from ion_ode.results.protocol import (
     CONSTANT,
     FOUR_FITTED,
@@ -25,6 +24,7 @@ from ion_ode.results.protocol import (
     SHIFT,
     fold_rows,
 )
+from ion_ode.results.baselines import predict_constant, predict_nearest
 from ion_ode.training.rivals import SDEM, ResidualGP, SpieglerKedem
 
 __all__ = ["answers_of", "own_answers"]

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import ion_ode
 from ion_ode.core import InputError
-from ion_ode.results import surrogate, surrogate_store
+from ion_ode.results import surrogate
 from ion_ode.results.board import answers_digest, board_cells, collect_board, write_board
 from ion_ode.results.cells import Cell, cell_keys, only_for, read_cell, run_cells
-from ion_ode.results.claims import metrics
-from ion_ode.results.heldout_tables import TABLES
+from ion_ode.results.heldout import TABLES
 from ion_ode.results.plan import PROFILES, plan_cells, store
 from ion_ode.results.seal import key_here, seal
+from ion_ode.results.run import make_weights
+from ion_ode.results.claims import metrics
 from ion_ode.results.tables import read_tables, write_tables
-from ion_ode.results.twin import store_twin_fit
-from ion_ode.results.weights import make_weights
 from ion_ode.store import atomic_write, provenance
+from ion_ode.results.twin import store_twin_fit
 
 _ASSETS = Path(ion_ode.__file__).parent / "assets"
 _TWIN_FILES = ("twin_fit.csv", "twin_fit.json")
@@ -90,7 +90,7 @@ PARTS = {
         lambda folder, profile, workers, scheduler: surrogate.run(
             Path(folder) / "surrogate", _effort(profile), scheduler
         ),
-        lambda folder, profile: surrogate_store.store(Path(folder) / "surrogate", _effort(profile)),
+        lambda folder, profile: surrogate.store(Path(folder) / "surrogate", _effort(profile)),
     ),
     "twin": _Part(
         "the four-parameter fit of the synthetic experiment",

@@ -1,14 +1,12 @@
 """Profiles, the cells they consist of, and the tables of comparisons stored from them"""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ion_ode.closure import tables_digest
 from ion_ode.results.benchmarks import BENCHMARKS
+from ion_ode.closure import tables_digest
 from ion_ode.results.cells import Cell, code_hash, read_cell
-from ion_ode.results.contest_networks import _members
 from ion_ode.results.contestants import (
     CORRECTED,
     CORRECTION,
@@ -21,15 +19,16 @@ from ion_ode.results.contestants import (
     RESIDUAL,
     SHIFTED,
     Profile,
+    _members,
     membranes_name,
     rival_name,
 )
-from ion_ode.results.heldout_tables import TABLES, tables
-from ion_ode.results.trial_recipes import RECIPES, SWEEP
-from ion_ode.results.trials import ABLATIONS
+from ion_ode.results.heldout import TABLES, tables
+from ion_ode.results.trials import ABLATIONS, RECIPES, SWEEP
 from ion_ode.store import atomic_write, provenance
 from ion_ode.training.optimise import Plan
 from ion_ode.training.recipe import TrainConfig
+
 
 _RECIPE = TrainConfig(
     family="dspmde+",
@@ -58,77 +57,123 @@ PROFILES = {
 }  # fmt: skip
 
 
-def _pore_cells(profile: Profile, b) -> Iterator[Cell]:
-    "Membranes inferred and rivals fitted without each held-out part of one benchmark."
-    base = {"benchmark": b.name, "seed": profile.recipe.seed}
-    tried = b.held_out[1:] if b.pairs and profile.trials else []
-    drawn = base | {"draws": profile.draws, "drawn_from": profile.drawn_from}
-    for held, law in [*((h, LAW) for h in b.held_out), *((h, law) for law in LAWS if law != LAW for h in tried)]:
-        spec = drawn | {"held": list(held), "law": law}
-        yield Cell(membranes_name(b.name, held, law), "membranes", spec, cost=1000)
-    for model in profile.rivals:
-        for held in [(), *tried] if tried and model in (PORE_PLUS, SHIFTED) else [(g,) for g in b.folds]:
-            spec = base | {"model": model, "held": list(held), "starts": profile.starts}
-            needs = (rival_name(spec | {"model": PORE_MODEL}),) if model == RESIDUAL else ()
-            yield Cell(rival_name(spec), "rival", spec, needs, 1000)
-
-
-def _network_cells(profile: Profile, variant: str) -> Iterator[Cell]:
-    "One variant pre-trained once, and fine-tuned for each benchmark."
-    config, kinds = profile.config(variant), len(profile.biases)
-    spec = {"config": config.to_dict(), "biases": list(profile.biases), "seeds": profile.seeds, "variant": variant}
-    spec |= {"pretrained": True}
-    n = profile.seeds * kinds * config.pretraining.steps
-    yield Cell(f"pretrain {variant}", "pretrain", spec, ("curves",), n)
-    for name in profile.benchmarks:
-        b, marks = BENCHMARKS[name], profile.marks[name]
-        tuning = replace(config, finetuning=replace(config.finetuning, steps=marks[-1]), film_thickness=b.film)
-        spec = spec | {"config": tuning.to_dict(), "benchmark": name, "marks": list(marks), "inner": profile.inner}
-        needs = (f"pretrain {variant}", *(membranes_name(name, h) for h in b.held_out))
-        members = len(_members(b, profile.seeds, profile.inner))
-        yield Cell(f"{name} finetune {variant}", "finetune", spec, needs, members * kinds * marks[-1])
-
-
-def _sweep_cells(profile: Profile) -> Iterator[Cell]:
-    "Short pre-trainings: widths of attention, recipes."
-    config, steps = profile.config(MAIN), profile.sweep_steps
-    short = replace(config, compiled=False, pretraining=replace(config.pretraining, steps=steps))
-    spec = {"config": short.to_dict(), "seeds": profile.inner}
-    yield Cell("attention sweep", "sweep", spec, ("curves",), len(SWEEP) * profile.inner * steps)
-    more = spec | {"seeds": profile.seeds}
-    yield Cell(TABLES["recipes"], "recipes", more, ("curves",), len(RECIPES) * profile.seeds * steps)
-
-
-def _correction_cell(profile: Profile, b) -> Cell:
-    "A network that corrects the pore model, without pre-training."
-    spec = {"config": CORRECTION.to_dict(), "biases": ["hard"], "seeds": profile.seeds, "inner": profile.inner}
-    spec |= {"variant": CORRECTED, "pretrained": False, "benchmark": b.name, "marks": list(profile.marks[b.name])}
-    n = sum(1 for m in _members(b, profile.seeds, profile.inner) if not m[2])
-    needs = tuple(membranes_name(b.name, h) for h in b.held_out)
-    return Cell(f"{b.name} correction", "finetune", spec, needs, n * profile.marks[b.name][-1])
-
-
-def _ablation_cells(profile: Profile) -> Iterator[Cell]:
-    "What each part of the recipe is worth inside the folds."
-    config, held = profile.config(MAIN), (h for h in BENCHMARKS["nf270"].held_out if len(h) == 2)
-    spec = {"config": config.to_dict(), "seeds": profile.inner}
-    needs = ("curves", f"pretrain {MAIN}", *(membranes_name("nf270", h) for h in held))
-    yield Cell(TABLES["ablation"], "ablation", spec, needs, len(ABLATIONS) * config.finetuning.steps)
-    steps = profile.inner * config.pretraining.steps + 2 * config.finetuning.steps
-    yield Cell(TABLES["start"], "start", spec, needs, steps)
-
-
 def plan_cells(
     profile: Profile,  # How much
 ) -> list[Cell]:  # In an order that respects needs
     "All cells of a profile."
-    cells = [c for name in profile.benchmarks for c in _pore_cells(profile, BENCHMARKS[name])]
-    cells.append(Cell("curves", "curves", {"recipe": profile.recipe.to_dict()}, cost=1000))
-    cells += [c for v in profile.variants for c in _network_cells(profile, v)]
-    cells += _sweep_cells(profile) if profile.sweep_steps else ()
+    r, cells = profile.recipe, []
+    for name in profile.benchmarks:
+        b, base = BENCHMARKS[name], {"benchmark": name, "seed": r.seed}
+        tried = b.held_out[1:] if b.pairs and profile.trials else []
+        drawn = base | {"draws": profile.draws, "drawn_from": profile.drawn_from}
+        for held, law in [
+            *((h, LAW) for h in b.held_out),
+            *((h, law) for law in LAWS if law != LAW for h in tried),
+        ]:
+            cells.append(
+                Cell(
+                    membranes_name(name, held, law),
+                    "membranes",
+                    drawn | {"held": list(held), "law": law},
+                    cost=1000,
+                )
+            )
+        for model in profile.rivals:
+            for held in [(), *tried] if tried and model in (PORE_PLUS, SHIFTED) else [(g,) for g in b.folds]:
+                spec = base | {"model": model, "held": list(held), "starts": profile.starts}
+                needs = (rival_name(spec | {"model": PORE_MODEL}),) if model == RESIDUAL else ()
+                cells.append(Cell(rival_name(spec), "rival", spec, needs, 1000))
+    cells.append(Cell("curves", "curves", {"recipe": r.to_dict()}, cost=1000))
+    for v in profile.variants:
+        config = profile.config(v)
+        spec = {
+            "config": config.to_dict(),
+            "biases": list(profile.biases),
+            "seeds": profile.seeds,
+            "variant": v,
+            "pretrained": True,
+        }
+        n = profile.seeds * len(profile.biases)
+        cells.append(Cell(f"pretrain {v}", "pretrain", spec, ("curves",), n * config.pretraining.steps))
+        for b in profile.benchmarks:
+            tuning = replace(
+                config,
+                finetuning=replace(config.finetuning, steps=profile.marks[b][-1]),
+                film_thickness=BENCHMARKS[b].film,
+            )
+            spec = spec | {
+                "config": tuning.to_dict(),
+                "benchmark": b,
+                "marks": list(profile.marks[b]),
+                "inner": profile.inner,
+            }
+            needs = (f"pretrain {v}", *(membranes_name(b, h) for h in BENCHMARKS[b].held_out))
+            members = len(_members(BENCHMARKS[b], profile.seeds, profile.inner))
+            cells.append(
+                Cell(
+                    f"{b} finetune {v}",
+                    "finetune",
+                    spec,
+                    needs,
+                    members * len(profile.biases) * profile.marks[b][-1],
+                )
+            )
+    config = profile.config(MAIN)
+    if profile.sweep_steps:
+        short = replace(config, compiled=False, pretraining=replace(config.pretraining, steps=profile.sweep_steps))
+        spec = {"config": short.to_dict(), "seeds": profile.inner}
+        cells.append(
+            Cell("attention sweep", "sweep", spec, ("curves",), len(SWEEP) * profile.inner * profile.sweep_steps)
+        )
+        cells.append(
+            Cell(
+                TABLES["recipes"],
+                "recipes",
+                spec | {"seeds": profile.seeds},
+                ("curves",),
+                len(RECIPES) * profile.seeds * profile.sweep_steps,
+            )
+        )
     if profile.trials and "nf270" in profile.benchmarks:
-        cells.append(_correction_cell(profile, BENCHMARKS["nf270"]))
-    return cells + list(_ablation_cells(profile) if profile.ablate else ())
+        b = BENCHMARKS["nf270"]
+        spec = {
+            "config": CORRECTION.to_dict(),
+            "biases": ["hard"],
+            "seeds": profile.seeds,
+            "inner": profile.inner,
+            "variant": CORRECTED,
+            "pretrained": False,
+            "benchmark": b.name,
+            "marks": list(profile.marks[b.name]),
+        }
+        n = sum(1 for m in _members(b, profile.seeds, profile.inner) if not m[2])
+        cells.append(
+            Cell(
+                f"{b.name} correction",
+                "finetune",
+                spec,
+                tuple(membranes_name(b.name, h) for h in b.held_out),
+                n * profile.marks[b.name][-1],
+            )
+        )
+    if profile.ablate:
+        spec = {"config": config.to_dict(), "seeds": profile.inner}
+        needs = (
+            "curves",
+            f"pretrain {MAIN}",
+            *(membranes_name("nf270", h) for h in BENCHMARKS["nf270"].held_out if len(h) == 2),
+        )
+        cells.append(Cell(TABLES["ablation"], "ablation", spec, needs, len(ABLATIONS) * config.finetuning.steps))
+        cells.append(
+            Cell(
+                TABLES["start"],
+                "start",
+                spec,
+                needs,
+                profile.inner * config.pretraining.steps + 2 * config.finetuning.steps,
+            )
+        )
+    return cells
 
 
 def store(

@@ -13,7 +13,7 @@ from ion_ode.inference.posterior import predict_membranes
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
 from ion_ode.results.cells import read_cell
 from ion_ode.results.contestants import BAYES, MAIN, PORE_MODEL
-from ion_ode.results.heldout_tables import networks
+from ion_ode.results.heldout import networks
 from ion_ode.training.teach import predict_measured
 from ion_ode.water.ions import get_ion
 
