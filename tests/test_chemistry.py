@@ -328,12 +328,15 @@ def test_activities_are_phreeqcs_and_one_with_the_osmotic_coefficient(temperatur
 
 
 def test_pitzer_in_the_pore_model():
+    shell = ["simulate", "--feed", "Na+=700,Mg+2=350,Cl-=1400", "--flux", "30", "--activity", "pitzer", "--json"]
+    said = json.loads(CliRunner().invoke(main, shell).output)
     salt = lambda c: {"Na+": c, "Mg+2": c / 2, "Cl-": 2 * c}
     R = lambda c, a, **o: simulate(salt(c), 30 * LMH, activity=a, **o).rejection[0, 0].numpy()
     assert_allclose(R(0.1, "pitzer"), R(0.1, "davies_solution"), atol=2e-4)  # one limit at dilution
     assert_allclose(R(30.0, "pitzer"), R(30.0, "davies_solution"), atol=0.01)
     assert np.abs(R(700.0, "pitzer") - R(700.0, "davies_solution")).max() > 0.05  # and brines apart
     assert_allclose(simulate(salt(700.0), 1e-4 * LMH, activity="pitzer").rejection, 0, atol=1e-4)  # equilibrium
+    assert_allclose([row["rejection"] for row in said], R(700.0, "pitzer"), rtol=1e-6)
     thin, thick = R(700.0, "pitzer", film=Film(thickness=1e-9)), R(700.0, "pitzer", film=Film(thickness=25e-6))
     assert_allclose(thin, R(700.0, "pitzer"), atol=1e-3)
     assert thick[1] < thin[1] - 0.02

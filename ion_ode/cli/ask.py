@@ -20,7 +20,10 @@ _FEW = 32  # samples, a feed at a flux, that the pore model in torch solves with
     "--film-thickness", type=float, metavar="UM", help="Stagnant (Nernst-Planck) film before the membrane [µm]."
 )
 @click.option(
-    "--activity", type=click.Choice(["ideal", "davies", "davies_solution"]), default="ideal", show_default=True
+    "--activity",
+    type=click.Choice(["ideal", "davies", "davies_solution", "pitzer"]),
+    default="ideal",
+    show_default=True,
 )
 @click.option(
     "--hindrance",
@@ -182,8 +185,10 @@ def _only_for_membranes(**options):
 
     for name, value in options.items():
         if value is not None:
-            raise InputError(f"--{name.replace('_', '-')} is for the models nf270 and nf; a network takes a flux and "
-                             f"its own membrane")
+            raise InputError(
+                f"--{name.replace('_', '-')} is for the models nf270 and nf; a network takes a flux and "
+                f"its own membrane"
+            )
 
 
 def _run_answer(model, measurements, pressure, feed, flux, membrane, options, where):
