@@ -85,19 +85,19 @@ def tallied(strategy, n: int, start: int) -> Tally:
     return tally
 
 
-def killed(n: int, start: int) -> dict[str, Tally]:
+def killed(n: int, start: int, only: str) -> dict[str, Tally]:
     "Kills of every command until so many came before its end."
     import kills
 
     found = {}
-    for name in kills.WORK:
+    for name in [k for k in kills.WORK if only in k]:
         tally = found[f"kills of {name}"] = Tally()
         while kills.STRUCK[name] < n and not any(tally.bad.values()):
             more = tallied(kills.kills(name), 4, start)
             start, tally.cases, tally.right = start + 1, tally.cases + more.cases, tally.right + more.right
             for what, bad in more.bad.items():
                 tally.bad[what] += bad
-        print(f"{name}: killed {kills.STRUCK[name]} times, {tally.right} of {tally.cases} jobs as if never killed")
+        print(f"{name}: killed {kills.STRUCK[name]} times, {tally.right} of {tally.cases} jobs as if never killed", flush=True)
     return found
 
 
@@ -122,7 +122,7 @@ def main() -> int:
     warm()
     begin, found, all_ = time.monotonic(), {}, kinds(a.n < 500 and not a.only)
     if a.kills:
-        found, all_ = killed(a.kills, a.seed), {}
+        found, all_ = killed(a.kills, a.seed, a.only), {}
     for name, (strategy, weight) in all_.items():
         if a.only in name:
             n = max(1, round(a.n * weight / 100)) if not a.only else a.n
