@@ -30,10 +30,10 @@ def held_out(name: str, membranes: int, seed: int) -> dict:
     "Errors of the mean over membranes on a composition, on its own coupon and on new ones; evidence of the others."
     rows, n = answer_rows(), membranes
     train, test = hold_out(rows[rows.source_id.isin(SOURCES)], name)
-    p = sample_population(of.States.of(train), solve, n, seed=seed)
+    p = sample_population(of.States.of(train), n, seed=seed)
     asked, rng = of.States.of(test), np.random.default_rng(1)
     lab = rng.standard_normal((n, len(asked.laboratories), 4))
-    R, _ = of.forward(asked, p.x, lab, rng.standard_normal((n, len(asked.coupons))), solve, prior=Prior())
+    R, _ = of.forward(asked, p.x, lab, rng.standard_normal((n, len(asked.coupons))), solve)
     said = np.einsum("nrk,rk->nr", R[:, asked.row_problem, asked.row_ion[:, None]], asked.row_weight)
     truth = test.loc[asked.row_id]
     error = (np.nanmean(said, 0) - truth.rejection.to_numpy())[(truth.ion != "NH4+").to_numpy()]

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy.special import softmax
 
-from ion_ode.closure import code_digest, fingerprint
-from ion_ode.store import atomic_write, digest, provenance
+from ion_ode.closure import fingerprint
+from ion_ode.store import atomic_write, provenance
 from ion_ode.inference.answer import Answer, answer_of, new_coupons
 from ion_ode.inference.laws import GLOBALS, LAWS, Prior, parameters
 from ion_ode.inference.pores import solve
@@ -33,24 +33,25 @@ _ANY = Prior(
 )  # Wider than NF270, in water permeability too
 _RUNS = (0, 1)  # Seeds of independent runs
 _FOLD_SIZE = 160  # Membranes kept of a fold
-_MEMBRANES = 192
+_EACH = 128  # Membranes of a run
+_MEMBRANES = 192  # That ship
 
 
 def learn(
     rows: pd.DataFrame,  # Of `answer_rows`
     seed: int = 0,
     prior: Prior = Prior(),
-    n: int = _MEMBRANES,
+    n: int = _EACH,
 ) -> Population:
     "The posterior of a table of rows; its mixtures are learned first."
     mixtures = rows[rows.composition.isin(COMPOSITIONS)]
     first = States.of(mixtures, prior) if 0 < len(mixtures) < len(rows) else None
-    return sample_population(States.of(rows, prior), solve, n, first=first, seed=seed, prior=prior)
+    return sample_population(States.of(rows, prior), n, first=first, seed=seed, prior=prior)
 
 
 def _kept(folder: Path, name: str, rows: pd.DataFrame, seed: int, prior: Prior = Prior()) -> Population:
     "A posterior from the file a build that was stopped left, where code, rows and prior are the same; else learned."
-    key = digest([fingerprint(sample_population, rows=rows, seed=seed, prior=asdict(prior)), code_digest(solve)])
+    key = fingerprint(sample_population, rows=rows, seed=seed, prior=asdict(prior), n=_EACH)
     file = folder / f"{name}-{seed}.npz"
     arrays = ("x", "lab", "coupon", "log_like")
     if file.exists():
@@ -69,7 +70,7 @@ def likeliest(population: Population, rows: pd.DataFrame) -> int:  # Its place i
     "Of the tenth of highest posterior density, the membrane nearest to what all say of the measured feeds."
     states, n = States.of(rows, population.prior), len(population.x)
     none = np.zeros((n, len(states.laboratories), len(LOCALS))), np.zeros((n, len(states.coupons)))
-    R, _ = forward(states, population.x, *none, solve, prior=population.prior)
+    R, _ = forward(states, population.x, *none, solve, population.prior)
     y = y_of(R[:, states.row_problem[:, 0], states.row_ion])
     off = np.nanmean((y - np.nanmedian(y, 0)) ** 2, 1)
     high = population.log_target >= np.quantile(population.log_target, 0.9)
@@ -175,7 +176,7 @@ def write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, othe
 def _joined(populations: list[Population]) -> Population:
     "Independent runs as one sample, each with as many members as its share of the evidence."
     log_z = np.array([p.log_evidence for p in populations])
-    count = np.round(len(populations[0].x) * softmax(log_z)).astype(int)
+    count = np.round(_MEMBRANES * softmax(log_z)).astype(int)
     join = lambda k: np.concatenate(
         [
             getattr(p, k)[np.linspace(0, len(p.x) - 1, n).round().astype(int)]

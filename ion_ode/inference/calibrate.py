@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from scipy.special import logsumexp
 from scipy.stats import t as student
 
 from ion_ode.core import InputError
@@ -12,8 +11,8 @@ from ion_ode.data.measurements import Measurements
 from ion_ode.data.reader import load_measurements
 from ion_ode.inference.laws import discrepancy_of, parameters
 from ion_ode.inference.pores import solve
-from ion_ode.inference.population import _next_power
-from ion_ode.inference.states import States, faded, forward, log_likelihood, of_y, y_of
+from ion_ode.inference.population import next_power, resampled
+from ion_ode.inference.states import States, faded, forward, log_likelihood, mean_flux, of_rows, of_y, y_of
 
 __all__ = ["calibrate"]
 
@@ -163,10 +162,8 @@ def calibrate(model, measurements, *, seed: int = 0, **reading):
     beta = 0.0
     while beta < 1.0:
         like = np.where(np.isfinite(w.like), w.like, -1e30)
-        new = _next_power(like, beta, 0.5)
-        log_w = (new - beta) * like
-        weight = np.exp(log_w - logsumexp(log_w))
-        w.take(np.searchsorted(np.cumsum(weight), (np.arange(_N) + rng.random()) / _N).clip(max=_N - 1))
+        new = next_power(like, beta, 0.5)
+        w.take(resampled((new - beta) * like, _N, rng))
         beta = new
         for k in range(12 if beta == 1.0 else 6):
             w.move(beta, jump=k % 3 == 2)
@@ -203,9 +200,8 @@ def _outside(w, d) -> list[str]:
     "Values that the model did not expect, each with a sentence."
     p = parameters(w.x, w.m.prior)
     s = w.s
-    mu = y_of(np.einsum("nrk,rk->nr", w.R[:, s.row_problem, s.row_ion[:, None]], s.row_weight))
-    J = np.einsum("nrk,rk->nr", w.J[:, s.row_problem], np.abs(s.row_weight)) / np.abs(s.row_weight).sum(1)
-    of_value, of_model = faded(J)
+    mu = y_of(of_rows(s, w.R))
+    of_value, of_model = faded(mean_flux(s, w.J))
     sd = np.hypot(p["noise"].to_numpy()[:, None] * of_value, discrepancy_of(p, s.row_share) * of_model)
     y = mu + sd * student.ppf(w.rng.random(mu.shape), 5)
     low, high = np.nanquantile(y, [0.005, 0.995], axis=0)

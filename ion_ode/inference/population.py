@@ -3,10 +3,13 @@
 Sequential Monte Carlo (Del Moral, Doucet and Jasra 2006, 10.1111/j.1467-9868.2006.00553.x): the likelihood is raised
 to a power that grows to 1 as fast as the effective number of membranes allows. What tells most about a membrane is
 learned first, by a population several times as large, so that no explanation is lost for want of members (Chopin 2002,
-10.1093/biomet/89.3.539). Between the steps every membrane moves by differential evolution (ter Braak and Vrugt 2008,
-10.1007/s11222-008-9104-9) and its coupons by random walks of their own, accepted laboratory by laboratory, because
-given the membrane they do not know of each other. Moves along which no rejection changes cost nothing and are made
-often (Yu and Meng 2011, 10.1198/jcgs.2011.203main)."""
+10.1093/biomet/89.3.539). Between the steps every membrane and its coupons move together along the slope of
+the posterior, by Hamiltonian Monte Carlo in the metric of the population (Neal 2011, 10.1201/b10905-6; Buchholz, Chopin
+and Jacob 2021, 10.1214/20-BA1222): two dozen numbers of a membrane lie on a curved ridge that steps without a slope do
+not follow. A step of differential evolution (ter Braak and Vrugt 2008, 10.1007/s11222-008-9104-9) carries membranes
+from law to law, random walks move the coupons, accepted laboratory by laboratory, because given the membrane they do
+not know of each other. Moves along which no rejection changes cost nothing and are made often (Yu and Meng 2011,
+10.1198/jcgs.2011.203main)."""
 
 from dataclasses import dataclass, field
 
@@ -15,9 +18,15 @@ from scipy.special import logsumexp, ndtr, ndtri
 
 from ion_ode.core import InputError
 from ion_ode.inference.laws import GLOBALS, Prior
+from ion_ode.inference.pores import solve
+from ion_ode.inference.slopes import slope_of_target
 from ion_ode.inference.states import LOCALS, States, forward, log_likelihood
 
-__all__ = ["Population", "sample_population"]
+__all__ = ["Population", "next_power", "resampled", "sample_population"]
+
+_STEPS = 8  # Of a trajectory
+_ACCEPTED = 0.75  # Share of trajectories to accept
+_FAR = 6.0  # Normal numbers beyond which nothing is tried
 
 
 @dataclass
@@ -50,19 +59,58 @@ class Population:
 class _Walk:
     "The state of a run: numbers, solutions, likelihood; moves that keep them together."
 
-    def __init__(self, states: States, solve, n: int, prior: Prior, rng, start=None):
-        self.s, self.solve, self.prior, self.rng = states, solve, prior, rng
+    def __init__(self, states: States, n: int, prior: Prior, rng, start=None):
+        self.s, self.prior, self.rng = states, prior, rng
         shapes = (n, len(GLOBALS)), (n, len(states.laboratories), len(LOCALS)), (n, len(states.coupons))
         self.x, self.lab, self.coupon = (rng.standard_normal(s) for s in shapes) if start is None else start
         self.like = self.look(self.x, self.lab, self.coupon)
 
     def look(self, x, lab, coupon):
-        R, J = forward(self.s, x, lab, coupon, self.solve, prior=self.prior)
+        R, J = forward(self.s, x, lab, coupon, solve, self.prior)
         return log_likelihood(self.s, R, J)
 
     def take(self, i):
         for k in ("x", "lab", "coupon", "like"):
             setattr(self, k, getattr(self, k)[i])
+
+    def _metric(self):
+        "Factor of the covariance of the membranes, held towards its diagonal, and standard deviations of all else."
+        n, d = self.x.shape
+        cov, held = np.cov(self.x.T), min(1.0, d / n)
+        cov = (1 - held) * cov + (held + 1e-4) * np.diag(np.diag(cov))
+        rest = np.concatenate([self.lab.reshape(n, -1), self.coupon], 1)
+        return np.linalg.cholesky(cov), np.sqrt(rest.var(0).clip(0.01, 1.5))
+
+    def move_along(self, beta, step):
+        "A trajectory of every membrane with its coupons; share accepted."
+        d, split = self.x.shape[1], self.x.shape[1] + self.lab[0].size
+        join = lambda v: np.concatenate([v[0], v[1].reshape(len(v[1]), -1), v[2]], 1)
+        part = lambda q: (q[:, :d], q[:, d:split].reshape(self.lab.shape), q[:, split:])
+        root, sd = self._metric()
+        wide = lambda p: np.concatenate([p[:, :d] @ root.T, p[:, d:] * sd], 1)
+        white = lambda g: np.concatenate([g[:, :d] @ root, g[:, d:] * sd], 1)
+
+        def look(q):
+            like, slope = slope_of_target(self.s, *part(q), beta, self.prior)
+            return like, white(join(slope)), like @ beta - 0.5 * (q**2).sum(1)
+
+        q = join((self.x, self.lab, self.coupon))
+        p = self.rng.standard_normal(q.shape)
+        _, slope, before = look(q)
+        before, near = before - 0.5 * (p**2).sum(1), np.ones(len(q), bool)
+        h = step * np.exp(0.2 * self.rng.standard_normal((len(q), 1)))
+        for _ in range(_STEPS):
+            p = p + 0.5 * h * slope
+            q = q + wide(h * p)
+            near &= (np.abs(q) < _FAR).all(1)
+            q = q.clip(-_FAR, _FAR)
+            like, slope, after = look(q)
+            p = p + 0.5 * h * slope
+        share = np.exp(np.minimum(0, after - 0.5 * (p**2).sum(1) - before)) * near
+        yes = self.rng.random(len(q)) < share
+        for name, new in zip(("x", "lab", "coupon", "like"), (*part(q), like), strict=True):
+            getattr(self, name)[yes] = new[yes]
+        return share.mean()
 
     def move_globals(self, beta, scale):
         "Differential evolution of a random part of the numbers; some laboratories' coupons move along."
@@ -170,7 +218,13 @@ class _Walk:
         return yes.mean()
 
 
-def _next_power(total, beta, goal):
+def resampled(log_w: np.ndarray, n: int, rng) -> np.ndarray:  # (n,) places
+    "Places of `n` members drawn evenly by their weights (systematic resampling)."
+    weight = np.exp(log_w - logsumexp(log_w))
+    return np.searchsorted(np.cumsum(weight), (np.arange(n) + rng.random()) / n).clip(max=len(log_w) - 1)
+
+
+def next_power(total, beta, goal):
     "Largest power that leaves `goal` of the membranes effective."
     ess = lambda b: np.exp(2 * logsumexp((b - beta) * total) - logsumexp(2 * (b - beta) * total)) / len(total)
     if ess(1.0) >= goal:
@@ -182,27 +236,27 @@ def _next_power(total, beta, goal):
     return low
 
 
-def _climb(w: _Walk, goal: np.ndarray, effective: float, moves: int, last: int, start=None) -> tuple[float, list]:
-    "Raise the powers of the curves from `start` to `goal`; log evidence gained, history."
-    start = np.zeros_like(goal) if start is None else start
+def _climb(w: _Walk, start: np.ndarray, effective: float, last: int, step: float) -> tuple[float, list]:
+    "Raise the powers of the curves from `start` to 1; log evidence gained, history."
     n, at, evidence, history, scale = len(w.x), 0.0, 0.0, [], 1.0
     while True:
         if at < 1:
-            gained = np.where(np.isfinite(w.like), w.like, -1e9) @ (goal - start)
-            new = _next_power(gained, at, effective)
+            gained = np.where(np.isfinite(w.like), w.like, -1e9) @ (1 - start)
+            new = next_power(gained, at, effective)
             log_w = (new - at) * gained
             evidence += logsumexp(log_w) - np.log(n)
-            weight = np.exp(log_w - logsumexp(log_w))
-            w.take(np.searchsorted(np.cumsum(weight), (np.arange(n) + w.rng.random()) / n).clip(max=n - 1))
+            w.take(resampled(log_w, n, w.rng))
             at = new
-        power = start + at * (goal - start)
-        for _ in range(last if at == 1 else moves):
+        power = start + at * (1 - start)
+        for _ in range(last if at == 1 else 1):
             share = w.move_globals(power, scale)
             scale = float(np.clip(scale * np.exp(0.5 * (share - 0.22)), 0.08, 1.5))
             local = w.move_coupons(power, 1.0)
             for _ in range(5):
                 w.move_free()
-        said = {"power": at, "accepted": float(share), "accepted_coupons": float(local), "scale": scale}
+            along = w.move_along(power, step)
+            step = float(np.clip(step * np.exp(0.6 * (along - _ACCEPTED)), 0.01, 0.5))
+        said = {"power": at, "evolved": float(share), "coupons": float(local), "along": float(along), "step": step}
         history.append(said | {"log_like": float((w.like @ power).mean())})
         if at == 1:
             return evidence, history
@@ -210,15 +264,12 @@ def _climb(w: _Walk, goal: np.ndarray, effective: float, moves: int, last: int, 
 
 def sample_population(
     states: States,  # What was measured
-    solve,  # The pore model: solve(ions, problem) -> passage
-    n: int = 256,  # Membranes
+    n: int = 128,  # Membranes
     *,
     first: States | None = None,  # A part of `states` that is learned first, by a larger population
-    power: float | np.ndarray = 1.0,  # Power of the likelihood, one for all or one a curve
-    wide: int = 4,  # So many times the membranes learn the first part
+    wide: int = 2,  # So many times the membranes learn the first part
     effective: float = 0.6,  # Share of membranes effective after a step of the power
-    moves: int = 4,  # Moves after a step
-    last: int = 30,  # Moves at the last power
+    last: int = 6,  # Moves at the last power
     seed: int = 0,
     prior: Prior = Prior(),
 ) -> Population:
@@ -226,17 +277,15 @@ def sample_population(
     if n < 32:
         raise InputError(f"n is {n}; a population needs at least 32 membranes to move")
     rng = np.random.default_rng(seed)
-    goal = np.broadcast_to(np.asarray(power, float), len(states.curve_coupon)).copy()
-    start, begin, evidence, history = None, None, 0.0, []
+    start, begin, evidence, history, step = None, np.zeros(len(states.curve_coupon)), 0.0, [], 0.15
     if first is not None:
-        w = _Walk(first, solve, n * wide, prior, rng)
-        known = np.isin(states.curve_id, first.curve_id)
-        evidence, history = _climb(w, goal[known], effective, moves, last)
+        w = _Walk(first, n * wide, prior, rng)
+        evidence, history = _climb(w, np.zeros(len(first.curve_coupon)), effective, last, step)
         i = np.linspace(0, n * wide - 1, n).round().astype(int)[rng.permutation(n)]
         start = w.x[i], *_carried(first, states, w.lab[i], w.coupon[i], rng)
-        begin = np.where(known, goal, 0.0)
-    w = _Walk(states, solve, n, prior, rng, start)
-    more, steps = _climb(w, goal, effective, moves, last, begin)
+        begin, step = np.isin(states.curve_id, first.curve_id).astype(float), history[-1]["step"]
+    w = _Walk(states, n, prior, rng, start)
+    more, steps = _climb(w, begin, effective, last, step)
     return Population(w.x, w.lab, w.coupon, w.like, float(evidence + more), prior, history + steps)
 
 

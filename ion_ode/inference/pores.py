@@ -7,7 +7,9 @@ from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.dspmde.solve import simulate
 
-__all__ = ["passages", "solve"]
+__all__ = ["INPUTS", "passages", "solve", "solve_back"]
+
+INPUTS = ("r_pore", "thickness", "eps_pore", "charge", "film", "flux")  # Of a problem, beside the offsets of its ions
 
 
 def _batch(ions, c_feed, flux, p, offset, film, temperature, rtol):
@@ -41,12 +43,8 @@ def passages(
     np.ndarray, np.ndarray
 ]:  # (n, flux, ion): permeate over feed, 1 where absent and nan without a solution; concentration at the membrane
     "Solve many problems, those with the same ions together."
-    present = c_feed > 0
-    key = _kinds(np.column_stack([present, film > 0, np.round(temperature, 6)]))
     through, wall = np.ones((*flux.shape, len(ions))), np.zeros((*flux.shape, len(ions)))
-    for k in range(key.max() + 1):
-        i = np.flatnonzero(key == k)
-        cols = np.flatnonzero(present[i[0]])
+    for i, cols in _alike(c_feed, film, temperature):
         part = {n: membrane[n][i] for n in ("r_pore", "thickness", "charge", "eps_pore")}
         thick = film[i] if film[i[0]] > 0 else None
         names = tuple(ions[c] for c in cols)
@@ -65,9 +63,14 @@ def passages(
     return through, wall
 
 
-def _kinds(rows: np.ndarray) -> np.ndarray:
-    "Number of each row's kind."
-    return np.unique(rows, axis=0, return_inverse=True)[1].ravel()
+def _alike(c_feed, film, temperature):
+    "Places of problems with the same ions, a film or none, and one temperature; columns of their ions."
+    present = c_feed > 0
+    rows = np.column_stack([present, film > 0, np.round(temperature, 6)])
+    key = np.unique(rows, axis=0, return_inverse=True)[1].ravel()
+    for k in range(key.max() + 1):
+        i = np.flatnonzero(key == k)
+        yield i, np.flatnonzero(present[i[0]])
 
 
 def solve(
@@ -87,3 +90,38 @@ def solve(
         rtol,
     )
     return through[:, 0]
+
+
+def solve_back(
+    ions: tuple[str, ...],
+    problem: dict,  # As for `solve`
+    cotangent,  # Passages (n, ion) -> derivative of a number by each of them
+    rtol: float = 1e-3,
+) -> tuple[np.ndarray, dict]:  # Passages; derivatives of that number by INPUTS (n,) and offset (n, ion)
+    "Passages of a table of problems, and the slope of a number that depends on them; 0 where there is no solution."
+    c_feed, film, T = (problem[k] for k in ("c_feed", "film", "temperature"))
+    through, kept = np.ones(c_feed.shape), []
+    leaf = lambda v: torch.from_numpy(np.ascontiguousarray(v, dtype=float)).requires_grad_()
+    for i, cols in _alike(c_feed, film, T):
+        at = {k: leaf(problem[k][i]) for k in INPUTS} | {ions[c]: leaf(problem["offset"][i, c]) for c in cols}
+        names, c = tuple(ions[k] for k in cols), torch.from_numpy(c_feed[np.ix_(i, cols)])
+        pore = (at[k] for k in ("r_pore", "thickness", "charge", "eps_pore"))
+        membrane = Membrane(*pore, ln_partition={n: at[n] for n in names})
+        front = Film(thickness=at["film"]) if film[i[0]] > 0 else None
+        s = simulate(
+            c, at["flux"][:, None], membrane, ions=names, film=front, temperature=float(T[i[0]]), rtol=rtol, throw=False
+        )
+        out = s.c_perm[:, 0] / c
+        through[np.ix_(i, cols)] = out.detach().numpy()
+        kept.append((i, cols, at, torch.nan_to_num(out), torch.isfinite(out).all(1)))
+    wanted, slope = cotangent(through), {k: np.zeros(len(c_feed)) for k in INPUTS}
+    slope["offset"] = np.zeros(c_feed.shape)
+    for i, cols, at, out, solved in kept:
+        seed = torch.from_numpy(wanted[np.ix_(i, cols)]) * solved[:, None]
+        found = torch.autograd.grad(out, list(at.values()), seed, allow_unused=True, materialize_grads=True)
+        found = dict(zip(at, (np.nan_to_num(f.numpy()) for f in found), strict=True))
+        for k in INPUTS:
+            slope[k][i] = found[k]
+        for c in cols:
+            slope["offset"][i, c] = found[ions[c]]
+    return through, slope

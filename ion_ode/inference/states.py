@@ -23,7 +23,7 @@ from ion_ode.inference.laws import Prior, charge_of, discrepancy_of, offset_of, 
 from ion_ode.inference.rows import answer_feeds, osmotic_at_bulk
 from ion_ode.water.ions import get_ion
 
-__all__ = ["LOCALS", "States", "faded", "forward", "log_likelihood", "y_of", "of_y"]
+__all__ = ["LOCALS", "States", "faded", "forward", "log_likelihood", "mean_flux", "of_rows", "problems", "y_of", "of_y"]
 
 LOCALS = (
     "charge",
@@ -223,61 +223,78 @@ def _nodes(flux):
     return np.exp(at), BarycentricInterpolator(at, np.eye(_NODES))(np.log(flux))
 
 
-def forward(
+def problems(
     states: States,
     x: np.ndarray,  # (n, GLOBALS)
     lab: np.ndarray,  # (n, laboratory, LOCALS)
     coupon: np.ndarray,  # (n, coupon)
-    solve,  # solve(ions, problem) -> passage (n p, ion)
-    which: np.ndarray | None = None,  # Only these problems
     prior: Prior = Prior(),
-):  # Rejections of the problems (n, p, ion), flux (n, p)
-    "Rejections of every problem by every membrane with its coupons' effects."
-    which = np.arange(len(states.flux)) if which is None else which
-    n, p = len(x), len(which)
-    par = parameters(x, prior)
-    wide = {k: np.repeat(v.to_numpy(), p) for k, v in par.items()}
-    at_lab, at_coupon = states.laboratory[which], states.coupon[which]
-    pick = lambda k: lab[:, at_lab, k].ravel()
-    varies = np.tile(at_lab != states.anchor, n)
-    own = varies * (np.sqrt(1 - prior.within) * pick(0) + np.sqrt(prior.within) * coupon[:, at_coupon].ravel())
-    c_feed = np.tile(states.c_feed[which], (n, 1))
-    kind = np.tile(states.kind[which], n)
+) -> dict:  # c_feed, offset (n p, ion); r_pore, thickness, eps_pore, charge, film, flux, temperature (n p,)
+    "Every problem of every membrane (slow) with its coupons' effects, as the pore model takes it."
+    n, p = len(x), len(states.flux)
+    wide = {k: np.repeat(v.to_numpy(), p) for k, v in parameters(x, prior).items()}
+    pick = lambda k: lab[:, states.laboratory, k].ravel()
+    varies = np.tile(states.laboratory != states.anchor, n)
+    own = varies * (np.sqrt(1 - prior.within) * pick(0) + np.sqrt(prior.within) * coupon[:, states.coupon].ravel())
+    c_feed = np.tile(states.c_feed, (n, 1))
+    kind = np.tile(states.kind, n)
     median = np.where(kind == 2, prior.film_unstated[0], prior.film[0]) * np.exp(
         np.where(kind == 2, prior.film_unstated[1], prior.film[1]) * pick(2)
     )
     if states.film is not None:
-        known = np.tile(states.film[which], n)
+        known = np.tile(states.film, n)
         median = np.where(np.isfinite(known), known, median)
-    flux = np.tile(states.flux[which], n) * np.exp(
-        np.where(np.tile(states.by_pressure[which], n), prior.permeability[1] * pick(3), 0.0)
+    flux = np.tile(states.flux, n) * np.exp(
+        np.where(np.tile(states.by_pressure, n), prior.permeability[1] * pick(3), 0.0)
     )
-    problem = {
+    return {
         "c_feed": c_feed,
         "flux": flux,
         "r_pore": wide["r_pore"],
         "thickness": np.clip(wide["thickness"] * np.exp(wide["coupon thickness"] * varies * pick(1)), 1e-8, 1e-4),
         "eps_pore": wide["eps_pore"],
         "charge": np.clip(
-            charge_of(wide, c_feed, states.z, states.ions, *_acidity(states, which, n))
-            * np.exp(wide["coupon charge"] * own),
+            charge_of(wide, c_feed, states.z, states.ions, *_acidity(states, n)) * np.exp(wide["coupon charge"] * own),
             -_CHARGE,
             _CHARGE,
         ),
         "offset": np.stack([offset_of(wide, i, int(z)) for i, z in zip(states.ions, states.z, strict=True)], 1),
         "film": np.where(kind == 0, 0.0, np.clip(median, 1e-7, 2e-4)),
-        "temperature": np.tile(states.temperature[which], n),
+        "temperature": np.tile(states.temperature, n),
     }
+
+
+def forward(
+    states: States,
+    x: np.ndarray,  # (n, GLOBALS)
+    lab: np.ndarray,  # (n, laboratory, LOCALS)
+    coupon: np.ndarray,  # (n, coupon)
+    solve,  # solve(ions, problem) -> passage (n p, ion)
+    prior: Prior = Prior(),
+):  # Rejections of the problems (n, p, ion), flux (n, p)
+    "Rejections of every problem by every membrane with its coupons' effects."
+    problem = problems(states, x, lab, coupon, prior)
     passage = solve(states.ions, problem)
-    return 1 - passage.reshape(n, p, -1), flux.reshape(n, p)
+    return 1 - passage.reshape(len(x), len(states.flux), -1), problem["flux"].reshape(len(x), -1)
 
 
-def _acidity(states, which, n):
+def _acidity(states, n):
     "Factors of the charge where a pH is known; membranes (slow) by problems (fast)."
     if states.pH is None:
         return 1.0, 1.0
-    at = np.where(np.isfinite(states.pH[which]), states.pH[which], PH_OF_CHARGES)
+    at = np.where(np.isfinite(states.pH), states.pH, PH_OF_CHARGES)
     return tuple(np.tile(f(at), n) for f in (charge_factor, binding_factor))
+
+
+def of_rows(states: States, rejection: np.ndarray) -> np.ndarray:  # (n, row)
+    "Rejections of the rows from those of the problems (n, p, ion)."
+    return np.einsum("nrk,rk->nr", rejection[:, states.row_problem, states.row_ion[:, None]], states.row_weight)
+
+
+def mean_flux(states: States, flux: np.ndarray) -> np.ndarray:  # (n, row) [m/s]
+    "Flux of the rows from those of the problems (n, p)."
+    weight = np.abs(states.row_weight)
+    return np.einsum("nrk,rk->nr", flux[:, states.row_problem], weight) / weight.sum(1)
 
 
 def log_likelihood(
@@ -287,12 +304,9 @@ def log_likelihood(
     membranes=None,  # Columns of `parameters` (n,) whose errors hold; None: every value errs by LEARNED, on its own
 ) -> np.ndarray:  # (n, curve)
     "Log density of every curve: Student's distribution of its errors, with selection and limits."
-    model = np.einsum("nrk,rk->nr", rejection[:, states.row_problem, states.row_ion[:, None]], states.row_weight)
-    weight = np.abs(states.row_weight)
-    J = np.einsum("nrk,rk->nr", flux[:, states.row_problem], weight) / weight.sum(1)
-    fade, fade_model = faded(J)
+    fade, fade_model = faded(mean_flux(states, flux))
     with np.errstate(invalid="ignore"):
-        mu = np.log(1.05 - np.minimum(model, 1.0))
+        mu = y_of(of_rows(states, rejection))
     e = y_of(states.rejection) - mu
     noise = LEARNED if membranes is None else np.asarray(membranes["noise"])[:, None]
     own = (noise * fade) ** 2 + states.sd**2

@@ -1,0 +1,77 @@
+"""Slopes of the posterior: how its logarithm changes with every number of a membrane and its coupons
+
+The pore model gives the derivative of the likelihood by what a problem is made of (`pores.solve_back`); how that
+depends on the normal numbers is explicit and cheap, so its differences are taken forward."""
+
+import math
+
+import numpy as np
+from scipy.special import log_ndtr
+
+from ion_ode.inference.laws import GLOBALS
+from ion_ode.inference.pores import INPUTS, solve_back
+from ion_ode.inference import states as _states
+from ion_ode.inference.states import _NU, States, faded, log_likelihood, mean_flux, of_rows, problems, y_of
+
+__all__ = ["slope_of_target"]
+
+_STEP = 1e-4  # Of a normal number
+_NO_SLOPE = ("law", "noise", "discrepancy trace", "discrepancy major")  # A choice, and what no value teaches
+
+
+def _hazard(u):
+    "Normal density over the share below."
+    return np.exp(-0.5 * u * u - 0.5 * math.log(2 * math.pi) - log_ndtr(u))
+
+
+def _slope_of_likelihood(s: States, passage, flux, power) -> np.ndarray:  # (n p, ion)
+    "Derivative of the powered likelihood by the passages; what a latent flux does to the error of a value is left out."
+    R = 1 - passage.reshape(len(flux), len(s.flux), -1)
+    model = of_rows(s, R)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mu = y_of(model)
+    own = (_states.LEARNED * faded(mean_flux(s, flux))[0]) ** 2 + s.sd**2
+    e, sd, known = y_of(s.rejection) - mu, np.sqrt(own), ~s.limit
+    first = np.searchsorted(s.curve, np.arange(len(s.curve_coupon)))
+    whole = lambda v: np.add.reduceat(v, first, axis=1)
+    tail = (_NU + whole(known[None].astype(float))) / (_NU + whole(e * e / own * known))
+    by_mu = tail[:, s.curve] * e / own * known
+    by_mu = by_mu + np.where(s.selected, _hazard((math.log(1.05) - mu) / sd) / sd, 0.0)
+    by_mu = by_mu - np.where(s.limit, _hazard((y_of(np.minimum(s.rejection, 0.985)) - mu) / sd) / sd, 0.0)
+    by_row = np.where(model < 1, -by_mu * power[s.curve] / (1.05 - np.minimum(model, 1.0)), 0.0)
+    by_row, out = np.nan_to_num(by_row, posinf=0.0, neginf=0.0), np.zeros_like(R)
+    for k in range(s.row_problem.shape[1]):
+        np.add.at(out, (slice(None), s.row_problem[:, k], s.row_ion), by_row * s.row_weight[:, k])
+    return -out.reshape(passage.shape)
+
+
+def slope_of_target(
+    states: States,
+    x: np.ndarray,  # (n, GLOBALS)
+    lab: np.ndarray,  # (n, laboratory, LOCALS)
+    coupon: np.ndarray,  # (n, coupon)
+    power: np.ndarray,  # Of the likelihood of every curve (curve,)
+    prior,
+) -> tuple:  # Log likelihood (n, curve); slopes of log prior + power · log likelihood, shaped as x, lab and coupon
+    "Log likelihood of every curve and the slope of the powered posterior."
+    at = lambda x, lab, coupon: problems(states, x, lab, coupon, prior)
+    base, n = at(x, lab, coupon), len(x)
+    flux = base["flux"].reshape(n, -1)
+    passage, by = solve_back(states.ions, base, lambda v: _slope_of_likelihood(states, v, flux, power))
+    like = log_likelihood(states, 1 - passage.reshape(n, len(states.flux), -1), flux)
+
+    def along(*moved):  # change of the likelihood at every problem (n, p)
+        new = at(*moved)
+        change = sum((new[k] - base[k]) * by[k] for k in INPUTS)
+        change = change + ((new["offset"] - base["offset"]) * by["offset"]).sum(1)
+        return change.reshape(n, -1) / _STEP
+
+    of_x, of_lab = np.zeros_like(x), np.zeros_like(lab)
+    step = lambda v, k: v + _STEP * (np.arange(v.shape[-1]) == k)
+    for k in range(x.shape[1]):
+        if GLOBALS[k] not in _NO_SLOPE:
+            of_x[:, k] = along(step(x, k), lab, coupon).sum(1)
+    for k in range(lab.shape[2]):
+        of_lab[:, :, k] = along(x, step(lab, k), coupon) @ np.eye(lab.shape[1])[states.laboratory]
+    of_coupon = along(x, lab, coupon + _STEP) @ np.eye(coupon.shape[1])[states.coupon]
+    return like, (of_x - x, of_lab - lab, of_coupon - coupon)

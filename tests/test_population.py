@@ -1,0 +1,64 @@
+"""The posterior of membranes: its slope, its moves, and that runs of independent starts find the same."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from ion_ode.core import InputError
+from ion_ode.inference.laws import GLOBALS, Prior, parameters
+from ion_ode.inference.population import resampled, sample_population
+from ion_ode.inference.pores import solve
+from ion_ode.inference.rows import answer_rows
+from ion_ode.inference.slopes import slope_of_target
+from ion_ode.inference.states import States, forward, log_likelihood
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return answer_rows()
+
+
+def test_the_slope_is_that_of_the_posterior(rows):
+    "Differences of prior and likelihood, over curves with selection, limits, a film, a pressure and several ions."
+    d = rows[rows.source_id.isin(["jeong2023", "wang2023", "foo2023"])]
+    s = States.of(d[d.laboratory.isin([*d.laboratory.unique()[:6], "wang2023", "foo2023"])])
+    rng, prior = np.random.default_rng(3), Prior()
+    q = [0.5 * rng.standard_normal(n) for n in ((4, len(GLOBALS)), (4, len(s.laboratories), 4), (4, len(s.coupons)))]
+    power = rng.random(len(s.curve_coupon))
+    precise = lambda ions, problem: solve(ions, problem, 1e-8)
+
+    def target(x, lab, coupon):
+        like = log_likelihood(s, *forward(s, x, lab, coupon, precise, prior)) @ power
+        return like - 0.5 * ((x**2).sum(1) + (lab**2).sum((1, 2)) + (coupon**2).sum(1))
+
+    like, slopes = slope_of_target(s, *q, power, prior)
+    assert_allclose(like @ power, target(*q) + 0.5 * sum((v.reshape(4, -1) ** 2).sum(1) for v in q), rtol=1e-3)
+    h = 1e-4
+    for part, at in ((0, GLOBALS.index("r_pore")), (0, GLOBALS.index("charge")), (0, GLOBALS.index("ln Mg+2")),
+                     (0, GLOBALS.index("coupon thickness")), (1, (2, 1)), (1, (2, 2)), (2, 1)):  # fmt: skip
+        step = [np.zeros_like(v) for v in q]
+        step[part][(slice(None), *np.atleast_1d(at))] = h
+        ends = [target(*(v + sign * w for v, w in zip(q, step, strict=True))) for sign in (1, -1)]
+        got = slopes[part][(slice(None), *np.atleast_1d(at))]
+        assert_allclose(got, (ends[0] - ends[1]) / (2 * h), rtol=0.02, atol=0.02)
+
+
+def test_runs_of_independent_starts_agree(rows):
+    "Evidence and means of two runs on one source, within what so few members say."
+    s = States.of(rows[rows.source_id == "wang2023"])
+    one, two = (sample_population(s, 64, last=4, seed=k) for k in (0, 1))
+    assert abs(one.log_evidence - two.log_evidence) < 2.5
+    assert min(one.n_distinct, two.n_distinct) > 48
+    r = [parameters(p.x)["r_pore"] for p in (one, two)]
+    assert abs(r[0].mean() - r[1].mean()) < 0.6 * r[0].std()
+    assert_allclose(one.log_like, log_likelihood(s, *forward(s, one.x, one.lab, one.coupon, solve)), rtol=1e-9)
+
+
+def test_members_are_drawn_by_weight():
+    got = np.bincount(resampled(np.log([0.1, 0.2, 0.7]), 100, np.random.default_rng(0)), minlength=3)
+    assert_allclose(got, [10, 20, 70], atol=1)
+
+
+def test_too_few_members_are_refused(rows):
+    with pytest.raises(InputError, match="at least 32"):
+        sample_population(States.of(rows[:5]), 8)
