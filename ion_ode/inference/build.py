@@ -33,8 +33,8 @@ _ANY = Prior(
 )  # Wider than NF270, in water permeability too
 _RUNS = (0, 1)  # Seeds of independent runs
 _FOLD_SIZE = 160  # Membranes kept of a fold
-_EACH = 128  # Membranes of a run
-_MEMBRANES = 192  # That ship
+_EACH = 96  # Membranes of a run
+_MEMBRANES = 192  # That ship, and of each run they come from
 
 
 def learn(
@@ -49,16 +49,16 @@ def learn(
     return sample_population(States.of(rows, prior), n, first=first, seed=seed, prior=prior)
 
 
-def _kept(folder: Path, name: str, rows: pd.DataFrame, seed: int, prior: Prior = Prior()) -> Population:
+def _kept(folder: Path, name: str, rows: pd.DataFrame, seed: int, prior=Prior(), n: int = _EACH) -> Population:
     "A posterior from the file a build that was stopped left, where code, rows and prior are the same; else learned."
-    key = fingerprint(sample_population, rows=rows, seed=seed, prior=asdict(prior), n=_EACH)
+    key = fingerprint(sample_population, rows=rows, seed=seed, prior=asdict(prior), n=n)
     file = folder / f"{name}-{seed}.npz"
     arrays = ("x", "lab", "coupon", "log_like")
     if file.exists():
         with np.load(file) as f:
             if str(f["key"]) == key:
                 return Population(*(f[k] for k in arrays), float(f["log_evidence"]), prior)
-    p = learn(rows, seed, prior)
+    p = learn(rows, seed, prior, n)
     held = io.BytesIO()
     np.savez(held, key=key, log_evidence=p.log_evidence, **{k: getattr(p, k) for k in arrays})
     atomic_write(file, held.getvalue())
@@ -208,7 +208,7 @@ def build(folder: str | Path, names: tuple[str, ...] = (*COMPOSITIONS, *SOURCES)
     (kept := folder / "runs").mkdir(parents=True, exist_ok=True)
     folds = {name: _fold(kept, name, rows) for name in names}
     others = {m: _joined([_kept(kept, m, answer_rows(m), seed, _ANY) for seed in _RUNS]) for m in ("NF90", "DK", "NFX")}
-    whole = _joined([_kept(kept, "NF270", rows, seed) for seed in _RUNS])
+    whole = _joined([_kept(kept, "NF270", rows, seed, n=_MEMBRANES) for seed in _RUNS])
     runs = pd.DataFrame([said for _, _, said in folds.values()])
     return write(folder, whole, rows, {n: f[:2] for n, f in folds.items()}, others, runs)
 

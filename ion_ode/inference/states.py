@@ -35,7 +35,7 @@ _FLUX_FADE = (
     1e-6,
     8e-6,
 )  # Fluxes over which the error of a measurement and that of the model grow [m/s]: R is 0 at rest
-LEARNED = 0.2  # Error of ln(1.05 - R) with which a value teaches
+LEARNED = 0.35  # Error of ln(1.05 - R) with which a value teaches
 ANCHOR = "fdly2021"  # Four compositions on one coupon: it stands for the membrane, others vary about it
 _NU = 5.0  # Degrees of freedom of the errors of a curve
 _CHARGE = 5000.0  # Fixed charge beyond which nothing changes [mol/m³]
