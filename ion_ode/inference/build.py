@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.special import softmax
 
 from ion_ode.closure import fingerprint
-from ion_ode.store import atomic_write, provenance
+from ion_ode.store import atomic_write, digest, provenance
 from ion_ode.inference.answer import Answer, answer_of, new_coupons
 from ion_ode.inference.laws import GLOBALS, LAWS, Prior, parameters
 from ion_ode.inference.pores import solve
@@ -51,7 +51,7 @@ def learn(
 
 def _kept(folder: Path, name: str, rows: pd.DataFrame, seed: int, prior=Prior(), n: int = _EACH) -> Population:
     "A posterior from the file a build that was stopped left, where code, rows and prior are the same; else learned."
-    key = fingerprint(sample_population, rows=rows, seed=seed, prior=asdict(prior), n=n)
+    key = digest(fingerprint(sample_population, rows=rows, seed=seed, prior=asdict(prior), n=n))
     file = folder / f"{name}-{seed}.npz"
     arrays = ("x", "lab", "coupon", "log_like")
     if file.exists():
