@@ -43,8 +43,8 @@ class ChargeByPH:
         return self.amine / (1 + 10 ** (np.asarray(pH, float) - self.pK_amine)) - self.acids(pH)
 
 
-FITTED = ChargeByPH(6.09, 6.01, 9.82, 0.105, 3.29)
-FITTED_SD = ChargeByPH(0.08, 1.8, 0.25, 0.14, 0.93)
+FITTED = ChargeByPH(6.03, 6.14, 9.82, 0.216, 3.07)
+FITTED_SD = ChargeByPH(0.084, 1.8, 0.25, 0.32, 0.88)
 
 
 def _valid(pH) -> np.ndarray:
