@@ -49,6 +49,13 @@ def test_long_lines_are_found_in_modules_and_notebooks(tree):
     assert sorted(rules.long_lines(root)) == ["ion_ode/a.py", "nbs/page.ipynb"]
 
 
+def test_exported_code_of_a_chapter_is_shown_at_work(tree):
+    code = "#| export\ndef f(): pass\n"
+    root = tree({}, [("code", code), ("code", "f()"), ("code", "#| export\nX = 1\n"), ("code", code)])
+    (root / "nbs" / "page.ipynb").rename(root / "nbs" / "02x_page.ipynb")
+    assert list(rules.unchecked(root)) == ["nbs/02x_page.ipynb#c3"]
+
+
 def test_a_public_name_is_read_spoken_of_or_in_a_signature(tree):
     a = (
         "LIMIT = 3\nclass Shown: pass\ndef used(): pass\ndef told(): pass\n"

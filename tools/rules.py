@@ -1,6 +1,6 @@
 """Hold the library to the sizes and habits that keep it readable, and name what breaks them.
 
-    python tools/rules.py           sizes, long lines, names nobody reads, limits on wall time
+    python tools/rules.py           sizes, long lines, names nobody reads, code no page shows at work, wall time
     python tools/rules.py --prune   take out of tools/rules_allow.txt what is no longer needed
 
 An exemption is a line of tools/rules_allow.txt, `rule key`; one that is no longer needed fails the check, so the list
@@ -145,6 +145,21 @@ def unread(root: Path) -> dict[str, str]:
     return out
 
 
+def unchecked(root: Path) -> dict[str, str]:
+    "Cells of chapters 00 to 05 that export a function or class and are not followed by a cell that shows it at work."
+    pages: dict[str, list[tuple[str, str]]] = {}
+    for f, i, s in cells(root):
+        if re.match(r"nbs/0[0-5]", f):
+            pages.setdefault(f, []).append((i, s))
+    out = {}
+    for f, code in pages.items():
+        for (i, s), (_, after) in zip(code, [*code[1:], ("", "#| export")], strict=True):
+            defines = EXPORTS.search(s) and any(isinstance(n, ast.FunctionDef | ast.ClassDef) for n in python(s).body)
+            if defines and EXPORTS.search(after):
+                out[f"{f}#{i}"] = f"{f}, cell {i} exports code that no cell after it shows at work"
+    return out
+
+
 def wall_limits(root: Path) -> dict[str, str]:
     "Checks that a busy machine can break: a `timeout=` in seconds, a comparison with a clock."
     sources = {
@@ -175,7 +190,14 @@ def clock(n: ast.AST) -> bool:
     )
 
 
-RULES = {"module": long_modules, "cell": long_cells, "line": long_lines, "unread": unread, "wall": wall_limits}
+RULES = {
+    "module": long_modules,
+    "cell": long_cells,
+    "line": long_lines,
+    "unread": unread,
+    "check": unchecked,
+    "wall": wall_limits,
+}
 
 
 def judge(found: dict[tuple[str, str], str], allowed: list[tuple[str, str]]) -> list[str]:

@@ -13,7 +13,8 @@ from ion_ode.guard import sealed, unsealed
 from ion_ode.prequalify.candidates import check_films, possible_recipes, spread_recipes
 from ion_ode.prequalify.choice import choose, explain_batch
 from ion_ode.prequalify.encoder import Encoder
-from ion_ode.prequalify.process import Process, weighted_quantile
+from ion_ode.prequalify.process import Process
+from ion_ode.prequalify.weighting import weighted_quantile
 from ion_ode.prequalify.quantities import (
     average_replicates,
     default_objectives,

@@ -10,7 +10,7 @@ from ion_ode.prequalify.campaign_peers import _YARDSTICKS, _cross_conformal, hea
 from ion_ode.prequalify.leaks import leak_study, models
 from ion_ode.prequalify.literature import Screen, part_rows
 from ion_ode.prequalify.literature_rows import literature
-from ion_ode.prequalify.process import group_folds
+from ion_ode.prequalify.weighting import group_folds
 from ion_ode.prequalify.quantities import modelled
 from ion_ode.store import asset
 

@@ -9,7 +9,7 @@ import pandas as pd
 from ion_ode.core import need
 from ion_ode.prequalify.campaign import Campaign
 from ion_ode.prequalify.monomers import alike
-from ion_ode.prequalify.process import weighted_quantile
+from ion_ode.prequalify.weighting import weighted_quantile
 from ion_ode.prequalify.quantities import modelled
 
 QUANTITIES = ("permeance", "rejection MgCl2", "rejection Na2SO4", "rejection NaCl", "rejection PEG400")

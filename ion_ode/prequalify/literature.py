@@ -10,7 +10,8 @@ from scipy.stats import norm
 from ion_ode.guard import sealed, unsealed
 from ion_ode.prequalify.encoder import Encoder
 from ion_ode.prequalify.literature_rows import RECIPE, literature
-from ion_ode.prequalify.process import Process, weighted_quantile
+from ion_ode.prequalify.process import Process
+from ion_ode.prequalify.weighting import weighted_quantile
 from ion_ode.prequalify.salts import _SALT_NUMBERS, MIXTURES, _salt_likeness, _salt_numbers
 from ion_ode.prequalify.schema import Schema
 from ion_ode.prequalify.tables import read_table

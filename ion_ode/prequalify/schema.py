@@ -5,6 +5,25 @@ from dataclasses import asdict, dataclass, field
 
 from ion_ode.core import InputError
 from ion_ode.prequalify.monomers import plain
+import re
+import numpy as np
+import pandas as pd
+from ion_ode.core import InputError, known_fields
+from ion_ode.prequalify.monomers import monomer, plain
+from ion_ode.prequalify.reactions import reactive_sites
+
+
+_ROLES = {
+    "name": ("name", "membrane", "membrane id", "id", "sample"),
+    "laboratory": ("laboratory", "lab", "paper", "group", "source", "paper group"),
+    "round": ("round", "iteration", "batch"),
+    "replicates": ("replicates", "n replicates"),
+    "note": ("note", "notes", "comment", "label", "doi"),
+}
+
+
+def _role(header: str) -> str | None:
+    return next((r for r, names in _ROLES.items() if _key(header) in names), None)
 
 
 @dataclass(frozen=True)

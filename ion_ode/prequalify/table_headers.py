@@ -9,17 +9,9 @@ from ion_ode.core import InputError, known_fields
 from ion_ode.prequalify.monomers import monomer, plain
 from ion_ode.prequalify.reactions import reactive_sites
 from ion_ode.prequalify.schema import Column, Schema, _bare, _key
+from ion_ode.prequalify.schema import _role
 
 NONE = ("none", "no", "without")  # Written: there is none of it. An empty cell: not stated
-
-
-_ROLES = {
-    "name": ("name", "membrane", "membrane id", "id", "sample"),
-    "laboratory": ("laboratory", "lab", "paper", "group", "source", "paper group"),
-    "round": ("round", "iteration", "batch"),
-    "replicates": ("replicates", "n replicates"),
-    "note": ("note", "notes", "comment", "label", "doi"),
-}
 
 
 _UNITS = {
@@ -60,10 +52,6 @@ def measured_name(
             )
         return f"rejection {re.sub('_', ' ', plain(name))[at : at + len(solute)]}", _SHARES[unit.lower()], sd
     return None
-
-
-def _role(header: str) -> str | None:
-    return next((r for r, names in _ROLES.items() if _key(header) in names), None)
 
 
 def _kind(name: str, values: pd.Series, where: str) -> str:

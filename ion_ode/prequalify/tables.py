@@ -9,8 +9,8 @@ import pandas as pd
 
 from ion_ode.core import InputError
 from ion_ode.prequalify.monomers import monomer, plain
-from ion_ode.prequalify.schema import Schema, _bare, _key
-from ion_ode.prequalify.table_headers import NONE, _float, _read_header, _role, measured_name
+from ion_ode.prequalify.schema import Schema, _bare, _key, _role
+from ion_ode.prequalify.table_headers import NONE, _float, _read_header, measured_name
 from ion_ode.store import asset
 from ion_ode.water import files
 from ion_ode.water.cells import text_of

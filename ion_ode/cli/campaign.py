@@ -1,0 +1,136 @@
+"""ion-ode campaign"""
+
+from pathlib import Path
+import click
+from ion_ode.cli.group import main
+from ion_ode.cli.options import LEVEL, SOURCE, _limits, _pairs, _source, output_options
+from ion_ode.cli.output import Sink
+
+
+@main.command()
+@click.argument("table", metavar="TABLE|FILE.json|deng2022")
+@click.option(
+    "--objective",
+    "objectives",
+    multiple=True,
+    metavar="TEXT",
+    help="permeance, 'rejection NaCl', 'selectivity NaCl/MgCl2', 'min ...'. Repeatable.",
+)
+@click.option("--next", "n", type=click.IntRange(1, 96), default=4, show_default=True, help="Membranes in the batch.")
+@click.option(
+    "--start", type=click.IntRange(1, 96), metavar="N", help="Instead: N of the table's recipes to begin with."
+)
+@click.option("--add", type=SOURCE, metavar="FILE", help="New results, learned before the batch is chosen.")
+@click.option(
+    "--bound",
+    "bounds",
+    multiple=True,
+    metavar="COLUMN=LOW:HIGH",
+    help="Range of a recipe column, or its values: COLUMN=A,B. Repeatable.",
+)
+@click.option(
+    "--cost",
+    "costs",
+    multiple=True,
+    metavar="COLUMN=C",
+    help="Cost of a unit of a column; a membrane itself costs 1. Repeatable.",
+)
+@click.option("--candidates", type=SOURCE, metavar="FILE", help="Recipes to choose from, instead of bounds.")
+@click.option("--pending", type=SOURCE, metavar="FILE", help="Recipes under way, not yet measured.")
+@click.option(
+    "--schema",
+    type=SOURCE,
+    metavar="FILE",
+    help="JSON, what columns are where the header does not say: {column: {kind, scale, low, high, levels}}.",
+)
+@click.option(
+    "--replay", is_flag=True, help="Instead of a batch: each round of the table predicted from the rounds before it."
+)
+@click.option("--save", "saved", metavar="FILE.json", help="Keep the campaign; name that file as TABLE to go on.")
+@click.option("--report", metavar="FILE.html|.md", help="Figure, batch with reasons, front, columns used.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@output_options
+def campaign(
+    table,
+    objectives,
+    n,
+    start,
+    add,
+    bounds,
+    costs,
+    candidates,
+    pending,
+    schema,
+    replay,
+    saved,
+    report,
+    seed,
+    out,
+    as_json,
+    force,
+):
+    """Which membranes to make next, from a laboratory's own table.
+
+    A row a membrane; columns that say how it was made (numbers, words, names or SMILES of monomers), and what was
+    measured: permeance [LMH/bar], rejection NaCl [%], ... In a recipe, none is not the same as an empty cell, which is
+    not stated. Optional: name, laboratory, round, replicates, 'sd permeance'. Needs the extra [campaign].
+
+    \b
+    Examples:
+      ion-ode campaign my.csv --objective permeance --objective "selectivity NaCl/Na2SO4" --save my.json
+      ion-ode campaign my.json --add results.csv --next 6 --bound "TMC=0.02:0.2" --report next.html
+      ion-ode campaign possible.csv --start 5
+      ion-ode campaign deng2022 --replay
+    """
+    from ion_ode.core import InputError
+    from ion_ode.guard import alone, read_json
+    from ion_ode.prequalify.campaign import Campaign
+    from ion_ode.prequalify.report import batch_table, write_report
+    from ion_ode.prequalify.report_figures import replay_rounds
+
+    for name in (saved, report):
+        if name and Path(name).exists() and not force:
+            raise InputError(f"{name} exists and stays as it is; choose another name, or add --force to replace it")
+    with alone(saved, False), alone(report, False):
+        with Sink(out, as_json, force) as sink:
+            if replay:
+                found = replay_rounds(table, list(objectives) or None, seed)
+                click.echo("\n".join(found.attrs.pop("used")), err=True)
+                sink.write(found)
+                return
+            declared = read_json(schema, "a schema", '{"TMC": {"kind": "number"}}') if schema else None
+            if start:
+                sink.write(Campaign(declared, seed=seed).start(table, start))
+                return
+            if table.endswith(".json"):
+                c = Campaign.load(table)
+                if objectives:
+                    c.aim(objectives)
+            else:
+                c = Campaign(declared, list(objectives) or None, seed).fit(table)
+            if add:
+                c.add(add)
+            batch = c.suggest(n, bounds=_ranges(bounds), costs=_prices(costs), candidates=candidates, pending=pending)
+            click.echo("\n".join(c.used_lines()), err=True)
+            sink.write(batch if sink.kind != "screen" else batch_table(c, batch))
+        if report:
+            write_report(c, report, batch)
+        if saved:  # last: what is killed before can be started again, and adds nothing twice
+            c.save(saved)
+
+
+def _ranges(bounds) -> dict | None:
+    "Column and its range, or its values."
+    form = "COLUMN=LOW:HIGH, as in --bound TMC=0.02:0.2"
+    return {k: _limits(v) for k, v in _pairs(bounds, "--bound", form).items()} or None
+
+
+def _prices(costs) -> dict | None:
+    "Column and its cost."
+    from ion_ode.core import InputError
+
+    found = _pairs(costs, "--cost", "COLUMN=C, as in --cost SDS=0.01")
+    try:
+        return {k: float(v) for k, v in found.items()} or None
+    except ValueError:
+        raise InputError(f"--cost {', '.join(costs)}: expected COLUMN=C with a number, as in --cost SDS=0.01") from None
