@@ -97,7 +97,10 @@ def killed(n: int, start: int, only: str) -> dict[str, Tally]:
             start, tally.cases, tally.right = start + 1, tally.cases + more.cases, tally.right + more.right
             for what, bad in more.bad.items():
                 tally.bad[what] += bad
-        print(f"{name}: killed {kills.STRUCK[name]} times, {tally.right} of {tally.cases} jobs as if never killed", flush=True)
+        print(
+            f"{name}: killed {kills.STRUCK[name]} times, {tally.right} of {tally.cases} jobs as if never killed",
+            flush=True,
+        )
     return found
 
 
