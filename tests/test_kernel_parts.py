@@ -19,8 +19,10 @@ from ion_ode.dspmde.kernel_newton import (
     _coarser,
     _extrapolated,
     _invert,
+    _laid_down,
     _newton_step,
     _stepped,
+    _taken_up,
     checked,
     judged,
 )
@@ -92,7 +94,7 @@ def test_one_problem_from_the_permeate_to_the_feed():
     q = np.concatenate([q, np.ones((2, 3, 1))])
     own, form, u = np.array([[-50.0], [0.0]]), np.array([IDEAL, NO_FILM, 0, 0]), np.log([[9.0], [4.0], [17.0], [np.e]])
     state, c, T, c_p = np.full((2, 1), np.nan), np.empty((3, 1)), np.empty((3, 3, 1)), np.empty((3, 1))
-    _permeate_mouth(z, q, own, form, u, state, c, T, c_p)
+    _permeate_mouth(z, q, own, form, u, state, c, T, c_p, *np.empty((3, 3)))
     assert_allclose(z @ c, 50.0, rtol=1e-8)
     assert_allclose(np.einsum("i,ijk", z, T), 0.0, atol=1e-9)
 
@@ -102,8 +104,8 @@ def test_one_problem_from_the_permeate_to_the_feed():
     assert_allclose(ln_w, u[:3], rtol=1e-10)
 
     c_wall, r, J = np.empty((3, 1)), np.empty((4, 1)), np.zeros((4, 4, 1))
-    _wall_solution(z, own, form, np.log([[10.0], [5.0], [20.0]]), dln_w, c_wall)
-    neutrality(c_wall, z, 3, r, J, 0, np.empty((3, 0, 1)))
+    _wall_solution(z, own, form, np.log([[10.0], [5.0], [20.0]]), dln_w, c_wall, *np.empty((2, 3)))
+    neutrality(c_wall, z, 3, r, J, 0, np.empty((3, 0, 1)), False)
     assert_allclose(r[3], 0.0, atol=1e-14)
 
     no_film(explicit, explicit, z, q, own, form, u, np.ascontiguousarray(q[LN_FEED]), dln_w, c_wall, c_wall, 1, r, J)
@@ -120,17 +122,27 @@ def test_one_problem_from_the_permeate_to_the_feed():
 
     still, here = q.copy(), c.copy()
     still[PECLET] = 0.0
-    _through_pore(explicit, explicit, z, still, form, here, np.empty((3, 0, 1)), c, 4)
+    _through_pore(explicit, explicit, z, still, form, here, np.empty((3, 0, 1)), c, *np.empty((2, 3, 1)), 4)
     assert_allclose(here, c, rtol=1e-14)
-    _through_pore(explicit, explicit, z, q, form, here, np.empty((3, 0, 1)), 0 * c, 4)
+    _through_pore(explicit, explicit, z, q, form, here, np.empty((3, 0, 1)), 0 * c, *np.empty((2, 3, 1)), 4)
     assert_allclose(z @ here, z @ c, rtol=1e-12)
 
 
 def test_an_inverse_times_its_matrix_is_one():
     J = np.array([[4.0, 1.0], [2.0, 3.0]])[..., None]
     inverse = np.empty((2, 2, 1))
-    _invert(J, 0, inverse, 0)
+    _invert(J, 0, inverse, 0, np.empty((2, 2)), np.empty(2, int))
     assert_allclose(J[..., 0] @ inverse[..., 0], np.eye(2), atol=1e-14)
+
+
+def test_rows_are_exchanged_where_a_pivot_is_small():
+    A = np.random.default_rng(0).normal(size=(9, 9))
+    A[0, 0] = A[3, 3] = 0.0
+    inverse = np.empty((9, 9, 1))
+    _invert(A[..., None], 0, inverse, 0, np.empty((9, 9)), np.empty(9, int))
+    assert_allclose(A @ inverse[..., 0], np.eye(9), atol=1e-12)
+    _invert(np.ones((2, 2, 1)), 0, inverse, 0, np.empty((2, 2)), np.empty(2, int))
+    assert np.isnan(inverse[0, 0, 0])
 
 
 def test_a_jacobian_is_taken_on_half_the_mesh():
@@ -142,22 +154,23 @@ def a_block(r, inverse):
     count, state = np.zeros((8, 1), np.int64), np.full((9, 1), np.inf)
     count[MESH], state[ALPHA] = 16, 1.0
     empty, one = np.empty((0, 0, 1)), np.zeros((1, 1))
-    return Block(None, None, None, None, np.ones(1), empty, one, np.zeros(4, np.int64), one.copy(), one.copy(),
-                 np.full((1, 1, 1), r), np.full((1, 1, 1), inverse), count, state, one)  # fmt: skip
+    return Block(None, None, None, None, np.ones(1), np.zeros(4, np.int64), empty, np.zeros((2, 1)),
+                 *np.zeros((3, 1, 1)), np.full((1, 1), r), np.full((1, 1, 1), inverse), count, state, one, None,
+                 None)  # fmt: skip
 
 
 def test_newton_takes_the_whole_way_or_half_of_it():
     b = a_block(-3.0, 1.0)
-    assert _newton_step.py_func(b, 0) == (3.0, 3.0) and b.step[0, 0] == 3.0
-    assert judged.py_func(b, 0, b.u) == 1 and b.state[NORM, 0] == 3.0  # the first point has no inverse yet
+    assert _newton_step(b, 0) == (3.0, 3.0) and b.step[0, 0] == 3.0
+    assert judged(b, 0) == 1 and b.state[NORM, 0] == 3.0  # the first point has no inverse yet
     b.r[:] = 4.0
-    assert judged.py_func(b, 0, b.u) == 2 and b.state[ALPHA, 0] == 0.5  # farther off: half the step
+    assert judged(b, 0) == 2 and b.state[ALPHA, 0] == 0.5  # farther off: half the step
 
 
 def test_a_step_that_gains_nothing_renews_the_inverse():
     b = a_block(1e-8, 1.0)
     b.state[LAST] = 2e-8
-    stepped_ = lambda b, tol: _stepped.py_func(b, 0, 1e-2, tol)
+    stepped_ = lambda b, tol: _stepped(b, 0, 1e-2, tol)
     assert not stepped_(b, 1e-6) and b.count[STAGE, 0] == SOLVING
     b.state[LAST] = 1.0
     assert stepped_(b, 1e-6) and b.count[STAGE, 0] == CHECKING and b.count[MESH, 0] == 32 and b.u[0, 0] == -1e-8
@@ -169,7 +182,7 @@ def check_of(kind, *steps):
     b.form[FILM_KIND], b.count[STAGE], b.count[TRIED] = kind, CHECKING, 0
     for s in steps:
         b.r[:] = s
-        checked.py_func(b, 0, 1e-6)
+        checked(b, 0, 1e-6)
     return int(b.count[STAGE, 0]), int(b.count[MESH, 0]), float(b.state[ERROR, 0])
 
 
@@ -185,3 +198,14 @@ def test_a_cubic_is_followed_exactly():
     past[:, 0, 0] = x[:, 0] ** 3
     _extrapolated(past, x, 4, 5.0, u, 0)
     assert_allclose(u, 125.0)  # a cubic is followed exactly
+
+
+def test_a_block_takes_up_a_problem_and_lays_its_root_down_there():
+    b, u = a_block(0.0, 1.0), np.array([[4.0, 5.0, 6.0]])
+    own, count, state, at = np.zeros((2, 3)), np.zeros((8, 3), np.int64), np.zeros((9, 3)), np.array([1])
+    memory = np.zeros((4, 1, 1)), np.zeros((4, 1)), np.zeros(1, np.int64)
+    _taken_up(b, np.empty((0, 0, 3)), own, u, count, state, at, *memory)
+    assert b.u[0, 0] == 5.0
+    b.u[:] = 7.0
+    _laid_down(b, u, np.empty((0, 3)), count, state, at, *memory)
+    assert (u == [[4.0, 7.0, 6.0]]).all() and memory[2] == 1

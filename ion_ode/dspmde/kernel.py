@@ -111,7 +111,7 @@ def _solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=No
         order = np.take_along_axis(order, place.argsort(1), 1)
     order = order[place.max(1).argsort()]  # neighbours share their meshes
     run, ways = compiled("curves"), (compiled(int(form[FILM_KIND])), compiled("shoot"), *_marches(q, form))
-    work = lambda part: run(*ways, z, q, own, form, np.ascontiguousarray(part), rtol, u, c_wall, count, state)
+    work = lambda part: run(*ways, z, q, own, form, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state)
     if threads > 1 and size >= 4096:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, [order[k::threads] for k in range(threads)]))
@@ -208,12 +208,13 @@ def layer(c, rate, source, z, n: int, tangent=None, push=None, midpoint: bool = 
 
 def shots_of(z, q, own, form, u, n: int, n_film: int, jacobian: bool):
     "Residuals (unknown, problem) of guesses at the given meshes, or their Jacobians (problem, unknown, unknown)."
-    form, parts = np.array([*form, 0]), []
+    form, parts, m = np.array([*form, 0]), [], len(u)
     for k in range(0, u.shape[1], 128):
-        at = slice(k, k + 128)
-        state = np.full((2, u[:, at].shape[1]), np.nan)
-        q_at, own_at, u_at = (np.array(t[..., at], order="C") for t in (q, own, u))
-        film, ways = compiled(int(form[FILM_KIND])), _marches(q, form)
-        r, J, _ = compiled("shoot")(film, *ways, z, q_at, own_at, form, u_at, state, n, n_film, jacobian)
+        q_at, own_at, u_at = (np.array(t[..., k : k + 128], order="C") for t in (q, own, u))
+        w = u_at.shape[1]
+        film, ways, state = compiled(int(form[FILM_KIND])), _marches(q, form), np.full((2, w), np.nan)
+        r, J, c_wall = np.empty((m, w)), np.empty((m, m, w)), np.empty((len(z), w))
+        problem = (z, q_at, own_at, form, u_at, state)
+        compiled("shoot")(film, *ways, *problem, w, n, n_film, jacobian, r, J, c_wall)
         parts.append(J.transpose(2, 0, 1) if jacobian else r)
     return np.concatenate(parts, 0 if jacobian else 1)

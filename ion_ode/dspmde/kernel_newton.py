@@ -1,9 +1,10 @@
-"""Each problem on its own, thirty-two side by side"""
+"""Each problem on its own, sixty-four side by side"""
 
 import math
 from collections import namedtuple
+
 import numpy as np
-from ion_ode.dspmde.kernel_march import fast
+from ion_ode.dspmde.kernel_march import fast, part
 from ion_ode.dspmde.kernel_shot import (
     ALPHA, ATTEMPTS, BEFORE, DAVIES, ERROR, FILM_KIND, LAST, LAW, LN_FEED, NERNST_PLANCK_FILM, NO_FILM, NORM, P_PERM,
     PLACE, RESIDUAL, S_PERM,
@@ -13,47 +14,60 @@ CODE, STEPS, MESH, MESH_FILM, STAGE, TRIED, BEGUN, KEPT = range(8)  # whole numb
 SOLVING, CHECKING, DONE = range(3)
 CONVERGED, REFINED, NO_SOLUTION, FAILED = range(4)
 _N_MAX = 65536  # Steps beyond which a problem is given up
-_LANES = 32  # Problems side by side: as many as fit the first cache
+_LANES = 64  # Problems side by side: as many as fit the first cache
 STIFF = 60.0  # Rate from which a layer is marched by exponential steps
 
-# problems side by side and their state: (row, ion, lane), (row, lane), (unknown, lane)
-Block = namedtuple("Block", "film shoot explicit implicit z q own form u step r inverse count state c_wall")
+# problems side by side and their state: (row, ion, lane), (row, lane), (unknown, lane); x: where to shoot from next
+Block = namedtuple("Block", "film shoot explicit implicit z form q own u x step r inverse count state c_wall at shot")
+_Shot = namedtuple("Shot", "q own u state r J c_wall group taken renew square swaps")  # of one mesh
 
 
-@fast
-def _invert(J, k, inverse, l):
-    "Gauss-Jordan with partial pivoting of J[:, :, k] into inverse[:, :, l]; NaN if singular."
-    m = J.shape[0]
-    A = np.empty((m, 2 * m))
+@part
+def _pivot(A, i):
+    "The row below i with the largest entry of its column, exchanged with it; -1 if there is none."
+    best, top = i, abs(A[i, i])
+    for o in range(i + 1, len(A)):
+        if abs(A[o, i]) > top:
+            best, top = o, abs(A[o, i])
+    if not (top > 0 and top < np.inf):
+        return -1
+    if best != i:
+        for j in range(len(A)):
+            A[i, j], A[best, j] = A[best, j], A[i, j]
+    return best
+
+
+@part
+def _invert(J, k, inverse, l, A, swaps):
+    "Gauss-Jordan with partial pivoting of J[:, :, k] in A, into inverse[:, :, l]; NaN if singular."
+    m = len(A)
     for i in range(m):
         for j in range(m):
             A[i, j] = J[i, j, k]
-            A[i, m + j] = 1.0 if i == j else 0.0
     for i in range(m):
-        best, top = i, abs(A[i, i])
-        for o in range(i + 1, m):
-            if abs(A[o, i]) > top:
-                best, top = o, abs(A[o, i])
-        if not (top > 0 and top < np.inf):
+        swaps[i] = _pivot(A, i)
+        if swaps[i] < 0:
             inverse[0, 0, l] = np.nan
             return
-        if best != i:
-            for j in range(i, 2 * m):
-                A[i, j], A[best, j] = A[best, j], A[i, j]
-        share = 1.0 / A[i, i]
-        for j in range(i, 2 * m):
+        share, A[i, i] = 1.0 / A[i, i], 1.0
+        for j in range(m):
             A[i, j] *= share
         for o in range(m):
             f = A[o, i]
             if o != i and f != 0.0:
-                for j in range(i, 2 * m):
+                A[o, i] = 0.0
+                for j in range(m):
                     A[o, j] -= f * A[i, j]
+    for i in range(m - 1, -1, -1):  # rows that were exchanged are columns of the inverse
+        o = swaps[i]
+        for j in range(m if o != i else 0):
+            A[j, i], A[j, o] = A[j, o], A[j, i]
     for i in range(m):
         for j in range(m):
-            inverse[i, j, l] = A[i, m + j]
+            inverse[i, j, l] = A[i, j]
 
 
-@fast
+@part
 def _grouped(b, lanes, group, taken):
     "Next lanes that share both meshes and are not taken; returns how many."
     size, n, n_film = 0, 0, 0
@@ -69,57 +83,73 @@ def _grouped(b, lanes, group, taken):
     return size
 
 
-@fast
+@part
 def _coarser(n):
     "Half a mesh, which is good enough for a Jacobian."
     return max(4, n // 2) if n > 0 else min(-16, -(-n // 2))
 
 
-@fast
-def _shoot_lanes(b, lanes, x, into):
-    "Residuals (1, unknown, lane) at x, or inverse Jacobians on half the mesh, of the given lanes."
-    m, W = x.shape
-    rows, d, _ = b.q.shape
-    taken, group, shoot, jac = np.zeros(W, np.bool_), np.empty(W, np.int64), b.shoot, len(into) > 1
-    size = _grouped(b, lanes, group, taken)
+@part
+def _gathered(b, x, size):
+    "Coefficients and guesses x of a group, side by side."
+    s = b.shot
+    for o in range(size):
+        l = s.group[o]
+        for k in range(b.q.shape[0]):
+            for i in range(b.q.shape[1]):
+                s.q[k, i, o] = b.q[k, i, l]
+        for i in range(len(x)):
+            s.u[i, o] = x[i, l]
+        for i in range(2):
+            s.own[i, o] = b.own[i, l]
+        s.state[P_PERM, o], s.state[S_PERM, o] = b.state[P_PERM, l], b.state[S_PERM, l]
+
+
+@part
+def _scattered(b, x, size):
+    "What a shot at x found, back to its lanes."
+    s = b.shot
+    for o in range(size):
+        l = s.group[o]
+        for i in range(len(x)):
+            b.r[i, l], x[i, l] = s.r[i, o], s.u[i, o]
+        for i in range(len(b.c_wall)):
+            b.c_wall[i, l] = s.c_wall[i, o]
+        b.state[P_PERM, l], b.state[S_PERM, l] = s.state[P_PERM, o], s.state[S_PERM, o]
+
+
+@part
+def _shoot_lanes(b, lanes, x, jac):
+    "Residuals of the given lanes at x, or their inverse Jacobians on half the mesh."
+    s, shoot = b.shot, b.shoot
+    for l in lanes:
+        s.taken[l] = False
+    size = _grouped(b, lanes, s.group, s.taken)
     while size:
-        q, own, v, state = np.empty((rows, d, size)), np.empty((2, size)), np.empty((m, size)), np.empty((8, size))
-        for o in range(size):
-            l = group[o]
-            for i in range(d):
-                for k in range(rows):
-                    q[k, i, o] = b.q[k, i, l]
-            for i in range(m):
-                v[i, o] = x[i, l]
-            for i in range(2):
-                own[i, o] = b.own[i, l]
-            state[P_PERM, o], state[S_PERM, o] = b.state[P_PERM, l], b.state[S_PERM, l]
-        n, n_film = b.count[MESH, group[0]], b.count[MESH_FILM, group[0]]
+        _gathered(b, x, size)
+        n, n_film = b.count[MESH, s.group[0]], b.count[MESH_FILM, s.group[0]]
         if jac:
             n, n_film = _coarser(n), _coarser(n_film)
-        r, J, wall = shoot(b.film, b.explicit, b.implicit, b.z, q, own, b.form, v, state, n, n_film, jac)
-        for o in range(size):
-            l = group[o]
-            if jac:
-                _invert(J, o, into, l)
-                continue
-            for i in range(m):
-                into[0, i, l] = r[i, o]
-                x[i, l] = v[i, o]
-            for i in range(d):
-                b.c_wall[i, l] = wall[i, o]
-            b.state[P_PERM, l], b.state[S_PERM, l] = state[P_PERM, o], state[S_PERM, o]
-        size = _grouped(b, lanes, group, taken)
+        shoot(
+            b.film, b.explicit, b.implicit, b.z, s.q, s.own, b.form, s.u, s.state, size, n, n_film, jac, s.r, s.J,
+            s.c_wall,
+        )  # fmt: skip
+        if jac:
+            for o in range(size):
+                _invert(s.J, o, b.inverse, s.group[o], s.square, s.swaps)
+        else:
+            _scattered(b, x, size)
+        size = _grouped(b, lanes, s.group, s.taken)
 
 
-@fast
+@part
 def _newton_step(b, l):
     "Newton's step of a lane; its largest entry, and the largest by ln c_p (inf if not finite)."
     m, top, top_c = len(b.u), 0.0, 0.0
     for i in range(m):
         s = 0.0
         for j in range(m):
-            s -= b.inverse[i, j, l] * b.r[0, j, l]
+            s -= b.inverse[i, j, l] * b.r[j, l]
         b.step[i, l] = s
         if not abs(s) < np.inf:
             return np.inf, np.inf
@@ -128,18 +158,18 @@ def _newton_step(b, l):
     return top, top_c
 
 
-@fast
-def judged(b, l, x):
+@part
+def judged(b, l):
     "Whether to step on from x with the inverse at hand (0), to renew it first (1), or to go back (2)."
     total, top, state = 0.0, 0.0, b.state
     for i in range(len(b.u)):
-        total += b.r[0, i, l] * b.r[0, i, l]
-        top = max(top, abs(b.r[0, i, l]))
+        total += b.r[i, l] * b.r[i, l]
+        top = max(top, abs(b.r[i, l]))
     new = math.sqrt(total) if total < np.inf else np.inf
     if new < 1e-12 or (new < np.inf and new <= (1 - 1e-4 * state[ALPHA, l]) * state[NORM, l]):
         slow = new > 0.25 * state[NORM, l] and new > 1e-12
         for i in range(len(b.u)):
-            b.u[i, l] = x[i, l]
+            b.u[i, l] = b.x[i, l]
         state[RESIDUAL, l], state[NORM, l], state[ALPHA, l] = top, new, 1.0
         return 0 if b.count[KEPT, l] and not slow else 1
     state[P_PERM, l] = np.nan
@@ -154,7 +184,7 @@ def judged(b, l, x):
     return 2
 
 
-@fast
+@part
 def finer(b, l):
     "Check a solution on meshes twice as fine; a problem beyond the largest ends."
     b.count[MESH, l] *= 2
@@ -163,7 +193,7 @@ def finer(b, l):
     b.count[STAGE, l] = CHECKING if max(abs(b.count[MESH, l]), abs(b.count[MESH_FILM, l])) <= _N_MAX else DONE
 
 
-@fast
+@part
 def _stepped(b, l, most, tol):
     "Prepare the next step, capped at 2, or take the last one; False if it is longer than `most` or gains too little."
     size, _ = _newton_step(b, l)
@@ -183,7 +213,7 @@ def _stepped(b, l, most, tol):
     return True
 
 
-@fast
+@part
 def _claimed(b, l, size, top, before):
     "Bound of what the first step on a mesh leaves, and the same where the inverse at hand is trusted."
     film, mesh, mesh_film = b.form[FILM_KIND] == NERNST_PLANCK_FILM, b.count[MESH, l], b.count[MESH_FILM, l]
@@ -193,7 +223,7 @@ def _claimed(b, l, size, top, before):
     return 20 * size if film else least, least
 
 
-@fast
+@part
 def checked(b, l, rtol):
     "A step on the finer mesh: its size tells the error of the discretisation; a second one, whether to trust it."
     size, top = _newton_step(b, l)
@@ -201,7 +231,7 @@ def checked(b, l, rtol):
     again, first = count[TRIED, l] > 0, count[TRIED, l] == 1 or before == np.inf
     state[RESIDUAL, l] = 0.0
     for i in range(len(b.u)):
-        state[RESIDUAL, l] = max(state[RESIDUAL, l], abs(b.r[0, i, l]))
+        state[RESIDUAL, l] = max(state[RESIDUAL, l], abs(b.r[i, l]))
     if not (top < 0.05 and (again or top < 0.3 * before or max(top, before) < rtol)):  # a mesh far from the last one
         state[BEFORE, l], state[ERROR, l] = 1e300, np.inf
         count[STAGE, l], count[KEPT, l], count[TRIED, l] = SOLVING, 0, 0
@@ -224,7 +254,7 @@ def checked(b, l, rtol):
         finer(b, l)
 
 
-@fast
+@part
 def first_guess(b, l):
     "The solution at zero flux: permeate equals feed; its Donnan potential follows."
     d = len(b.z)
@@ -234,7 +264,7 @@ def first_guess(b, l):
     b.count[KEPT, l], b.state[P_PERM, l] = 0, np.nan
 
 
-@fast
+@part
 def begin(b, l):
     "From the guess at hand, from rest, then from rest on finer meshes: a coarse march may leave the positive numbers."
     count, state = b.count, b.state
@@ -253,64 +283,71 @@ def begin(b, l):
         state[row, l] = np.inf
 
 
-@fast
-def close(b, x):
+@part
+def close(b, lanes):
     "Wall and potentials of the solutions themselves; without a film neither asks for a march."
-    for l in range(b.u.shape[1]):
+    for l in lanes:
         b.count[TRIED, l], b.count[BEGUN, l] = b.count[MESH, l], b.count[MESH_FILM, l]
         b.count[MESH_FILM, l] = 1
         if b.form[FILM_KIND] == NO_FILM:
             b.count[MESH, l] = 1
-        for i in range(b.u.shape[0]):
-            x[i, l] = b.u[i, l]
-    _shoot_lanes(b, np.arange(b.u.shape[1]), x, b.r)
-    for l in range(b.u.shape[1]):
+        for i in range(len(b.u)):
+            b.x[i, l] = b.u[i, l]
+    _shoot_lanes(b, lanes, b.x, False)
+    for l in lanes:
         b.count[MESH, l], b.count[MESH_FILM, l] = b.count[TRIED, l], b.count[BEGUN, l]
 
 
-@fast
-def _solve_block(b, rtol):
-    "Solve and certify a block of problems, each on its own: what one needs does not change another."
-    m, W = b.u.shape
-    x, tol = b.u.copy(), min(1e-6, rtol)
-    active, renew, w = np.arange(W), np.empty(W, np.int64), W
-    for l in range(W):
-        b.count[CODE, l], b.count[STEPS, l] = FAILED, 0
+@part
+def _stepping(b, lanes, rtol, tol):
+    "One shot of each lane, and what follows from it; returns how many ask for a new inverse."
+    fresh = 0
+    for l in lanes:
+        for i in range(len(b.u)):
+            b.x[i, l] = b.u[i, l] + (b.state[ALPHA, l] * b.step[i, l] if b.state[ALPHA, l] > 0 else 0.0)
+    _shoot_lanes(b, lanes, b.x, False)
+    for l in lanes:
+        if b.count[STAGE, l] == CHECKING:
+            checked(b, l, rtol)
+            continue
+        b.count[TRIED, l] += 1
+        b.count[STEPS, l] += 1
+        verdict = judged(b, l)
+        if verdict == 1 or (verdict == 0 and not _stepped(b, l, 1e-2, tol)):
+            b.shot.renew[fresh] = l
+            fresh += 1
+    return fresh
+
+
+@part
+def _solve_block(b, many, rtol):
+    "Solve and certify the first lanes of a block, each on its own: what one needs does not change another."
+    lanes, renew, w, tol = b.at, b.shot.renew, many, min(1e-6, rtol)
+    for l in range(many):
+        lanes[l], b.count[CODE, l], b.count[STEPS, l] = l, FAILED, 0
         begin(b, l)
     while w:
-        for l in active[:w]:
-            for i in range(m):
-                x[i, l] = b.u[i, l] + (b.state[ALPHA, l] * b.step[i, l] if b.state[ALPHA, l] > 0 else 0.0)
-        _shoot_lanes(b, active[:w], x, b.r)
-        fresh = 0
-        for l in active[:w]:
-            if b.count[STAGE, l] == CHECKING:
-                checked(b, l, rtol)
-                continue
-            b.count[TRIED, l] += 1
-            b.count[STEPS, l] += 1
-            verdict = judged(b, l, x)
-            if verdict == 1 or (verdict == 0 and not _stepped(b, l, 1e-2, tol)):
-                renew[fresh] = l
-                fresh += 1
+        fresh = _stepping(b, lanes[:w], rtol, tol)
         if fresh:
-            _shoot_lanes(b, renew[:fresh], b.u, b.inverse)
+            _shoot_lanes(b, renew[:fresh], b.u, True)
             for l in renew[:fresh]:
                 b.count[KEPT, l], b.state[LAST, l] = 0, np.inf
                 if not _stepped(b, l, np.inf, tol):
                     b.state[ALPHA, l] = -1.0  # singular
         w = 0
-        for l in range(W):
+        for l in range(many):
             if b.count[STAGE, l] == SOLVING and (b.state[ALPHA, l] < 0 or b.count[TRIED, l] > 60):
                 b.count[BEGUN, l] = max(b.count[BEGUN, l], 1)
                 begin(b, l)
             if b.count[STAGE, l] != DONE:
-                active[w] = l
+                lanes[w] = l
                 w += 1
-    close(b, x)
+    for l in range(many):
+        lanes[l] = l
+    close(b, lanes[:many])
 
 
-@fast
+@part
 def _extrapolated(past, x, have, now, u, l):
     "Lagrange's polynomial through the latest solutions of the curve, at x = now."
     k = min(have, past.shape[0])
@@ -325,7 +362,7 @@ def _extrapolated(past, x, have, now, u, l):
             u[i, l] += share * past[a, i, l]
 
 
-@fast
+@part
 def remember(b, l, past, x, have):
     "Keep a solution for those at higher fluxes."
     now = b.state[PLACE, l]
@@ -338,43 +375,60 @@ def remember(b, l, past, x, have):
     have[l] += 1
 
 
+@part
+def _taken_up(b, q, own, u, count, state, lane_of, past, x, have):
+    "Coefficients of the problems `lane_of`, and their guesses: those given, from rest, or the curve so far."
+    for l in range(len(lane_of)):
+        g = lane_of[l]
+        for k in range(len(q)):
+            for i in range(q.shape[1]):
+                b.q[k, i, l] = q[k, i, g]
+        b.own[0, l], b.own[1, l], b.state[PLACE, l] = own[0, g], own[1, g], state[PLACE, g]
+        b.count[BEGUN, l] = 0 if have[l] or count[STEPS, g] == 0 else 1
+        b.count[MESH, l], b.count[MESH_FILM, l] = count[MESH, g], count[MESH_FILM, g]
+        if have[l]:
+            _extrapolated(past, x, have[l], b.state[PLACE, l], b.u, l)
+        elif count[STEPS, g] == 0:
+            for i in range(len(u)):
+                b.u[i, l] = u[i, g]
+
+
+@part
+def _laid_down(b, u, c_wall, count, state, lane_of, past, x, have):
+    "What was found for the problems `lane_of`, and remembered for the next flux."
+    for l in range(len(lane_of)):
+        g = lane_of[l]
+        for i in range(len(u)):
+            u[i, g] = b.u[i, l]
+        for i in range(len(c_wall)):
+            c_wall[i, g] = b.c_wall[i, l]
+        for i in range(4):
+            count[i, g] = b.count[i, l]
+        for i in range(5):
+            state[i, g] = b.state[i, l]
+        if b.count[CODE, l] <= REFINED:
+            remember(b, l, past, x, have)
+        else:
+            b.count[KEPT, l] = 0
+
+
 @fast
 def curves(film, shoot, explicit, implicit, z, q, own, form, order, rtol, u, c_wall, count, state):
-    "Problems of `order` (curve, flux ascending), blocks of curves side by side, each flux from the earlier ones."
-    S, F = order.shape
+    "Problems of `order` (flux ascending, curve), blocks of curves side by side, each flux from the earlier ones."
+    F, S = order.shape
     rows, d, m = len(q), len(z), len(u)
-    for block in range(0, S, _LANES):
-        W = min(_LANES, S - block)
-        b = Block(film, shoot, explicit, implicit, z, np.empty((rows, d, W)), np.empty((2, W)), form,
-                  np.zeros((m, W)), np.zeros((m, W)), np.zeros((1, m, W)),
-                  np.zeros((m, m, W)), np.zeros((8, W), np.int64), np.zeros((9, W)), np.empty((d, W)))  # fmt: skip
+    W = min(_LANES, S)
+    s = _Shot(np.empty((rows, d, W)), np.empty((2, W)), np.empty((m, W)), np.empty((2, W)), np.empty((m, W)),
+             np.empty((m, m, W)), np.empty((d, W)), np.empty(W, np.int64), np.empty(W, np.bool_),
+             np.empty(W, np.int64), np.empty((m, m)), np.empty(m, np.int64))  # fmt: skip
+    for first in range(0, S, W):
+        many = min(W, S - first)
+        b = Block(film, shoot, explicit, implicit, z, form, np.empty((rows, d, W)), np.empty((2, W)),
+                  np.zeros((m, W)), np.zeros((m, W)), np.zeros((m, W)), np.zeros((m, W)), np.zeros((m, m, W)),
+                  np.zeros((8, W), np.int64), np.zeros((9, W)), np.empty((d, W)), np.empty(W, np.int64), s)  # fmt: skip
         past, x, have = np.zeros((4, m, W)), np.zeros((4, W)), np.zeros(W, np.int64)
         for f in range(F):
-            for l in range(W):
-                g = order[block + l, f]
-                for i in range(d):
-                    for k in range(rows):
-                        b.q[k, i, l] = q[k, i, g]
-                b.own[0, l], b.own[1, l], b.state[PLACE, l] = own[0, g], own[1, g], state[PLACE, g]
-                b.count[BEGUN, l] = 0 if have[l] or count[STEPS, g] == 0 else 1
-                if not have[l] and count[STEPS, g] == 0:
-                    for i in range(m):
-                        b.u[i, l] = u[i, g]
-                b.count[MESH, l], b.count[MESH_FILM, l] = count[MESH, g], count[MESH_FILM, g]
-                if have[l]:
-                    _extrapolated(past, x, have[l], b.state[PLACE, l], b.u, l)
-            _solve_block(b, rtol)
-            for l in range(W):
-                g = order[block + l, f]
-                for i in range(m):
-                    u[i, g] = b.u[i, l]
-                for i in range(d):
-                    c_wall[i, g] = b.c_wall[i, l]
-                for i in range(4):
-                    count[i, g] = b.count[i, l]
-                for i in range(5):
-                    state[i, g] = b.state[i, l]
-                if b.count[CODE, l] <= REFINED:
-                    remember(b, l, past, x, have)
-                else:
-                    b.count[KEPT, l] = 0
+            now = order[f, first : first + many]
+            _taken_up(b, q, own, u, count, state, now, past, x, have)
+            _solve_block(b, many, rtol)
+            _laid_down(b, u, c_wall, count, state, now, past, x, have)

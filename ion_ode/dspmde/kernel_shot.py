@@ -1,10 +1,12 @@
 """From a guess of the permeate through pore and film to the feed that would have made it"""
 
 import math
+
 import numpy as np
 from numba import types
-from numba.types import Array, FunctionType, Tuple, float64, int64
-from ion_ode.dspmde.kernel_march import clip, fast
+from numba.types import Array, FunctionType, float64, int64
+
+from ion_ode.dspmde.kernel_march import clip, fast, part
 
 IDEAL, DAVIES_SOLUTION, DAVIES = range(3)
 NO_FILM, NERNST_PLANCK_FILM, LINEAR_FILM = range(3)
@@ -16,19 +18,19 @@ _i1, _i2 = (Array(int64, k, "C") for k in (1, 2))
 _f1, _f2, _f3 = (Array(float64, k, "C") for k in (1, 2, 3))
 LAYER = FunctionType(types.void(_f2, _f3, _f2, _f2, _f1, int64))
 BEFORE_FILM = FunctionType(types.void(LAYER, LAYER, _f1, _f3, _f2, _i1, _f2, _f2, _f3, _f2, _f2, int64, _f2, _f3))
-SHOOT = FunctionType(
-    Tuple((_f2, _f3, _f2))(BEFORE_FILM, LAYER, LAYER, _f1, _f3, _f2, _i1, _f2, _f2, int64, int64, types.boolean)
-)
+SHOOT = FunctionType(types.void(
+    BEFORE_FILM, LAYER, LAYER, _f1, _f3, _f2, _i1, _f2, _f2, int64, int64, int64, types.boolean, _f2, _f3, _f2
+))  # fmt: skip
 
 
-@fast
+@part
 def davies_shape(strength):
     "Bracket of Davies' equation and its slope; strength in mol/m³."
     root = math.sqrt(strength / 1000)
     return root / (1 + root) - 0.3 * strength / 1000, (0.5 / (root * (1 + root) ** 2) - 0.3) / 1000
 
 
-@fast
+@part
 def strength(c, z):
     "Ionic strength of a solution."
     total = 0.0
@@ -37,7 +39,7 @@ def strength(c, z):
     return total
 
 
-@fast
+@part
 def _donnan_start(a, c, z, charge, davies):
     "Potential of a symmetric solution, from which Newton's method begins."
     up, down = 0.0, 0.0
@@ -49,14 +51,14 @@ def _donnan_start(a, c, z, charge, davies):
     return math.asinh(charge / (2 * math.sqrt(up) * math.sqrt(down))) + 0.5 * (math.log(up) - math.log(down))
 
 
-@fast
+@part
 def _donnan_fill(a, c, z, p, bend):
     "Concentrations at a potential; bend: Davies' bracket times A ln 10."
     for i in range(len(z)):
         c[i] = math.exp(a[i] - z[i] * p + bend * z[i] * z[i])
 
 
-@fast
+@part
 def _donnan_step(c, z, charge, davies, s):
     "Newton's step of the potential and of ln of the ionic strength."
     shape, slope = davies_shape(math.exp(s)) if davies > 0 else (0.0, 0.0)
@@ -79,7 +81,7 @@ def _donnan_step(c, z, charge, davies, s):
     return (f * gs - g * fs) / det, (fp * g - gp * f) / det
 
 
-@fast
+@part
 def donnan(a, c, z, charge, davies, p, s):
     "Potential and ln of strength behind a step, from a (ln c at zero potential); fills c. p NaN: cold start."
     cold, dp, ds = not np.isfinite(p), 1.0, 0.0
@@ -99,7 +101,7 @@ def donnan(a, c, z, charge, davies, p, s):
     return p, s
 
 
-@fast
+@part
 def solution_strength(a, c, z, davies):
     "ln of the ionic strength of a solution from its ln activities; c is filled."
     d = len(z)
@@ -124,11 +126,10 @@ def solution_strength(a, c, z, davies):
     return s
 
 
-@fast
-def _permeate_mouth(z, q, own, form, u, state, c, T, c_perm):
+@part
+def _permeate_mouth(z, q, own, form, u, state, c, T, c_perm, a, c1, cp):
     "Concentrations behind the permeate's Donnan step, and their derivatives by ln c_p; fills c_perm."
     d, w = c.shape
-    a, c1, cp = np.empty(d), np.empty(d), np.empty(d)
     for k in range(w):
         A = own[A_LN10, k] if form[LAW] != IDEAL else 0.0
         for i in range(d):
@@ -168,7 +169,7 @@ def _permeate_mouth(z, q, own, form, u, state, c, T, c_perm):
                 T[j, j, k] += c1[j]
 
 
-@fast
+@part
 def _feed_mouth(z, q, own, form, u, c, T, ln_w, dln_w):
     "ln of the activities at the wall, and their derivatives by ln c_p and p_f."
     d, w = c.shape
@@ -200,11 +201,10 @@ def _feed_mouth(z, q, own, form, u, c, T, ln_w, dln_w):
                 dln_w[i, d, k] = z[i]
 
 
-@fast
-def _wall_solution(z, own, form, ln_w, dln_w, c_wall):
+@part
+def _wall_solution(z, own, form, ln_w, dln_w, c_wall, a, c):
     "Concentrations at the wall from their activities; dln_w becomes their derivatives."
     d, w = ln_w.shape
-    a, c = np.empty(d), np.empty(d)
     for k in range(w):
         for i in range(d):
             a[i] = ln_w[i, k]
@@ -231,8 +231,8 @@ def _wall_solution(z, own, form, ln_w, dln_w, c_wall):
                         dln_w[i, j, k] += bend * z[i] * z[i] * ds
 
 
-@fast
-def neutrality(c, z, row, r, J, k, dc):
+@part
+def neutrality(c, z, row, r, J, k, dc, jac):
     "Residual ln(positive/negative charge) of a solution; derivatives from dc (ion, unknown, lane), empty: by ln c."
     d = len(z)
     up = down = 0.0
@@ -242,7 +242,7 @@ def neutrality(c, z, row, r, J, k, dc):
         else:
             down -= z[i] * c[i, k]
     r[row, k] = math.log(up) - math.log(down)
-    if J.shape[0]:
+    if jac:
         for i in range(d):
             share = z[i] / up if z[i] > 0 else z[i] / down
             if dc.shape[1] == 0:
@@ -255,7 +255,7 @@ def neutrality(c, z, row, r, J, k, dc):
 @fast
 def no_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall, n_film, r, J):
     "A feed stirred up to the wall: the activities at the wall are the feed's; c_wall is left to the caller."
-    d, w = c_wall.shape
+    d, w = ln_w.shape
     for k in range(w):
         shape = total = 0.0
         if form[LAW] != IDEAL:
@@ -271,15 +271,14 @@ def no_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall,
 @fast
 def stagnant_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall, n_film, r, J):
     "Extended Nernst-Planck through a stagnant film, from the wall to the bulk."
-    _wall_solution(z, own, form, ln_w, dln_w, c_wall)
-    d, w = c_wall.shape
-    rate, source, c = np.empty((d, w)), np.empty((d, w)), c_wall.copy()
-    Tf = np.empty((d, dln_w.shape[1], w))
+    (d, w), m = ln_w.shape, dln_w.shape[1]
+    _wall_solution(z, own, form, ln_w, dln_w, c_wall, np.empty(d), np.empty(d))
+    rate, source, c, Tf = np.empty((d, w)), np.empty((d, w)), np.empty((d, w)), np.empty((d, m, w))
     for i in range(d):
         for k in range(w):
-            rate[i, k] = q[FILM, i, k]
+            c[i, k], rate[i, k] = c_wall[i, k], q[FILM, i, k]
             source[i, k] = rate[i, k] * c_perm[i, k]
-            for j in range(Tf.shape[1]):
+            for j in range(m):
                 Tf[i, j, k] = c[i, k] * dln_w[i, j, k]
     if n_film > 0:
         explicit(c, Tf, rate, source, z, n_film)
@@ -288,16 +287,15 @@ def stagnant_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c
     for i in range(d):
         for k in range(w):
             r[i, k] = math.log(c[i, k]) - q[LN_FEED, i, k] if c[i, k] > 0 else np.nan
-            for j in range(Tf.shape[1]):
+            for j in range(m):
                 J[i, j, k] = Tf[i, j, k] / c[i, k]
 
 
 @fast
 def linear_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall, n_film, r, J):
     "J c_p = -k (c_w - c_b) + J c_w - z c_w D X over k, divided by what may grow without bound, and a neutral wall."
-    _wall_solution(z, own, form, ln_w, dln_w, c_wall)
-    d, w = c_wall.shape
-    none = np.empty((d, 0, w))
+    (d, w), jac = ln_w.shape, dln_w.shape[1] > 0
+    _wall_solution(z, own, form, ln_w, dln_w, c_wall, np.empty(d), np.empty(d))
     for k in range(w):
         X = u[d + 1, k]
         for i in range(d):
@@ -305,19 +303,18 @@ def linear_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_w
             back, carried, feed = 1 - ratio + zD * X, ratio * c_perm[i, k], math.exp(q[LN_FEED, i, k])
             scale = c_wall[i, k] + feed + carried
             r[i, k] = (c_wall[i, k] * back + carried - feed) / scale
-            if J.shape[0]:
+            if jac:
                 for j in range(d + 1):
                     J[i, j, k] = c_wall[i, k] * dln_w[i, j, k] * (back - r[i, k]) / scale
                 J[i, i, k] += carried * (1 - r[i, k]) / scale
                 J[i, d + 1, k] = c_wall[i, k] * zD / scale
-        neutrality(c_wall, z, d + 1, r, J, k, dln_w if J.shape[0] else none)
+        neutrality(c_wall, z, d + 1, r, J, k, dln_w, jac)
 
 
-@fast
-def _through_pore(explicit, implicit, z, q, form, c, T, c_perm, n):
+@part
+def _through_pore(explicit, implicit, z, q, form, c, T, c_perm, rate, source, n):
     "From behind the permeate's Donnan step to before the feed's, in place."
     d, w = c.shape
-    rate, source = np.empty((d, w)), np.empty((d, w))
     for i in range(d):
         for k in range(w):
             rate[i, k] = q[PECLET, i, k] * q[K_CONV, i, k]
@@ -331,22 +328,23 @@ def _through_pore(explicit, implicit, z, q, form, c, T, c_perm, n):
 
 
 @fast
-def shoot(film, explicit, implicit, z, q, own, form, u, state, n, n_film, jac):
-    "Residual (unknown, lane), Jacobian (unknown, unknown, lane; empty unless asked), concentrations at the wall."
-    d, (m, w) = len(z), u.shape
-    c, c_perm, T = np.empty((d, w)), np.empty((d, w)), np.empty((d, d if jac else 0, w))
-    _permeate_mouth(z, q, own, form, u, state, c, T, c_perm)
-    _through_pore(explicit, implicit, z, q, form, c, T, c_perm, n)
-    ln_w, dln_w = np.empty((d, w)), np.empty((d, d + 1 if jac else 0, w))
+def shoot(film, explicit, implicit, z, q, own, form, u, state, w, n, n_film, jac, r, J, c_wall):
+    "Residual (unknown, lane), where asked the Jacobian (unknown, unknown, lane), and the wall of the first w lanes."
+    d = len(z)
+    side, one = np.empty((5, d, w)), np.empty((3, d))
+    c, c_perm, rate, source, ln_w = side[0], side[1], side[2], side[3], side[4]
+    T, dln_w, none = np.empty((d, d if jac else 0, w)), np.empty((d, d + 1 if jac else 0, w)), np.empty((d, 0, w))
+    _permeate_mouth(z, q, own, form, u, state, c, T, c_perm, one[0], one[1], one[2])
+    _through_pore(explicit, implicit, z, q, form, c, T, c_perm, rate, source, n)
     _feed_mouth(z, q, own, form, u, c, T, ln_w, dln_w)
-    r, J, c_wall, none = np.empty((m, w)), np.zeros((m if jac else 0, m, w)), np.empty((d, w)), np.empty((d, 0, w))
+    if jac:
+        J[:, :, :w] = 0.0
     film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall, n_film, r, J)
     for k in range(w):
-        neutrality(c_perm, z, d, r, J, k, none)
+        neutrality(c_perm, z, d, r, J, k, none, jac)
         for i in range(d):  # an absent ion has no equation but u = 0
             if not q[LN_FEED, i, k] > -np.inf:
                 r[i, k] = u[i, k]
                 if jac:
                     J[i, :, k] = 0.0
                     J[i, i, k] = 1.0
-    return r, J, c_wall
