@@ -29,6 +29,7 @@ from ion_ode.attention_odenet.constraints import CONSTRAINTS, charge_residual  #
 from ion_ode.data.design import simulate_curves  # noqa: E402
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows  # noqa: E402
 from ion_ode.results.contestants import left_out  # noqa: E402
+from ion_ode.results.protocol import with_feeds  # noqa: E402
 from ion_ode.store import atomic_write, provenance  # noqa: E402
 from ion_ode.training.choice import ranked, try_membranes
 from ion_ode.training.optimise import Plan
@@ -57,11 +58,11 @@ def validation(config, pretrained, benchmark, seeds, tried, sse):
     "Mean squared error of the rejection of every seed over pairs of groups that were held out together."
     b, df = BENCHMARKS[benchmark], contest_rows(benchmark)
     pairs = [(i, (i + 1) % len(b.folds)) for i in range(len(b.folds))]
-    m = with_scatter(df, b.sd_floor)
+    m = with_scatter(with_feeds(df), b.sd_floor)
     members = [(pair, s) for pair in pairs for s in range(seeds)]
-    choice = {pair: ranked(sse, [i for i in range(len(b.folds)) if i not in pair]) for pair in pairs}
+    choice = {pair: ranked(sse, [i for i in range(sse.shape[1]) if i not in pair]) for pair in pairs}
     parameters = torch.stack([tried[choice[pair][s]] for pair, s in members])
-    shown = ~left_out(m, [[b.folds[i] for i in pair] for pair, _ in members])
+    shown = ~left_out(df, [{"held": [b.folds[i] for i in pair]} for pair, _ in members])
     ensemble = pretrained.take([s for _, s in members])
     finetune(config, ensemble, m, [1000 + s for _, s in members], shown=shown, parameters=parameters)
     predicted = predict_measured(config, ensemble, m, parameters, tol=1e-3)
@@ -79,7 +80,7 @@ def main():
     arguments.add_argument("--curves", type=int, default=2048)
     arguments.add_argument("--pretraining", type=int, default=400, help="steps")
     arguments.add_argument("--finetuning", type=int, default=80, help="steps")
-    arguments.add_argument("--benchmarks", nargs="+", default=list(BENCHMARKS))
+    arguments.add_argument("--benchmarks", nargs="+", default=["nf270", "twin"])
     arguments.add_argument("--forms", nargs="+", default=list(CONSTRAINTS))
     arguments.add_argument("--out", help="write the rows as JSON, after every form")
     o = arguments.parse_args()
@@ -96,7 +97,7 @@ def main():
     )
     seen, unseen = curves.subset(slice(0, o.curves)), curves.subset(slice(o.curves, None))
     membranes = {
-        b: try_membranes(contest_rows(b), 64, family=base.family, film_thickness=BENCHMARKS[b].film)
+        b: try_membranes(with_feeds(contest_rows(b)), 64, family=base.family, film_thickness=BENCHMARKS[b].film)
         for b in o.benchmarks
     }
     rows = []

@@ -86,3 +86,11 @@ def test_another_code_or_table_is_named_with_the_command(monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(seal, "digest", lambda x: "0" * 64)
     assert any("board.csv" in s and "differ from their seal" in s for s in seal.broken())
+
+
+def test_a_step_of_training_that_moved_is_named(monkeypatch):
+    kept = seal.network_probe()
+    assert not seal._moved(kept, {k: [x * (1 + 1e-5) for x in v] for k, v in kept.items()})
+    moved = kept | {"CNN": [x + 0.01 for x in kept["CNN"]]}
+    monkeypatch.setattr(seal, "network_probe", lambda: moved)
+    assert any(s.startswith("CNN gives other numbers") and "--only networks --store" in s for s in seal.broken())

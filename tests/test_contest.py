@@ -16,14 +16,13 @@ from numpy.testing import assert_allclose
 from safetensors.torch import load
 
 from ion_ode.core import InputError, WorkersLost
-from ion_ode.data.folds import composition_folds
 from ion_ode.data.nf270 import MIXTURES
 from ion_ode.results import cells as cells_module
 from ion_ode.results import contestants, heldout, plan, trials
-from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, feed_equivalents, score, twin_folds
+from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, feed_equivalents, held_rows, score, twin_folds
 from ion_ode.results.cells import cell_keys, read_cell, run_cells
 from ion_ode.results.contestants import MAIN, REFERENCES, VARIANTS
-from ion_ode.results.heldout import choose_steps
+from ion_ode.results.heldout import contest
 from ion_ode.results.plan import PROFILES, plan_cells
 from ion_ode.store import asset
 from ion_ode.training.recipe import build
@@ -35,7 +34,6 @@ SMOKE = replace(
     draws=4,
     variants=(FC,),
     benchmarks=("nf270",),
-    rivals=("Spiegler-Kedem",),
 )
 
 
@@ -49,14 +47,12 @@ def ran(tmp_path_factory):
     return folder, run_cells(cells(), folder, workers=0)
 
 
-def test_a_salt_level_value_counts_once():
-    f = composition_folds(single_salts=None)[0].test
-    d = f.assign(fold="A", predicted=f.rejection + 0.1 * f.salt_level)
-    got = score(d).iloc[0]
-    assert_allclose(got.n, 14)
-    assert_allclose(got.mse_R, 0.01 * 7 / 14, rtol=1e-9)
-    h = 0.1 * f.salt_level * f.c_feed_mol_m3 / f.solution_id.map(feed_equivalents(f).sum(axis=1))
-    assert_allclose(got.mse_h, (f.weight * h**2).sum() / 14, rtol=1e-9)
+def test_a_row_counts_once_and_errors_are_squared():
+    d = contest_rows().assign(fold="all", predicted=lambda d: d.rejection + 0.1 * (d.ion == "Na+"))
+    got, n = score(d).iloc[0], (d.ion == "Na+").sum()
+    assert_allclose([got.n, got.mse_R, got.within_10], [len(d), 0.01 * n / len(d), 1.0], rtol=1e-9)
+    h = 0.1 * (d.ion == "Na+") * d.c_feed_mol_m3 / d.solution_id.map(feed_equivalents(d).sum(axis=1))
+    assert_allclose(got.mse_h, (h**2).mean(), rtol=1e-9)
 
 
 def test_the_scale_is_the_charge_of_the_whole_feed():
@@ -67,26 +63,13 @@ def test_the_scale_is_the_charge_of_the_whole_feed():
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_references_do_not_read_the_test_values(name):
-    for f in composition_folds(single_salts=None):
-        blind = f.test.assign(rejection=np.nan)
-        got = REFERENCES[name](f.train, blind)
+@pytest.mark.parametrize("benchmark", ["nf270", "sources"])
+def test_references_do_not_read_the_test_values(name, benchmark):
+    df = contest_rows(benchmark)
+    for g in BENCHMARKS[benchmark].folds:
+        test = held_rows(df, [g])
+        got = REFERENCES[name](df[~test], df[test].assign(rejection=np.nan))
         assert np.isfinite(got).all() and got.min() > -3 and got.max() <= 1
-
-
-def test_steps_are_chosen_without_the_test_composition(ran):
-    folder, keys = ran
-    t, record = read_cell(folder, f"nf270 finetune {FC}", keys[f"nf270 finetune {FC}"])
-    rng = torch.Generator().manual_seed(0)
-    predicted = torch.randn(6, *t["hard/predicted"].shape[1:], generator=rng)
-    df = contest_rows()
-    plain = choose_steps(predicted, record["members"], df)
-    for g in MIXTURES:
-        other = df.assign(rejection=df.rejection.where(df.composition != g, -3.0))
-        changed = predicted.clone()
-        changed[..., torch.tensor((df.composition == g).to_numpy(copy=True))] = 5.0
-        again = choose_steps(changed, record["members"], other)
-        assert again[g, True] == plain[g, True] and again[g, False] == plain[g, False]
 
 
 def test_networks_do_not_learn_from_the_composition_they_are_scored_on(ran, tmp_path, monkeypatch):
@@ -101,11 +84,11 @@ def test_networks_do_not_learn_from_the_composition_they_are_scored_on(ran, tmp_
             read_cell(f, f"nf270 finetune {FC}", k[f"nf270 finetune {FC}"]) for f, k in ((folder, keys), (other, again))
         )
         mine = torch.tensor((df.composition == g).to_numpy(copy=True))
-        for m, (held, _, _) in enumerate(record["members"]):
-            p, q = a["hard/predicted"][-1, m], b["hard/predicted"][-1, m]
-            if g in held:
+        for k, m in enumerate(record["spec"]["members"]):
+            p, q = a["predicted"][k], b["predicted"][k]
+            if g in m["held"]:
                 assert torch.isfinite(p[mine]).all() and torch.equal(p[mine], q[mine])
-            elif held:
+            elif m["held"]:
                 rows = torch.isfinite(p)
                 assert not torch.equal(p[rows], q[rows])
 
@@ -113,9 +96,31 @@ def test_networks_do_not_learn_from_the_composition_they_are_scored_on(ran, tmp_
 def test_predictions_exist_for_what_was_held_out_and_nothing_else(ran):
     folder, keys = ran
     t, record = read_cell(folder, f"nf270 finetune {FC}", keys[f"nf270 finetune {FC}"])
-    comp = contest_rows().composition.to_numpy()
-    for m, (held, _, _) in enumerate(record["members"]):
-        assert np.array_equal(torch.isfinite(t["hard/predicted"][-1, m]).numpy(), np.isin(comp, held))
+    df = contest_rows()
+    for k, m in enumerate(record["spec"]["members"]):
+        for when in ("before", "predicted"):
+            assert np.array_equal(torch.isfinite(t[when][k]).numpy(), held_rows(df, m["held"]))
+    kinds = {(m["pretrained"], m["bias"]) for m in record["spec"]["members"]}
+    assert kinds == {(True, "hard"), (False, "hard"), (False, "soft")}
+
+
+def test_an_own_state_is_the_one_that_the_answer_is_told():
+    df = contest_rows("sources")
+    members = contestants.own_members(1)
+    hidden = contestants.left_out(df, members).numpy()
+    assert {m["held"][0] for m in members} == set(BENCHMARKS["sources"].folds)
+    for m, row in zip(members, hidden, strict=True):
+        source, coupon = df[held_rows(df, m["held"])], df[df.coupon == m["own"]]
+        shown = source.index.difference(df.index[row])
+        states = coupon.sort_values(["c_feed_mol_m3", "flux_m_s"]).state_id.unique()
+        assert set(coupon.state_id[shown]) == {states[len(states) // 2]} and not row[~held_rows(df, m["held"])].any()
+
+
+def test_a_table_of_predictions_has_every_held_out_row_once_a_contestant(ran):
+    p, df = contest(*ran), contest_rows()
+    n = p.groupby(["model", "pretrained", "bias", "rule", "seed"]).row_id.agg(["size", "nunique"])
+    rows = sum(held_rows(df, [g]).sum() for g in BENCHMARKS["nf270"].folds)
+    assert (n["size"] == rows).all() and (n["nunique"] == rows).all() and p.predicted.notna().all()
 
 
 def test_a_second_run_computes_only_what_is_not_valid(ran):
@@ -137,7 +142,7 @@ def test_a_second_run_computes_only_what_is_not_valid(ran):
 def test_keys_follow_recipe_and_needs_but_not_wording():
     base = cell_keys(plan_cells(SMOKE))
     other = cell_keys(plan_cells(replace(SMOKE, recipe=replace(SMOKE.recipe, n_curves=9))))
-    assert base["nf270 Spiegler-Kedem without A"] == other["nf270 Spiegler-Kedem without A"]
+    assert base["nf270 membranes without A"] == other["nf270 membranes without A"]
     assert base["curves"] != other["curves"] and base[f"nf270 finetune {FC}"] != other[f"nf270 finetune {FC}"]
 
 
@@ -186,12 +191,6 @@ def test_without_a_scheduler_there_is_one_sentence(tmp_path):
         run_cells(cells()[:1], tmp_path, scheduler="tcp://127.0.0.1:1")
 
 
-def test_a_mixture_of_the_twin_lies_in_one_fold():
-    d, stored = contest_rows("twin"), twin_folds()
-    assert len(d[["solution_id", "composition"]].drop_duplicates()) == len(set(d.solution_id))
-    assert sorted(stored.value_counts()) == [12, 13, 13, 13, 13] and set(stored) == set(BENCHMARKS["twin"].folds)
-
-
 def test_a_worker_of_another_version_computes_no_cell(tmp_path, monkeypatch):
     c = cells()
     made_of = cells_module.fingerprint(cells_module._CELLS[c[0].kind])
@@ -214,6 +213,12 @@ def _ended(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def test_a_mixture_of_the_twin_lies_in_one_fold():
+    d, stored = contest_rows("twin"), twin_folds()
+    assert len(d[["solution_id", "composition"]].drop_duplicates()) == len(set(d.solution_id))
+    assert sorted(stored.value_counts()) == [12, 13, 13, 13, 13] and set(stored) == set(BENCHMARKS["twin"].folds)
+
+
 @pytest.mark.parametrize("profile", ["quick", "full"])
 def test_every_network_has_the_parameters_of_the_main_one(profile):
     p = PROFILES[profile]
@@ -227,19 +232,6 @@ def test_every_cell_comes_after_what_it_needs():
         for c in plan_cells(p):
             assert set(c.needs) <= seen and c.name not in seen
             seen.add(c.name)
-
-
-def test_the_last_step_counts_unless_the_inner_score_is_clearly_better():
-    df = contest_rows()
-    members = [[[a, b], 0, True] for i, a in enumerate(MIXTURES) for b in MIXTURES[i + 1 :]]
-    truth = torch.tensor(df.rejection.to_numpy(copy=True)).float()
-    at = lambda *offset: torch.stack([(truth + o).expand(len(members), -1) for o in offset])
-    assert set(k for f, k in choose_steps(at(0.3, 0.1, 0.2), members, df).items() if f[1]) == {1, 2}
-    assert choose_steps(at(0.3, 0.1, 0.2), members, df)["A", True] == 1
-    bumpy = at(0.2, 0.2)
-    for m, (held, _, _) in enumerate(members):
-        bumpy[0, m] += 0.1 if set(held) & {"A", "B"} else -0.1  # better on some, worse on others
-    assert choose_steps(bumpy, members, df)["E", True] == 1
 
 
 def test_stored_tables_of_training_are_whole_and_agree():
@@ -268,7 +260,7 @@ def test_one_table_asks_for_its_cell_and_what_that_needs():
 
 
 def test_tables_of_training_come_out_of_their_cells(tmp_path):
-    small = replace(SMOKE, ablate=True, sweep_steps=2, variants=(MAIN,), benchmarks=("nf270",), rivals=())
+    small = replace(SMOKE, ablate=True, sweep_steps=2, variants=(MAIN,))
     for table in ("start", "recipes"):
         keys = run_cells(cells_module.only_for(plan_cells(small), heldout.TABLES[table]), tmp_path / "cells", workers=0)
         plan.store(small, tmp_path / "cells", keys, tmp_path, f"training_{table}")

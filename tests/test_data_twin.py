@@ -12,7 +12,7 @@ from ion_ode.core import InputError
 from ion_ode.data.folds import composition_folds
 from ion_ode.data.points import measurement_points
 from ion_ode.dspmde.film import Film
-from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
+from ion_ode.dspmde.membranes import Membrane
 from ion_ode.dspmde.solve import simulate
 from ion_ode.results import twin
 from ion_ode.store import asset, digest
@@ -38,9 +38,9 @@ def test_made_again_from_the_seed(frame, monkeypatch):
     some = list(range(0, 64, 8))
     full = twin.simulate_truth
 
-    def partly(feed, flux, truth):
+    def partly(feed, flux, truth, coupon):
         perm = torch.full((*flux.shape, feed.shape[1]), torch.nan, dtype=torch.float64)
-        perm[some] = full(feed[some], flux[some], truth)[0]
+        perm[some] = full(feed[some], flux[some], truth, coupon=coupon[some])[0]
         table = stored.set_index(["mixture", "run", "ion"]).rejection_true
         for (m, r, i), R in table.items():
             b, t, d = int(m.split("_")[1]) - 1, r - 1, IONS.index(i)
@@ -51,7 +51,7 @@ def test_made_again_from_the_seed(frame, monkeypatch):
 
     monkeypatch.setattr(twin, "simulate_truth", partly)
     again = twin.make_twin(card["seed"])
-    for c in ("mixture", "group", "run", "ion", "censored"):
+    for c in ("mixture", "group", "coupon", "run", "ion", "censored"):
         assert again[c].tolist() == stored[c].tolist(), c
     for c in ("flux_m_s", "c_feed_mol_m3"):
         assert_allclose(again[c], stored[c], rtol=1e-8)
@@ -70,27 +70,37 @@ def test_the_noise_is_what_the_card_says(frame):
 
 
 def test_limits_of_the_richer_model():
-    """One pore size and a film: the transport model's own film gives the same."""
+    """One pore size and a film: at the wall the transport model gives the same, coupon by coupon."""
     feed = torch.tensor([[10.0, 0, 1.0, 5.0, 0.5, 20.0, 1.0, 0], [0, 2.0, 0, 0, 10.0, 20.0, 0, 2.0]]).double()
-    feed[1, 5] = 2 + 20 - 2
     flux = torch.tensor([[1e-5, 3e-5]] * 2).double()
-    t = twin.Truth(r_spread=1e-9, nodes=3)
-    law = ChargeBinding(Freundlich(*t.freundlich), t.binding)
-    bare = Membrane(t.r_median, t.thickness, law, t.eps_pore, ln_partition=t.ln_partition)
+    t, own = twin.Truth(r_spread=1e-9, nodes=3), torch.tensor([[0.3, -0.2], [0.0, 0.1]]).double()
     z = torch.tensor([1.0, 1, 1, 2, 2, -1, -2, -1]).double()
     feed[:, 5] += feed @ z
-    perm, wall = twin.simulate_truth(feed, flux, t)
-    with_film = simulate(feed, flux, bare, ions=IONS, activity="davies", film=Film(thickness=t.film_thickness))
-    on = (feed > 0)[:, None].expand_as(perm)
-    # the charge law follows the bulk feed in `simulate` and the wall in the twin, so compare at the wall
-    at_wall = (
-        simulate(wall.reshape(-1, 8), flux.reshape(-1, 1), bare, ions=IONS, activity="davies")
-        .c_perm[:, 0]
-        .reshape(perm.shape)
-    )
+    perm, wall = twin.simulate_truth(feed, flux, t, coupon=own)
+    on, wall = (feed > 0)[:, None].expand_as(perm), wall.reshape(-1, 8)
+    factor = own.exp().repeat_interleave(2, 0)
+    charge = twin.charge_at(wall, t) * factor[:, 0]
+    bare = Membrane(t.r_median, t.thickness * factor[:, 1], charge, t.eps_pore, ln_partition=t.ln_partition)
+    at_wall = simulate(wall, flux.reshape(-1, 1), bare, ions=IONS, activity="davies").c_perm[:, 0].reshape(perm.shape)
     assert_allclose(perm[on], at_wall[on], rtol=1e-5)
-    assert (perm[on] / with_film.c_perm[on] - 1).abs().max() < 0.2
     assert (((perm @ z).abs() / (perm @ z.abs())) < 1e-10).all()
+
+
+def test_the_charge_grows_with_a_power_of_the_concentration_and_saturates():
+    t = twin.Truth()
+    sodium, magnesium = torch.tensor([[15.0, 0, 0, 0, 0, 15.0, 0, 0], [0, 0, 0, 7.5, 0, 15.0, 0, 0]]).double()
+    at = lambda c: twin.charge_at(c[None], t)[0]
+    assert_allclose([at(sodium), at(magnesium)], [t.charge, t.charge + t.shift["Mg+2"]], rtol=1e-12)
+    assert_allclose(at(4 * sodium) / at(sodium), 4**t.exponent, rtol=1e-12)
+    half = at((sodium + magnesium) / 2) - t.charge
+    assert_allclose(half / t.shift["Mg+2"], 0.5 * (1 + t.saturation) / (0.5 + t.saturation), rtol=1e-12)
+
+
+def test_coupons_are_dealt_evenly_and_are_what_the_card_says():
+    stored, card = twin._stored()
+    which, own = twin._coupons(64, card["seed"], twin.Truth())
+    assert sorted(np.bincount(which)) == [8] * 8 and len(stored.groupby("mixture").coupon.unique().explode()) == 64
+    assert_allclose(own, card["coupons"], rtol=1e-12)
 
 
 def test_pore_classes_conserve_flow():

@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import multivariate_normal, norm
 
 from ion_ode.core import InputError
+from ion_ode.data.nf270 import MIXTURES, independent_rows
 from ion_ode.dspmde.prior import NAMES, SLOTS, MembranePrior, _parameters, from_normal
 from ion_ode.inference.posterior import (
     Experiment,
@@ -17,7 +18,11 @@ from ion_ode.inference.posterior import (
     predict_membranes,
     sample_posterior,
 )
-from ion_ode.results.benchmarks import contest_rows
+
+
+def mixtures():
+    d = independent_rows()
+    return d[d.composition.isin(MIXTURES)]
 
 
 def normal(n, seed, scale=1.0):
@@ -27,7 +32,7 @@ def normal(n, seed, scale=1.0):
 @pytest.fixture(scope="module")
 def some():
     "Composition A and E: intrinsic and through a film, with their measured states thinned."
-    df = contest_rows().query("composition in ['A', 'E']")
+    df = mixtures().query("composition in ['A', 'E']")
     return df[df.state_id.isin(df.state_id.drop_duplicates()[::2])]
 
 
@@ -111,7 +116,7 @@ def test_membranes_follow_from_the_measurements_alone(some):
 def test_intervals_of_parameters_hold_the_truth():
     """Twelve membranes of the prior, measured with known noise: central 80 % intervals hold about 80 % of their
     parameters."""
-    df = contest_rows()
+    df = mixtures()
     e, inside = Experiment(df, relative=False), []
     for k, truth in enumerate(normal(12, 5)):
         clean = e.ask(truth[None])[0][0]

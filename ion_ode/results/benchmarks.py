@@ -1,13 +1,13 @@
-"""The two benchmarks, real and synthetic, and the score"""
+"""The benchmarks, compositions and laboratories held out of real measurements and mixtures of a synthetic set"""
 
 from dataclasses import dataclass
-from itertools import combinations
 
+import numpy as np
 import pandas as pd
 
-from ion_ode.data.nf270 import MIXTURES, independent_rows
 from ion_ode.dspmde.film import FILM_THICKNESS
 from ion_ode.results.baselines import feed_equivalents
+from ion_ode.results.protocol import PROTOCOL, scored_rows
 from ion_ode.results.twin import Truth, load_twin
 from ion_ode.store import digest
 
@@ -17,27 +17,38 @@ class Benchmark:
     "Measurements, what is held out of them, and what their laboratory says."
 
     name: str  # Key of BENCHMARKS
-    folds: tuple[str, ...]  # Compositions held out one by one
+    folds: tuple[str, ...]  # Compositions or sources held out one by one
     film: float  # Film in front of observed rejections [m]
     sd_floor: float | None  # As in `measurement_sd`
     data_kind: str  # Said on every figure
-    pairs: bool  # Whether networks are also trained without pairs, to choose the number of steps
-    thin: int = (
-        1  # Membranes are inferred from every so many-th flux of a feed; they need fewer values than networks
-    )
-
-    @property
-    def held_out(self) -> list[tuple[str, ...]]:
-        "Compositions kept from a network: none, one and, to choose by, two."
-        return [(), *[(g,) for g in self.folds], *(combinations(self.folds, 2) if self.pairs else ())]
+    unit: str  # Column whose values are scored one by one, every value alike
+    split: str | None = None  # Split of the protocol whose entrants stand beside the networks
+    thin: int = 1  # Membranes are inferred from every so many-th flux of a feed
 
 
+_COMPOSITIONS, _SOURCES = (names for _, names in PROTOCOL.splits)
+_REAL = "measured (NF270, open literature)"
 BENCHMARKS = {
-    "nf270": Benchmark("nf270", MIXTURES, FILM_THICKNESS, None, "measured (NF270, open literature)", True),
+    "nf270": Benchmark("nf270", _COMPOSITIONS, FILM_THICKNESS, None, _REAL, "composition", "compositions"),
+    "sources": Benchmark("sources", _SOURCES, FILM_THICKNESS, None, _REAL, "source_id", "sources"),
     "twin": Benchmark(
-        "twin", ("T1", "T2", "T3", "T4", "T5"), Truth().film_thickness, 0.0, "synthetic (twin)", False, 2
+        "twin",
+        ("T1", "T2", "T3", "T4", "T5"),
+        Truth().film_thickness,
+        0.0,
+        "synthetic (twin)",
+        "solution_id",
+        thin=2,
     ),
 }
+
+
+def held_rows(
+    df: pd.DataFrame,  # Of `contest_rows`
+    held,  # Compositions and sources, any number
+) -> np.ndarray:  # (row,) bool
+    "Rows of a composition with all its sources, or of a source with all its compositions."
+    return (df.composition.isin(held) | df.source_id.isin(held)).to_numpy(copy=True)
 
 
 def twin_folds() -> pd.Series:  # Fold by mixture
@@ -51,13 +62,12 @@ def twin_folds() -> pd.Series:  # Fold by mixture
 
 def contest_rows(
     benchmark: str = "nf270",  # Key of BENCHMARKS
-) -> pd.DataFrame:  # Measurements; `composition` is what a fold holds out
-    "The rows that are trained on and scored."
+) -> pd.DataFrame:  # Measurements; `composition` and `source_id` are what folds hold out
+    "The rows that are trained on and scored: on the real sets those of the protocol."
     if benchmark == "twin":
         d = load_twin()
         return d.assign(composition=d.solution_id.map(twin_folds()))
-    d = independent_rows()
-    return d[d.composition.isin(MIXTURES)]
+    return scored_rows()
 
 
 def score(

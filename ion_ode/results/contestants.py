@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from ion_ode.attention_odenet.constraints import make_constraint
-from ion_ode.attention_odenet.field import FieldConfig
 from ion_ode.attention_odenet.odenet import n_parameters
 from ion_ode.data.curves import CurveSet
 from ion_ode.data.design import Design, simulate_curves
@@ -23,30 +22,19 @@ from ion_ode.inference.fit import fit_membrane, observations
 from ion_ode.inference.scales import FOUR, Scale
 from ion_ode.inference.posterior import Experiment, find_modes, predict_membranes, sample_posterior
 from ion_ode.results.baselines import predict_constant, predict_ion_mean, predict_nearest
-from ion_ode.results.benchmarks import BENCHMARKS, Benchmark, contest_rows
-from ion_ode.training.optimise import Plan
+from ion_ode.results.benchmarks import BENCHMARKS, Benchmark, contest_rows, held_rows
+from ion_ode.results.protocol import CONSTANT, FOUR_FITTED, GAUSSIAN, NEAREST, PER_ION, PROTOCOL, SHIFT, with_feeds
 from ion_ode.training.recipe import ARCHITECTURES, TrainConfig, build
 from ion_ode.training.rivals import SDEM, ResidualGP, SpieglerKedem, match_width
 from ion_ode.training.states import with_scatter
 from ion_ode.training.teach import finetune, predict_measured, pretrain, surrogate_error
-from ion_ode.training.told import n_told
 
 
-REFERENCES = {
-    "constant": predict_constant,
-    "per-ion mean": predict_ion_mean,
-    "nearest composition": predict_nearest,
-}
-PORE_MODEL, PORE_PLUS, SHIFTED, BAYES = (
-    "DSPM-DE fitted",
-    "DSPM-DE+ weak prior",
-    "SDEM with Donnan shift",
-    "Bayesian DSPM-DE+",
-)
-BAR, BAYES_BAR = "average of DSPM-DE+ and SDEM", "average of Bayesian DSPM-DE+ and SDEM"
-MEANS = {BAR: (PORE_PLUS, SHIFTED), BAYES_BAR: (BAYES, SHIFTED)}  # Plain averages of two contestants
-KEDEM, RESIDUAL = "Spiegler-Kedem", "Gaussian process on DSPM-DE"
-RIVALS = (PORE_MODEL, PORE_PLUS, SHIFTED, KEDEM, RESIDUAL)  # Fitted in cells, one a fold
+REFERENCES = {CONSTANT: predict_constant, "per-ion mean": predict_ion_mean, NEAREST: predict_nearest}
+BAYES = "membranes that networks are told of"  # Their mean
+BAYES_AGAIN, LIKELIEST_TOLD = f"{BAYES}, second run", "likeliest of the membranes that networks are told of"
+RIVALS = (FOUR_FITTED, SHIFT, PER_ION, GAUSSIAN)  # Fitted in cells, one a fold
+PORE_MODEL_CURVES = ("C", "D")  # Folds of which the four-parameter fit is drawn along the flux
 
 
 VARIANTS = {  # Name in tables -> architecture, attention
@@ -70,22 +58,16 @@ class Profile:
     name: str  # Key of PROFILES
     recipe: TrainConfig  # Recipe all variants share
     seeds: int  # Networks of each kind
-    marks: dict[str, tuple[int, ...]]  # Benchmark -> fine-tuning steps after which networks are scored
     starts: int  # Starts of each fit of a pore model
     draws: int  # Membranes drawn for each set of training rows
-    inner: int  # Seeds of the networks that only the choice of steps reads
-    trials: bool = (
-        False  # Also membranes of the other laws, and weak-prior fits of all compositions and without two
-    )
     drawn_from: str = "posterior"  # What those membranes know: "posterior" (the training rows) or "prior" (nothing)
     variants: tuple[str, ...] = tuple(VARIANTS)  # Which networks
     benchmarks: tuple[str, ...] = tuple(BENCHMARKS)  # On which measurements
-    rivals: tuple[str, ...] = RIVALS  # Which other models
+    rivals: tuple[str, ...] = RIVALS  # Which other models, where the protocol's entrants do not stand beside them
     biases: tuple[str, ...] = BIASES  # Neutrality by construction, by a penalty
     ablate: bool = False  # Also compare ways to fine-tune
-    sweep_steps: int = (
-        0  # Pre-training steps of networks with wider and narrower attention, with and without ion encodings; 0: none
-    )
+    sweep_steps: int = 0  # Pre-training steps of networks with other attention; 0: none
+    board: bool = False  # Also ask the protocol's entrants
 
     def config(
         self,
@@ -123,9 +105,10 @@ def load_curves(
 
 def _fit_pore(b: Benchmark, train, df, spec, found):
     "The pore model with four parameters, fitted by least squares."
-    scales = {"thickness": Scale("log", 0.05e-6, 10e-6, unit="m")}
+    low, high = (1e-6 * v for v in PROTOCOL.four_bounds_um)
+    scales = {"thickness": Scale("log", low, high, unit="m")}
     fit = fit_membrane(
-        measurement_points(train),
+        measurement_points(with_feeds(train)),
         FOUR,
         scales=scales,
         film=b.film,
@@ -134,31 +117,13 @@ def _fit_pore(b: Benchmark, train, df, spec, found):
         intervals="none",
         seed=spec["seed"],
     )
-    asked = observations(measurement_points(df))
+    asked = observations(measurement_points(with_feeds(df)))
     predicted = fit.predict(asked)[asked.state, asked.ion].numpy()
     facts = {
         "parameters": {p: v for p, v in zip(fit.estimates.parameter, fit.estimates.estimate, strict=True)},
         "rmse_train": float(fit.rmse),
     }
     return predicted, facts
-
-
-_WEAK = 0.1  # Spread of a rejection about DSPM-DE+ and SDEM, which sets how weak their priors are
-
-
-def _fit_plus(b: Benchmark, train, df, spec, found):
-    "The likeliest membrane of DSPM-DE+ under the prior of the posterior, every rejection known to `_WEAK`."
-    seen = Experiment(train[_thinned(b, train)], b.film, relative=False)
-    x, value, _ = find_modes(seen, _WEAK, n_starts=8 * spec["starts"], seed=spec["seed"])
-    best = from_normal(x[:1])
-    predicted = predict_membranes(df, best, b.film)[0]
-    miss = (predicted - df.rejection)[df.index.isin(train.index)]
-    rmse = float(np.sqrt(np.average(miss**2, weights=train.weight)))
-    return predicted, {
-        "parameters": dict(zip(NAMES, best[0].tolist(), strict=True)),
-        "rmse_train": rmse,
-        "tops": value.tolist(),
-    }
 
 
 def _thinned(b: Benchmark, df: pd.DataFrame) -> pd.Series:
@@ -177,18 +142,12 @@ def _fit_kedem(b: Benchmark, train, df, spec, found):
 
 
 def _fit_residual(b: Benchmark, train, df, spec, found):
-    base = pd.Series(found(rival_name(spec | {"model": PORE_MODEL}))[0]["predicted"].numpy(), df.index)
+    base = pd.Series(found(rival_name(spec | {"model": FOUR_FITTED}))[0]["predicted"].numpy(), df.index)
     model = ResidualGP(lambda d: base.reindex(d.index).to_numpy(), seed=spec["seed"]).fit(train)
     return model.predict(df), {"parameters": {"kernel": str(model.gp.kernel_)}}
 
 
-_FITS = {
-    PORE_MODEL: _fit_pore,
-    PORE_PLUS: _fit_plus,
-    SHIFTED: _fit_shifted,
-    KEDEM: _fit_kedem,
-    RESIDUAL: _fit_residual,
-}
+_FITS = {FOUR_FITTED: _fit_pore, SHIFT: _fit_shifted, PER_ION: _fit_kedem, GAUSSIAN: _fit_residual}
 
 
 def rival_name(spec: dict) -> str:
@@ -201,18 +160,12 @@ def _without(held) -> str:
 
 def _cell_rival(folder, spec, found, tick):
     b, df = BENCHMARKS[spec["benchmark"]], contest_rows(spec["benchmark"])
-    predicted, facts = _FITS[spec["model"]](b, df[~df.composition.isin(spec["held"])], df, spec, found)
+    predicted, facts = _FITS[spec["model"]](b, df[~held_rows(df, spec["held"])], df, spec, found)
     tick(1)
     return {"predicted": torch.from_numpy(np.asarray(predicted, float))}, facts
 
 
-LAWS = {  # What measurement and model together get wrong: keywords of `sample_posterior`
-    "proportional": {"noise": 0.3},
-    "equal": {"noise": 0.2, "relative": False},
-    "alike along a curve": {"noise": 0.3, "alike": 0.7},
-    "charge that saturates": {"noise": 0.3, "binding": lambda share: 1.2 * share / (0.2 + share)},
-}
-LAW = "proportional"  # Of the contest; the others are trials
+NOISE = 0.3  # Of a passage, in proportion to it: what measurement and model together get wrong
 
 
 def log_passage(
@@ -228,17 +181,14 @@ def infer_membranes(
     n: int,  # Membranes wanted
     seed: int = 0,
     film: float = FILM_THICKNESS,  # Film in front of observed values [m]
-    law: str = LAW,  # Key of LAWS
 ) -> tuple[
     Tensor, pd.DataFrame, dict
 ]:  # (membrane, parameter) SI; row by row predicted (mean), spread (sd of `log_passage`), likeliest; facts
     "Membranes drawn from the posterior of DSPM-DE+ given some rows, and what they say together of others."
-    law = dict(LAWS[law])
-    noise, form = law.pop("noise"), {"binding": law.pop("binding", None)}
-    posterior = sample_posterior(Experiment(train, film, **law, **form), noise, rounds=8, enough=100, seed=seed)
+    posterior = sample_posterior(Experiment(with_feeds(train), film), NOISE, rounds=8, enough=100, seed=seed)
     x = posterior.pick(n, seed)
     asked = torch.cat([posterior.mode[None], x])
-    rejection = Experiment(test, film, **form).ask(asked)[0].numpy() if len(test) else np.empty((n + 1, 0))
+    rejection = Experiment(with_feeds(test), film).ask(asked)[0].numpy() if len(test) else np.empty((n + 1, 0))
     said = {
         "predicted": np.nanmean(rejection[1:], 0),
         "spread": np.nanstd(log_passage(rejection[1:]), 0),
@@ -255,9 +205,9 @@ def infer_membranes(
 def _cell_membranes(folder, spec, found, tick):
     "Membranes that fit what may be seen, and what they say together of the rest."
     b, df = BENCHMARKS[spec["benchmark"]], contest_rows(spec["benchmark"])
-    shown = ~df.composition.isin(spec["held"])
+    shown = ~held_rows(df, spec["held"])
     parameters, said, facts = _DRAWS[spec["drawn_from"]](
-        df[shown & _thinned(b, df)], df[~shown], spec["draws"], spec["seed"], b.film, spec["law"]
+        df[shown & _thinned(b, df)], df[~shown], spec["draws"], spec["seed"], b.film
     )
     tick(1)
     return {"parameters": parameters} | {
@@ -265,14 +215,14 @@ def _cell_membranes(folder, spec, found, tick):
     }, facts
 
 
-def membranes_name(benchmark: str, held, law: str = LAW) -> str:
-    return f"{benchmark} membranes {_without(held)}" + (f", {law}" if law != LAW else "")
+def membranes_name(benchmark: str, held, again: bool = False) -> str:
+    return f"{benchmark} membranes {_without(held)}{', again' * again}"
 
 
-def _prior_membranes(train, test, n, seed, film, law):
+def _prior_membranes(train, test, n, seed, film):
     "Membranes that no measurement was asked about."
     parameters = Design(seed=seed, n_flux=1, family="dspmde+").points(n)[1]
-    rejection = predict_membranes(test, parameters, film) if len(test) else np.empty((n, 0))
+    rejection = predict_membranes(with_feeds(test), parameters, film) if len(test) else np.empty((n, 0))
     said = {"predicted": rejection.mean(0), "spread": log_passage(rejection).std(0), "likeliest": rejection[0]}
     return parameters, pd.DataFrame(said, test.index), {}
 
@@ -295,107 +245,108 @@ class _Bar:
 
 
 def _cell_pretrain(folder, spec, found, tick):
+    "Networks of one architecture, of every bias and seed, taught simulated curves."
     config, curves = TrainConfig.from_dict(spec["config"]), load_curves(found)
     train, unseen = curves.subset(slice(0, config.n_curves)), curves.subset(slice(config.n_curves, None))
-    seeds, states, logs = [config.seed + s for s in range(spec["seeds"])], {}, []
+    seeds, states, log = [config.seed + s for s in range(spec["seeds"])], [], []
     for bias in spec["biases"]:
-        keep = Path(folder) / f"running-{spec['key'][:12]}-{bias}"
+        keep, kinds = Path(folder) / f"running-{spec['key'][:12]}-{bias}", [_constraint(config, bias)] * len(seeds)
         bar = _Bar(tick, len(seeds))
-        ensemble, _ = pretrain(
-            config, train, seeds, [_constraint(config, bias)] * len(seeds), folder=keep, key=spec["key"], bar=bar
-        )
-        e = _quantiles(surrogate_error(config, ensemble, unseen), "member")
-        logs += [
+        ensemble, _ = pretrain(config, train, seeds, kinds, folder=keep, key=spec["key"], bar=bar)
+        e = _quantiles(surrogate_error(config, ensemble, unseen), "member").to_numpy()
+        log += [
             {"bias": bias, "seed": s, "median_error": float(a), "error_95": float(b)}
-            for s, (a, b) in zip(seeds, e.to_numpy(), strict=True)
+            for s, (a, b) in enumerate(e)
         ]
-        states |= {f"{bias}/{k}": v for k, v in ensemble.state().items()}
+        states.append(ensemble.state())
         shutil.rmtree(keep, ignore_errors=True)
-    return states, {"unseen": logs}
+    members = [[u["bias"], u["seed"]] for u in log]
+    return {k: torch.cat([s[k] for s in states]) for k in states[0]}, {"unseen": log, "members": members}
+
+
+def _told(b: Benchmark, members, found) -> Tensor:
+    "(member, parameter) the membrane each network is told of: another draw for every seed."
+    draws = {h: found(membranes_name(b.name, h))[0]["parameters"] for h in {tuple(m["held"]) for m in members}}
+    return torch.stack([draws[tuple(m["held"])][m["seed"]] for m in members])
+
+
+def _started(config: TrainConfig, members, found, variant: str):
+    "Fresh networks of one bias, and in place of those that were pre-trained the weights of their seed."
+    kinds = [_constraint(config, m["bias"]) for m in members]
+    ensemble = build(config, [config.seed + m["seed"] for m in members], kinds)
+    if any(m["pretrained"] for m in members):
+        weights, record = found(f"pretrain {variant}")
+        at = {tuple(k): i for i, k in enumerate(record["members"])}
+        with torch.no_grad():
+            for i, m in enumerate(members):
+                for k, p in ensemble.params.items() if m["pretrained"] else ():
+                    p[i] = weights[k][at[m["bias"], m["seed"]]]
+    return ensemble
 
 
 def _cell_finetune(folder, spec, found, tick):
-    b, df, config = (
-        BENCHMARKS[spec["benchmark"]],
-        contest_rows(spec["benchmark"]),
-        TrainConfig.from_dict(spec["config"]),
-    )
-    marks, seeds, variant = tuple(spec["marks"]), spec["seeds"], spec["variant"]
-    measured = with_scatter(df, b.sd_floor)
-    weights = found(f"pretrain {variant}")[0] if spec["pretrained"] else {}
-    members = [m for m in _members(b, seeds, spec["inner"]) if spec["pretrained"] or not m[2]]
-    draws = {h: found(membranes_name(b.name, h))[0]["parameters"] for h in b.held_out}
-    parameters = torch.stack([draws[h][s] for h, s, _ in members])
-    held = left_out(measured, [h for h, _, _ in members])
-    keep = [m for m, (h, _, pt) in enumerate(members) if len(h) <= 1 and pt]
-    out = {}
-    for bias in spec["biases"]:
-        ensemble = build(
-            config, [config.seed + s for _, s, _ in members], [_constraint(config, bias)] * len(members)
-        )
-        with torch.no_grad():
-            for m, (_, s, pt) in enumerate(members):
-                for k, p in ensemble.params.items() if pt else ():
-                    p[m] = weights[f"{bias}/{k}"][s]
-        predictions, kept = torch.full((len(marks), len(members), len(df)), torch.nan), []
-
-        def look(step, ensemble, predictions=predictions, kept=kept):
-            if step in marks:
-                predictions[marks.index(step)] = _held_out_predictions(config, ensemble, measured, parameters, held)
-                kept.append({k: v.detach()[keep].clone() for k, v in ensemble.params.items()})
-
-        finetune(
-            config,
-            ensemble,
-            measured,
-            [1000 + config.seed + s for _, s, _ in members],
-            shown=~held,
-            parameters=parameters,
-            pretrained=[pt for _, _, pt in members],
-            on_step=look,
-            bar=_Bar(tick, len(members)),
-        )
-        out[f"{bias}/predicted"] = predictions
-        if bias == "hard" and variant == MAIN:
-            out |= {f"weights/{k}": torch.stack([w[k] for w in kept]) for k in kept[0]}
-    out["parameters"] = parameters[keep]
-    record = {
-        "members": [[list(h), s, pt] for h, s, pt in members],
-        "kept": keep,
-        "marks": list(marks),
-        "rows": list(df.index),
-    }
-    return out, record
+    "Networks of one architecture, each fine-tuned without what it is asked about; asked before and after."
+    b, df = BENCHMARKS[spec["benchmark"]], contest_rows(spec["benchmark"])
+    config, measured = TrainConfig.from_dict(spec["config"]), with_scatter(with_feeds(df), b.sd_floor)
+    held, parameters = left_out(df, spec["members"]), _told(b, spec["members"], found)
+    out = {k: torch.full(held.shape, torch.nan) for k in ("before", "predicted")} | {"parameters": parameters}
+    for bias in dict.fromkeys(m["bias"] for m in spec["members"]):  # A stack of networks has one kind of constraint
+        at = [k for k, m in enumerate(spec["members"]) if m["bias"] == bias]
+        members, told, hidden = [spec["members"][k] for k in at], parameters[at], held[at]
+        ensemble = _started(config, members, found, spec["variant"])
+        out["before"][at] = _held_out_predictions(config, ensemble, measured, told, hidden)
+        seeds, first = [1000 + config.seed + m["seed"] for m in members], [m["pretrained"] for m in members]
+        bar = _Bar(tick, len(members))
+        finetune(config, ensemble, measured, seeds, shown=~hidden, parameters=told, pretrained=first, bar=bar)
+        out["predicted"][at] = _held_out_predictions(config, ensemble, measured, told, hidden)
+        if spec["variant"] == MAIN:
+            for k, p in ensemble.params.items():
+                kept = out.setdefault(f"weights/{k}", torch.zeros(len(held), *p.shape[1:]))
+                kept[at] = p.detach()
+    return out, {"rows": list(df.index)}
 
 
-CORRECTED = "DSPM-DE+ corrected by an ODENet"
-# The closed form of DSPM-DE+, and a network that corrects its derivative: by nothing at first, and pulled back to
-# nothing
-CORRECTION = TrainConfig(
-    architecture="pore_odenet", told="pore", family="dspmde+", pretrained=False, solver_steps=8, compiled=False,
-    network=FieldConfig(ions=SLOTS, context="feed+membrane", n_membrane=n_told(SLOTS,
-        "pore"), width=64, flux_ref=3e-10),
-    finetuning=Plan(160, lr=1e-3, optimiser="adamw", weight_decay=1.0),
-)  # fmt: skip
+def network_members(
+    b: Benchmark,
+    seeds: int,  # Networks of each kind
+    kinds,  # (pre-trained, bias) of each kind
+) -> list[dict]:  # held, seed, pretrained, bias
+    "Networks of a fine-tuning cell: one a fold, kind and seed; on `nf270` also those that learn from all."
+    every = [{"held": [g], "pretrained": pt, "bias": bias} for pt, bias in kinds for g in b.folds]
+    whole = [{"held": [], "pretrained": True, "bias": "hard"}] if b.name == "nf270" else []
+    return [m | {"seed": s} for m in [*whole, *every] for s in range(seeds)]
 
 
-def _members(b: Benchmark, seeds: int, inner: int) -> list[tuple]:
-    "(held out, seed, pre-trained) of every network of a fine-tuning cell."
+def own_members(
+    seeds: int,  # Networks of each coupon
+) -> list[dict]:  # As `network_members`, and own: the coupon whose middle state is shown
+    "Networks that learn from all other sources and from one state of the coupon they are asked about."
+    df = contest_rows("sources")
+    coupons = df.groupby("coupon", sort=False).agg(source=("source_id", "first"), states=("state_id", "nunique"))
+    base = {"pretrained": True, "bias": "hard"}
     return [
-        (h, s, pt)
-        for pt in (True, False)
-        for h in b.held_out
-        for s in range(inner if len(h) > 1 else seeds)
-        if h or pt
+        base | {"held": [source], "own": coupon, "seed": s}
+        for coupon, source, states in coupons[coupons.states > 1].itertuples()
+        for s in range(seeds)
     ]
 
 
+def own_state(
+    g: pd.DataFrame,  # Rows of one coupon
+) -> str:  # Its state_id
+    "The middle state of a coupon, the one that `own_values` tells first."
+    states = list(g.sort_values(["c_feed_mol_m3", "flux_m_s"]).state_id.unique())
+    return states[len(states) // 2]
+
+
 def left_out(
-    m: Measurements,  # Measurements
-    held,  # Compositions that each network does not see
+    df: pd.DataFrame,  # Of `contest_rows`
+    members,  # Of `network_members` or `own_members`
 ) -> Tensor:  # (member, value) bool
     "Which values each network does not see."
-    return torch.from_numpy(np.stack([np.isin(m.composition[m.state], list(h)) for h in held]))
+    own = {c: (df.state_id == own_state(g)).to_numpy() for c, g in df.groupby("coupon")} if "coupon" in df else {}
+    seen = np.zeros(len(df), bool)
+    return torch.from_numpy(np.stack([held_rows(df, m["held"]) & ~own.get(m.get("own"), seen) for m in members]))
 
 
 def _held_out_predictions(config, ensemble, m: Measurements, parameters: Tensor, held: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ from ion_ode.data.points import measurement_points
 from ion_ode.inference.answer import Answer, load_answer
 from ion_ode.inference.build import learn, likeliest, thin_answer
 from ion_ode.inference.fit import FOUR, fit_membrane, observations
-from ion_ode.inference.rows import answer_feeds
 from ion_ode.inference.scales import Scale
 from ion_ode.inference.score import own_values, predicted
 from ion_ode.results.protocol import (
@@ -23,19 +22,12 @@ from ion_ode.results.protocol import (
     SECOND,
     SHIFT,
     fold_rows,
+    with_feeds,
 )
 from ion_ode.results.baselines import predict_constant, predict_nearest
 from ion_ode.training.rivals import SDEM, ResidualGP, SpieglerKedem
 
 __all__ = ["answers_of", "own_answers"]
-
-
-def _with_feeds(d: pd.DataFrame) -> pd.DataFrame:
-    "Rows that carry the whole feed of their runs."
-    runs = d[["state_id", "solution_id"]].drop_duplicates().merge(answer_feeds(), on="solution_id")
-    out = d.copy()
-    out.attrs["feeds"] = runs[["state_id", "ion", "c_feed_mol_m3"]]
-    return out
 
 
 def _four(train: pd.DataFrame, test: pd.DataFrame):  # (row,) rejection; parameters on their bounds
@@ -76,13 +68,13 @@ def answers_of(
     "What every entrant says of a fold."
     whole, train, test = fold_rows(name)
     out, facts = {}, {}
-    own, test_feeds = _with_feeds(train), _with_feeds(test)
+    own, test_feeds = with_feeds(train), with_feeds(test)
     out[POSTERIOR] = predicted(load_answer(f"without-{name}"), test)
     population = learn(whole, PROTOCOL.second, n=PROTOCOL.membranes)
     out[SECOND] = predicted(thin_answer(name, population, whole), test)
     facts["distinct"] = population.n_distinct
     out[LIKELIEST] = predicted(_likeliest(population, whole), test).predicted
-    both = _with_feeds(pd.concat([train, test]))
+    both = with_feeds(pd.concat([train, test]))
     four, facts["at bounds"] = _four(own, both)
     out[FOUR_FITTED] = four[len(train) :]
     out[GAUSSIAN] = _residual(own, test_feeds, four[len(train) :], four[: len(train)])
@@ -114,7 +106,7 @@ def own_answers(
         if rest.empty:
             continue
         for n, seen in enumerate((train, pd.concat([train, mine]))):
-            a, b = _with_feeds(seen), _with_feeds(rest)
+            a, b = with_feeds(seen), with_feeds(rest)
             says = {
                 PER_ION: _per_ion(seen, rest),
                 NEAREST: predict_nearest(seen, rest),

@@ -12,14 +12,15 @@ from ion_ode.results.board import answers_digest, board_cells, collect_board, wr
 from ion_ode.results.cells import Cell, cell_keys, only_for, read_cell, run_cells
 from ion_ode.results.heldout import TABLES
 from ion_ode.results.plan import PROFILES, plan_cells, store
-from ion_ode.results.seal import key_here, seal
-from ion_ode.results.run import make_weights
+from ion_ode.results.seal import key_here, network_probe, seal
+from ion_ode.results.run import make_networks
 from ion_ode.results.claims import metrics
 from ion_ode.results.tables import read_tables, write_tables
 from ion_ode.store import atomic_write, provenance
-from ion_ode.results.twin import store_twin_fit
+from ion_ode.results.twin import store_twin, store_twin_fit
 
 _ASSETS = Path(ion_ode.__file__).parent / "assets"
+_EXPERIMENT = ("twin.csv", "twin.json")
 _TWIN_FILES = ("twin_fit.csv", "twin_fit.json")
 
 
@@ -32,7 +33,7 @@ def _store_tables(
     if folder != target:
         write_tables(tables, meta, target)
         if target == _ASSETS / "results":
-            seal("networks", meta["code"])
+            seal("networks", key_here("networks"), probe=network_probe())
     return atomic_write(
         target / "claims.json", json.dumps(metrics(tables, meta)[0], indent=1, sort_keys=True) + "\n"
     )
@@ -78,6 +79,16 @@ def _keep_board(folder, profile) -> Path:
     return _store_tables(_ASSETS / "results", _ASSETS / "results")
 
 
+def _keep_networks(folder: Path) -> Path:
+    "Tables, weights and seal of the networks."
+    weights = _ASSETS / "weights"
+    for old in weights.glob("nf270-network*"):
+        old.unlink()
+    for new in (folder / "weights").glob("nf270-network*"):
+        atomic_write(weights / new.name, new.read_bytes())
+    return _store_tables(folder / "tables", _ASSETS / "results")
+
+
 def _effort(profile: str) -> str:
     return "full" if profile == "full" else "smoke"
 
@@ -92,20 +103,20 @@ PARTS = {
         ),
         lambda folder, profile: surrogate.store(Path(folder) / "surrogate", _effort(profile)),
     ),
+    "experiment": _Part(
+        "the synthetic experiment",
+        lambda folder, profile, workers, scheduler: store_twin(folder),
+        lambda folder, profile: [atomic_write(_ASSETS / f, (folder / f).read_bytes()) for f in _EXPERIMENT][-1],
+    ),
     "twin": _Part(
         "the four-parameter fit of the synthetic experiment",
         lambda folder, profile, workers, scheduler: store_twin_fit(folder, 4 if profile == "full" else 1),
         lambda folder, profile: [atomic_write(_ASSETS / f, (folder / f).read_bytes()) for f in _TWIN_FILES][-1],
     ),
-    "weights": _Part(
-        "the networks that ship, out of the cells of the full profile",
-        lambda folder, profile, workers, scheduler: make_weights(profile, folder, Path(folder) / "weights"),
-        lambda folder, profile: make_weights(profile, folder),
-    ),
-    "tables": _Part(
-        "tables and claims of a full run",
-        lambda folder, profile, workers, scheduler: read_tables(Path(folder) / "tables"),
-        lambda folder, profile: _store_tables(Path(folder) / "tables", _ASSETS / "results"),
+    "networks": _Part(
+        "the eight networks and those that ship, their tables and claims",
+        lambda folder, profile, workers, scheduler: make_networks(folder, profile, workers, scheduler),
+        lambda folder, profile: _keep_networks(Path(folder)),
     ),
 }
 

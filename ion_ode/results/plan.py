@@ -6,174 +6,129 @@ from pathlib import Path
 
 from ion_ode.results.benchmarks import BENCHMARKS
 from ion_ode.closure import tables_digest
+from ion_ode.results.board import board_cells
 from ion_ode.results.cells import Cell, code_hash, read_cell
 from ion_ode.results.contestants import (
-    CORRECTED,
-    CORRECTION,
-    KEDEM,
-    LAW,
-    LAWS,
     MAIN,
-    PORE_MODEL,
-    PORE_PLUS,
-    RESIDUAL,
-    SHIFTED,
+    PORE_MODEL_CURVES,
     Profile,
-    _members,
     membranes_name,
+    network_members,
+    own_members,
     rival_name,
 )
 from ion_ode.results.heldout import TABLES, tables
+from ion_ode.results.protocol import FOUR_FITTED, GAUSSIAN, PER_ION
 from ion_ode.results.trials import ABLATIONS, RECIPES, SWEEP
 from ion_ode.store import atomic_write, provenance
 from ion_ode.training.optimise import Plan
 from ion_ode.training.recipe import TrainConfig
 
 
+# Written before any network was trained: no number of steps is chosen, all networks take the recipe's. Budgets are
+# those that a shared core holds in a quarter of an hour: 1000 steps of pre-training on 8192 curves, two networks of
+# each kind.
 _RECIPE = TrainConfig(
     family="dspmde+",
     network=replace(TrainConfig().network, width=64),
-    n_curves=16384,
-    pretraining=Plan(2500, lr=4e-3, schedule="cosine", clip=0.3),
+    n_curves=8192,
+    pretraining=Plan(1000, lr=4e-3, schedule="cosine", clip=0.3),
     finetuning=Plan(160),
     compiled=True,
 )
 PROFILES = {
-    "quick": Profile(
-        "quick", replace(_RECIPE, n_curves=2048, compiled=False, pretraining=replace(_RECIPE.pretraining, steps=300)),
-        seeds=2, marks={"nf270": (0, 20, 80, 160)}, starts=1, draws=64, inner=1,
-        variants=(MAIN, "fully connected"), benchmarks=("nf270",), rivals=(PORE_MODEL, PORE_PLUS,
-            SHIFTED), biases=("hard",),
-    ),
     "full": Profile(
-        "full", _RECIPE, seeds=5, inner=2, marks={"nf270": (0, 5, 10, 20, 40, 80, 160),
-        "twin": (0, 40, 160)}, starts=2, draws=256, ablate=True, sweep_steps=400, trials=True,
+        "full", _RECIPE, seeds=2, starts=2, draws=256, rivals=(FOUR_FITTED, PER_ION), ablate=True, sweep_steps=300,
+        board=True,
+    ),
+    "quick": Profile(
+        "quick", replace(_RECIPE, n_curves=1024, pretraining=replace(_RECIPE.pretraining, steps=150)),
+        seeds=2, starts=1, draws=64, variants=(MAIN, "fully connected"), benchmarks=("nf270",), biases=("hard",),
     ),
     "smoke": Profile(
         "smoke", TrainConfig(family="dspmde+", n_curves=48, n_flux=6, pretraining=Plan(4), finetuning=Plan(4)),
-        seeds=1, marks={"nf270": (0, 4), "twin": (0,
-            4)}, starts=1, draws=4, inner=1, rivals=(KEDEM,), drawn_from="prior",
+        seeds=1, starts=1, draws=4, rivals=(PER_ION,), drawn_from="prior",
     ),
 }  # fmt: skip
+
+
+def _membrane_cells(profile: Profile, b) -> list[Cell]:
+    "Membranes that networks are told of: one cell a set of training rows, on measured ones a second run of it."
+    base = {"benchmark": b.name, "draws": profile.draws, "drawn_from": profile.drawn_from}
+    runs = (False, True) if profile.drawn_from == "posterior" and b.split else (False,)
+    cells = []
+    for held in [*([()] if b.name == "nf270" else []), *((g,) for g in b.folds)]:
+        for again in runs if held else (False,):
+            spec = base | {"held": list(held), "seed": profile.recipe.seed + again}
+            cells.append(Cell(membranes_name(b.name, held, again), "membranes", spec, cost=300))
+    return cells
+
+
+def _rival_cells(profile: Profile, b) -> list[Cell]:
+    "Other models, where the protocol's entrants do not stand beside the networks; on `nf270` what is drawn as curves."
+    cells, base = [], {"benchmark": b.name, "seed": profile.recipe.seed, "starts": profile.starts}
+    asked = [(m, g) for m in profile.rivals for g in b.folds] if b.split is None else []
+    asked += [(FOUR_FITTED, g) for g in PORE_MODEL_CURVES] if b.name == "nf270" and profile.board else []
+    for model, g in asked:
+        spec = base | {"model": model, "held": [g]}
+        needs = (rival_name(spec | {"model": FOUR_FITTED}),) if model == GAUSSIAN else ()
+        cells.append(Cell(rival_name(spec), "rival", spec, needs, 1000))
+    return cells
+
+
+def _network_cells(profile: Profile, v: str) -> list[Cell]:
+    "One architecture: pre-trained once, fine-tuned on every benchmark."
+    config, biases = profile.config(v), list(profile.biases) if v == MAIN else ["hard"]
+    base = {"variant": v, "seeds": profile.seeds}
+    spec = base | {"config": config.to_dict(), "biases": biases}
+    n = profile.seeds * len(biases) * config.pretraining.steps
+    cells = [Cell(f"pretrain {v}", "pretrain", spec, ("curves",), n)]
+    kinds = [(True, bias) for bias in biases] + [(False, bias) for bias in profile.biases]
+    for b in (BENCHMARKS[name] for name in profile.benchmarks):
+        tuned = replace(config, film_thickness=b.film).to_dict()
+        asked = {"finetune": network_members(b, profile.seeds, kinds)}
+        asked |= {"own": own_members(profile.seeds)} if v == MAIN and b.name == "sources" else {}
+        for what, members in asked.items():
+            spec = base | {"config": tuned, "benchmark": b.name, "members": members}
+            held = dict.fromkeys(tuple(m["held"]) for m in members)
+            needs = (f"pretrain {v}", *(membranes_name(b.name, h) for h in held))
+            cost = len(members) * config.finetuning.steps
+            cells.append(Cell(f"{b.name} {what} {v}", "finetune", spec, needs, cost))
+    return cells
+
+
+def _comparison_cells(profile: Profile) -> list[Cell]:
+    "Ways to train the main network, and widths of its attention."
+    config, cells = profile.config(MAIN), []
+    if profile.sweep_steps:
+        short = replace(config, pretraining=replace(config.pretraining, steps=profile.sweep_steps))
+        spec = {"config": short.to_dict(), "seeds": min(2, profile.seeds)}
+        n = spec["seeds"] * profile.sweep_steps
+        cells.append(Cell("attention sweep", "sweep", spec, ("curves",), len(SWEEP) * n))
+        more = spec | {"seeds": profile.seeds}
+        cells.append(Cell(TABLES["recipes"], "recipes", more, ("curves",), len(RECIPES) * n))
+    if profile.ablate:
+        spec = {"config": config.to_dict(), "seeds": profile.seeds}
+        needs = ("curves", f"pretrain {MAIN}", *(membranes_name("nf270", (g,)) for g in BENCHMARKS["nf270"].folds))
+        n = len(BENCHMARKS["nf270"].folds) * config.finetuning.steps
+        cells.append(Cell(TABLES["ablation"], "ablation", spec, needs, len(ABLATIONS) * n))
+        cells.append(Cell(TABLES["start"], "start", spec, needs, profile.seeds * config.pretraining.steps + 2 * n))
+    return cells
 
 
 def plan_cells(
     profile: Profile,  # How much
 ) -> list[Cell]:  # In an order that respects needs
     "All cells of a profile."
-    r, cells = profile.recipe, []
-    for name in profile.benchmarks:
-        b, base = BENCHMARKS[name], {"benchmark": name, "seed": r.seed}
-        tried = b.held_out[1:] if b.pairs and profile.trials else []
-        drawn = base | {"draws": profile.draws, "drawn_from": profile.drawn_from}
-        for held, law in [
-            *((h, LAW) for h in b.held_out),
-            *((h, law) for law in LAWS if law != LAW for h in tried),
-        ]:
-            cells.append(
-                Cell(
-                    membranes_name(name, held, law),
-                    "membranes",
-                    drawn | {"held": list(held), "law": law},
-                    cost=1000,
-                )
-            )
-        for model in profile.rivals:
-            for held in [(), *tried] if tried and model in (PORE_PLUS, SHIFTED) else [(g,) for g in b.folds]:
-                spec = base | {"model": model, "held": list(held), "starts": profile.starts}
-                needs = (rival_name(spec | {"model": PORE_MODEL}),) if model == RESIDUAL else ()
-                cells.append(Cell(rival_name(spec), "rival", spec, needs, 1000))
-    cells.append(Cell("curves", "curves", {"recipe": r.to_dict()}, cost=1000))
+    cells = [Cell("curves", "curves", {"recipe": profile.recipe.to_dict()}, cost=1000)]
+    for b in (BENCHMARKS[name] for name in profile.benchmarks):
+        cells += _membrane_cells(profile, b)
     for v in profile.variants:
-        config = profile.config(v)
-        spec = {
-            "config": config.to_dict(),
-            "biases": list(profile.biases),
-            "seeds": profile.seeds,
-            "variant": v,
-            "pretrained": True,
-        }
-        n = profile.seeds * len(profile.biases)
-        cells.append(Cell(f"pretrain {v}", "pretrain", spec, ("curves",), n * config.pretraining.steps))
-        for b in profile.benchmarks:
-            tuning = replace(
-                config,
-                finetuning=replace(config.finetuning, steps=profile.marks[b][-1]),
-                film_thickness=BENCHMARKS[b].film,
-            )
-            spec = spec | {
-                "config": tuning.to_dict(),
-                "benchmark": b,
-                "marks": list(profile.marks[b]),
-                "inner": profile.inner,
-            }
-            needs = (f"pretrain {v}", *(membranes_name(b, h) for h in BENCHMARKS[b].held_out))
-            members = len(_members(BENCHMARKS[b], profile.seeds, profile.inner))
-            cells.append(
-                Cell(
-                    f"{b} finetune {v}",
-                    "finetune",
-                    spec,
-                    needs,
-                    members * len(profile.biases) * profile.marks[b][-1],
-                )
-            )
-    config = profile.config(MAIN)
-    if profile.sweep_steps:
-        short = replace(config, compiled=False, pretraining=replace(config.pretraining, steps=profile.sweep_steps))
-        spec = {"config": short.to_dict(), "seeds": profile.inner}
-        cells.append(
-            Cell("attention sweep", "sweep", spec, ("curves",), len(SWEEP) * profile.inner * profile.sweep_steps)
-        )
-        cells.append(
-            Cell(
-                TABLES["recipes"],
-                "recipes",
-                spec | {"seeds": profile.seeds},
-                ("curves",),
-                len(RECIPES) * profile.seeds * profile.sweep_steps,
-            )
-        )
-    if profile.trials and "nf270" in profile.benchmarks:
-        b = BENCHMARKS["nf270"]
-        spec = {
-            "config": CORRECTION.to_dict(),
-            "biases": ["hard"],
-            "seeds": profile.seeds,
-            "inner": profile.inner,
-            "variant": CORRECTED,
-            "pretrained": False,
-            "benchmark": b.name,
-            "marks": list(profile.marks[b.name]),
-        }
-        n = sum(1 for m in _members(b, profile.seeds, profile.inner) if not m[2])
-        cells.append(
-            Cell(
-                f"{b.name} correction",
-                "finetune",
-                spec,
-                tuple(membranes_name(b.name, h) for h in b.held_out),
-                n * profile.marks[b.name][-1],
-            )
-        )
-    if profile.ablate:
-        spec = {"config": config.to_dict(), "seeds": profile.inner}
-        needs = (
-            "curves",
-            f"pretrain {MAIN}",
-            *(membranes_name("nf270", h) for h in BENCHMARKS["nf270"].held_out if len(h) == 2),
-        )
-        cells.append(Cell(TABLES["ablation"], "ablation", spec, needs, len(ABLATIONS) * config.finetuning.steps))
-        cells.append(
-            Cell(
-                TABLES["start"],
-                "start",
-                spec,
-                needs,
-                profile.inner * config.pretraining.steps + 2 * config.finetuning.steps,
-            )
-        )
-    return cells
+        cells += _network_cells(profile, v)
+    cells += _comparison_cells(profile)
+    for b in (BENCHMARKS[name] for name in profile.benchmarks):
+        cells += _rival_cells(profile, b)
+    return cells + (board_cells(Cell) if profile.board else [])
 
 
 def store(

@@ -16,6 +16,7 @@ from ion_ode.results.benchmarks import contest_rows
 from ion_ode.results.cells import read_cell
 from ion_ode.results.contestants import MAIN, VARIANTS, load_curves
 from ion_ode.results.heldout import networks
+from ion_ode.results.protocol import with_feeds
 from ion_ode.results.questions import ask, feeds_frame
 from ion_ode.training.optimise import Plan
 from ion_ode.training.predictor import Predictor
@@ -56,13 +57,12 @@ def attention_tables(
     pd.DataFrame, pd.DataFrame
 ]:  # Scores (network, seed, asking, answering, weight); nitrate removed (network, seed, feed, score, changes)
     "Attention between the eight ions, and what the removal of NO3- does to Cl-."
-    main = networks(folder, keys, "nf270", None)[:3]
+    main = networks(folder, keys, "nf270", None)
     curves = load_curves(lambda name: read_cell(folder, name, keys[name]))
     kinds, flux = {"main": main}, 1e-5
     for name, encoding in {"with ion encodings": main[0].network.encoding, "without ion encodings": "none"}.items():
         short = replace(
             main[0],
-            compiled=False,
             network=replace(main[0].network, encoding=encoding),
             pretraining=Plan(steps, lr=4e-3, schedule="cosine", clip=0.3),
         )
@@ -158,8 +158,8 @@ def smoothness(
     for variant in (v for v in VARIANTS if f"pretrain {v}" in keys):
         weights, record = read_cell(folder, f"pretrain {variant}", keys[f"pretrain {variant}"])
         config = TrainConfig.from_dict(record["spec"]["config"])
-        state = {k.removeprefix("hard/"): v for k, v in weights.items() if k.startswith("hard/")}
-        n = len(next(iter(state.values())))
+        at = [i for i, (bias, _) in enumerate(record["members"]) if bias == "hard"]
+        state, n = {k: v[at] for k, v in weights.items()}, len(at)
         ensemble = build(replace(config, compiled=False), [0] * n)
         ensemble.load_state(state)
         ensemble.skeleton.n_steps = 8
@@ -186,8 +186,8 @@ def exact_checks(
 ) -> pd.DataFrame:  # check, value
     """Neutrality, absent ions, order of the integrator, frozen layers: of the main networks that learned from all
     compositions."""
-    config, ensemble, parameters, _ = networks(folder, keys, "nf270", None)
-    asked = measured_curves(with_scatter(contest_rows()), known=False)
+    config, ensemble, parameters = networks(folder, keys, "nf270", None)
+    asked = measured_curves(with_scatter(with_feeds(contest_rows())), known=False)
     z, bulk = torch.tensor([get_ion(i).z for i in SLOTS], dtype=torch.float32), asked.c_feed
     every = lambda x: x.float().expand(len(ensemble), *x.shape)
     told = describe_members(config, parameters, bulk.expand(len(ensemble), *bulk.shape))
@@ -205,13 +205,15 @@ def exact_checks(
             net.n_steps = n
             run[n] = net(bulk, asked.flux[:, -1:], told[0].double())
     error = [float((run[n] - run[1024]).square().mean().sqrt()) for n in (64, 256)]
-    tensors, record = read_cell(folder, f"nf270 finetune {MAIN}", keys[f"nf270 finetune {MAIN}"])
-    frozen = [
-        k
-        for k in tensors
-        if k.startswith("weights/") and any(f"linears.{i}." in k for i in range(config.frozen_layers))
-    ]
-    same = all(torch.equal(tensors[k][0], t) for k in frozen for t in tensors[k])
+    started, kept = (read_cell(folder, n, keys[n]) for n in (f"pretrain {MAIN}", f"nf270 finetune {MAIN}"))
+    first = [k for k in started[0] if any(f"linears.{i}." in k for i in range(config.frozen_layers))]
+    at = {tuple(m): i for i, m in enumerate(started[1]["members"])}
+    same = all(
+        torch.equal(kept[0][f"weights/{k}"][i], started[0][k][at[m["bias"], m["seed"]]])
+        for k in first
+        for i, m in enumerate(kept[1]["spec"]["members"])
+        if m["pretrained"]
+    )
     values = {
         "largest |sum z h| / sum |z| h": float(
             ((h * z).sum(-1).abs() / (h * z.abs()).sum(-1).clamp_min(1e-30)).max()
@@ -219,6 +221,6 @@ def exact_checks(
         "largest permeate of an absent ion": float(h[:, (bulk == 0)[:, None].expand(h.shape[1:])].abs().max()),
         "change when the embedding of absent ions is moved": float(moved),
         "order of the integrator (64 to 256 steps)": math.log2(error[0] / error[1]) / 2,
-        "frozen layers byte-equal (1) after fine-tuning": float(same and len(frozen) > 0),
+        "frozen layers byte-equal (1) after fine-tuning": float(same and len(first) > 0),
     }
     return pd.DataFrame({"check": list(values), "value": list(values.values())})

@@ -9,7 +9,7 @@ import pandas as pd
 from ion_ode.dspmde.prior import SLOTS
 from ion_ode.inference.rows import COMPOSITIONS, SOURCES, answer_feeds, answer_rows, hold_out
 
-__all__ = ["ENTRANTS", "OWN", "PROTOCOL", "Protocol", "fold_rows", "scored_rows"]
+__all__ = ["ENTRANTS", "OWN", "PROTOCOL", "Protocol", "fold_rows", "scored_rows", "with_feeds"]
 
 POSTERIOR, SECOND = "posterior of DSPM-DE+", "posterior of DSPM-DE+, second run"
 LIKELIEST, FOUR_FITTED = "likeliest DSPM-DE+", "DSPM-DE, four parameters"
@@ -71,3 +71,11 @@ def fold_rows(
     "The rows of a fold."
     train, test = hold_out(answer_rows(), name)
     return train, scored_rows(train), scored_rows(test)
+
+
+def with_feeds(d: pd.DataFrame) -> pd.DataFrame:
+    "Rows that carry the whole feed of their runs; those of feeds unknown to the package stand for themselves."
+    runs = d[["state_id", "solution_id"]].drop_duplicates().merge(answer_feeds(), on="solution_id")
+    out = d.copy()
+    out.attrs["feeds"] = runs[["state_id", "ion", "c_feed_mol_m3"]]
+    return out

@@ -10,10 +10,11 @@ from torch import Tensor
 from ion_ode.data.points import measurement_points
 from ion_ode.dspmde.prior import SLOTS, parameter_names
 from ion_ode.inference.posterior import predict_membranes
-from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
+from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, held_rows
 from ion_ode.results.cells import read_cell
-from ion_ode.results.contestants import BAYES, MAIN, PORE_MODEL
+from ion_ode.results.contestants import BAYES, MAIN, membranes_name, rival_name
 from ion_ode.results.heldout import networks
+from ion_ode.results.protocol import FOUR_FITTED, with_feeds
 from ion_ode.training.teach import predict_measured
 from ion_ode.water.ions import get_ion
 
@@ -25,7 +26,7 @@ def along_flux(
 ) -> pd.DataFrame:  # Frame in the form of `MeasurementSchema`; rejections are those of the first run
     "A held-out composition from 2 µm/s to a tenth beyond its last measurement."
     df = contest_rows(benchmark)
-    df = df[df.composition == fold]
+    df = df[held_rows(df, [fold])]
     nitrate = df[df.ion == "NO3-"]
     one = df[df.solution_id == (nitrate if len(nitrate) else df).sort_values("rejection").solution_id.iloc[0]]
     grid = np.geomspace(2e-6, 1.1 * one.flux_m_s.max(), n)
@@ -68,16 +69,14 @@ def ask(
 ) -> dict[str, np.ndarray]:  # model -> (draw or network, row) rejection
     "Main networks, posterior membranes and fitted pore model on any feeds."
     b, found = BENCHMARKS[benchmark], lambda name: read_cell(folder, name, keys[name])
-    config, ensemble, parameters, _ = networks(folder, keys, benchmark, fold)
+    config, ensemble, parameters = networks(folder, keys, benchmark, fold)
+    frame, told = with_feeds(frame), membranes_name(benchmark, (fold,) if fold else ())
     out = {MAIN: predict_measured(config, ensemble, measurement_points(frame), parameters, tol=1e-3)}
-    out[BAYES] = predict_membranes(
-        frame, found(f"{benchmark} membranes without {fold or 'nothing'}")[0]["parameters"], b.film
-    )
-    name = f"{benchmark} {PORE_MODEL} without {fold}"
+    out[BAYES] = predict_membranes(frame, found(told)[0]["parameters"], b.film)
+    name = rival_name({"benchmark": benchmark, "model": FOUR_FITTED, "held": [fold]}) if fold else ""
     if name in keys:
-        out[PORE_MODEL] = predict_membranes(
-            frame, fitted_parameters(found(name)[1]["parameters"]), b.film, "dspmde"
-        )
+        fitted = fitted_parameters(found(name)[1]["parameters"])
+        out[FOUR_FITTED] = predict_membranes(frame, fitted, b.film, "dspmde")
     return out
 
 

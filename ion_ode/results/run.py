@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,53 +10,94 @@ import pandas as pd
 import torch
 
 import ion_ode
+from ion_ode.closure import tables_digest
 from ion_ode.core import InputError, progress
 from ion_ode.data.points import measurement_points
 from ion_ode.dspmde.prior import SLOTS
 from ion_ode.inference.posterior import predict_membranes
 from ion_ode.plotting import set_theme
-from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
-from ion_ode.closure import tables_digest
-from ion_ode.results.board import board_cells, collect_board, read_board, write_board
-from ion_ode.results.cells import Cell, code_hash, read_cell, run_cells
+from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, held_rows
+from ion_ode.results.board import collect_board, read_board, write_board
+from ion_ode.results.cells import read_cell, run_cells
 from ion_ode.results.claims import metrics, share_within
-from ion_ode.results.contestants import BAYES, MAIN, PORE_MODEL, REFERENCES, Profile, infer_membranes
+from ion_ode.results.contestants import (
+    BAYES,
+    MAIN,
+    REFERENCES,
+    Profile,
+    _held_out_predictions,
+    infer_membranes,
+    left_out,
+    network_members,
+)
 from ion_ode.results.figures import draw_figures
-from ion_ode.results.heldout import contest, networks
+from ion_ode.results.heldout import TABLES, contest, networks
 from ion_ode.results.plan import PROFILES, plan_cells
+from ion_ode.results.protocol import CONSTANT, FOUR_FITTED, NEAREST, with_feeds
 from ion_ode.results.questions import fitted_parameters
+from ion_ode.results.rollouts import with_answer
 from ion_ode.results.scores import LABELS, mean_predictions, scoreboard
-from ion_ode.results.tables import collect, read_tables, write_tables
+from ion_ode.results.seal import key_here
+from ion_ode.results.tables import collect, read_tables, with_entrants, write_tables
 from ion_ode.store import asset, atomic_write, provenance
 from ion_ode.training.predictor import Predictor, save_model, trained_ranges
+from ion_ode.training.recipe import build
+from ion_ode.training.states import with_scatter
+from ion_ode.training.teach import finetune
+
+_PLAIN = "fully connected"  # The network that a quick run trains from nothing
+
+
+def _trained_again(df: pd.DataFrame, parameters, g: str) -> np.ndarray:  # (row,) of the fold
+    "The plain network without pre-training, taught all but a fold as the full profile does, and asked for it."
+    p, b = PROFILES["full"], BENCHMARKS["nf270"]
+    config = replace(p.config(_PLAIN), compiled=False, film_thickness=b.film)
+    members = [m for m in network_members(b, p.seeds, [(False, "hard")]) if m["held"] == [g]]
+    measured, held = with_scatter(with_feeds(df), b.sd_floor), left_out(df, members)
+    seeds, told = [config.seed + m["seed"] for m in members], parameters[: len(members)]
+    ensemble = build(config, seeds)
+    kw = {"shown": ~held, "parameters": told, "pretrained": [False] * len(members)}
+    finetune(config, ensemble, measured, [1000 + s for s in seeds], **kw)
+    return _held_out_predictions(config, ensemble, measured, told, held).mean(0).numpy()[held_rows(df, [g])]
 
 
 def _named_parts(tables: dict[str, pd.DataFrame]) -> dict:  # What -> function that gives (stored, again)
     "The parts that a quick run computes from nothing."
-    pred = tables["predictions"]
-    df = contest_rows()
-    shown, held = df[df.composition != "A"], df[df.composition == "A"]
-    of_a = pred[(pred.benchmark == "nf270") & (pred.fold == "A")].set_index("row_id")
-    kept = lambda model: of_a[of_a.model == model].predicted.reindex(held.index)
-    mse = lambda p: np.average((p - held.rejection) ** 2, weights=held.weight)
+    pred, df, g = tables["predictions"], contest_rows(), "A"
+    test = held_rows(df, [g])
+    shown, held = df[~test], df[test]
+    kept = pred[(pred.benchmark == "nf270") & (pred.fold == g)]
+    mse = lambda p: float(((np.asarray(p) - held.rejection) ** 2).mean())
+    stored = lambda d: mse(d.groupby("row_id").predicted.mean().reindex(held.index))
 
     def worst():
         both = scoreboard(pred)[0].merge(tables["scores"], on=[*LABELS, "scored"], suffixes=(" again", ""))
         return both.loc[(both["mse_R again"] - both.mse_R).abs().idxmax(), ["mse_R", "mse_R again"]].tolist()
 
+    inferred = []
+
     def posterior():
-        again = infer_membranes(shown, held, PROFILES["full"].draws)[1].predicted
-        return mse(kept(BAYES)), mse(again)
+        inferred[:] = infer_membranes(shown, held, PROFILES["full"].draws)[:2]
+        return stored(kept[kept.model == BAYES]), mse(inferred[1].predicted)
+
+    def network():
+        of = kept[(kept.model == _PLAIN) & (kept.pretrained == "NPT") & (kept.bias == "hard")]
+        return stored(of), mse(_trained_again(df, inferred[0], g))
+
+    def fitted():
+        fit = tables["fits"].query("benchmark == 'nf270' and fold == 'C'").iloc[0]
+        rows = df[held_rows(df, ["C"])]
+        said = predict_membranes(with_feeds(rows), fitted_parameters(fit), BENCHMARKS["nf270"].film, "dspmde")[0]
+        own = pred[(pred.benchmark == "nf270") & (pred.fold == "C") & (pred.model == FOUR_FITTED)]
+        miss = lambda p: float(((p - rows.rejection) ** 2).mean())
+        return miss(own.set_index("row_id").predicted.reindex(rows.index)), miss(said)
 
     parts = {"scores of all predictions (largest difference)": worst}
-    for name, predict in REFERENCES.items():
-        parts[f"{name}, fold A"] = lambda name=name, predict=predict: (mse(kept(name)), mse(predict(shown, held)))
-    fit = tables["fits"]
-    fit = fit[(fit.get("benchmark") == "nf270") & (fit.fold == "A")] if len(fit) else fit
-    if len(fit):
-        ask = lambda: predict_membranes(held, fitted_parameters(fit.iloc[0]), BENCHMARKS["nf270"].film, "dspmde")[0]
-        parts[f"{PORE_MODEL}, fold A, from its stored parameters"] = lambda: (mse(kept(PORE_MODEL)), mse(ask()))
-    return parts | {f"{BAYES}, fold A, from the measurements": posterior}
+    for m in (CONSTANT, NEAREST):
+        parts[f"{m}, fold A"] = lambda m=m: (stored(kept[kept.model == m]), mse(REFERENCES[m](shown, held)))
+    parts |= {f"{FOUR_FITTED}, fold C, from its stored parameters": fitted}
+    parts |= {f"{BAYES}, fold A, from the measurements": posterior}
+    return parts | {f"{_PLAIN} network, fold A, trained from nothing": network}
 
 
 def _recompute(
@@ -71,8 +113,17 @@ def _recompute(
     return pd.DataFrame(rows)
 
 
+def _logged(meta: dict, folder: Path) -> list[dict]:
+    "When test parts were read, this time among them."
+    log = Path(folder) / "test_parts_read.json"
+    before = json.loads((log if log.exists() else asset("results/test_parts_read.json")).read_text())["read"]
+    now = {"when": pd.Timestamp.now("UTC").isoformat(timespec="seconds")} | {k: meta[k] for k in ("commit", "code")}
+    atomic_write(log, json.dumps({"read": [*before, now]}, indent=1) + "\n")
+    return [*before, now]
+
+
 def reproduce(
-    profile: str = "quick",  # "quick" (redraw what is stored, recompute a part) or "full" (everything, hours)
+    profile: str = "quick",  # "quick" (redraw what is stored, _recompute a part) or "full" (everything, hours)
     folder: str | Path = "results",  # Where everything goes
     workers: int | None = None,  # Processes, one thread each; None: as many as there are cores, two at most
     scheduler: str | None = None,  # Address of a Dask scheduler that computes the cells
@@ -84,32 +135,23 @@ def reproduce(
     folder = Path(folder)
     if profile == "quick":
         tables, meta = read_tables()
-        atomic_write(folder / "recomputed.csv", _recompute(tables).to_csv(index=False, float_format="%.6g"))
+        again = _recompute(with_entrants(tables, read_board()))
+        atomic_write(folder / "recomputed.csv", again.to_csv(index=False, float_format="%.6g"))
     else:
         p, where = PROFILES[profile], folder / "cells" / profile
         workers = min(2, os.cpu_count() or 1) if workers is None else workers
-        asked = board_cells(Cell) if p.trials else []
-        keys = run_cells([*plan_cells(p), *asked], where, workers, scheduler)
-        if asked:
+        keys = run_cells(plan_cells(p), where, workers, scheduler)
+        if p.board:
             board = collect_board(lambda name: read_cell(where, name, keys.pop(name))[1])
             write_board(board, folder / "tables")
         tables, meta = collect(p, where, keys)
-        log = folder / "test_parts_read.json"
-        before = json.loads((log if log.exists() else asset("results/test_parts_read.json")).read_text())["read"]
-        meta["read"] = [
-            *before,
-            {
-                "when": pd.Timestamp.now("UTC").isoformat(timespec="seconds"),
-                "commit": meta["commit"],
-                "code": meta["code"],
-            },
-        ]
-        atomic_write(log, json.dumps({"read": meta["read"]}, indent=1) + "\n")
+        meta["read"] = _logged(meta, folder)
     write_tables(tables, meta, folder / "tables")
     made = (folder / "tables" / "board.csv").exists()
-    record, text = metrics(tables, meta, read_board(folder / "tables" if made else None))
+    board = read_board(folder / "tables" if made else None)
+    record, text = metrics(tables, meta, board)
     set_theme()
-    draw_figures(tables, meta, folder)
+    draw_figures(with_answer(with_entrants(tables, board)), meta, folder)
     atomic_write(folder / "claims.json", json.dumps(record, indent=1, sort_keys=True) + "\n")
     atomic_write(folder / "metrics.md", text)
     return record
@@ -122,24 +164,24 @@ def _export_models(
     target: str | Path,  # Where the models go
 ) -> list[Path]:  # The cards written
     "Write the model that learned from all measurements."
-    pred, _ = contest(where, keys)
+    pred = contest(where, keys)
     held, (scores, _) = mean_predictions(pred, "nf270", MAIN), scoreboard(pred[pred.benchmark == "nf270"])
     row = scores[
         (scores.model == MAIN)
         & (scores.scored == "ensemble")
-        & (scores["rule"] == "chosen")
+        & (scores["rule"] == "last")
         & (scores.pretrained == "PT")
         & (scores.bias == "hard")
     ].iloc[0]
-    config, ensemble, parameters, steps = networks(where, keys, "nf270", None)
-    m = measurement_points(contest_rows())
-    facts = provenance(seed=p.recipe.seed, code=code_hash(), data=tables_digest(), profile=p.name)
+    config, ensemble, parameters = networks(where, keys, "nf270", None)
+    m = measurement_points(with_feeds(contest_rows()))
+    facts = provenance(seed=p.recipe.seed, code=key_here("networks"), data=tables_digest(), profile=p.name)
     card = {
         "name": "nf270-network",
-        "what": "ensemble of the main network, pre-trained on simulated curves and fine-tuned on all five mixtures "
-                "measured on NF270",
-        "trained_on": "90 independent rejections of compositions A to E (see chapter 01 for sources and licences)",
-        "fine_tuning_steps": steps,
+        "what": "ensemble of the main network, pre-trained on simulated curves and fine-tuned on all rows measured "
+                "on NF270 that the comparison scores",
+        "trained_on": f"{len(contest_rows())} independent rejections of five laboratories (see chapter 01)",
+        "fine_tuning_steps": config.finetuning.steps,
         "scores": {
             "held-out composition, mean MSE of R": float(row.mse_R),
             "interval_90": [float(row.lower), float(row.upper)],
@@ -154,14 +196,22 @@ def _export_models(
     return [save_model(Predictor(config, ensemble, parameters, card), target, "nf270-network")]
 
 
-def make_weights(
-    profile: str = "full",  # Profile whose cells hold the networks
-    folder: str | Path = "results",  # Folder that `reproduce` wrote
-    target: str | Path | None = None,  # Where the models go; None: ion_ode/assets/weights
-) -> list[Path]:  # The cards written
-    "The models that ship with the package, out of the cells of `reproduce`; missing cells are computed first."
+def _network_cells(profile: str):
+    "The cells of a profile that the networks' tables are made of."
+    apart = (TABLES["recipes"], TABLES["start"])  # Tables of their own
+    return [c for c in plan_cells(PROFILES[profile]) if c.kind != "board" and c.name not in apart]
+
+
+def make_networks(
+    folder: str | Path,  # Folder that `reproduce` writes
+    profile: str = "full",  # Key of PROFILES
+    workers: int = 1,  # Processes, one thread each
+    scheduler: str | None = None,  # Address of a Dask scheduler
+) -> list[Path]:  # Cards of the networks written, in `weights`
+    "Networks trained and asked: their tables into `tables`, those that learned from all rows into `weights`."
     p, where = PROFILES[profile], Path(folder) / "cells" / profile
-    keys = run_cells(plan_cells(p), where, min(2, os.cpu_count() or 1))
-    return _export_models(
-        p, where, keys, Path(ion_ode.__file__).parent / "assets" / "weights" if target is None else target
-    )
+    keys = run_cells(_network_cells(profile), where, workers, scheduler)
+    tables, meta = collect(p, where, keys)
+    meta["read"] = _logged(meta, Path(folder))
+    write_tables(tables, meta, Path(folder) / "tables")
+    return _export_models(p, where, keys, Path(folder) / "weights")

@@ -1,4 +1,4 @@
-"""Eight networks of one size, scored on compositions they were not shown; the paper's claims, one by one, on two benchmarks
+"""Eight networks of one size, scored on what they were not shown; the paper's claims, one by one
 
 Docs: https://ion-ode.github.io/ion_ode/results/networks.html.md"""
 
@@ -13,9 +13,11 @@ import numpy as np
 import pandas as pd
 
 from ..core import need
-from .benchmarks import contest_rows, feed_equivalents
-from .contestants import BAR, BAYES, MAIN, PORE_MODEL, log_passage
+from .benchmarks import BENCHMARKS, contest_rows, feed_equivalents
+from .contestants import BAYES, LIKELIEST_TOLD, MAIN, log_passage
+from .protocol import FOUR_FITTED, LIKELIEST
 from ..stats import bootstrap_interval
+
 
 # %% ../../nbs/results/networks.ipynb #5fa8d988
 LABELS = ["benchmark", "model", "pretrained", "bias", "rule"]
@@ -35,18 +37,16 @@ _MEASURED = [
 
 def with_measurements(
     pred: pd.DataFrame,  # row_id, benchmark, predicted, ...
-) -> pd.DataFrame:  # The same with the measured columns; `unit` is the composition or mixture
+) -> pd.DataFrame:  # The same with the measured columns; `unit` is the composition, source or mixture
     "Put measurements beside predictions."
     rows = []
     for b in pred.benchmark.unique():
         df = contest_rows(b)
         total = df.solution_id.map(feed_equivalents(df).sum(axis=1))
         rows.append(
-            df[_MEASURED].assign(
-                share=df.c_feed_mol_m3 / total, unit=df.composition if b == "nf270" else df.solution_id
-            )
+            df[_MEASURED].assign(share=df.c_feed_mol_m3 / total, unit=df[BENCHMARKS[b].unit], benchmark=b)
         )
-    return pred.merge(pd.concat(rows), left_on="row_id", right_index=True)
+    return pred.merge(pd.concat(rows).reset_index(), on=["row_id", "benchmark"])
 
 # %% ../../nbs/results/networks.ipynb #cb320c83
 def errors(
@@ -104,11 +104,11 @@ def scoreboard(
 def mean_predictions(
     pred: pd.DataFrame,  # From `contest`
     benchmark: str,  # Key of BENCHMARKS
-    model: str,  # Contestant; networks are pre-trained, hard, after the chosen number of steps
+    model: str,  # Contestant; networks are pre-trained, hard, fine-tuned
 ) -> pd.DataFrame:  # One row a measurement; `spread`: sd of `log_passage` over networks or posterior membranes
     "The mean prediction of a contestant, with the measurements."
     d = pred[(pred.benchmark == benchmark) & (pred.model == model)]
-    d = d[d["rule"].isin(["", "chosen"]) & d.pretrained.isin(["", "PT"]) & d.bias.isin(["", "hard"])]
+    d = d[d["rule"].isin(["", "last"]) & d.pretrained.isin(["", "PT"]) & d.bias.isin(["", "hard"])]
     d = d.assign(passed=log_passage(d.predicted)).groupby(["benchmark", "model", "fold", "row_id"], sort=False)
     d = d.agg(predicted=("predicted", "mean"), apart=("passed", "std"), spread=("spread", "mean")).reset_index()
     return with_measurements(d.assign(spread=np.hypot(d.spread, d.apart.fillna(0.0))).drop(columns="apart"))
@@ -176,7 +176,7 @@ def score_trials(
 # %% ../../nbs/results/networks.ipynb #837933e6
 def interval_table(
     pred: pd.DataFrame,  # From `contest`
-    models: tuple[str, ...] = (MAIN, BAYES, PORE_MODEL, BAR),
+    models: tuple[str, ...] = (MAIN, BAYES, LIKELIEST, LIKELIEST_TOLD, FOUR_FITTED),
 ) -> pd.DataFrame:  # benchmark, model, ion ("all" too), coverage, width (median of upper - lower), n
     "Coverage and width of the 90 % intervals on compositions nobody had shown the model."
     rows = []

@@ -1,28 +1,59 @@
 """What stored results were made of, and whether they still belong to what lies beside them
 
-Every part that ships carries one key. `broken` names the parts whose key is not that of what lies here; `_OLDER` lists
-those that are known to be of older code, and every page that quotes one says so."""
+Every part that ships carries one key. The comparison's is that of all code, data and samples it can reach. Networks
+take many minutes to train, so theirs is that of what they are: rows and protocol, to the letter, and numbers that move
+when the pore model, the posterior or a step of training does (`network_probe`), to their own precision. `broken` names
+the parts that do not belong to what lies here."""
 
 import json
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
+
+import numpy as np
+import torch
 
 from ion_ode.closure import code_digest, tables_digest
 from ion_ode.core import InputError
+from ion_ode.data.design import simulate_curves
+from ion_ode.dspmde.prior import NAMES
+from ion_ode.inference.posterior import Experiment
+from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
 from ion_ode.results.board import TABLES, _cell_board, answers_digest
-from ion_ode.results.cells import code_hash
+from ion_ode.results.contestants import VARIANTS
+from ion_ode.results.plan import PROFILES, plan_cells
+from ion_ode.results.protocol import with_feeds
 from ion_ode.results.tables import TABLES as NETWORK_TABLES
 from ion_ode.store import asset, atomic_write, digest
+from ion_ode.training.states import with_scatter
+from ion_ode.training.teach import finetune, predict_measured, pretrain
 
-__all__ = ["COMMANDS", "broken", "key_here", "seal", "said_of"]
+__all__ = ["COMMANDS", "broken", "key_here", "network_probe", "said_of", "seal"]
 
 COMMANDS = {
     "board": "ion-ode reproduce --only board --store --profile full",
-    "networks": "ion-ode reproduce --profile full, then --only tables --store and --only weights --store",
+    "networks": "ion-ode reproduce --only networks --store --profile full",
 }
-_OLDER = {
-    "networks": "the eight networks, their rivals and the tests of the paper's claims "
-    "were trained before the present answer",
-}
+_STEPS = 3  # Of either training in the probe
+_CLOSE = {"rtol": 5e-3, "atol": 5e-4}  # How near a probe is to the stored one: steps of float32 networks, few of them
+
+
+@lru_cache(maxsize=1)
+def network_probe() -> dict[str, list[float]]:
+    "A few numbers of all that the networks' tables rest on: pore model, posterior, and each architecture's training."
+    curves, df = simulate_curves(12, seed=0, n_flux=4, family="dspmde+"), contest_rows().iloc[::17]
+    said = {"curves": curves.c_perm[curves.valid > 0][::5].tolist()}
+    x = torch.randn(2, len(NAMES), generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 2
+    said["posterior"] = Experiment(with_feeds(df)).ask(x)[0].flatten().tolist()
+    m, told = with_scatter(with_feeds(df)), curves.parameters[:1]
+    for v in VARIANTS:
+        c = PROFILES["full"].config(v)
+        c = replace(c, n_curves=12, pretraining_batch=6, batch=6, solver_steps=2, compiled=False)
+        c = replace(c, pretraining=replace(c.pretraining, steps=_STEPS), finetuning=replace(c.finetuning, steps=_STEPS))
+        ensemble = pretrain(c, curves, [0])[0]
+        finetune(c, ensemble, m, [1000], parameters=told)
+        said[v] = predict_measured(c, ensemble, m, told, solver_steps=4, tol=1e-3)[0].tolist()
+    return said
 
 
 def _files(part: str) -> list[Path]:
@@ -34,11 +65,16 @@ def _files(part: str) -> list[Path]:
     ]
 
 
+_READ = ["solution_id", "composition", "source_id", "flux_m_s", "ion", "c_feed_mol_m3", "rejection", "kind", "weight"]
+
+
 def key_here(part: str) -> str:
     "Key of a part as code, data and samples are now."
     if part == "board":
         return digest({"code": code_digest(_cell_board), "data": tables_digest(), "answers": answers_digest()})
-    return code_hash()
+    rows = {b: digest(contest_rows(b)[_READ].to_csv(float_format="%.7g").encode()) for b in BENCHMARKS}
+    plan = {c.name: c.spec for c in plan_cells(PROFILES["full"]) if c.kind != "board"}
+    return digest({"rows": rows, "plan": plan})
 
 
 def _kept() -> dict:
@@ -56,6 +92,12 @@ def seal(part: str, key: str, **facts) -> Path:
     return atomic_write(path, json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
+def _moved(kept: dict, here: dict) -> list[str]:
+    "What of a probe is no longer as it was."
+    same = lambda a, b: len(a) == len(b) and np.allclose(a, b, **_CLOSE, equal_nan=True)
+    return [what for what in {*kept, *here} if not same(kept.get(what, []), here.get(what, []))]
+
+
 def broken() -> list[str]:
     "One sentence for every part whose tables, weights, code or data do not belong together."
     said, kept = [], _kept()
@@ -64,13 +106,10 @@ def broken() -> list[str]:
         moved = [f.name for f in _files(part) if digest(f.read_bytes()) != own["files"].get(f.name)]
         if moved:
             said.append(f"{', '.join(moved)} of {part} differ from their seal; make them again: {command}")
-        stale = own["key"] != key_here(part)
-        if stale and part not in _OLDER:
-            said.append(
-                f"{part} was made by {own['key'][:8]}, here is {key_here(part)[:8]}; make it again: {command}"
-            )
-        if part in _OLDER and not stale:
-            said.append(f"{part} is of this code, and _OLDER calls it older; take it out")
+        if own["key"] != key_here(part):
+            said.append(f"{part} was made by {own['key'][:8]}, here is {key_here(part)[:8]}; make it again: {command}")
+        off = _moved(own["probe"], network_probe()) if "probe" in own else []
+        said += [f"{what} gives other numbers than when {part} was made; make it again: {command}" for what in off]
     card = json.loads(asset("weights/nf270-network.json").read_text())["card"]["provenance"]
     if card["code"] != kept["networks"]["key"]:
         said.append(
@@ -82,7 +121,7 @@ def broken() -> list[str]:
 
 def said_of(part: str) -> str:
     "Of what code a part is, as pages print it."
-    key = _kept()[part]["key"]
-    if key == key_here(part):
-        return f"made by the code that ships (key {key[:8]})"
-    return f"of older code (key {key[:8]}): {_OLDER.get(part, 'make it again')}"
+    own = _kept()[part]
+    if own["key"] == key_here(part) and not _moved(own.get("probe", {}), network_probe() if "probe" in own else {}):
+        return f"made by the code that ships (key {own['key'][:8]})"
+    return f"of older code (key {own['key'][:8]}): make it again by {COMMANDS[part]}"

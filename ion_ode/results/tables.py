@@ -10,12 +10,12 @@ from ion_ode.core import InputError
 from ion_ode.results.benchmarks import BENCHMARKS
 from ion_ode.closure import tables_digest
 from ion_ode.results.cells import code_hash, read_cell
-from ion_ode.results.contestants import PORE_MODEL, Profile
-from ion_ode.results.draws import draw_table, rollouts
+from ion_ode.results.contestants import Profile
 from ion_ode.results.heldout import ablation_table, contest
 from ion_ode.results.probes import attention_tables, exact_checks, onset_table, smoothness
+from ion_ode.results.protocol import FOUR_FITTED, SECOND
+from ion_ode.results.rollouts import rollouts
 from ion_ode.results.scores import scoreboard
-from ion_ode.results.trial_scores import floor_table, trial_table
 from ion_ode.store import asset, atomic_write, provenance
 from ion_ode.training.recipe import TrainConfig, build
 
@@ -23,11 +23,8 @@ from ion_ode.training.recipe import TrainConfig, build
 TABLES = (
     "predictions",
     "scores",
-    "floor",
     "units",
-    "steps",
     "rollouts",
-    "draws",
     "attention",
     "removal",
     "onset",
@@ -37,9 +34,34 @@ TABLES = (
     "pretraining",
     "sweep",
     "fits",
-    "trials",
     "membranes",
 )
+
+
+def _fits(records: dict) -> pd.DataFrame:
+    "Parameters of the four-parameter fits that curves are drawn of."
+    rows = [
+        {"benchmark": s["benchmark"], "fold": s["held"][0], **r["parameters"], "rmse_train": r["rmse_train"]}
+        for r in records.values()
+        if (s := r["spec"]).get("model") == FOUR_FITTED
+    ]
+    return pd.DataFrame(rows, columns=None if rows else ["benchmark", "fold"])
+
+
+def _pretraining(records: dict) -> pd.DataFrame:
+    "Sizes of the networks and their errors on unseen curves."
+    rows = []
+    for name, record in records.items():
+        if name.startswith("pretrain "):
+            config = replace(TrainConfig.from_dict(record["spec"]["config"]), compiled=False)
+            size = sum(p.numel() for p in build(config, [0]).params.values())
+            rows += [{"model": name.removeprefix("pretrain "), "parameters": size, **u} for u in record["unseen"]]
+    return pd.DataFrame(rows)
+
+
+def _sweep(folder, keys) -> pd.DataFrame:
+    rows = read_cell(folder, "attention sweep", keys["attention sweep"])[1]["rows"] if "attention sweep" in keys else []
+    return pd.DataFrame(rows, columns=["d_k", "encoding", "seed", "parameters", "median", "within_95"])
 
 
 def collect(
@@ -48,67 +70,38 @@ def collect(
     keys: dict[str, str],  # From run_cells
 ) -> tuple[dict[str, pd.DataFrame], dict]:  # Tables by name, provenance
     "All tables that figures and text are made from. The test parts are read here."
-    pred, steps = contest(folder, keys)
+    pred, records = contest(folder, keys), {n: read_cell(folder, n, keys[n])[1] for n in keys}
     scores, units = scoreboard(pred)
-    rows, fits, drawn, cost, commits = [], [], [], {}, set()
-    for name in keys:
-        record = read_cell(folder, name, keys[name])[1]
-        commits.add(record["commit"])
-        cost[name] = record["cpu_s"]
-        if f" {PORE_MODEL} without " in name:
-            fits.append(
-                {
-                    "benchmark": name.split()[0],
-                    "fold": name.split()[-1],
-                    **record["parameters"],
-                    "rmse_train": record["rmse_train"],
-                }
-            )
-        if "n_effective" in record:
-            drawn.append({"cell": name, **{k: record[k] for k in ("n_effective", "membranes", "log_evidence")}})
-        if name.startswith("pretrain "):
-            model = name.removeprefix("pretrain ")
-            size = sum(
-                p.numel()
-                for p in build(
-                    replace(TrainConfig.from_dict(record["spec"]["config"]), compiled=False), [0]
-                ).params.values()
-            )
-            rows += [{"model": model, "parameters": size, **u} for u in record["unseen"]]
+    cost = {n: r["cpu_s"] for n, r in records.items()}
+    drawn = [
+        {"cell": n, **{k: r[k] for k in ("n_effective", "membranes", "log_evidence")}}
+        for n, r in records.items()
+        if "n_effective" in r
+    ]
     short = profile.recipe.pretraining.steps < 100
     attention, removal = attention_tables(folder, keys, **({"steps": 4, "seeds": 2} if short else {}))
     tables = {
-        "predictions": pred[pred["rule"].isin(["", "chosen"])].drop(columns="attention"),
+        "predictions": pred.drop(columns="attention"),
         "scores": scores,
-        "units": units[(units.scored == "single") & units["rule"].isin(["", "chosen", "none", "last"])],
-        "steps": steps,
+        "units": units[units.scored == "single"],
         "rollouts": rollouts(folder, keys),
-        "draws": draw_table(folder, keys),
         "attention": attention,
         "removal": removal,
         "onset": onset_table(folder, keys),
         "smoothness": smoothness(folder, keys),
         "checks": exact_checks(folder, keys),
         "ablation": ablation_table(folder, keys) if "nf270 ablation" in keys else pd.DataFrame({"way": []}),
-        "pretraining": pd.DataFrame(rows),
-        "floor": floor_table(folder, keys),
-        "sweep": pd.DataFrame(
-            read_cell(folder, "attention sweep", keys["attention sweep"])[1]["rows"]
-            if "attention sweep" in keys
-            else [],
-            columns=["d_k", "encoding", "seed", "parameters", "median", "within_95"],
-        ),
+        "pretraining": _pretraining(records),
+        "sweep": _sweep(folder, keys),
         "membranes": pd.DataFrame(drawn, columns=["cell", "n_effective", "membranes", "log_evidence"]),
-        "fits": pd.DataFrame(fits, columns=None if fits else ["fold"]),
-        "trials": trial_table(folder, keys)
-        if profile.trials
-        else pd.DataFrame(columns=["way", "fold", "composition", "mse_R"]),
+        "fits": _fits(records),
     }
     meta = provenance(
         seed=profile.recipe.seed, profile=profile.name, data=tables_digest(), code=code_hash(),
             recipe=profile.recipe.to_dict(), seeds=profile.seeds,
-        cells_commit=sorted(commits), cpu_seconds=cost, cpu_seconds_total=round(sum(cost.values()),
-            1), data_kind={b: BENCHMARKS[b].data_kind for b in pred.benchmark.unique()},
+        cells_commit=sorted({r["commit"] for r in records.values()}), cpu_seconds=cost,
+            cpu_seconds_total=round(sum(cost.values()), 1),
+            data_kind={b: BENCHMARKS[b].data_kind for b in pred.benchmark.unique()},
     )  # fmt: skip
     return tables, meta
 
@@ -138,6 +131,20 @@ def write_tables(
     )
 
 
+def with_entrants(
+    tables: dict[str, pd.DataFrame],  # From `collect` or `read_tables`
+    board: dict[str, pd.DataFrame],  # Of `read_board`
+) -> dict[str, pd.DataFrame]:
+    "The tables with the protocol's entrants beside the networks: their predictions and scores."
+    split = {b.split: b.name for b in BENCHMARKS.values() if b.split and b.name in set(tables["scores"].benchmark)}
+    d = board["board"][lambda t: (t.model != SECOND) & t.split.isin(split)]
+    told = d[["row_id", "model", "fold", "predicted"]].assign(benchmark=d.split.map(split), spread=0.0, seed=0)
+    told = told.assign(bias="", rule="", pretrained="")
+    scores, units = scoreboard(told)
+    more = {"predictions": told, "scores": scores, "units": units}
+    return tables | {n: pd.concat([tables[n], t], ignore_index=True) for n, t in more.items()}
+
+
 def read_tables(
     folder: str
     | Path
@@ -151,15 +158,7 @@ def read_tables(
         raise InputError(
             f"{folder.name} lacks {', '.join(missing)}; compute the results with reproduce('full') and store them"
         )
-    numbers = {
-        "seed_sd": "",
-        "mse_R": "",
-        "in_sample": "",
-        "value": "",
-        "change": "",
-        "change_pore": "",
-        "error": "",
-        "roughness": "",
-    }
+    columns = ("seed_sd", "mse_R", "value", "change", "change_pore", "error", "roughness")
+    numbers = dict.fromkeys(columns, "")
     tables = {n: pd.read_csv(f, keep_default_na=False, na_values=numbers) for n, f in files.items()}
     return tables, json.loads((folder / "meta.json").read_text())

@@ -1,4 +1,4 @@
-"""Comparisons inside the training folds"""
+"""Comparisons of ways to train the main network, and of its attention"""
 
 from dataclasses import replace
 
@@ -13,10 +13,13 @@ from ion_ode.results.contestants import (
     _cell_pretrain,
     _held_out_predictions,
     _quantiles,
+    _started,
+    _told,
     left_out,
     load_curves,
-    membranes_name,
+    network_members,
 )
+from ion_ode.results.protocol import with_feeds
 from ion_ode.training.recipe import TrainConfig, build
 from ion_ode.training.states import with_scatter
 from ion_ode.training.teach import finetune, pretrain, surrogate_error
@@ -36,82 +39,48 @@ ABLATIONS = {  # What is changed in the fine-tuning of the main networks
 }
 
 
-def _inner_networks(spec, found):
-    """Main networks, one for each pair of compositions left out and seed: a function that tunes and asks them, and
-    who they are."""
-    b, df, config = (
-        BENCHMARKS["nf270"],
-        contest_rows("nf270"),
-        replace(TrainConfig.from_dict(spec["config"]), compiled=False),
-    )
-    measured = with_scatter(df)
-    members = [(h, s) for h in b.held_out if len(h) == 2 for s in range(spec["seeds"])]
-    parameters = torch.stack([found(membranes_name(b.name, h))[0]["parameters"][s] for h, s in members])
-    held = left_out(measured, [h for h, _ in members])
-    ensemble = build(config, [0] * len(members))
+def _networks(spec, found):
+    """Main networks, one for each composition left out and seed: a function that tunes and asks them, and who they
+    are."""
+    b, df, config = BENCHMARKS["nf270"], contest_rows("nf270"), TrainConfig.from_dict(spec["config"])
+    members = [m for m in network_members(b, spec["seeds"], [(True, "hard")]) if m["held"]]
+    measured, parameters, held = with_scatter(with_feeds(df)), _told(b, members, found), left_out(df, members)
 
-    def answers(weights, change=None, tick=None):
+    def answers(started, change=None, tick=None):
         "Predictions of what each was not shown: as pre-trained (no change), or fine-tuned with a change of the recipe."
-        ensemble.load_state(
-            {
-                k.removeprefix("hard/"): torch.stack([v[s] for _, s in members])
-                for k, v in weights.items()
-                if k.startswith("hard/")
-            }
-        )
+        ensemble = _started(config, members, started, MAIN)
         if change is not None:
             recipe = replace(
                 config, **change | {"finetuning": replace(config.finetuning, **change.get("finetuning", {}))}
             )
+            seeds = [1000 + m["seed"] for m in members]
+            replayed = load_curves(found).subset(slice(0, config.n_curves)) if recipe.replay else None
             finetune(
-                recipe, ensemble, measured, [1000 + s for _, s in members], shown=~held, parameters=parameters,
-                simulated=load_curves(found).subset(slice(0,
-                    config.n_curves)) if recipe.replay else None, bar=_Bar(tick, 1),
+                recipe, ensemble, measured, seeds, shown=~held, parameters=parameters, simulated=replayed,
+                bar=_Bar(tick, 1),
             )  # fmt: skip
         return _held_out_predictions(config, ensemble, measured, parameters, held)
 
-    return answers, {"members": [[list(h), s] for h, s in members]}
+    return answers, {"members": members}
 
 
 def _cell_ablation(folder, spec, found, tick):
-    "Inner score of each way to fine-tune: networks trained without two compositions, judged on both."
-    (answers, record), weights = _inner_networks(spec, found), found(f"pretrain {MAIN}")[0]
-    out = {"no fine-tuning": answers(weights)} | {
-        way: answers(weights, change, tick) for way, change in ABLATIONS.items()
-    }
+    "What each way to fine-tune is worth on compositions held out."
+    answers, record = _networks(spec, found)
+    out = {"no fine-tuning": answers(found)} | {way: answers(found, change, tick) for way, change in ABLATIONS.items()}
     return {"predicted": torch.stack(list(out.values()))}, {"ways": list(out), **record}
 
 
 def _cell_start(folder, spec, found, tick):
-    "Inner score of networks that start closer to the pore model: pre-trained by SOAP, in as many steps."
-    (answers, record), config, out, errors = (
-        _inner_networks(spec, found),
-        TrainConfig.from_dict(spec["config"]),
-        {},
-        {},
-    )
-    by_soap = spec | {
-        "config": replace(config, pretraining=replace(config.pretraining, optimiser="soap")).to_dict(),
-        "biases": ["hard"],
-    }
-    for by, (weights, log) in (
-        ("", found(f"pretrain {MAIN}")),
-        (", pre-trained by SOAP", _cell_pretrain(folder, by_soap, found, tick)),
-    ):
-        ways = {f"as published{by}": answers(weights, {}, tick), f"no fine-tuning{by}": answers(weights)}
-        out |= ways
-        errors |= dict.fromkeys(
-            ways,
-            float(
-                np.mean(
-                    [
-                        u["median_error"]
-                        for u in log["unseen"]
-                        if u["bias"] == "hard" and u["seed"] < config.seed + spec["seeds"]
-                    ]
-                )
-            ),
-        )
+    "What networks are worth that start closer to the pore model: pre-trained by SOAP, in as many steps."
+    (answers, record), config = _networks(spec, found), TrainConfig.from_dict(spec["config"])
+    plan = replace(config.pretraining, optimiser="soap")
+    by_soap = spec | {"config": replace(config, pretraining=plan).to_dict(), "biases": ["hard"]}
+    soap, out, errors = _cell_pretrain(folder, by_soap, found, tick), {}, {}
+    for by, started in (("", found), (", pre-trained by SOAP", lambda name: soap)):
+        ways = {f"as published{by}": answers(started, {}, tick), f"no fine-tuning{by}": answers(started)}
+        log = [u for u in started(f"pretrain {MAIN}")[1]["unseen"] if u["bias"] == "hard" and u["seed"] < spec["seeds"]]
+        out, errors = out | ways, errors | dict.fromkeys(ways, float(np.mean([u["median_error"] for u in log])))
     return {"predicted": torch.stack(list(out.values()))}, {"ways": list(out), "unseen": errors, **record}
 
 
