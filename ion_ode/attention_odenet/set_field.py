@@ -6,7 +6,7 @@ Docs: https://ion-ode.github.io/ion_ode/set_field.html.md"""
 
 # %% auto #0
 __all__ = ['SET_CONSTRAINTS', 'SetConfig', 'Told', 'tell_ions', 'SetStatic', 'ion_first', 'read_feed_set', 'limit_rate',
-           'SetAttention', 'SetField', 'SetODENet', 'export_set_onnx']
+           'ShareAttention', 'SetAttention', 'SetField', 'SetODENet', 'export_set_onnx']
 
 # %% ../../nbs/02f_set_field.ipynb #7b7a6e9c
 import math
@@ -125,14 +125,22 @@ def limit_rate(
     return torch.where(y > 0, torch.tanh(y), 3 * torch.tanh(y / 3))
 
 # %% ../../nbs/02f_set_field.ipynb #3f309ff9
-class SetAttention(nn.Module):
-    "Share-weighted attention between tokens, and linear layers that all ions share."
+class ShareAttention(nn.Module):
+    "Share-weighted attention between tokens (Eq. S.1)."
 
     def __init__(self, config: SetConfig):
         super().__init__()
         self.config, w, asked = config, config.width, config.heads * config.d_k
         self.query, self.key = nn.Linear(w, asked, bias=False), nn.Linear(w, asked, bias=False)
         self.value = nn.Linear(w, w, bias=False)
+
+
+class SetAttention(ShareAttention):
+    "The same, with linear layers that all ions share."
+
+    def __init__(self, config: SetConfig):
+        super().__init__(config)
+        w = config.width
         widths = [2 * w, *[w] * (config.depth - 2), 1]  # the token is the first of `depth` layers
         self.linears = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
         with torch.no_grad():  # start near "nothing is retained"
@@ -193,7 +201,7 @@ def drive(self: SetField, s: Tensor, flux_max: Tensor, static: SetStatic) -> tup
 
 
 @patch
-def attend(self: SetAttention, t: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
+def attend(self: ShareAttention, t: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
     "Share-weighted attention (Eq. S.1), (width, ion, *batch), and its weights, (head, ion, ion, *batch)."
     cfg = self.config
     q, k = (mix(layer.weight, t).unflatten(0, (cfg.heads, cfg.d_k)) for layer in (self.query, self.key))

@@ -283,12 +283,13 @@ class Answer:
         self,
         measurements,  # Own values: a file, a frame or `Measurements`; one coupon, or several by name
         seed: int = 0,
+        method: str = "sampler",  # or "network": in one pass, taught by the pore model
         **reading,  # Of `load_measurements`: units, columns, balance, kind
     ) -> "Answer":  # The same model for the coupon that was measured; .card["taught"] says what the values taught
         "Make the model that of your own coupon with 1 to 50 of your own values."
         from ion_ode.inference.calibrate import calibrate
 
-        return calibrate(self, measurements, seed=seed, **reading)
+        return calibrate(self, measurements, seed=seed, method=method, **reading)
 
     def save(self, path: str | Path) -> Path:
         "Write the model as one JSON file."

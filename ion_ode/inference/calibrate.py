@@ -148,13 +148,36 @@ class _Own:
             setattr(self, k, getattr(self, k)[i])
 
 
-def calibrate(model, measurements, *, seed: int = 0, **reading):
+_METHODS = ("sampler", "network")
+_FEW = 30  # Members below which a sample is at the edge of what the model knows
+
+
+def calibrate(model, measurements, *, seed: int = 0, method: str = "sampler", **reading):
     "The model for the coupon that was measured; what the values taught is in its card."
     if model.card.get("calibrated"):
         raise InputError(
             "this model is calibrated already; start from the shipped one and give all your values at once"
         )
+    if method not in _METHODS:
+        raise InputError(f"method is {method!r}; expected one of {', '.join(_METHODS)}")
     states, d = _own_states(measurements, model.prior, **reading)
+    return (_sampled if method == "sampler" else _read)(model, states, d, seed)
+
+
+def _read(model, states, d, seed: int):
+    "In one pass of the network that was taught the pore model."
+    from ion_ode.inference.reader import read_values
+
+    r = read_values(model, states, seed)
+    lab, own = r.lab[:, None], r.own[:, None]
+    outside = _outside(r.before, d)
+    said = _said(model, *r.first), _said(model, r.x, lab, own)
+    coupon = np.column_stack([r.lab, r.own])
+    return _told(model, r.x, coupon, states, d, said, outside, int(r.effective))
+
+
+def _sampled(model, states, d, seed: int):
+    "By sequential Monte Carlo with the pore model."
     rng = np.random.default_rng(seed)
     w = _Own(model, states, rng)
     before = _said(model, w.x, w.lab, w.own)
@@ -172,16 +195,22 @@ def calibrate(model, measurements, *, seed: int = 0, **reading):
     keep = np.linspace(0, _N - 1, min(len(model), _N)).round().astype(int)
     own = w.own[:, 0] if len(states.coupons) == 1 else rng.standard_normal(_N)
     coupon = np.column_stack([w.lab[:, 0], own])[keep]
+    return _told(model, w.x[keep], coupon, states, d, (before, after), outside, distinct)
+
+
+def _told(model, x, coupon, states, d, said, outside, distinct: int):
+    "The model with these membranes and coupons, and in its card what the values taught."
+    before, after = said
     taught = [f"{len(d)} values of {len(states.coupons)} coupon(s) in {len(set(d.solution_id))} feed(s)"]
     taught += [f"{k}: {before[k]} before, {after[k]} now" for k in before]
     taught += outside
-    if distinct < 30:
+    if distinct < _FEW:
         taught.append(
             f"the values agree with {distinct} membranes of the sample only: your membrane is at the "
             f"edge of what the model knows; trust its interval less"
         )
     card = model.card | {"calibrated": f"; calibrated with {len(d)} values", "taught": taught, "distinct": distinct}
-    return replace(model, x=w.x[keep], coupon=coupon, card=card)
+    return replace(model, x=x, coupon=coupon, card=card)
 
 
 def _said(model, x, lab, own) -> dict:

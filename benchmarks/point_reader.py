@@ -1,0 +1,200 @@
+"""Own values read by a network, beside the sampler, a one-step update and nothing at all
+
+    OMP_NUM_THREADS=1 python benchmarks/point_reader.py [--coupons 40] [--counts 1 2 5 20] [--skip real] [--out FILE]
+
+On simulated coupons of load_model("nf270"): a membrane of its sample, smoothed, with a coupon; eight states in one to
+three feeds; values err as the likelihood says; two states are asked and never told, the truth is known. On real values:
+each source by the model that has not seen it, coupon by coupon, half of its values never told. `none`: the model as it
+is. `one step`: a Gaussian update of the same sample (the ensemble's regression of membranes and coupons on what the
+pore model gives at the points). `again`: the sampler with another seed, the least that can be expected of anything.
+"""
+
+import argparse
+import time
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from ion_ode.core import LMH
+from ion_ode.data.measurements import Measurements
+from ion_ode.inference.answer import load_answer
+from ion_ode.inference.calibrate import _own_states
+from ion_ode.inference.laws import discrepancy_of, parameters, share_of_sign
+from ion_ode.inference.pores import solve
+from ion_ode.inference.reader import smoothed
+from ion_ode.inference.rows import SOURCES, answer_feeds, answer_rows, hold_out
+from ion_ode.inference.score import predicted
+from ion_ode.inference.states import faded, forward, of_y, y_of
+from ion_ode.water.ions import get_ion
+
+FEW = 512  # Members of the one-step update
+
+
+def one_step(model, measurements, seed: int = 0):
+    "Kalman's update of a sample of membranes with coupons, the values disturbed by their errors."
+    states, _ = _own_states(measurements, model.prior)
+    rng, s = np.random.default_rng(seed), states
+    x, lab = smoothed(model.x, FEW, rng), rng.standard_normal((FEW, len(s.laboratories), 4))
+    own = rng.standard_normal((FEW, len(s.coupons)))
+    R, J = forward(s, x, lab, own, solve, prior=model.prior)
+    y = y_of(np.einsum("nrk,rk->nr", R[:, s.row_problem, s.row_ion[:, None]], s.row_weight))
+    of_value, of_model = faded(np.einsum("nrk,rk->nr", J[:, s.row_problem], s.row_weight))
+    p = parameters(x, model.prior)
+    own_sd = p["noise"].to_numpy()[:, None] * of_value
+    shared = discrepancy_of(p, s.row_share) * of_model
+    same = (s.curve[:, None] == s.curve[None]).astype(float)
+    error = np.diag((own_sd**2).mean(0)) + same * (shared.T @ shared / FEW)
+    z = np.column_stack([x, lab.reshape(FEW, -1), own])
+    dz, dy = z - z.mean(0), y - y.mean(0)
+    noise = rng.multivariate_normal(np.zeros(len(error)), error, FEW)
+    gain = np.linalg.solve(dy.T @ dy / FEW + error, dy.T @ dz / FEW)
+    z = z + (y_of(s.rejection) - y - noise) @ gain
+    i, k = np.linspace(0, FEW - 1, len(model)).round().astype(int), x.shape[1]
+    return replace(model, x=z[i, :k], coupon=np.column_stack([z[i, k : k + 4], z[i, -1]]))
+
+
+def methods(model, values, full: bool) -> dict:
+    "(model, CPU seconds) by name."
+    out = {"none": (model, 0.0)}
+    runs = {"network": lambda: model.calibrate(values, method="network"), "one step": lambda: one_step(model, values),
+            "sampler": lambda: model.calibrate(values, method="sampler")}  # fmt: skip
+    if full:
+        runs["again"] = lambda: model.calibrate(values, method="sampler", seed=1)
+    for name, f in runs.items():
+        start = time.process_time()
+        out[name] = f(), time.process_time() - start
+    return out
+
+
+def draw(model, rng):
+    "One coupon of one membrane: what a laboratory would measure, and what it would ask."
+    x, coupon = smoothed(model.x, 1, rng), rng.standard_normal((1, 5))
+    truth, feeds = replace(model, x=x, coupon=coupon), answer_feeds()
+    p = parameters(x, model.prior)
+    kind, told, asked = ("observed", "intrinsic")[rng.random() < 0.25], [], []
+    solutions = rng.choice(sorted(set(answer_rows().solution_id)), int(rng.integers(1, 4)), replace=False)
+    for k in range(8):
+        name = solutions[rng.integers(len(solutions))]
+        f = feeds[feeds.solution_id == name]
+        flux = float(np.exp(rng.uniform(np.log(5), np.log(150)))) * LMH
+        feed = dict(zip(f.ion, f.c_feed_mol_m3, strict=True))
+        closing = f[f.ion.str.endswith(("-", "-2"))].set_index("ion").c_feed_mol_m3.idxmax()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a published feed is closed by its largest anion
+            ions, c, _, R = truth.draws(feed, flux, kind=kind, balance=closing)
+        z = np.array([float(get_ion(i).z) for i in ions])
+        share = share_of_sign(c, z)[0]
+        row = pd.DataFrame({"solution_id": name, "state_id": str(k), "ion": ions, "c_feed_mol_m3": c[0],
+                            "flux_m_s": flux, "kind": kind, "truth": R[0, 0, 0], "share": share})  # fmt: skip
+        row["first"] = (z > 0) | (len(ions) > 2)
+        (asked if k >= 6 else told).append(row)
+    told = pd.concat(told, ignore_index=True)
+    of_value, of_model = faded(told.flux_m_s.to_numpy())
+    curve = told.groupby(["solution_id", "ion"]).ngroup().to_numpy()
+    heavy = np.sqrt(5 / rng.chisquare(5, curve.max() + 1))[curve]
+    shared = rng.standard_normal(curve.max() + 1)[curve] * of_model * discrepancy_of(p, told.share.to_numpy())[0]
+    error = heavy * (shared + rng.standard_normal(len(told)) * of_value * p["noise"].iloc[0])
+    told["rejection"] = of_y(y_of(told.truth.to_numpy()) + error)
+    return told, pd.concat(asked, ignore_index=True)
+
+
+def ask(model, asked) -> tuple:
+    "Mean, 5 % and 95 % of the members for every ion of the states asked."
+    parts = []
+    for _, g in asked.groupby("state_id", sort=False):
+        c = g.set_index("ion").c_feed_mol_m3.to_dict()
+        R = model.draws(c, g.flux_m_s.iloc[0], kind=g.kind.iloc[0])[3][:, 0, 0]
+        parts.append(np.stack([np.nanmean(R, 0), *np.nanquantile(R, [0.05, 0.95], axis=0)]))
+    return np.concatenate(parts, 1)
+
+
+def simulated(n: int, counts, seed: int = 0) -> pd.DataFrame:
+    "One row a coupon, number of values and method."
+    model, rows = load_answer("nf270"), []
+    for k in range(n):
+        rng = np.random.default_rng([seed, k])
+        told, asked = draw(model, rng)
+        told = told[told["first"]].drop(columns=["truth", "share", "first"])
+        feeds = pd.concat([told, asked])[["solution_id", "ion", "c_feed_mol_m3"]].drop_duplicates()
+        truth = asked.truth.to_numpy()
+        for m in counts:
+            mine = told.iloc[rng.permutation(len(told))[:m]].sort_index()
+            own = Measurements.from_frame(mine.rename_axis("row_id").reset_index(), feeds=feeds)
+            made = methods(model, own, True)
+            said = {name: ask(a, asked) for name, (a, _) in made.items()}
+            for name, (mean, low, high) in said.items():
+                rows.append({
+                    "coupon": k, "values": m, "method": name,
+                    "from sampler": np.abs(mean - said["sampler"][0]).mean(),
+                    "mse": ((mean - truth) ** 2).mean(), "width": (high - low).mean(), "seconds": made[name][1],
+                    "covered": ((truth > low - 1e-4) & (truth < high + 1e-4)).mean(),
+                    "members": made[name][0].card.get("distinct", np.nan),
+                })  # fmt: skip
+        print(".", end="", flush=True)
+    return pd.DataFrame(rows)
+
+
+def measured(counts, most: int, seed: int = 0) -> pd.DataFrame:
+    "The same on the coupons of every source, by the model that has not seen it."
+    feeds, rows = answer_feeds(), []
+    for source in SOURCES:
+        model, d = load_answer(f"without-{source}"), hold_out(answer_rows(), source)[1]
+        coupons = [g for _, g in d.groupby("coupon", sort=False) if len(g) > 2][:most]
+        for g in coupons:
+            rng = np.random.default_rng(seed)
+            order = rng.permutation(len(g))
+            pool, rest = g.iloc[order[: len(g) // 2]], g.iloc[order[len(g) // 2 :]]
+            for m in [m for m in counts if m <= len(pool)]:
+                own = Measurements.from_frame(pool.iloc[:m].reset_index(), feeds=feeds)
+                made = methods(model, own, False)
+                said = {name: predicted(a, rest) for name, (a, _) in made.items()}
+                for name, p in said.items():
+                    off = np.abs(p.predicted - said["sampler"].predicted)
+                    rows.append({
+                        "source": source, "coupon": g.coupon.iloc[0], "values": m, "method": name, "n": len(p),
+                        "from sampler": off.mean(), "mse": ((p.predicted - p.rejection) ** 2).mean(),
+                        "covered": ((p.rejection >= p.lower) & (p.rejection <= p.upper)).mean(),
+                        "width": (p.upper - p.lower).mean(), "seconds": made[name][1],
+                        "members": made[name][0].card.get("distinct", np.nan),
+                    })  # fmt: skip
+        print(source, end=" ", flush=True)
+    return pd.DataFrame(rows)
+
+
+def table(d: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    "Means over coupons, each value counting once."
+    d = d.assign(n=d.get("n", 1))
+    mean = lambda g, k: float((g[k] * g.n).sum() / g.n.sum())
+    one = lambda g: pd.Series({
+        "coupons": g.coupon.nunique(), "from sampler": mean(g, "from sampler"), "RMSE": mean(g, "mse") ** 0.5,
+        "covered": mean(g, "covered"), "width": mean(g, "width"), "seconds": g.seconds.median(),
+        "members": g.members.median(),
+    })  # fmt: skip
+    return d.groupby(by, sort=False)[d.columns.difference(by)].apply(one)
+
+
+def main():
+    of = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    of.add_argument("--coupons", type=int, default=40)
+    of.add_argument("--counts", type=int, nargs="+", default=[1, 2, 5, 20])
+    of.add_argument("--most", type=int, default=6, help="coupons of a source")
+    of.add_argument("--skip", choices=("real", "simulated"))
+    of.add_argument("--out", help="write the rows as CSV, two files with this beginning")
+    a = of.parse_args()
+    for name, f, by in (
+        ("simulated", lambda: simulated(a.coupons, a.counts), ["values", "method"]),
+        ("real", lambda: measured(a.counts, a.most), ["values", "method"]),
+    ):
+        if a.skip != name:
+            d = f()
+            print(f"\n{name}\n{table(d, by).round(4).to_string()}", flush=True)
+            if name == "real":
+                print(table(d, ["source", *by]).round(4).to_string(), flush=True)
+            if a.out:
+                d.to_csv(f"{a.out}{name}.csv", index=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""A coupon's own values read by a network: what `calibrate` samples, in one pass
+
+A sample of membranes with coupons is drawn from the model once. Two dozen anchors are asked of the pore model at the
+points that were measured, a network (`attention_odenet.point_reader`) says what that means for each member of the
+sample, and the likelihood of the sampler weighs them. The few hundred it believes most are asked of the pore model
+itself, so that an error of the network costs members, not truth. Several coupons of one laboratory share all but a
+part of their charge: that part is averaged over, coupon by coupon."""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from scipy.special import logsumexp, ndtri
+from scipy.stats import qmc
+
+from ion_ode.attention_odenet.point_reader import PointReader
+from ion_ode.core import InputError
+from ion_ode.inference.laws import NEIGHBOURS, Prior, parameters
+from ion_ode.inference.pores import solve
+from ion_ode.inference.states import States, forward, log_likelihood, of_y, y_of
+from ion_ode.store import asset, digest
+
+__all__ = ["Anchors", "effective", "read_values", "smoothed", "tell_membranes"]
+
+_OFFSETS = ("Na+", "Mg+2", "Cl-", "SO4-2", "NO3-", *NEIGHBOURS)  # Ions with an excess partitioning of their own
+_SHIFTS = ("Mg+2", "SO4-2", "Ca+2")  # Ions that shift the charge
+_SMOOTH = 0.25  # As in `calibrate`
+_GROUPS, _OWN = 2048, 4  # Membranes with a laboratory, and coupons of each
+_SHOWN = 256  # Members that say what was expected
+_PROPOSED, _BROAD = 256, 0.7  # Membranes that the network proposes to the pore model, by a power of their weight
+
+
+def effective(
+    x: np.ndarray,  # (n, GLOBALS)
+    coupon: np.ndarray,  # (n, 5) of `Answer.coupon`
+    prior: Prior,
+) -> dict[str, np.ndarray]:  # Columns of `parameters`; factor of the charge, film and permeability as normal numbers
+    "Membranes with what their coupons do to them."
+    p = {k: v.to_numpy() for k, v in parameters(x, prior).items()}
+    both = np.sqrt(1 - prior.within) * coupon[:, 0] + np.sqrt(prior.within) * coupon[:, 4]
+    p["factor"] = np.exp(p["coupon charge"] * both)
+    p["thickness"] = np.clip(p["thickness"] * np.exp(p["coupon thickness"] * coupon[:, 1]), 1e-8, 1e-4)
+    return p | {"film": coupon[:, 2], "permeability": coupon[:, 3]}
+
+
+def tell_membranes(
+    p: dict[str, np.ndarray],  # Of `effective`
+) -> torch.Tensor:  # (n, number) of order one
+    "Membranes as the network reads them."
+    out = [(p["r_pore"] - 0.5e-9) / 0.05e-9, np.log(p["thickness"] / 1e-6), (p["eps_pore"] - 45) / 8]
+    out += [np.arcsinh(p[k] * p["factor"] / 5) for k in ("charge", *(f"shift {i}" for i in _SHIFTS))]
+    out += [2 * p["b"], 2 * p["c"], 2 / (1 + p["k"])]
+    out += [p[f"ln {i}"] for i in _OFFSETS]
+    return torch.as_tensor(np.stack([*out, p["film"], p["permeability"]], 1), dtype=torch.float32)
+
+
+@dataclass(frozen=True)
+class _Values:
+    "Measured values in the form of `log_likelihood`, each at its own flux, sorted by curve."
+
+    anchors: np.ndarray  # ln(1.05 - R) that the anchors give, (value, anchor)
+    flux: np.ndarray  # (value,) [m/s]
+    by_pressure: np.ndarray  # (value,) bool
+    row_problem: np.ndarray  # (value, 1)
+    row_weight: np.ndarray  # (value, 1)
+    row_ion: np.ndarray  # (value,) zeros: one value a problem
+    row_share: np.ndarray  # (value,)
+    rejection: np.ndarray  # (value,)
+    sd: np.ndarray  # (value,)
+    limit: np.ndarray  # (value,) bool
+    selected: np.ndarray  # (value,) bool
+    curve: np.ndarray  # (value,) index, ascending
+    curve_coupon: np.ndarray  # (curve,)
+    row_id: np.ndarray  # (value,)
+
+    @classmethod
+    def of(cls, states: States, anchors: np.ndarray) -> "_Values":
+        "From `States`; a curve of more than four fluxes is interpolated between four there, as the anchors are here."
+        s, n = states, len(states.rejection)
+        at = s.row_problem[np.arange(n), np.abs(s.row_weight).argmax(1)]
+        flux = np.exp((np.log(s.flux[s.row_problem]) * s.row_weight).sum(1))
+        return cls(
+            anchors, flux, s.by_pressure[at], np.arange(n)[:, None], np.ones((n, 1)), np.zeros(n, int), s.row_share,
+            s.rejection, s.sd, s.limit, s.selected, s.curve, s.curve_coupon, s.row_id,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Anchors:
+    "Membranes with coupons of which the pore model is asked at every point."
+
+    x: np.ndarray  # (anchor, GLOBALS)
+    coupon: np.ndarray  # (anchor, 5) of `Answer.coupon`
+
+    def at(self, states: States, prior: Prior) -> np.ndarray:  # (value, anchor)
+        "What they give where it was measured, ln(1.05 - R)."
+        lab = np.repeat(self.coupon[:, None, :4], len(states.laboratories), 1)
+        own = np.repeat(self.coupon[:, 4:], len(states.coupons), 1)
+        R, _ = forward(states, self.x, lab, own, solve, prior=prior)
+        return y_of(np.einsum("nrk,rk->rn", R[:, states.row_problem, states.row_ion[:, None]], states.row_weight))
+
+
+@lru_cache
+def _load_reader(path: str | Path | None = None) -> tuple[PointReader, Anchors, dict]:
+    "The network that ships, its anchors, and what it was taught."
+    with safe_open(str(asset("answers/reader.safetensors") if path is None else path), "pt") as f:
+        meta, state = f.metadata(), {k: f.get_tensor(k) for k in f.keys()}
+    net = PointReader(state["key.0.weight"].shape[1], state["basis"], len(state["key.0.weight"]))
+    net.load_state_dict(state)
+    card = json.loads(meta["card"])
+    anchors = Anchors(*(np.array(card["anchors"][k]) for k in ("x", "coupon")))
+    return net.eval().requires_grad_(False), anchors, card
+
+
+def smoothed(x: np.ndarray, n: int, rng, width: float = _SMOOTH) -> np.ndarray:  # (n, GLOBALS)
+    "Membranes like those of a sample: a kernel about each, mean and covariance kept (Liu and West 2001)."
+    root = np.linalg.cholesky(np.cov(x.T) + 1e-9 * np.eye(x.shape[1]))
+    i = ((np.arange(n) + rng.random()) * len(x) / n).astype(int)
+    near = np.sqrt(1 - width**2) * (x[i] - x.mean(0)) + x.mean(0)
+    return near + width * rng.standard_normal((n, len(root))) @ root.T
+
+
+@dataclass(frozen=True)
+class _Sample:
+    "Membranes with laboratories (group) and coupons (own) of a model, and their keys."
+
+    x: np.ndarray  # (group, GLOBALS)
+    lab: np.ndarray  # (group, 4)
+    own: np.ndarray  # (group * _OWN,)
+    p: dict  # Columns of `parameters` that errors need, (group * _OWN,)
+    codes: torch.Tensor  # (group * _OWN, rank)
+
+
+_SAMPLES: dict[str, _Sample] = {}
+
+
+def _sample(model, net: PointReader, seed: int) -> _Sample:
+    "Drawn once a model: a kernel about each of its membranes, as `calibrate` draws them, and coupons of the prior."
+    key = digest([digest(model.x.tobytes()), seed, id(net)])
+    if key not in _SAMPLES:
+        rng, n = np.random.default_rng(seed), _GROUPS
+        x = smoothed(model.x, n, rng)
+        u = qmc.Sobol(4 + _OWN, seed=rng).random(n)
+        lab = ndtri(np.clip(u[:, :4], 1e-6, 1 - 1e-6))
+        own = ndtri(np.clip((np.arange(_OWN) + u[:, 4:]) / _OWN, 1e-6, 1 - 1e-6)).ravel()
+        wide = lambda v: np.repeat(v, _OWN, axis=0)
+        p = effective(wide(x), np.column_stack([wide(lab), own]), model.prior)
+        with torch.no_grad():
+            codes = net.codes(tell_membranes(p))
+        kept = {k: p[k] for k in ("noise", "discrepancy trace", "discrepancy major")}
+        if len(_SAMPLES) > 8:
+            _SAMPLES.clear()
+        _SAMPLES[key] = _Sample(x, lab, own, kept, codes)
+    return _SAMPLES[key]
+
+
+def _weigh(model, values: _Values, sample: _Sample, net: PointReader):
+    "Log likelihood of every (group, coupon of it, measured coupon); R (n, value), flux (n, value)."
+    with torch.no_grad():
+        q, mean = net.queries(torch.as_tensor(values.anchors, dtype=torch.float32))
+        y = torch.addmm(mean, sample.codes, q.T).numpy().astype(float)
+    R = of_y(y)
+    spread = np.exp(model.prior.permeability[1] * np.repeat(sample.lab[:, 3], _OWN))
+    J = values.flux * np.where(values.by_pressure, spread[:, None], 1.0)
+    like = log_likelihood(values, R[:, :, None], J, sample.p)
+    J = np.broadcast_to(J, R.shape)
+    per = np.stack([like[:, values.curve_coupon == k].sum(1) for k in range(values.curve_coupon.max() + 1)], 1)
+    return per.reshape(_GROUPS, _OWN, -1), R, J
+
+
+def _unread(model, states, card: dict) -> str:
+    "Why the network does not know such values; empty where it does."
+    s = states
+    for says, where in (
+        ("it was taught membranes of another prior", Prior(**_tuples(card["prior"])) != model.prior),
+        ("a solute has no charge", (s.z == 0).any()),
+    ):
+        if where:
+            return says
+    return ""
+
+
+def _tuples(d: dict) -> dict:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in d.items()}
+
+
+class Read(NamedTuple):
+    "What measured values make of a model."
+
+    x: np.ndarray  # Membranes (n, GLOBALS)
+    lab: np.ndarray  # Their laboratory's effects (n, 4)
+    own: np.ndarray  # Their coupon's own (n,)
+    effective: float  # Members that the values leave
+    first: tuple  # Some membranes, laboratories and coupons before the values
+    before: SimpleNamespace  # What these gave where it was measured, as `calibrate` reads it
+
+
+def read_values(
+    model,  # `Answer`
+    states: States,  # Of the values
+    seed: int = 0,
+) -> Read:
+    "Membranes for measured values: proposed by the network, weighed by the pore model."
+    net, anchors, card = _load_reader()
+    if why := _unread(model, states, card):
+        raise InputError(f"{why}, which the network does not know; leave method='network' out")
+    sample, values = _sample(model, net, seed), _Values.of(states, anchors.at(states, model.prior))
+    said, R, J = _weigh(model, values, sample, net)
+    rng, n, one = np.random.default_rng(seed), len(model), said.shape[2] == 1
+    broad = _BROAD * _shared(said)
+    g, count = np.unique(_resampled(broad, _PROPOSED, rng), return_counts=True)
+    exact = _exact(model, states, sample, g)
+    log_w = _shared(exact) - broad[g] + np.log(count)
+    k = _resampled(log_w, n, rng)
+    own = rng.standard_normal(n)  # of several coupons, what is each one's own is averaged over
+    if one:
+        like = exact[k, :, 0]
+        own = sample.own.reshape(-1, _OWN)[g[k], (like + rng.gumbel(size=like.shape)).argmax(1)]
+    w = np.exp(log_w - logsumexp(log_w))
+    at = np.linspace(0, _GROUPS - 1, _SHOWN).round().astype(int)
+    first = sample.x[at], sample.lab[at, None], sample.own[at * _OWN, None]
+    before = SimpleNamespace(m=model, x=sample.x[at], R=R[at * _OWN, :, None], J=J[at * _OWN], s=values, rng=rng)
+    return Read(sample.x[g[k]], sample.lab[g[k]], own, float(1 / (w * w).sum()), first, before)
+
+
+def _shared(like: np.ndarray) -> np.ndarray:  # (group,)
+    "From (group, own, coupon): log likelihood with what is each coupon's own averaged over."
+    return (logsumexp(like, axis=1) - np.log(_OWN)).sum(1)
+
+
+def _resampled(log_w: np.ndarray, n: int, rng) -> np.ndarray:  # (n,) index
+    "Evenly spaced draws from weights given by their logarithms."
+    w = np.cumsum(np.exp(log_w - logsumexp(log_w)))
+    return np.searchsorted(w, (np.arange(n) + rng.random()) / n).clip(max=len(w) - 1)
+
+
+def _exact(model, states: States, sample: _Sample, g: np.ndarray) -> np.ndarray:  # (group, own, coupon)
+    "Log likelihood by the pore model of some groups of a sample, each of their coupons in the place of all."
+    wide = lambda v: np.repeat(v[g], _OWN, axis=0)
+    own = np.repeat(sample.own.reshape(-1, _OWN)[g].reshape(-1, 1), len(states.coupons), 1)
+    lab = np.repeat(wide(sample.lab)[:, None], len(states.laboratories), 1)
+    R, J = forward(states, wide(sample.x), lab, own, solve, prior=model.prior)
+    p = {k: v.reshape(-1, _OWN)[g].ravel() for k, v in sample.p.items()}
+    like = log_likelihood(states, R, J, p)
+    per = [like[:, states.curve_coupon == k].sum(1) for k in range(len(states.coupons))]
+    return np.stack(per, 1).reshape(len(g), _OWN, -1)
