@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from ion_ode.inference import states as of
-from ion_ode.inference.laws import Prior
 from ion_ode.inference.population import sample_population
 from ion_ode.inference.pores import solve
 from ion_ode.inference.rows import COMPOSITIONS, answer_rows, hold_out

@@ -14,7 +14,7 @@ from ion_ode.inference import reader
 from ion_ode.inference.answer import load_answer
 from ion_ode.inference.calibrate import _own_states
 from ion_ode.inference.pores import solve
-from ion_ode.inference.states import forward, y_of
+from ion_ode.inference.states import forward, of_rows, y_of
 
 
 @pytest.fixture(scope="module")
@@ -43,12 +43,12 @@ def test_it_says_what_the_pore_model_says(model, frame):
     net, anchors, _ = reader._load_reader()
     sample = reader._sample(model, net, 0)
     made = reader._Values.of(states, anchors.at(states, model.prior))
-    _, R, _ = reader._weigh(model, made, sample, net)
+    _, R, _ = reader._weigh(model, made, sample, net, states)
     own = sample.own.reshape(-1, reader._OWN)[:200, :1]
     exact, _ = forward(states, sample.x[:200], sample.lab[:200, None], own, solve, prior=model.prior)
-    exact = np.einsum("nrk,rk->nr", exact[:, states.row_problem, states.row_ion[:, None]], states.row_weight)
-    off = y_of(R[:: reader._OWN][:200]) - y_of(exact)
-    assert np.sqrt((off**2).mean()) < 0.06  # a measurement errs by .1
+    exact = y_of(of_rows(states, exact))
+    off, spread = y_of(R[:: reader._OWN][:200]) - exact, exact - exact.mean(0)
+    assert (off**2).mean() < 0.25 * (spread**2).mean()  # what is left over, the pore model weighs
 
 
 def test_values_of_a_member_lead_to_it(model):

@@ -22,8 +22,9 @@ from scipy.stats import qmc
 from ion_ode.attention_odenet.point_reader import PointReader
 from ion_ode.core import InputError
 from ion_ode.inference.laws import NEIGHBOURS, Prior, parameters
+from ion_ode.inference.population import resampled
 from ion_ode.inference.pores import solve
-from ion_ode.inference.states import States, forward, log_likelihood, of_y, y_of
+from ion_ode.inference.states import States, forward, log_likelihood, of_rows, of_y, y_of
 from ion_ode.store import asset, digest
 
 __all__ = ["Anchors", "effective", "read_values", "smoothed", "tell_membranes"]
@@ -33,6 +34,7 @@ _SHIFTS = ("Mg+2", "SO4-2", "Ca+2")  # Ions that shift the charge
 _SMOOTH = 0.25  # As in `calibrate`
 _GROUPS, _OWN = 2048, 4  # Membranes with a laboratory, and coupons of each
 _SHOWN = 256  # Members that say what was expected
+_CONTROL = 32  # Members that the pore model is asked as well, to mend what the network says of all
 _PROPOSED, _BROAD = 256, 0.7  # Membranes that the network proposes to the pore model, by a power of their weight
 
 
@@ -103,7 +105,7 @@ class Anchors:
         lab = np.repeat(self.coupon[:, None, :4], len(states.laboratories), 1)
         own = np.repeat(self.coupon[:, 4:], len(states.coupons), 1)
         R, _ = forward(states, self.x, lab, own, solve, prior=prior)
-        return y_of(np.einsum("nrk,rk->rn", R[:, states.row_problem, states.row_ion[:, None]], states.row_weight))
+        return y_of(of_rows(states, R)).T
 
 
 @lru_cache
@@ -160,11 +162,13 @@ def _sample(model, net: PointReader, seed: int) -> _Sample:
     return _SAMPLES[key]
 
 
-def _weigh(model, values: _Values, sample: _Sample, net: PointReader):
+def _weigh(model, values: _Values, sample: _Sample, net: PointReader, states: States | None = None):
     "Log likelihood of every (group, coupon of it, measured coupon); R (n, value), flux (n, value)."
     with torch.no_grad():
         q, mean = net.queries(torch.as_tensor(values.anchors, dtype=torch.float32))
         y = torch.addmm(mean, sample.codes, q.T).numpy().astype(float)
+    if states is not None:
+        y = y + _mended(model, states, sample, y)
     R = of_y(y)
     spread = np.exp(model.prior.permeability[1] * np.repeat(sample.lab[:, 3], _OWN))
     J = values.flux * np.where(values.by_pressure, spread[:, None], 1.0)
@@ -172,6 +176,19 @@ def _weigh(model, values: _Values, sample: _Sample, net: PointReader):
     J = np.broadcast_to(J, R.shape)
     per = np.stack([like[:, values.curve_coupon == k].sum(1) for k in range(values.curve_coupon.max() + 1)], 1)
     return per.reshape(_GROUPS, _OWN, -1), R, J
+
+
+def _mended(model, states: States, sample: _Sample, y: np.ndarray) -> np.ndarray:  # (group * own, value)
+    "What the network leaves over for all, from what it leaves over for a few members: ridge regression on the keys."
+    at = np.linspace(0, _GROUPS - 1, _CONTROL).round().astype(int)
+    lab = np.repeat(sample.lab[at][:, None], len(states.laboratories), 1)
+    own = np.repeat(sample.own[at * _OWN][:, None], len(states.coupons), 1)
+    R, _ = forward(states, sample.x[at], lab, own, solve, prior=model.prior)
+    g = sample.codes.numpy().astype(float)
+    g = np.column_stack([np.ones(len(g)), (g - g.mean(0)) / g.std(0)])
+    few = g[at * _OWN]
+    ridge = np.diag([1e-3] + [16.0] * (g.shape[1] - 1))
+    return g @ np.linalg.solve(few.T @ few + ridge, few.T @ (y_of(of_rows(states, R)) - y[at * _OWN]))
 
 
 def _unread(model, states, card: dict) -> str:
@@ -211,13 +228,13 @@ def read_values(
     if why := _unread(model, states, card):
         raise InputError(f"{why}, which the network does not know; leave method='network' out")
     sample, values = _sample(model, net, seed), _Values.of(states, anchors.at(states, model.prior))
-    said, R, J = _weigh(model, values, sample, net)
+    said, R, J = _weigh(model, values, sample, net, states)
     rng, n, one = np.random.default_rng(seed), len(model), said.shape[2] == 1
     broad = _BROAD * _shared(said)
-    g, count = np.unique(_resampled(broad, _PROPOSED, rng), return_counts=True)
+    g, count = np.unique(resampled(broad, _PROPOSED, rng), return_counts=True)
     exact = _exact(model, states, sample, g)
     log_w = _shared(exact) - broad[g] + np.log(count)
-    k = _resampled(log_w, n, rng)
+    k = resampled(log_w, n, rng)
     own = rng.standard_normal(n)  # of several coupons, what is each one's own is averaged over
     if one:
         like = exact[k, :, 0]
@@ -232,12 +249,6 @@ def read_values(
 def _shared(like: np.ndarray) -> np.ndarray:  # (group,)
     "From (group, own, coupon): log likelihood with what is each coupon's own averaged over."
     return (logsumexp(like, axis=1) - np.log(_OWN)).sum(1)
-
-
-def _resampled(log_w: np.ndarray, n: int, rng) -> np.ndarray:  # (n,) index
-    "Evenly spaced draws from weights given by their logarithms."
-    w = np.cumsum(np.exp(log_w - logsumexp(log_w)))
-    return np.searchsorted(w, (np.arange(n) + rng.random()) / n).clip(max=len(w) - 1)
 
 
 def _exact(model, states: States, sample: _Sample, g: np.ndarray) -> np.ndarray:  # (group, own, coupon)
