@@ -19,7 +19,7 @@ from ion_ode.water.pitzer import ln_activity
 
 __all__ = ["certify_pitzer"]
 
-_ROUNDS = 60  # Of activity and permeate; five are usual
+_ROUNDS = 200  # Of activity and permeate; five are usual, thirty in the strongest brines
 
 
 def _activities(names, c: Tensor, T: Tensor) -> Tensor:  # (ion, problem)
@@ -33,7 +33,7 @@ def _activities(names, c: Tensor, T: Tensor) -> Tensor:  # (ion, problem)
 def _between(names, q: Transport, c_wall: Tensor, T: Tensor, rtol: float) -> Certified:
     "Problems without a film, γ of the permeate found with it."
     at_wall = _activities(names, c_wall, T)
-    at_perm, guess = at_wall, None
+    at_perm, guess, share, before = at_wall, None, 1.0, torch.inf
     ln_wall = torch.where(q.present, c_wall.T.clamp_min(1e-300).log(), 0.0)
     for _ in range(_ROUNDS):
         there = lambda v: torch.where(q.present, v, 0.0)
@@ -43,9 +43,11 @@ def _between(names, q: Transport, c_wall: Tensor, T: Tensor, rtol: float) -> Cer
         solved = found.code <= REFINED
         c_perm = torch.where(q.present & solved, found.u[: q.n_ions].exp(), 0.0)
         new = torch.where(solved, _activities(names, c_perm.T, T), at_perm)
-        off, at_perm, guess = (new - at_perm).abs().max(), new, found.u
+        off = (new - at_perm).abs().max()
         if off < rtol:
             return found
+        share = max(0.5 * share, 0.05) if off > 0.7 * before else share  # of a strong brine: shorter steps
+        at_perm, guess, before = at_perm + share * (new - at_perm), found.u, off
     raise InputError(
         f"the activities of the permeate did not settle in {_ROUNDS} rounds; use activity='davies' or another feed"
     )
