@@ -116,8 +116,8 @@ def simulated(n: int, counts, seed: int = 0) -> pd.DataFrame:
     for k in range(n):
         rng = np.random.default_rng([seed, k])
         told, asked = draw(model, rng)
+        feeds = told[["solution_id", "ion", "c_feed_mol_m3"]].drop_duplicates()
         told = told[told["first"]].drop(columns=["truth", "share", "first"])
-        feeds = pd.concat([told, asked])[["solution_id", "ion", "c_feed_mol_m3"]].drop_duplicates()
         truth = asked.truth.to_numpy()
         for m in counts:
             mine = told.iloc[rng.permutation(len(told))[:m]].sort_index()
