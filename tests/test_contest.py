@@ -48,10 +48,10 @@ def ran(tmp_path_factory):
 
 
 def test_a_row_counts_once_and_errors_are_squared():
-    d = contest_rows().assign(fold="all", predicted=lambda d: d.rejection + 0.1 * (d.ion == "Na+"))
+    d = contest_rows().assign(fold="all", predicted=lambda d: d.rejection + 0.09 * (d.ion == "Na+"))
     got, n = score(d).iloc[0], (d.ion == "Na+").sum()
-    assert_allclose([got.n, got.mse_R, got.within_10], [len(d), 0.01 * n / len(d), 1.0], rtol=1e-9)
-    h = 0.1 * (d.ion == "Na+") * d.c_feed_mol_m3 / d.solution_id.map(feed_equivalents(d).sum(axis=1))
+    assert_allclose([got.n, got.mse_R, got.within_10], [len(d), 0.0081 * n / len(d), 1.0], rtol=1e-9)
+    h = 0.09 * (d.ion == "Na+") * d.c_feed_mol_m3 / d.solution_id.map(feed_equivalents(d).sum(axis=1))
     assert_allclose(got.mse_h, (h**2).mean(), rtol=1e-9)
 
 
