@@ -164,3 +164,13 @@ def test_a_pore_below_every_cation_passes_no_salt_and_says_so():
     none, some = (simulate(feed, [1e-6, 1e-5], Membrane(r, 1e-6, -30.0, 45.0), throw=False) for r in (0.05e-9, 0.33e-9))
     assert all(s.startswith("no solution: no cation or no anion") for s in none.status.ravel())
     assert some.ok.all()  # magnesium alone is wider
+
+
+def test_hard_water_in_a_tight_pore_at_a_high_flux():
+    "Calcium, magnesium and sulfate, pores down to four per cent wider than Mg+2, films down to where the flux is theirs."
+    feed = {"Na+": 20, "Ca+2": 5, "Mg+2": 3, "Cl-": 20, "SO4-2": 4, "HCO3-": 8}
+    for r_pore in (0.5e-9, 0.4e-9, 0.36e-9):
+        for k in (2e-4, 5e-5, 4.6e-5, 4e-5):
+            m = NF270_WATERTAP.with_(r_pore=r_pore)
+            sol = simulate(feed, 4.5e-5, m, film=Film(k=k), balance="Cl-", throw=False)
+            assert sol.ok.all() == (k > 4.5e-5), sol.status
