@@ -9,7 +9,7 @@ Modules:
 - `ion_ode.inference.made`: From a new membrane's salts to its pores, and from there to any water
 - `ion_ode.inference.population`: Membranes carried from the prior to the posterior, with coupons beside them
 - `ion_ode.inference.reader`: A coupon's own values read by a network: what `calibrate` samples, in one pass
-- `ion_ode.inference.slopes`: Slopes of the posterior: how its logarithm changes with every number of a membrane and its coupons
+- `ion_ode.inference.slopes`: Slopes of the posterior by every number of a membrane and its coupons
 - `ion_ode.inference.states`: From rows to problems of the pore model, and the likelihood of what was measured
 - `ion_ode.module.draws`: The membranes of an answer as one batch, so that a module is solved for each of them
 - `ion_ode.results.seal`: What stored results were made of, and whether they still belong to what lies beside them

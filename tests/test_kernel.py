@@ -167,7 +167,7 @@ def test_a_pore_below_every_cation_passes_no_salt_and_says_so():
 
 
 def test_hard_water_in_a_tight_pore_at_a_high_flux():
-    "Calcium, magnesium and sulfate, pores down to four per cent wider than Mg+2, films down to where the flux is theirs."
+    "Calcium, magnesium, sulfate; pores down to four per cent wider than Mg+2, films down to where the flux is theirs."
     feed = {"Na+": 20, "Ca+2": 5, "Mg+2": 3, "Cl-": 20, "SO4-2": 4, "HCO3-": 8}
     for r_pore in (0.5e-9, 0.4e-9, 0.36e-9):
         for k in (2e-4, 5e-5, 4.6e-5, 4e-5):

@@ -3,7 +3,7 @@
 from pathlib import Path
 import click
 from ion_ode.cli.group import main
-from ion_ode.cli.options import LEVEL, SOURCE, _limits, _pairs, _source, output_options
+from ion_ode.cli.options import SOURCE, _limits, _pairs, output_options
 from ion_ode.cli.output import Sink
 
 

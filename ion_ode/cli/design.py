@@ -1,10 +1,9 @@
 """ion-ode screen"""
 
-from pathlib import Path
 
 import click
 from ion_ode.cli.group import main
-from ion_ode.cli.options import LEVEL, SOURCE, _limits, _pairs, _source, output_options
+from ion_ode.cli.options import LEVEL, SOURCE, _source, output_options
 from ion_ode.cli.output import Sink
 
 

@@ -1,4 +1,4 @@
-"""Slopes of the posterior: how its logarithm changes with every number of a membrane and its coupons
+"""Slopes of the posterior by every number of a membrane and its coupons
 
 The pore model gives the derivative of the likelihood by what a problem is made of (`pores.solve_back`); how that
 depends on the normal numbers is explicit and cheap, so its differences are taken forward."""

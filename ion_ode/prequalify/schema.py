@@ -6,11 +6,8 @@ from dataclasses import asdict, dataclass, field
 from ion_ode.core import InputError
 from ion_ode.prequalify.monomers import plain
 import re
-import numpy as np
-import pandas as pd
-from ion_ode.core import InputError, known_fields
-from ion_ode.prequalify.monomers import monomer, plain
-from ion_ode.prequalify.reactions import reactive_sites
+from ion_ode.core import InputError
+from ion_ode.prequalify.monomers import plain
 
 
 _ROLES = {

@@ -1,12 +1,7 @@
 """Folds of whole laboratories, quantiles of weighted rows"""
 
-import warnings
 import numpy as np
 import pandas as pd
-import torch
-from ion_ode.core import need
-from ion_ode.prequalify.encoder import Encoder
-from ion_ode.prequalify.kernels import _recipe_kernel
 
 
 def group_folds(
