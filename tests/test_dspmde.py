@@ -487,7 +487,7 @@ BAD = {
     "nan flux": (lambda: simulate(GOOD, np.nan), "expected positive numbers"),
     "LMH as m/s": (lambda: simulate(GOOD, 20), "give m/s"),
     "flux shape": (lambda: simulate(GOOD, np.ones((3, 2, 1)) * 1e-5), "flux has shape"),
-    "activity": (lambda: simulate(GOOD, 1e-5, activity="pitzer"), "activity is 'pitzer', expected one of"),
+    "activity": (lambda: simulate(GOOD, 1e-5, activity="debye"), "activity is 'debye', expected one of"),
     "hindrance": (lambda: simulate(GOOD, 1e-5, hindrance="none"), "hindrance is 'none'"),
     "film": (lambda: simulate(GOOD, 1e-5, film=25e-6), "film is 2.5e-05, expected"),
     "film both": (lambda: Film(k=1e-5, thickness=1e-5), "not both"),

@@ -105,8 +105,9 @@ def _finish(folder: Path, manifest: dict, design: Design, made: list[dict]) -> d
         "shards": [{"file": _shard_name(k), **m} for k, m in enumerate(made)],
         "versions": provenance()["versions"],
     }
-    atomic_write(folder / "manifest.json", _as_text(done))
-    return done
+    text = _as_text(done)
+    atomic_write(folder / "manifest.json", text)
+    return json.loads(text)
 
 
 def _resume(folder: Path, n: int, design: Design, shard: int, dtype: str, where: dict) -> dict:

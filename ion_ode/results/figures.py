@@ -1,6 +1,7 @@
 """Figures 2A to 2D"""
 
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -92,7 +93,8 @@ def figure_2b(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
         for ax, p in zip(row, each, strict=False):
             plot_parity(p, ax=ax, limits=(low, 105))
             inside = errors(p, ["unit"]).within_10.mean()
-            ax.set_title(f"{_title(b)}\n{p.model.iloc[0]}:\n{inside:.0%} within ±10 points", fontsize="small")
+            named = "\n".join(wrap(p.model.iloc[0] + ":", 28))
+            ax.set_title(f"{_title(b)}\n{named}\n{inside:.0%} within ±10 points", fontsize="small")
         parts += each
     fig.set_dpi(200)  # of the points, which are drawn as a picture inside the vectors
     ion_legend(fig, set(pd.concat(parts).ion), linestyle="")
@@ -185,7 +187,10 @@ def figure_2d(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
         ax.set(yscale="log", ylabel="Held-out MSE of rejection (-)" if ax is axes[0, 0] else "", title=_title(b))
         ax.set_xticks(
             range(4),
-            [f"{'' if p == 'PT' else 'not '}pre-\ntrained,\n{c}" for p, c in order],
+            [f"{'' if p == 'PT' else 'not '}pre-trained,\n{c}" for p, c in order],
+            fontsize=7,
+            rotation=35,
+            ha="right",
         )
     _one_legend(fig, axes[0, 0])
     return fig, nets[["benchmark", "pretrained", "bias", "mse_R", "lower", "upper", "mse_h", "seed_sd"]]
