@@ -1,6 +1,5 @@
 """ion-ode screen"""
 
-
 import click
 from ion_ode.cli.group import main
 from ion_ode.cli.options import LEVEL, SOURCE, _source, output_options
@@ -35,5 +34,3 @@ def screen(recipes, level, target_permeance, target_rejection, out, as_json, for
         for line in found.attrs.pop("used"):
             click.echo(line, err=True)
         sink.write(found)
-
-

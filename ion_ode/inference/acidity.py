@@ -16,6 +16,7 @@ from ion_ode.inference.answer import Answer
 from ion_ode.inference.pores import passages
 from ion_ode.inference.rows import _all_rows, answer_feeds, osmotic_at_bulk
 from ion_ode.inference.states import _neutral
+from ion_ode.store import atomic_write
 from ion_ode.water.ions import get_ion
 
 __all__ = ["OverPH", "fit_charge", "measured_over_pH", "rejections_over_pH"]
@@ -150,7 +151,7 @@ def _write_fit(law: ChargeByPH, sd: ChargeByPH):
         for name, numbers in new.items():
             if line.startswith(name):
                 lines[k] = f"{name}ChargeByPH({numbers})\n"
-    file.write_text("".join(lines), encoding="utf-8")
+    atomic_write(file, "".join(lines))
 
 
 if __name__ == "__main__":  # --write: into charge_pH.py too
