@@ -124,3 +124,23 @@ def test_an_answer_to_neutral_solutes_and_to_what_does_not_fit(dye):
     R = wide.set_index("ion").rejection
     assert R["dye-4"] == 1 and R["Cl-"] < -0.2  # the dye stays and pushes chloride through
     assert "none of dye-4 passes" in " ".join(wide.attrs["notes"])
+
+
+def test_a_neutral_solute_meets_its_own_pore_in_every_door():
+    "`simulate`, `predict` and a module: the pore of neutral solutes is .84 of the ions', and ions do not notice."
+    from ion_ode.inference.laws import NEUTRAL_PORE
+    from ion_ode.module.draws import membranes_of
+    from ion_ode.module.law import Law
+
+    assert NF270.neutral_pore == NEUTRAL_PORE
+    feed = {"Na+": 10.0, "Cl-": 10.0, "glucose": 1.0}
+    s, wide = (simulate(feed, FLUX, m).rejection[0] for m in (NF270, NF270.with_(neutral_pore=None)))
+    assert_allclose(s[:, 2], closed_form("glucose", NF270.with_(r_pore=NF270.r_pore * NEUTRAL_PORE), FLUX), rtol=1e-6)
+    assert_allclose(s[:, :2], wide[:, :2], rtol=1e-5)
+    assert (s[:, 2] > wide[:, 2] + 0.1).all()
+    answer = load_answer("nf270").thinned(4)
+    _, _, _, said = answer.draws(feed, FLUX[1], kind="intrinsic", rtol=1e-8)
+    few, place = membranes_of(answer, tuple(feed)), np.arange(4)
+    law = Law(tuple(feed), few, film="none")
+    c = np.repeat([[10.0, 10.0, 1.0]], 4, 0)
+    assert_allclose(law(c, np.full(4, FLUX[1]), np.ones((4, 3)), place).c_perm[:, 2], 1 - said[:, 0, 0, 2], rtol=1e-5)

@@ -114,6 +114,7 @@ class Membrane:
     eps_pore: float | Tensor  # Relative permittivity inside the pore $\varepsilon_p$ [-]
     permeability: float | Tensor | None = None  # Water permeability $A$ [m/(s Pa)]; None: Hagen–Poiseuille from r_pore
     ln_partition: dict | None = None  # {ion: excess ln of the partition coefficient}; None: none
+    neutral_pore: float | Tensor | None = None  # Pore radius that a solute without a charge meets over r_pore; None: 1
 
     def __post_init__(self):
         _check("r_pore", self.r_pore, 0.0, "a radius in metres, such as 0.5e-9", 1e-6)
@@ -134,6 +135,8 @@ class Membrane:
                     _check("charge_density.saturation", law.saturation, 0.0, "a share above 0, or inf: straight")
             for name, value in parts.items():
                 _check(name, value, -1e6, "a finite signed number in mol per m³ of pore", 1e6)
+        if self.neutral_pore is not None:
+            _check("neutral_pore", self.neutral_pore, 0.0, "a share of the pore's radius, such as 0.84", 10)
         if self.ln_partition is not None:
             offsets = {ion_name(k): v for k, v in dict(self.ln_partition).items()}
             for k, v in offsets.items():
@@ -150,6 +153,8 @@ class Membrane:
         if self.permeability is not None:
             parts.append(f"water permeability {in_unit(self.permeability, 'L/m²/h/bar', LMH / bar)}")
         parts += [f"ln K of {i} {in_unit(v, '')}" for i, v in (self.ln_partition or {}).items()]
+        if self.neutral_pore is not None:
+            parts.append(f"neutral solutes in {in_unit(self.neutral_pore, '')} of the radius")
         return "Membrane with " + ", ".join(parts)
 
 # %% ../../nbs/00j_membranes.ipynb #b3f5b8b5
@@ -184,7 +189,7 @@ _COLUMNS = (
     "source", "doi", "note",
 )  # fmt: skip
 # Columns that a file may leave out
-_LAW = ("charge_growth", "charge_shifts_mol_m3", "shift_growth", "shift_saturation", "ln_partition")
+_LAW = ("charge_growth", "charge_shifts_mol_m3", "shift_growth", "shift_saturation", "ln_partition", "neutral_pore")
 _TABLE: dict[str, Membrane] = {}
 _ROWS: dict[str, dict] = {}
 
@@ -207,7 +212,8 @@ def _membrane_of(row: dict[str, str]) -> Membrane:
     A = number("permeability_LMH_bar")
     sizes = number("r_pore_nm") * 1e-9, number("thickness_um") * 1e-6
     offsets = _by_ion(row.get("ln_partition")) or None
-    return Membrane(*sizes, charge, number("eps_pore"), None if A is None else A * LMH / bar, offsets)
+    A = None if A is None else A * LMH / bar
+    return Membrane(*sizes, charge, number("eps_pore"), A, offsets, number("neutral_pore"))
 
 
 # %% ../../nbs/00j_membranes.ipynb #a1b2c330

@@ -97,7 +97,7 @@ class Answer:
         charge = ChargeBinding(base, shifts, growth=p["c"], saturation=math.inf if p["k"] > 1e6 else p["k"])
         offsets = {k.removeprefix("ln "): v for k, v in p.items() if k.startswith("ln ")}
         A = self.prior.permeability[0] * LMH / bar
-        return Membrane(p["r_pore"], p["thickness"], charge, p["eps_pore"], A, offsets)
+        return Membrane(p["r_pore"], p["thickness"], charge, p["eps_pore"], A, offsets, NEUTRAL_PORE)
 
     def thinned(self, n: int) -> "Answer":
         "Every k-th membrane, for speed."

@@ -10,7 +10,7 @@ import torch
 from ion_ode.core import LMH, bar
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
 from ion_ode.inference.answer import Answer
-from ion_ode.inference.laws import REFERENCE_EQUIVALENTS, offset_of
+from ion_ode.inference.laws import NEUTRAL_PORE, REFERENCE_EQUIVALENTS, offset_of
 from ion_ode.water.ions import get_ion
 
 __all__ = ["membranes_of"]
@@ -38,4 +38,5 @@ def membranes_of(
         t(p["eps_pore"]),
         t(median * np.exp(sd * water) * LMH / bar),
         {i: t(offset_of(p, i, get_ion(i).z)) for i in ions},
+        t(NEUTRAL_PORE),
     )
