@@ -6,7 +6,7 @@ Docs: https://ion-ode.github.io/ion_ode/support/store.html.md"""
 
 # %% auto #0
 __all__ = ['PART', 'asset', 'read_rows', 'whole', 'atomic_write', 'remnants', 'digest', 'provenance', 'CheckpointError',
-           'write_checkpoint', 'header', 'read_checkpoint']
+           'write_checkpoint', 'clear_checkpoints', 'header', 'read_checkpoint']
 
 # %% ../nbs/support/store.ipynb #b7d8b791
 import csv
@@ -205,11 +205,19 @@ def write_checkpoint(
     file = f"{name}-{sha[:16]}.safetensors"
     atomic_write(folder / file, data)
     path = atomic_write(folder / f"{name}.json", json.dumps({"file": file, "sha256": sha, **facts}, indent=1))
-    ours = re.compile(re.escape(name) + r"-[0-9a-f]{16}\.safetensors")
-    for other in folder.iterdir():  # the previous one, and what kills in between left; nothing else is ever removed
+    clear_checkpoints(path, file)
+    return path
+
+
+def clear_checkpoints(
+    path: Path,  # The JSON file of a checkpoint
+    file: str,  # The tensors that it names
+) -> None:
+    "Remove the pairs before this one, which a kill may have left; no other file is ever removed."
+    ours = re.compile(re.escape(path.stem) + r"-[0-9a-f]{16}\.safetensors")
+    for other in path.parent.iterdir():
         if ours.fullmatch(other.name) and other.name != file:
             other.unlink(missing_ok=True)
-    return path
 
 # %% ../nbs/support/store.ipynb #1a0a0bc6
 def header(

@@ -310,6 +310,30 @@ def test_old_files_go_only_after_the_new_pair_is_whole(tmp_path):
     assert read_checkpoint(tmp_path / "latest.json")[0]["a"][0] == 2
 
 
+@pytest.mark.parametrize("kinds", [("equivalents", "soft"), ("soft", "equivalents"), ("weighted", "weighted_feed")])
+def test_networks_of_different_rules_share_no_stack(kinds):
+    with pytest.raises(InputError, match=f"constraints {kinds[0]}, {kinds[1]}: their networks cannot share a stack"):
+        build(TINY, [0, 1], kinds)
+
+
+def test_hard_and_soft_projections_share_a_stack_and_stay_themselves():
+    e = build(TINY, [0, 1], ("projection", "soft"))
+    assert e.buffers["constraint.strength"].tolist() == [1.0, 0.0]
+    assert e.buffers["constraint.weight"].tolist() == [0.0, TINY.soft_weight]
+
+
+def test_what_a_kill_left_beside_a_finished_checkpoint_goes(tmp_path):
+    run = lambda: fit(Ensemble([net(3)]), batches([3]), mse, Plan(4), folder=tmp_path)
+    run()
+    whole = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    (tmp_path / "latest-0123456789abcdef.safetensors").write_bytes(b"the pair before the last")
+    (tmp_path / "latest-mine.safetensors").write_bytes(b"somebody's own")
+    run()
+    assert (tmp_path / "latest-mine.safetensors").read_bytes() == b"somebody's own"
+    (tmp_path / "latest-mine.safetensors").unlink()
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == whole
+
+
 def test_members_are_taken_and_joined_unchanged():
     e = Ensemble([net(s) for s in range(3)])
     j = join([e.take([2]), e.take([0, 0])])

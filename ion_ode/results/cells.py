@@ -17,7 +17,7 @@ from ion_ode.data.workers import KEPT, awaited, client_of
 from ion_ode.results.board import _cell_board
 from ion_ode.results.contestants import _cell_curves, _cell_finetune, _cell_membranes, _cell_pretrain, _cell_rival
 from ion_ode.results.trials import _cell_ablation, _cell_recipes, _cell_start, _cell_sweep
-from ion_ode.store import CheckpointError, digest, provenance, read_checkpoint, write_checkpoint
+from ion_ode.store import CheckpointError, clear_checkpoints, digest, provenance, read_checkpoint, write_checkpoint
 
 
 _CELLS = {
@@ -118,7 +118,8 @@ def run_cells(
     todo = {}
     for c in cells:
         try:
-            read_cell(folder, c.name, keys[c.name])
+            _, record = read_cell(folder, c.name, keys[c.name])
+            clear_checkpoints(_cell_path(folder, c.name), record["file"])
         except CheckpointError:
             todo[c.name] = c
     total = sum(c.cost for c in cells)

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save as pack_tensors
 from torch import Tensor
 from ion_ode.attention_odenet.stack import Ensemble
-from ion_ode.store import atomic_write, provenance, read_checkpoint, write_checkpoint
+from ion_ode.store import atomic_write, clear_checkpoints, provenance, read_checkpoint, write_checkpoint
 
 __all__ = [
     "TrainingError",
@@ -294,6 +294,7 @@ class Checkpoint(Callback):
             return False
         shapes = {f"param/{k}": v.shape for k, v in run.ensemble.params.items()}
         tensors, record = read_checkpoint(self.folder / "latest.json", shapes, self.key)
+        clear_checkpoints(self.folder / "latest.json", record["file"])
         with torch.no_grad():
             for k, p in run.ensemble.params.items():
                 p.copy_(tensors[f"param/{k}"])

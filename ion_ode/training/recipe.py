@@ -6,7 +6,7 @@ from fastcore.basics import patch
 import torch
 from torch import Tensor
 
-from ion_ode.attention_odenet.constraints import make_constraint
+from ion_ode.attention_odenet.constraints import Projection, make_constraint
 from ion_ode.attention_odenet.field import FieldConfig
 from ion_ode.attention_odenet.odenet import ODENet
 from ion_ode.attention_odenet.pore_field import PoreODENet
@@ -200,12 +200,19 @@ def build(
     constraints=None,  # One name a member; None: the recipe's for all
 ) -> Ensemble:  # Fresh networks
     "Untrained networks; a seed gives the same initial weights whatever the constraint."
-    constraints = [config.constraint] * len(seeds) if constraints is None else constraints
+    kinds = [config.constraint] * len(seeds) if constraints is None else constraints
+    rules = [make_constraint(kind, config.soft_weight) for kind in kinds]
+    named = lambda c: getattr(c, "name", type(c).__name__)
+    if len({"projection" if isinstance(c, Projection) else named(c) for c in rules}) > 1:
+        raise InputError(
+            f"constraints {', '.join(dict.fromkeys(map(named, rules)))}: their networks cannot share a stack, which "
+            f"computes its members by one rule; build an ensemble for each (none, soft and projection may share one)"
+        )
     nets = []
     with torch.random.fork_rng(devices=[]):
-        for seed, kind in zip(seeds, constraints, strict=True):
+        for seed, rule in zip(seeds, rules, strict=True):
             torch.manual_seed(seed)
-            nets.append(ARCHITECTURES[config.architecture](config.network, make_constraint(kind, config.soft_weight)))
+            nets.append(ARCHITECTURES[config.architecture](config.network, rule))
     ensemble = Ensemble(nets)
     if isinstance(ensemble.skeleton, ODENet):
         ensemble.skeleton.n_steps = config.solver_steps
