@@ -69,6 +69,8 @@ def alone(
     where = path if folder else path.parent
     if where.exists() and not where.is_dir():
         raise InputError(f"{where} is a file; name a folder")
+    if "\0" in str(target):
+        raise InputError(f"{str(target)!r} is no name of a file; name a place where you may write")
     lock = where / (".lock" if folder else f".{path.name}.lock")
     try:
         where.mkdir(parents=True, exist_ok=True)

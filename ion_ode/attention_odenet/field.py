@@ -64,9 +64,9 @@ class FieldConfig:
                 f"n_membrane is {self.n_membrane} with context {self.context!r}; "
                 "give the number of membrane features together with context 'feed+membrane', and only then"
             )
-        for name, least in dict(heads=1, d_k=1, width=1, depth=2).items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        for name, (least, most) in dict(heads=(1, 64), d_k=(1, 1024), width=(1, 4096), depth=(2, 64)).items():
+            if not least <= getattr(self, name) <= most:
+                raise InputError(f"{name} is {getattr(self, name)}; expected {least} to {most}")
 
     @classmethod
     def paper(cls, **changes) -> "FieldConfig":

@@ -48,7 +48,7 @@ from ion_ode.cli.output import Sink
 )
 @click.option("--save", "saved", metavar="FILE.json", help="Keep the campaign; name that file as TABLE to go on.")
 @click.option("--report", metavar="FILE.html|.md", help="Figure, batch with reasons, front, columns used.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), default=0, show_default=True)
 @output_options
 def campaign(
     table,

@@ -65,7 +65,7 @@ def reproduce(profile, out, workers, scheduler, only, keep, as_json):
 @main.command()
 @click.argument("folder", type=click.Path(file_okay=False))
 @click.option("--curves", type=click.IntRange(min=1), required=True, metavar="N", help="Points of the design.")
-@click.option("--seed", type=int, required=True, help="Same seed, same curves.")
+@click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), required=True, help="Same seed, same curves.")
 @click.option(
     "--family",
     type=click.Choice(["dspmde", "dspmde+"]),

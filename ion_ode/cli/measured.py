@@ -78,7 +78,7 @@ def check(file, units, balance, decimal, write, as_json):
 @BALANCE
 @DECIMAL
 @click.option("--starts", type=click.IntRange(min=1), default=6, show_default=True, help="Local searches.")
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), default=0, show_default=True)
 @click.option("--intervals", type=click.Choice(["profile", "wald", "none"]), default="profile", show_default=True)
 @click.option(
     "--out", metavar="FILE|-", help="Write the estimates and what they rest on as .json; - is standard output."

@@ -156,4 +156,8 @@ def _pairs(units, option: str = "--unit", form: str = "NAME=UNIT, as in --unit f
 
     if bad := [u for u in units if not all(u.rpartition("="))]:
         raise InputError(f"{option} {bad[0]}: expected {form}")
-    return dict(u.rpartition("=")[::2] for u in units)
+    found = dict(u.rpartition("=")[::2] for u in units)
+    if len(found) < len(units):
+        names = [u.rpartition("=")[0] for u in units]
+        raise InputError(f"{option} gives {next(n for n in names if names.count(n) > 1)} twice; give each once")
+    return found

@@ -28,7 +28,8 @@ def _feeds(feed: str, flux: str | None, used: tuple[str, ...] = ()):
         yield FeedTable(tuple(d), np.array([list(d.values())]), given, [0], "")
         return
     if feed != "-" and not Path(feed).is_file():
-        raise InputError(f"there is no file {feed}; name a table of feeds, or write the feed as 'Na+=10,Cl-=10'")
+        found = "is no file" if Path(feed).exists() else "is not there"
+        raise InputError(f"{feed} {found}; name a table of feeds, or write the feed as 'Na+=10,Cl-=10'")
     for t in read_feeds(feed, max(1, _PIECE // (1 if given is None else len(given))), used):
         if t.flux is not None and given is not None:
             raise InputError(f"{t.where} has a flux column and --flux was given too; use one of them")

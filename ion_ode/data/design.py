@@ -187,6 +187,8 @@ class Design:
             raise InputError(f"spread is {self.spread}, expected a standard deviation of ln c between 0 and 3")
         if self.n_flux < 1 or self.chunk < 1:
             raise InputError(f"n_flux is {self.n_flux} and chunk {self.chunk}; both must be at least 1")
+        if self.seed < 0:
+            raise InputError(f"seed is {self.seed}; expected a whole number of at least 0")
 
 # %% ../../nbs/01e_design.ipynb #ddbcc4b6
 @patch

@@ -203,13 +203,23 @@ def _states(d: pd.DataFrame) -> pd.DataFrame:
     return d
 
 
+def _with_siblings(d: pd.DataFrame) -> pd.DataFrame:
+    "Feed of every state by ion; one run's observed and intrinsic values have one feed."
+    rows = d[["state", "ion", "c_feed_mol_m3"]]
+    run = pd.factorize(pd.MultiIndex.from_frame(d[["membrane", "state_id"]]))[0]
+    if run.max() == d.state.max():  # one kind a run
+        return rows
+    of_run = d.assign(run=run)[["run", "state"]].drop_duplicates().merge(rows.drop(columns="state").assign(run=run))
+    return pd.concat([rows, of_run[rows.columns]], ignore_index=True)
+
+
 def _feeds(
     d: pd.DataFrame,  # Rows, with their state in `state`
     ions: tuple[str, ...] | None,  # Columns wanted; None: as they come
     feeds: pd.DataFrame | None,  # Full feeds by solution_id or state_id
 ) -> tuple[tuple[str, ...], np.ndarray]:  # Ions; (state, ion) [mol/m³]
     "The feed of every state, as listed."
-    rows = d[["state", "ion", "c_feed_mol_m3"]]
+    rows = _with_siblings(d)
     if feeds is not None:
         by = "state_id" if "state_id" in feeds else "solution_id"
         known = d[["state", by]].drop_duplicates().merge(feeds[[by, "ion", "c_feed_mol_m3"]], on=by)

@@ -20,7 +20,7 @@ from ion_ode.water.ions import get_ion
 from ion_ode.store import atomic_write
 from ion_ode.water.analysis import feed_matrix
 from ion_ode.water.cells import TableError
-from ion_ode.water.columns import Columns, name_columns, si_column
+from ion_ode.water.columns import Columns, name_columns
 from ion_ode.water.files import read_table
 from ion_ode.water.neutrality import ROUNDING, TOLERANCE
 
@@ -62,7 +62,6 @@ def _frame(t: Columns, v: pd.DataFrame, R, bound, sample, state, kind, salt, ste
     text = lambda q, default="": t.text(q, default)[v.k]
     sd = v.sd_si.to_numpy()
     number = lambda q: v[q].to_numpy(dtype=float)
-    weight = si_column(t, "weight", t.one["weight"]).value[v.k] if "weight" in t.one else np.ones(len(v))
     out = pd.DataFrame(
         {
             "source_id": text("source", stem), "doi": text("doi"), "membrane": text("membrane", membrane),
@@ -74,7 +73,7 @@ def _frame(t: Columns, v: pd.DataFrame, R, bound, sample, state, kind, salt, ste
             "c_feed_mol_m3": number("c_feed_si"), "rejection": R, "rejection_sd": sd,
             "sd_meaning": np.where(np.isfinite(sd), "as given in the file", "not given"),
             "kind": kind, "censored": bound != "", "salt_level": salt,
-            "weight": np.where(salt & ("weight" not in t.one), 0.5, np.nan_to_num(weight, nan=1.0)),
+            "weight": np.where(salt & ("weight" not in t.one), 0.5, np.nan_to_num(number("weight"), nan=1.0)),
             "note": text("note"),
         }
     )  # fmt: skip
@@ -259,18 +258,17 @@ def _free_name(path: Path, content: str) -> Path:
 
 
 def _charge_lines(found: Reading, charge: pd.DataFrame) -> list[str]:
-    "Whether the feeds are neutral, and what closes them."
-    m = None
+    "Whether the feeds are neutral, and what closes them; raises what else no model can use."
+    off = charge[charge.imbalance.abs() > TOLERANCE]
     try:
         m = found.measurements()
-    except InputError:
-        pass
-    if m is not None:
         return [f"  charge: {n}" for n in m.notes if n not in found.notes] or [
             f"  charge: every run closes within {charge.imbalance.abs().max():.1%}"
         ]
+    except InputError:
+        if off.empty:
+            raise
     worst = charge.imbalance.abs().idxmax()
-    off = charge[charge.imbalance.abs() > TOLERANCE]
     sign = "Cl-" if charge.imbalance[worst] > 0 else "Na+"
     return [
         f"  charge: {len(off)} of {len(charge)} runs are off by more than {TOLERANCE:.0%}, worst "
@@ -292,6 +290,8 @@ def check_measurements(
     try:
         found = read(path, source_id=source, **options)
         found = found if balance is None else _closed(found, balance)
+        charge = _charge_balance(found.frame, found.feeds)
+        closing = _charge_lines(found, charge)
     except MeasurementError as e:
         return Check(False, str(e), None, e.problems, None)
     except InputError as e:
@@ -303,9 +303,9 @@ def check_measurements(
             pd.DataFrame([(None, "", "", problem, fix)], columns=["row", "column", "value", "problem", "fix"]),
             None,
         )
-    d, charge = found.frame, _charge_balance(found.frame, found.feeds)
+    d = found.frame
     d.attrs = {"charge": charge, "feeds": found.feeds, "notes": found.notes}
-    lines = _summary(path, d) + _charge_lines(found, charge) + [f"  note: {n}" for n in found.notes]
+    lines = _summary(path, d) + closing + [f"  note: {n}" for n in found.notes]
     clean = None
     if write:
         content = _with_feeds(d, found.feeds).to_csv(lineterminator="\n")

@@ -45,6 +45,7 @@ _RANGE = {  # quantity: lowest, highest, what it is beyond, what to do
     "pH": (0, 14, "outside 0 to 14", "give a pH or leave the cell empty"),
     "film": (0, 1e-3, "no film of 0 to 1 mm", "check the unit"),
     "c_perm": (0, SATURATED, "not a concentration", "a concentration is not negative; check the unit"),
+    "weight": (0, 1e6, "no weight of 0 to 1e6", "give a positive number, or leave the column out"),
     "sd": (0, np.inf, "a negative standard deviation", "give a positive number or leave the cell empty"),
 }  # fmt: skip
 
@@ -181,7 +182,7 @@ def _convert(t: Columns, v: pd.DataFrame) -> pd.DataFrame:
             value[at], shown[at], bound[at] = x.value[k], x.shown[k], x.bound[k]
             state[at] = np.select([x.wrong[k], x.absent[k], x.empty[k]], ["wrong", "absent", "empty"], "number")
         v[f"{q}_si"], v[f"{q}_shown"], v[f"{q}_bound"], v[f"{q}_is"] = value, shown, bound, state
-    for q in _STATE:
+    for q in (*_STATE, "weight"):
         x = si_column(t, q, t.one[q]) if q in t.one else None
         v[q] = np.nan if x is None else x.value[v.k]
         v[f"{q}_shown"] = np.nan if x is None else x.shown[v.k]

@@ -20,6 +20,7 @@ __all__ = ["simulate_shards", "ShardedCurves"]
 
 
 _FORMAT = "ion_ode shards 2"
+_MOST = 10**9  # Points of a set, a terabyte or so
 _MADE = "made.jsonl"  # Hashes of the shards of an unfinished set
 
 
@@ -142,8 +143,8 @@ def simulate_shards(
 ) -> dict:  # The manifest
     "Simulate a set of any size into a folder; resumes, and the result does not depend on interruptions or workers."
     folder = Path(folder)
-    if n < 1 or shard < 1:
-        raise InputError(f"n is {n} and shard {shard}; both must be at least 1")
+    if not 1 <= n <= _MOST or shard < 1:
+        raise InputError(f"n is {n} and shard {shard}; expected 1 to {_MOST:g} curves and at least 1 a shard")
     if dtype not in ("float32", "float64"):
         raise InputError(f"dtype is {dtype!r}, expected 'float32' or 'float64'")
     if scheduler and workers:

@@ -241,11 +241,13 @@ def trained_ranges(
 
 
 def save_model(
-    predictor: Predictor,  # Model
+    predictor,  # Model: networks, or what else `load_model` gives
     folder: str | Path,  # Where it goes
     name: str = "model",  # Stem of the two files
 ) -> Path:  # The JSON card
-    "Write a model as safetensors and a readable JSON card."
+    "Write a model as safetensors and a readable JSON card; sampled membranes as JSON alone."
+    if not isinstance(predictor, Predictor):
+        return predictor.save(Path(folder) / f"{name}.json")
     tensors = {f"param/{k}": v for k, v in predictor.ensemble.params.items()}
     if predictor.parameters is not None:
         tensors["parameters"] = predictor.parameters.double()

@@ -30,6 +30,21 @@ __all__ = [
 ]
 
 
+_LIMITS = {  # Least and most that makes sense
+    "seed": (0, 1 << 62),
+    "members": (1, 1000),
+    "n_curves": (1, 10**8),
+    "n_flux": (1, 10**4),
+    "pretraining_batch": (1, 10**6),
+    "batch": (1, 10**6),
+    "frozen_layers": (0, 1000),
+    "adapters": (0, 1000),
+    "curriculum": (0, 10**9),
+    "solver_steps": (1, 1000),
+    "soft_weight": (0.0, 1e9),
+    "replay": (0.0, 1e9),
+    "film_thickness": (0.0, 1e-3),
+}
 _LOSSES = ("h", "R", "log passage")
 
 
@@ -86,19 +101,9 @@ class TrainConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise InputError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(map(str, allowed))}")
-        for name, least in {
-            "members": 1,
-            "n_curves": 1,
-            "n_flux": 1,
-            "pretraining_batch": 1,
-            "batch": 1,
-            "frozen_layers": 0,
-            "adapters": 0,
-            "curriculum": 0,
-            "solver_steps": 1,
-        }.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least {least}")
+        for name, (least, most) in _LIMITS.items():
+            if not least <= getattr(self, name) <= most:
+                raise InputError(f"{name} is {getattr(self, name):g}; expected {least:g} to {most:g}")
         if self.network.n_membrane != n_told(self.network.ions, self.told):
             raise InputError(
                 f"the network takes {self.network.n_membrane} membrane features, but told={self.told!r} gives "

@@ -19,6 +19,7 @@ __all__ = ["Numbers", "Problem", "TableError", "decimal_mark", "empty_cells", "i
 
 _EMPTY = {"", "na", "n/a", "nan", "-", "--", "none", "null", "#n/a"}
 _FRACTION = r"[<>≤≥~]?\s*[-+]?(\d*{m}\d{{1,2}}|\d*{m}\d{{4,}}|0*{m}\d+|\d{{4,}}{m}\d+)([eE][-+]?\d+)?%?"
+UNSAID = "?"  # Decimal sign of a text that shows none and separates its cells by ; or tab, as where a comma is one
 _SURE = {mark: re.compile(_FRACTION.format(m=re.escape(mark))) for mark in ",."}  # what can only be a decimal mark
 
 Problem = tuple  # (row, column, value, problem, fix)
@@ -83,7 +84,8 @@ def empty_cells(column: pd.Series) -> np.ndarray:
 def decimal_mark(
     columns,  # Cells of the columns that hold numbers, an iterable of sequences
     declared: str | None = None,  # What the caller says; None: what the cells show
-) -> tuple[str | None, bool]:  # "," or ".", None where nothing says; whether a cell shows that it is a comma
+    separator: str = "",  # Between the cells of a text
+) -> tuple[str | None, bool]:  # "," or ".", None or UNSAID where nothing says; whether a cell shows that it is a comma
     "The decimal sign of a table."
     if declared not in (None, ".", ","):
         raise InputError(f"decimal is {declared!r}; expected ',' where numbers are written 0,95, or '.'")
@@ -98,6 +100,6 @@ def decimal_mark(
                 f"some numbers have a decimal comma ({shown[',']!r}) and some a decimal point ({shown['.']!r}); write "
                 "all with a point"
             )
-    return declared or next(iter(shown), None), "," in shown
+    return declared or next(iter(shown), UNSAID if separator in (";", "\t") else None), "," in shown
 
 

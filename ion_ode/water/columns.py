@@ -206,7 +206,9 @@ def name_columns(
     words = {c for q, c in out.one.items() if q in TEXT}
     try:
         out.mark = decimal_mark(
-            (raw.cells[c] for c in raw.cells if c not in words and headers[c].quantity not in (None, *UNUSED)), decimal
+            (raw.cells[c] for c in raw.cells if c not in words and headers[c].quantity not in (None, *UNUSED)),
+            decimal,
+            raw.separator,
         )
     except InputError as e:
         out.problems.append((None, "", "", str(e).split("; ")[0], "write all numbers with a decimal point"))

@@ -11,7 +11,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,7 @@ def parse_feed(
 ) -> dict[str, float]:  # {ion: mol/m³}
     "A feed from text."
     feed, said = {}, plain(text)
+    text = said if len(said) <= 200 else f"{said[:80]}..."  # for messages
     for part in filter(None, (p.strip() for p in re.split(r"[,;]", said))):
         name, equals, value = part.rpartition("=")
         if not equals or not name.strip() or not value.strip():
@@ -68,13 +69,16 @@ def parse_feed(
         c = _number(value, f"feed {text!r}: {ion.name}") * (to_mol_m3(m[2], ion) if m[2] else 1.0)
         if not (math.isfinite(c) and 0 <= c <= SATURATED):
             raise InputError(
-                f"feed {text!r}: {ion.name} is {m[1]}, expected a concentration from 0 to {SATURATED:g} mol/m3; check "
-                "the unit"
+                f"feed {text!r}: {ion.name} is {m[1][:40]}, expected a concentration from 0 to {SATURATED:g} mol/m3; "
+                "check the unit"
             )
         feed[ion.name] = c
     if not feed:
         raise InputError("the feed is empty; write ions as 'Na+=10,Cl-=10' (mol/m3)")
     return feed
+
+
+MOST_FLUXES = 100_000  # That a text may ask for
 
 
 def parse_flux(
@@ -86,7 +90,9 @@ def parse_flux(
         ends = part.split(":")
         if len(ends) == 1:
             values.append(_number(part, "flux [L m-2 h-1]"))
-        elif len(ends) == 3 and ends[2].isdigit() and int(ends[2]) > 1:
+        elif len(ends) == 3 and re.fullmatch(r"[0-9]{1,30}", ends[2]) and int(ends[2]) > 1:
+            if int(ends[2]) > MOST_FLUXES:
+                raise InputError(f"flux {part!r} asks for {ends[2]} values, more than {MOST_FLUXES}; ask for fewer")
             values += list(
                 np.linspace(_number(ends[0], "flux [L m-2 h-1]"), _number(ends[1], "flux [L m-2 h-1]"), int(ends[2]))
             )
@@ -119,6 +125,8 @@ def parse_pairs(
     out = {}
     for part in filter(None, (p.strip() for p in text.split(","))):
         name, equals, value = (s.strip() for s in part.partition("="))
+        if name in out:
+            raise InputError(f"{what} {text!r} gives {name} twice; give each once")
         if name not in known or not equals:
             units = ", ".join(f"{k} [{u}]" for k, (u, _) in known.items())
             raise InputError(f"{what}: cannot read {part!r}; expected name=value with the names {units}")
@@ -369,7 +377,7 @@ def read_feeds(
         full = raw.cells.map(lambda v: text_of(v) != "").any(axis=1).to_numpy()
         if not full.any():
             continue
-        raw = RawTable(raw.name, raw.cells[full].reset_index(drop=True), raw.rows[full], raw.notes)
+        raw = replace(raw, cells=raw.cells[full].reset_index(drop=True), rows=raw.rows[full])
         found = _feed_table(raw, first, used)
         first += len(raw.cells)
         for n in found.notes:

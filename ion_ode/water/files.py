@@ -8,11 +8,12 @@ import csv
 import io
 import itertools
 import json
+import re
 import stat
 import sys
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ class RawTable:
     cells: pd.DataFrame  # Columns by header, cells as text or as the file's own numbers
     rows: np.ndarray  # Row of each in the file, the header being row 1; position in a frame
     notes: list[str] = field(default_factory=list)  # What was not read
+    separator: str = ""  # Between the cells of a text
 
 
 def _refuse(name: str, problem: str, fix: str, row=None) -> TableError:
@@ -52,6 +54,8 @@ def _lines(stream, name: str, notes: list) -> Iterator[str]:
     head = stream.peek(4)[:4] if hasattr(stream, "peek") else b""
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         stream = io.BytesIO(stream.read(MOST_BYTES).decode("utf-16").encode())
+    elif b"\r" in (some := stream.peek(4096)) and b"\n" not in some:  # lines of old Macs end with CR alone
+        stream = io.BytesIO(stream.read(MOST_BYTES).replace(b"\r", b"\n"))
     first, size = True, 0
     while line := stream.readline(LONGEST_LINE):
         size += len(line)
@@ -80,22 +84,27 @@ def _separator(header: str) -> str:
     return max("\t;,|", key=bare.count)
 
 
-def _text_rows(stream, name: str, notes: list) -> Iterator[tuple[int, list[str]]]:
-    """Rows of a text table with the line they begin on; a line that begins with # and is not as long as the header is
-    a comment."""
-    lines, number, comments = _lines(stream, name, notes), 0, []
+def _header_of(lines: Iterator[str], name: str) -> tuple[str, int, str]:
+    "First line that is no comment, its number, and what stands between its cells; 'sep=;' before it says so."
+    number, said = 0, ""
     for header in lines:
         number += 1
-        if header.strip() and not header.lstrip().startswith("#"):
-            break
-    else:
-        raise _refuse(
-            name, "the file holds no rows" if number else "the file is empty", "it needs a header and one row an ion"
-        )
-    reader = csv.reader(
-        itertools.chain([header], lines), delimiter=_separator(header), skipinitialspace=True, strict=True
+        if m := re.fullmatch(r"sep=([;,|\t])", header.strip(" \r\n"), re.I):
+            said = m[1]
+        elif header.strip() and not header.lstrip().startswith("#"):
+            return header, number, said or _separator(header)
+    raise _refuse(
+        name, "the file holds no rows" if number else "the file is empty", "it needs a header and one row an ion"
     )
-    width, begin = None, number
+
+
+def _text_rows(
+    header: str, number: int, separator: str, lines: Iterator[str], name: str, notes: list
+) -> Iterator[tuple[int, list[str]]]:
+    """Rows of a text table with the line they begin on; a line that begins with # and is not as long as the header is
+    a comment."""
+    reader = csv.reader(itertools.chain([header], lines), delimiter=separator, skipinitialspace=True, strict=True)
+    width, begin, comments = None, number, []
     try:
         for row in reader:
             line, begin = begin, number + reader.line_num
@@ -161,8 +170,9 @@ def _excel_rows(path: Path, name: str, notes: list, sheet: str | None) -> Iterat
 def _shown(cell):
     "A cell as the sheet shows it, as far as that changes what it means."
     v = cell.value
-    if type(v) in (int, float) and "%" in (getattr(cell, "number_format", "") or "").replace('"%"', ""):
-        return f"{100 * v:.12g}%"
+    if type(v) in (int, float) and "%" in (form := getattr(cell, "number_format", "") or ""):
+        bare = re.sub(r'"[^"]*"|\\.', "", form)  # a percent sign as text, quoted or escaped, multiplies nothing
+        return f"{100 * v if '%' in bare else v:.12g}%"
     return v
 
 
@@ -305,7 +315,7 @@ def read_pieces(
     with _opened(path, name) as stream:
         try:
             for rows, frame in _frames(kind, path, stream, name, notes, size, sheet):
-                yield RawTable(name, frame, np.array(rows), notes)
+                yield RawTable(name, frame, np.array(rows), notes, frame.attrs.get("separator", ""))
         except (TableError, ImportError):
             raise
         except Exception as e:
@@ -323,7 +333,11 @@ def _frames(kind, path, stream, name, notes, size, sheet):
     if path is not None and path.is_file() and path.stat().st_size == 0:
         raise _refuse(name, "the file is empty", "it needs a header and one row an ion")
     if kind == "csv":
-        yield from _pieces_of(_text_rows(stream, name, notes), size, name)
+        lines = _lines(stream, name, notes)
+        header, number, separator = _header_of(lines, name)
+        for rows, frame in _pieces_of(_text_rows(header, number, separator, lines, name, notes), size, name):
+            frame.attrs["separator"] = separator
+            yield rows, frame
     elif kind == "excel":
         yield from _pieces_of(_excel_rows(path, name, notes, sheet), size, name)
     elif kind == "old excel":
@@ -401,6 +415,7 @@ def read_table(
             pd.concat([p.cells for p in parts], ignore_index=True),
             np.concatenate([p.rows for p in parts]),
             parts[0].notes,
+            parts[0].separator,
         )
     else:
         raise _refuse("the table", f"a {type(source).__name__} arrived", "give a path, a DataFrame or records")
@@ -415,4 +430,4 @@ def read_table(
             "the file has a header but no rows" if raw.name != "the table" else "the measurements are empty",
             "add one row an ion",
         )
-    return RawTable(raw.name, raw.cells[full].reset_index(drop=True), raw.rows[full], raw.notes)
+    return replace(raw, cells=raw.cells[full].reset_index(drop=True), rows=raw.rows[full])

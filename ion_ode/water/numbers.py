@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from decimal import Decimal
 
 import numpy as np
 
-from ion_ode.water.cells import _EMPTY, Numbers, text_of
+from ion_ode.water.cells import _EMPTY, UNSAID, Numbers, text_of
 
 _ABSENT = {
     "nd",
@@ -37,12 +39,12 @@ def _unmarked(t: str, mark: str | None, sure: bool) -> str | tuple[str, str]:
     if t.count(",") + t.count(".") == 0:
         return t
     both = re.fullmatch(r"([-+]?\d{1,3}(?:,\d{3})+\.\d*)|([-+]?\d{1,3}(?:\.\d{3})+,\d*)", t)
-    if both and (mark is None or mark == ("." if both[1] else ",")):  # 1,234.5 and 1.234,5 say both marks
+    if both and (mark in (None, UNSAID) or mark == ("." if both[1] else ",")):  # 1,234.5 and 1.234,5 say both marks
         return t.replace(",", "") if both[1] else t.replace(".", "").replace(",", ".")
     if m := re.fullmatch(r"[-+]?[1-9]\d{0,2}([,.])\d{3}", t):
         whole = t.replace(m[1], "")
-        if (m[1] == "," and (mark == "." or not sure)) or (m[1] == "." and mark == ","):
-            sign = mark or "."
+        if (m[1] == "," and (mark == "." or not sure)) or (m[1] == "." and mark in (",", UNSAID)):
+            sign = mark if mark in (",", ".") else m[1]
             return (
                 f"{t!r} may be {whole} or {t.replace(',', '.')}",
                 f"write {whole}, or {t.replace(m[1], sign)}0 with more than three digits after the "
@@ -74,6 +76,9 @@ def _one(v: str, mark: str | None, sure: bool = False) -> tuple[float, str, bool
     return f"{v!r} is not a number", "give a number such as 12.5"
 
 
+_ORDINARY = {str, int, float, np.float64, np.int64, Decimal, type(None)}
+
+
 def numbers(
     cells: pd.Series,  # As they were read
     rows,  # Row of each, for messages
@@ -85,17 +90,21 @@ def numbers(
 
     n = len(cells)
     out = Numbers(np.full(n, np.nan), np.full(n, "", dtype=object), np.zeros(n, bool), np.zeros(n, bool))
-    if pd.api.types.is_bool_dtype(cells):
+    if pd.api.types.is_bool_dtype(cells) or pd.api.types.is_complex_dtype(cells):
         cells = cells.astype(object)
     if pd.api.types.is_numeric_dtype(cells):
         out.value = cells.to_numpy(dtype=float, na_value=np.nan).copy()
     else:
-        plainly = mark[0] != "," and not any(isinstance(v, (bool, np.bool_)) for v in cells)
+        plainly = mark[0] not in (",", UNSAID) and set(map(type, cells)) <= _ORDINARY
         if plainly:  # most cells are ordinary numbers
-            out.value = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
+            with suppress(OverflowError):  # a whole number of hundreds of digits
+                out.value = pd.to_numeric(cells, errors="coerce").to_numpy(dtype=float, na_value=np.nan).copy()
         for k, v in zip(np.flatnonzero(np.isnan(out.value)), cells[np.isnan(out.value)], strict=True):
             if type(v) in (float, int) or isinstance(v, (np.floating, np.integer)):
-                out.value[k] = v
+                try:
+                    out.value[k] = v
+                except OverflowError:
+                    out.value[k] = np.inf
                 continue
             t = text_of(v)
             if t.lower() in _EMPTY:
@@ -109,6 +118,7 @@ def numbers(
             else:
                 out.value[k], out.bound[k], out.percent[k] = found
     for k in np.flatnonzero(np.isinf(out.value)):
-        out.problems.append((rows[k], column, str(cells.iloc[k]), "the value is infinite", "give a finite number"))
+        shown = text_of(cells.iloc[k])[:40]
+        out.problems.append((rows[k], column, shown, "the value is infinite", "give a finite number"))
         out.value[k] = np.nan
     return out
