@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import get_type_hints
 
@@ -201,6 +201,9 @@ def typed(
     from pydantic import TypeAdapter, ValidationError
 
     hints = get_type_hints(cls)
+    needed = [f.name for f in fields(cls) if f.default is MISSING and f.default_factory is MISSING]
+    if lacks := [n for n in needed if n not in entries]:
+        raise InputError(f"{what} lacks {', '.join(lacks)}; give {', '.join(needed)}")
     for name, value in known_fields(cls, entries, what).items():
         hint, where = hints[name], f"{name} of {what}"
         if is_dataclass(hint) and isinstance(value, dict):

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from example_set import simulate
 from numpy.testing import assert_allclose
 
-from ion_ode import NF270_WATERTAP, InputError, fit_membrane, load_model
+from ion_ode import NF270_WATERTAP, InputError, Membrane, fit_membrane, load_model
 from ion_ode.cli import main
 from ion_ode.core import LMH
 from ion_ode.data.reader import load_measurements, read_measurements
@@ -241,3 +241,60 @@ def test_bounds_and_standard_deviations_count():
     assert abs(charge(low.assign(**{"sd [-]": [0.3, 0.005, 0.005, 0.005]})) + 50) < 0.2
     high = d.assign(**{"rejection [-]": [true[0] + 0.3, *true[1:]]})
     assert abs(charge(high.assign(censored=["<", "", "", ""])) + 50) < 0.5 < abs(charge(high) + 50)
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_a_point_before_three_digits_is_not_guessed_where_commas_may_be_decimal(tmp_path, separator):
+    rows = ["ion|flux [LMH]|feed [mg/L]|rejection [%]", "Na+|20|1.234|40", "Cl-|20|1.903|40"]
+    path, true = tmp_path / "t.csv", 1.234 / get_ion("Na+").molar_mass
+    path.write_text("\n".join(rows).replace("|", separator))
+    with pytest.raises(InputError, match=r"'1.234' may be 1234 or 1.234; write 1234, or 1.2340"):
+        load_measurements(path)
+    assert_allclose(load_measurements(path, decimal=".").c_feed_mol_m3.iloc[0], true, rtol=1e-12)
+    path.write_text("\n".join(rows).replace("40", "40.5").replace("|", separator))  # another cell shows the point
+    assert_allclose(load_measurements(path).c_feed_mol_m3.iloc[0], true, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weight, words", [(-2, "-2 is no weight"), ("abc", "'abc' is not a number")])
+def test_a_weight_is_a_positive_number(weight, words):
+    with pytest.raises(InputError, match=words):
+        load_measurements(pd.DataFrame(PLAIN | {"weight": [weight, 1, 1, 1]}))
+
+
+def test_one_run_of_two_kinds_has_one_feed(tmp_path):
+    d = pd.DataFrame(PLAIN | {"kind": ["observed", "intrinsic"] * 2})
+    m = read_measurements(d)
+    assert m.n_states == 4 and (m.c_feed > 0).all()
+    d.to_csv(tmp_path / "t.csv", index=False)
+    told = CliRunner().invoke(main, ["check", str(tmp_path / "t.csv"), "--no-write"])
+    assert told.exit_code == 0 and "every run closes" in told.output
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["simulate", "--feed", "Na+=1,Cl-=1", "--flux", "1:100:1000000000"], "asks for 1000000000 values"),
+        (["simulate", "--feed", "Na+=" + "1" * 9999 + ",Cl-=1", "--flux", "1"], "1...': Na+ is 1111"),
+        (["simulate", "--feed", "Na+=1,Cl-=1", "--flux", "1", "--membrane", "r_pore=.4,r_pore=.5"], "r_pore twice"),
+        (["check", __file__, "--unit", "flux=LMH", "--unit", "flux=gfd"], "--unit gives flux twice"),
+        (["generate", "g", "--curves", "1000000000000", "--seed", "1"], "1 to 1e+09 curves"),
+        (["generate", "g", "--curves", "1", "--seed", "-1"], "-1 is not in the range"),
+    ],
+)
+def test_sizes_and_repeated_options_are_refused(arguments, words):
+    told = CliRunner().invoke(main, arguments)
+    assert told.exit_code == 2 and words in told.output.replace("\n", " ") and len(told.output) < 400
+
+
+@pytest.mark.parametrize("name", ["r_pore", "thickness", "charge_density", "eps_pore"])
+@pytest.mark.parametrize("value", [None, "5", [[1.0]], {}])
+def test_a_membrane_is_made_of_numbers(name, value):
+    four = {"r_pore": 5e-10, "thickness": 1e-6, "charge_density": -50.0, "eps_pore": 40.0}
+    with pytest.raises(InputError, match=f"{name} (is|has)"):
+        Membrane(**four | {name: value})
+
+
+def test_a_temperature_in_words_or_in_degrees_is_named():
+    for temperature, words in (("25", "temperature is '25', expected a number"), (25.0, "temperature is 25 K")):
+        with pytest.raises(InputError, match=words):
+            simulate({"Na+": 1.0, "Cl-": 1.0}, [1e-6], temperature=temperature)

@@ -51,6 +51,40 @@ def test_refused(tmp_path, content, words):
         read_table(written(tmp_path, content))
 
 
+def test_old_line_ends_and_a_declared_separator(tmp_path):
+    want = read_table(written(tmp_path, HEAD + "Na+,10,x\nCl-,10,y\n")).cells
+    for text in ("ion\tfeed [mM]\tnote\rNa+\t10\tx\rCl-\t10\ty\r", "sep=;\nion;feed [mM];note\nNa+;10;x\nCl-;10;y\n"):
+        pd.testing.assert_frame_equal(read_table(written(tmp_path, text)).cells, want, check_frame_type=False)
+
+
+@pytest.mark.parametrize(
+    "form, value, shown",
+    [
+        ("0.0%", 0.5, "50%"),
+        (r"0.0\%", 0.5, "0.5%"),
+        ('0.0"%"', 0.5, "0.5%"),
+        ('0" % of feed"', 50, "50%"),
+        ("[Red]0%;-0%", 0.5, "50%"),
+        ("0.0", 0.5, 0.5),
+    ],
+)
+def test_a_percent_sign_that_is_text_multiplies_nothing(tmp_path, form, value, shown):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    book.active.append(["ion", "rejection"])
+    book.active.append(["Na+", value])
+    book.active["B2"].number_format = form
+    book.save(tmp_path / "t.xlsx")
+    assert read_table(tmp_path / "t.xlsx").cells.rejection[0] == shown
+
+
+@pytest.mark.parametrize("cell", [1 + 2j, pd.Period("2024-01"), pd.Timestamp("2024-01-01"), 10**400, np.bool_(True)])
+def test_what_is_no_number_is_none(cell):
+    for cells, wrong in ((pd.Series([cell, cell]), 2), (pd.Series([cell, 1.5], dtype=object), 1)):
+        found = numbers(cells, [0, 1], "flux [LMH]")
+        assert len(found.problems) == wrong and np.isnan(found.value[0])
+
+
 def test_encodings_and_separators_agree(tmp_path):
     text = "ion;flux [µm/s];note\r\nNa+;10;Zürich\r\nCl-;10;;\r\n"
     want = read_table(written(tmp_path, text)).cells

@@ -322,6 +322,30 @@ def test_hard_and_soft_projections_share_a_stack_and_stay_themselves():
     assert e.buffers["constraint.weight"].tolist() == [0.0, TINY.soft_weight]
 
 
+@pytest.mark.parametrize(
+    "entries, words",
+    [
+        ({"pretraining": {"lr": 0.1}}, "pretraining of the training configuration lacks steps"),
+        ({"members": 10**9}, "members is 1e\\+09; expected 1 to 1000"),
+        ({"n_curves": 10**13}, "n_curves is 1e\\+13"),
+        ({"film_thickness": -1.0}, "film_thickness is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"network": {"width": 10**8}}, "width is 100000000; expected 1 to 4096"),
+        ({"pretraining": {"steps": 1, "clip": -1.0}}, "clip=-1.0"),
+        ({"finetuning": {"steps": 1, "patience": 3}}, "finetuning.patience"),
+    ],
+)
+def test_a_recipe_that_cannot_be_is_named(entries, words):
+    with pytest.raises(InputError, match=words):
+        TrainConfig.from_dict(entries)
+
+
+def test_a_network_that_cannot_be_built_is_refused_before_anything_is_simulated(monkeypatch):
+    monkeypatch.setattr("ion_ode.training.run.simulate_curves", lambda *a, **k: pytest.fail("simulated"))
+    with pytest.raises(InputError, match="constraint 'x' is not known"):
+        train(replace(TINY, constraint="x"))
+
+
 def test_what_a_kill_left_beside_a_finished_checkpoint_goes(tmp_path):
     run = lambda: fit(Ensemble([net(3)]), batches([3]), mse, Plan(4), folder=tmp_path)
     run()
@@ -550,7 +574,7 @@ def test_train_resumes_and_its_model_is_the_stored_one(tmp_path, mixtures):
     [
         ({"architecture": "transformer"}, "expected one of odenet"),
         ({"loss": "mae"}, "expected one of h, R"),
-        ({"batch": 0}, "at least 1"),
+        ({"batch": 0}, "expected 1 to"),
         ({"told": "parameters"}, "set network.n_membrane"),
     ],
 )

@@ -91,6 +91,7 @@ def campaign(
     for name in (saved, report):
         if name and Path(name).exists() and not force:
             raise InputError(f"{name} exists and stays as it is; choose another name, or add --force to replace it")
+    ranges, prices = _ranges(bounds), _prices(costs)  # before the work
     with alone(saved, False), alone(report, False):
         with Sink(out, as_json, force) as sink:
             if replay:
@@ -110,7 +111,7 @@ def campaign(
                 c = Campaign(declared, list(objectives) or None, seed).fit(table)
             if add:
                 c.add(add)
-            batch = c.suggest(n, bounds=_ranges(bounds), costs=_prices(costs), candidates=candidates, pending=pending)
+            batch = c.suggest(n, bounds=ranges, costs=prices, candidates=candidates, pending=pending)
             click.echo("\n".join(c.used_lines()), err=True)
             sink.write(batch if sink.kind != "screen" else batch_table(c, batch))
         if report:
@@ -131,6 +132,9 @@ def _prices(costs) -> dict | None:
 
     found = _pairs(costs, "--cost", "COLUMN=C, as in --cost SDS=0.01")
     try:
-        return {k: float(v) for k, v in found.items()} or None
+        if all(0 <= float(v) < float("inf") for v in found.values()):
+            return {k: float(v) for k, v in found.items()} or None
+        raise ValueError
     except ValueError:
-        raise InputError(f"--cost {', '.join(costs)}: expected COLUMN=C with a number, as in --cost SDS=0.01") from None
+        form = "expected COLUMN=C with a number from 0, as in --cost SDS=0.01"
+        raise InputError(f"--cost {', '.join(costs)}: {form}") from None

@@ -145,6 +145,8 @@ def _limits(text: str):
         return text.split(",")
     try:
         low, high = (float(v) for v in text.split(":"))
+        if not abs(low) + abs(high) < float("inf"):
+            raise ValueError
     except ValueError:
         raise InputError(f"--bound ...={text}: expected two numbers LOW:HIGH, or values A,B") from None
     return low, high

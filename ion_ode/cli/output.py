@@ -119,8 +119,9 @@ class Sink:
 
 def _records(frame) -> list[dict]:
     """Rows as JSON writes them: every digit (pandas rounds to 15 decimals, which SI numbers do not survive), null for
-    NaN."""
-    return frame.astype(object).where(frame.notna(), None).to_dict("records")
+    NaN and infinity, which JSON does not know."""
+    known = frame.notna() & ~frame.isin([float("inf"), -float("inf")])
+    return frame.astype(object).where(known, None).to_dict("records")
 
 
 _SCREEN_FEEDS = 20

@@ -97,7 +97,10 @@ def charge_of_feed(
 
 # %% ../../nbs/00j_membranes.ipynb #799a184f
 def _check(name: str, value, low: float, what: str, high: float = float("inf")):
-    t = torch.as_tensor(value).detach()
+    try:
+        t = torch.as_tensor(value).detach()
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name} is {value!r}, expected {what}") from None
     if t.ndim > 1:
         raise InputError(f"{name} has shape {tuple(t.shape)}; give one number, or one a sample with shape (batch,)")
     if not bool((torch.isfinite(t) & (t > low) & (t < high)).all()):

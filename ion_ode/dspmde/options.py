@@ -49,6 +49,10 @@ def one_batch(c_feed: Tensor, flux, membrane: Membrane, film, temperature, eps_b
     if film is not None:
         by_ion = film.thickness if film.k is None else film.k
         others |= by_ion if isinstance(by_ion, dict) else {"film": by_ion}
-    sizes |= {k: len(t) for k, v in others.items() if (t := torch.as_tensor(v)).ndim}
+    try:
+        sizes |= {k: len(t) for k, v in others.items() if (t := torch.as_tensor(v)).ndim}
+    except (TypeError, ValueError, RuntimeError):
+        k, v = next((k, v) for k, v in others.items() if not isinstance(v, Tensor | np.ndarray | float | int | list))
+        raise InputError(f"{k} is {v!r}, expected a number, or one a sample") from None
     batch = batch_of(sizes)
     return c_feed.expand(batch, -1), read_flux(flux, batch, c_feed.device)

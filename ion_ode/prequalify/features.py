@@ -17,6 +17,9 @@ import numpy as np
 from ..core import InputError, need
 
 # %% ../../nbs/prequalify/features.ipynb #a59425be
+_LONGEST = 500  # Letters of a SMILES; descriptors of a chain of thousands take minutes
+
+
 def read_monomer(
     smiles: str,  # SMILES of one molecule; `*` marks the open ends of a repeat unit
     *,
@@ -28,6 +31,8 @@ def read_monomer(
     if not isinstance(smiles, str) or not smiles.strip():
         raise InputError(f"{what}: no SMILES arrived ({smiles!r}); give one such as C1CNCCN1 for piperazine")
     text = smiles.strip()
+    if len(text) > _LONGEST:
+        raise InputError(f"{what}: {text[:40]!r}... has {len(text)} letters; a monomer's SMILES has at most {_LONGEST}")
     with need("rdkit.rdBase", "screen").BlockLogs():
         raw = Chem.MolFromSmiles(text, sanitize=False)
         if raw is None:

@@ -75,7 +75,7 @@ def _read_line(row: dict, at: str, name: str) -> list[dict]:
             out[role] = float(text) if text else np.nan
         except ValueError:
             raise InputError(
-                f"{at}, {role}: {text!r} is not a number; leave the cell empty if it is not known"
+                f"{at}, {role}: {text!r} is not a number such as 0.1; leave the cell empty if it is not known"
             ) from None
         if text and not 0 < out[role] <= top:
             raise InputError(f"{at}, {role}: {text} is outside 0 to {top}; leave the cell empty if it is not known")

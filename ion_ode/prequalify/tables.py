@@ -42,9 +42,9 @@ def _measured(d: pd.DataFrame, where: str) -> pd.DataFrame:
                     f"{where} line {i + 2}, column {c!r}: {v} is no permeance; expected a positive number of LMH/bar"
                 )
             if not sd and name != "permeance" and x >= 1.0:
-                hint = (
-                    "; write the unit into the header, [%]" if x > 1 else "; write the detection limit, such as 0.999"
-                )
+                hint = "; write the detection limit, such as 0.999"
+                if x > 1:
+                    hint = "; write the unit into the header, [%]" if factor == 1.0 else "; check the value"
                 raise InputError(f"{where} line {i + 2}, column {c!r}: {v} is no rejection below 1{hint}")
             values.append(x)
         out[f"sd {name}" if sd else name] = values

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save as pack_tensors
 from torch import Tensor
 from ion_ode.attention_odenet.stack import Ensemble
+from ion_ode.core import ConvergenceError
 from ion_ode.store import atomic_write, clear_checkpoints, provenance, read_checkpoint, write_checkpoint
 
 __all__ = [
@@ -24,7 +25,7 @@ __all__ = [
 ]
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ConvergenceError):
     "Training cannot go on; the message names the step and the saved batch."
 
 

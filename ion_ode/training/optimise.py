@@ -93,6 +93,11 @@ class Plan:
                 raise InputError(f"{name} is {getattr(self, name)!r}; expected one of {', '.join(allowed)}")
         if self.steps < 0 or not self.lr > 0:
             raise InputError(f"steps={self.steps}, lr={self.lr}; expected steps >= 0 and lr > 0")
+        if self.clip is not None and not self.clip > 0 or not self.weight_decay >= 0 or self.steps > 10**8:
+            raise InputError(
+                f"clip={self.clip}, weight_decay={self.weight_decay}, steps={self.steps}; expected clip > 0 or None, "
+                "weight_decay >= 0 and steps to 1e8"
+            )
         if not 0 <= self.ema <= 1:
             raise InputError(f"ema is {self.ema}; expected a share between 0 and 1")
         if self.patience < 0 or self.every < 1:

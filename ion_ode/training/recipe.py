@@ -104,6 +104,11 @@ class TrainConfig:
         for name, (least, most) in _LIMITS.items():
             if not least <= getattr(self, name) <= most:
                 raise InputError(f"{name} is {getattr(self, name):g}; expected {least:g} to {most:g}")
+        if self.finetuning.patience:
+            raise InputError(
+                "finetuning.patience holds data back, and measured compositions are too few for that; the contest "
+                "chooses the number of steps on compositions held out inside"
+            )
         if self.network.n_membrane != n_told(self.network.ions, self.told):
             raise InputError(
                 f"the network takes {self.network.n_membrane} membrane features, but told={self.told!r} gives "

@@ -45,14 +45,13 @@ def _trained(
         about = {"config": config.to_dict(), "key": key, "fingerprint": made_of, "rows": len(m)}
         _begin(folder, about, config, device)
     seeds = [config.seed + k for k in range(config.members)]
+    ensemble = build(config, seeds)  # before anything is simulated: refuses what cannot be built
     place = lambda name: None if folder is None else folder / name
     if config.pretrained:
         curves = simulate_curves(config.n_curves, seed=config.seed, n_flux=config.n_flux, family=config.family)
         bar = progress(desc="pre-training", total=config.pretraining.steps)
         ensemble, _ = pretrain(config, curves, seeds, folder=place("pretraining"), key=key, bar=bar, device=device)
         bar.close()
-    else:
-        ensemble = build(config, seeds)
     parameters = None
     if config.told != "nothing":
         tried, sse = try_membranes(m, max(membranes, config.members), config.seed, config.family)

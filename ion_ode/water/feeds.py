@@ -78,7 +78,7 @@ def parse_feed(
     return feed
 
 
-MOST_FLUXES = 100_000  # That a text may ask for
+_MOST_FLUXES = 100_000  # That a text may ask for
 
 
 def parse_flux(
@@ -91,8 +91,8 @@ def parse_flux(
         if len(ends) == 1:
             values.append(_number(part, "flux [L m-2 h-1]"))
         elif len(ends) == 3 and re.fullmatch(r"[0-9]{1,30}", ends[2]) and int(ends[2]) > 1:
-            if int(ends[2]) > MOST_FLUXES:
-                raise InputError(f"flux {part!r} asks for {ends[2]} values, more than {MOST_FLUXES}; ask for fewer")
+            if int(ends[2]) > _MOST_FLUXES:
+                raise InputError(f"flux {part!r} asks for {ends[2]} values, more than {_MOST_FLUXES}; ask for fewer")
             values += list(
                 np.linspace(_number(ends[0], "flux [L m-2 h-1]"), _number(ends[1], "flux [L m-2 h-1]"), int(ends[2]))
             )

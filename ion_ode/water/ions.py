@@ -141,8 +141,8 @@ _BP = (342.79, -5.0866e-3, 9.4690e-7, -2.0525, 3115.9, -182.89, -8032.5, 4.2142e
 
 def _check_temperature(temperature) -> torch.Tensor:
     t = torch.as_tensor(temperature, dtype=torch.float64)
-    if not bool(((t >= 273.15) & (t <= 373.15)).all()):
-        raise InputError(f"temperature is {temperature} K, expected 273.15 to 373.15 K; give kelvin, not °C")
+    if (bad := ~((t >= 273.15) & (t <= 373.15))).any():
+        raise InputError(f"temperature is {t[bad].flatten()[0]:g} K, expected 273.15 to 373.15 K; give kelvin, not °C")
     return t
 
 
