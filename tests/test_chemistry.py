@@ -16,6 +16,8 @@ from ion_ode.core import LMH
 from ion_ode.dspmde.conditions import at_temperature, pore_classes
 from ion_ode.dspmde.waters import read_waters, simulate_water
 from ion_ode.module.answers import simulate_plant, summary
+from ion_ode.module.law import Law
+from ion_ode.module.plant import Stage
 from ion_ode.store import asset
 from ion_ode.water import pitzer
 from ion_ode.water.chemistry import _log_k, _table, carried, pH_of, speciate, totals
@@ -303,6 +305,13 @@ def test_replicates_of_a_water_are_averaged_and_their_spread_is_said(tmp_path):
     done = CliRunner().invoke(main, ["water", "--feed", str(file), "--flux", "20", "--out", str(out)])
     assert done.exit_code == 0 and "3 replicates" in done.output, done.output
     assert_allclose(pd.read_csv(out).rejection, found.rejection, rtol=1e-6)
+    rows.assign(**{"flux [LMH]": [10, 20, 10, 10]}).to_csv(file, index=False)
+    done = CliRunner().invoke(main, ["water", "--feed", str(file), "--force", "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    assert_allclose(pd.read_csv(out).rejection, apart.rejection, rtol=1e-6)
+    bare = rows.assign(**{"Cl [mg/L]": 0.0})
+    w = read_waters(bare, balance="bicarbonate")
+    assert_allclose(w.speciation[1].alkalinity, 2 * 20.0 / get_ion("Ca+2").molar_mass, rtol=1e-9)
 
 
 SEA = {"Na+": 486.0, "K+": 10.6, "Mg+2": 54.7, "Ca+2": 10.7, "Cl-": 568.8, "SO4-2": 29.3}
@@ -349,5 +358,26 @@ def test_pitzer_in_the_pore_model():
             simulate(salt(700.0), 30 * LMH, **{"activity": "pitzer"} | options)
     with pytest.raises(InputError, match="no gradients"):
         simulate(salt(700.0), 30 * LMH, NF270.with_(r_pore=torch.tensor(5e-10, requires_grad=True)), activity="pitzer")
-    with pytest.raises(InputError, match="a module takes"):
-        simulate_plant(salt(10.0), feed_flow=1e-3, recovery=0.5, activity="pitzer")
+    J = np.array([10.0, 30.0, 50.0]) * LMH  # more fluxes than one, behind films of their own
+    film = [Film(thickness=torch.tensor([10e-6, 25e-6])), Film(thickness=25e-6)]
+    many = simulate([salt(700.0)] * 2, J, activity="pitzer", film=film[0])
+    assert_allclose(many.rejection[1], simulate(salt(700.0), J, activity="pitzer", film=film[1]).rejection[0], rtol=1e-4)
+    assert_allclose(many.rejection[1, 1], thick, rtol=1e-4)
+
+
+def test_pitzer_along_a_module_is_that_of_one_place():
+    "An element that takes next to nothing passes what one place passes, activities included; balances close."
+    brine = {"Na+": 700.0, "Mg+2": 350.0, "Cl-": 1400.0}
+    run = dict(feed_flow=5 / 3600, permeate_flow=2e-6, osmotic="pitzer")
+    for how in ("nernst_planck", "none"):
+        s = simulate_plant(brine, Stage(elements=1), activity="pitzer", film=how, **run)
+        J = float(s.permeate_flow[0]) / 37.2
+        k = s.solved.search.vessels[0].duct.stirring(s.feed_flow, np.zeros(1, int))[0][0]
+        place = Law(s.ions, NF270, film=how, options={"activity": "pitzer"}, osmotic="pitzer")
+        p = place(s.c_feed, np.array([J]), k[None], np.zeros(1, int))
+        assert_allclose(s.c_perm, p.c_perm, rtol=2e-3)
+        assert s.balance.max() < 1e-8
+    bare = simulate(brine, J, activity="pitzer", rtol=1e-8)
+    assert_allclose(p.c_perm, bare.c_perm[0], rtol=1e-6)
+    with pytest.raises(InputError, match="'linear' arrived"):
+        simulate_plant(brine, feed_flow=1e-3, recovery=0.5, activity="pitzer", film="linear")

@@ -60,7 +60,8 @@ def _through_film(c, c_perm, flux, ions, thickness, temperature, steps, directio
     T = torch.as_tensor(temperature, dtype=torch.float64).expand(len(c))
     D = a.D_bulk * (T / T_REF * viscosity_water(T_REF) / viscosity_water(T))[:, None]
     present = c > 0
-    peclet = flux[:, None] * thickness / D
+    thick = torch.as_tensor(thickness, dtype=torch.float64)
+    peclet = flux[:, None] * (thick[:, None] if thick.ndim == 1 else thick) / D
 
     def slope(c):
         convection = peclet * (c - c_perm) * present
@@ -95,23 +96,28 @@ def solve_film(
     c_feed: torch.Tensor,  # Bulk feed (B, d) [mol/m³]
     flux: torch.Tensor,  # $J_v$ (B,) [m/s]
     ions: tuple[str, ...],  # Names of the d slots
-    thickness: float = FILM_THICKNESS,  # $\delta$ [m]
+    thickness: float | torch.Tensor = FILM_THICKNESS,  # $\delta$, a number, (B,), or (B, d): one an ion [m]
     temperature: float | torch.Tensor = T_REF,  # [K], a number or (B,)
     rtol: float = 1e-6,  # Agreement of the bulk concentrations, relative
     max_iter: int = 100,
     steps: int = 64,  # Runge-Kutta steps through the film
+    throw: bool = True,  # Raise where the film does not settle; False: NaN
 ) -> tuple[torch.Tensor, torch.Tensor]:  # c_perm, c_wall (B, d)
     "Put a film in front of any model: the wall concentration that the bulk feed and the model agree on."
     z = torch.tensor([get_ion(i).z for i in ions], dtype=torch.float64)
     T = torch.as_tensor(temperature, dtype=torch.float64).expand(len(c_feed))
+    thick = torch.as_tensor(thickness, dtype=torch.float64)
+    thick = thick if thick.ndim else thick.expand(len(c_feed))
     wall, perm = c_feed.double().clone(), torch.zeros_like(c_feed, dtype=torch.float64)
     active, past = torch.arange(len(c_feed)), []
     for _ in range(max_iter):
         perm[active] = permeate(wall[active], active).double()
-        bulk = _through_film(wall[active], perm[active], flux[active], ions, thickness, T[active], steps, -1)
+        bulk = _through_film(wall[active], perm[active], flux[active], ions, thick[active], T[active], steps, -1)
         want, present = c_feed[active].double(), c_feed[active] > 0
         f = torch.where(present, want / torch.where(present, bulk, 1.0), 1.0).clamp(0.2, 5.0).log()
-        off = f.abs().amax(-1) > rtol
+        lost = f.isnan().any(-1)  # where the model has no answer
+        wall[active[lost]] = perm[active[lost]] = torch.nan
+        off = f.abs().amax(-1) > rtol  # false where there is none
         if not off.any():
             return perm, wall
         x = torch.where(present, wall[active], 1.0).log()
@@ -135,6 +141,9 @@ def solve_film(
         wall[active[off]] = new[off]
         past = [(p[off], q[off]) for p, q in [*past, (x, f)][-3:]]
         active = active[off]
+    if not throw:
+        wall[active] = perm[active] = torch.nan
+        return perm, wall
     raise InputError(
         f"the film did not settle for {len(active)} of {len(c_feed)} states in {max_iter} rounds; use a thinner film"
     )

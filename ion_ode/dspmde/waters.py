@@ -18,6 +18,7 @@ from ion_ode.dspmde.membranes import NF270, Membrane
 from ion_ode.dspmde.solve import simulate
 from ion_ode.water.chemistry import KNOWN, Speciation, carried, pH_of, speciate
 from ion_ode.water.feeds import FeedTable, feed_table, flux_of
+from ion_ode.water.ions import ion_name
 from ion_ode.water.neutrality import close_charge
 
 __all__ = ["Water", "read_waters", "simulate_water"]
@@ -41,6 +42,7 @@ class Water:
     temperature: np.ndarray  # (batch,) [K]
     spread: list[dict[str, float]] = field(default_factory=list)  # {ion: sd of replicates, as analysed [mol/m³]}
     notes: list[str] = field(default_factory=list)
+    flux: np.ndarray | None = None  # Of the table, (n_flux,) or (batch, n_flux) [m/s]
 
     def __repr__(self):
         return "\n".join(f"{n}: {s!r}" for n, s in zip(self.label, self.speciation, strict=True))
@@ -93,6 +95,7 @@ def read_waters(
     pH=None,  # For waters whose row has none
     temperature=None,  # [K], the same; None: 298.15
     pairs: tuple[str, ...] = (),  # Ion pairs that move as such: MgSO4, CaSO4
+    balance: str | None = None,  # Ion that closes the charge balance; None: the most abundant of the sign that lacks
 ) -> Water:
     "Close the charge balance of every water and find what it holds at its pH; replicates count as their mean."
     t = table if isinstance(table, FeedTable) else feed_table(table, used=("pH", "temperature"))
@@ -106,7 +109,9 @@ def read_waters(
     T = fill(none if t.temperature is None else t.temperature, T_REF if temperature is None else temperature)
     if np.isnan(at).any():
         raise InputError(f"{name(int(np.isnan(at).argmax()))} has no pH; add a column pH, or say --ph")
-    closure = close_charge(t.c_feed, t.ions, None, name)
+    if balance is not None and ion_name(balance) not in t.ions:
+        t = replace(t, ions=(*t.ions, ion_name(balance)), c_feed=np.column_stack([t.c_feed, np.zeros(len(t.c_feed))]))
+    closure = close_charge(t.c_feed, t.ions, balance, name)
     c = closure.applied(t.c_feed)
     notes, found = [*said, *closure.notes(name)], []
     for k, row in enumerate(c):
@@ -114,7 +119,7 @@ def read_waters(
         held = {i: float(v) for i, v in zip(t.ions, row, strict=True) if v > 0 and i not in ("HCO3-", "CO3-2", "OH-")}
         found.append(speciate(held, float(at[k]), float(T[k]), alkalinity=base + _given(held)))
         notes += _ranges(name(k), found[-1])
-    return Water(list(t.sample), [carried(s, pairs) for s in found], found, T, spread, notes)
+    return Water(list(t.sample), [carried(s, pairs) for s in found], found, T, spread, notes, t.flux)
 
 
 def _given(held: dict[str, float]) -> float:
@@ -140,6 +145,7 @@ def simulate_water(
     pH=None,  # For waters whose row has none
     temperature=None,  # [K], the same
     pairs: tuple[str, ...] = (),  # Ion pairs that move as such: MgSO4, CaSO4
+    balance: str | None = None,  # As for `read_waters`
     warm: bool = True,  # The pore's permittivity follows the temperature (`at_temperature`)
     acid: bool = True,  # The membrane's charge follows the pH (`at_pH`)
     **options,  # As for `simulate`: film, activity, ...
@@ -149,13 +155,17 @@ def simulate_water(
 
     if is_frame(water):
         water, flux = feed_table(water, used=("pH", "temperature")), flux_of(water, flux)
-    each = isinstance(water, FeedTable) and np.ndim(flux) == 2 and len(flux) == len(water.sample)
-    water = replace(water, flux=np.asarray(flux)) if each else water
-    w = water if isinstance(water, Water) else read_waters(water, pH, temperature, pairs)
-    J = _replicates(water)[0].flux if each else flux
+    if isinstance(water, FeedTable) and flux is not None:
+        water = replace(water, flux=np.asarray(flux))
+    w = water if isinstance(water, Water) else read_waters(water, pH, temperature, pairs, balance)
+    J = w.flux if flux is None or not isinstance(water, Water) else flux
+    if J is None:
+        raise InputError("no flux arrived; give one in m/s, or a column such as 'flux [LMH]'")
     membrane = at_temperature(membrane, w.temperature) if warm else membrane
     membrane = at_pH(membrane, np.array([s.pH for s in w.speciation])) if acid else membrane
-    sol = simulate(w.feed, J, membrane, temperature=torch.from_numpy(w.temperature), **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what is left to close, H+ and OH-, is no analysis's
+        sol = simulate(w.feed, J, membrane, temperature=torch.from_numpy(w.temperature), **options)
     rows = []
     for k, label in enumerate(w.label):
         feed = _totals(w.feed[k])

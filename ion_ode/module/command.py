@@ -71,6 +71,14 @@ _OPTIONS = (
         show_default=True,
         help="Osmotic pressure by van 't Hoff or Pitzer; the latter for waters beyond .1 mol/L.",
     ),
+    click.option(
+        "--activity",
+        type=click.Choice(["ideal", "davies", "davies_solution", "pitzer"]),
+        default="ideal",
+        show_default=True,
+        help="Activities in feed, wall and permeate ('davies': in the pore too); the shipped membranes were fitted "
+        "with ideal ones.",
+    ),
     click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K"),
     click.option(
         "--ph",
@@ -191,6 +199,7 @@ def _solve(
     mixing,
     temperature,
     osmotic="ideal",
+    activity="ideal",
     pH=None,
     **run,
 ):
@@ -217,6 +226,7 @@ def _solve(
         mixing=mixing,
         temperature=temperature,
         osmotic=osmotic,
+        activity=activity,
         pH=pH,
         throw=not draws,
         **operation,

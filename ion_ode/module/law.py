@@ -16,6 +16,7 @@ from fastcore.basics import patch
 
 from ..core import T_REF, InputError
 from ..dspmde.certify import REFINED, certify
+from ..dspmde.concentrated import certify_places
 from ..dspmde.problem import transport_problem
 from ..water.ions import viscosity_water
 from ..water.pitzer import osmotic_law
@@ -93,9 +94,14 @@ class Law:
         osmotic_law(self.osmotic)
         if self.film not in FILMS:
             raise InputError(f"film is {self.film!r}, expected one of {', '.join(FILMS)}")
-        if self.options.get("activity") == "pitzer":
-            raise InputError("activity 'pitzer' is for simulate; a module takes 'davies' beside osmotic='pitzer'")
+        if self.pitzer and self.film == "linear":
+            raise InputError("activity 'pitzer' goes with film 'nernst_planck' or 'none', but 'linear' arrived")
         self.batched = any(torch.as_tensor(v).ndim for v in self.membrane.tensors().values())
+
+    @property
+    def pitzer(self) -> bool:
+        "Whether activities of bulk, wall and permeate are Pitzer's."
+        return self.options.get("activity") == "pitzer"
 
     def of(self, which: np.ndarray) -> Membrane:
         "The membrane at some places."
@@ -120,9 +126,8 @@ def _problem(self: Law, c_bulk, flux, which):
     if self._unit is None:
         many = max(int(torch.as_tensor(v).numel()) for v in self.membrane.tensors().values())
         one = torch.ones(many, len(self.names), dtype=torch.float64), torch.ones(many, 1, dtype=torch.float64)
-        self._unit = transport_problem(
-            self.names, *one, self.membrane, temperature=self.temperature, **self.options
-        )
+        options = self.options | ({"activity": "ideal"} if self.pitzer else {})
+        self._unit = transport_problem(self.names, *one, self.membrane, temperature=self.temperature, **options)
     q, aux = self._unit
     at = torch.as_tensor(which if self.batched else 0 * which)
     q, present = q.take(at), (c_bulk > 0).T
@@ -132,18 +137,30 @@ def _problem(self: Law, c_bulk, flux, which):
     return q, aux["D_bulk"][:, at]
 
 
+def _neutral(c, z):
+    "Concentrations on their way to a solution, which is neutral, with cations and anions in balance."
+    positive, negative = ((c * (s * z).clamp(min=0)).sum(-1, keepdim=True) for s in (1, -1))
+    return c * torch.where(z > 0, (negative / positive).sqrt(), torch.where(z < 0, (positive / negative).sqrt(), 1.0))
+
+
 @patch
 def __call__(self: Law, c_bulk, flux, k_film, which, guess=None) -> Passage:
     "Ask at places: c_bulk and k_film (place, ion), flux and index of the membrane (place,)."
     as_t = lambda v: torch.from_numpy(np.array(v, float))
     with torch.no_grad():
         q, D_bulk, k = *self._problem(as_t(c_bulk), as_t(flux), which), as_t(k_film).T
-        if self.film == "nernst_planck":
-            q = replace(q, film_peclet=as_t(flux) / k)
-        elif self.film == "linear":
-            per_k = D_bulk / k
-            q = replace(q, film_ratio=as_t(flux) / k, film_diffusion=per_k / per_k.amax(0))
-        found = certify(q, None if guess is None else as_t(guess), self.rtol)
+        if self.pitzer:
+            thick, T = None if self.film == "none" else (D_bulk / k).T, torch.full((q.size,), self.temperature).double()
+            bulk = _neutral(as_t(c_bulk), q.z[:, 0])
+            q = replace(q, ln_feed=torch.where(q.present, bulk.T, 1.0).log())
+            found = certify_places(self.names, q, bulk, as_t(flux), thick, T, self.rtol)
+        else:
+            if self.film == "nernst_planck":
+                q = replace(q, film_peclet=as_t(flux) / k)
+            elif self.film == "linear":
+                per_k = D_bulk / k
+                q = replace(q, film_ratio=as_t(flux) / k, film_diffusion=per_k / per_k.amax(0))
+            found = certify(q, None if guess is None else as_t(guess), self.rtol)
         c_wall = q.ln_feed.exp() if self.film == "none" else found.c_wall
         keep = lambda c: torch.where(found.code <= REFINED, torch.where(q.present, c, 0.0), torch.nan).T.numpy()
         c_perm, c_wall = keep(found.u[: q.n_ions].exp()), keep(c_wall)
