@@ -1,10 +1,14 @@
 """The compiled kernel: its marches, their derivatives, and whole problems against the reference in torch."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from ion_ode.dspmde import kernel_march
 from ion_ode.dspmde.certify import REFINED, certify, certify_eager
 from ion_ode.dspmde.feed import read_feed, read_flux
 from ion_ode.dspmde.film import Film
@@ -15,6 +19,7 @@ from ion_ode.dspmde.notes import failure
 from ion_ode.dspmde.problem import transport_problem
 from ion_ode.dspmde.residual import shoot
 from ion_ode.dspmde.solve import simulate
+from ion_ode.water.ions import IONS, ion_arrays
 
 Z = np.array([1.0, 2.0, -1.0, -2.0, 1.0])
 FEEDS = [{"Na+": 10, "Mg+2": 5, "Cl-": 12, "SO4-2": 3, "NO3-": 2}, {"Na+": 200, "Cl-": 200}]
@@ -174,3 +179,28 @@ def test_hard_water_in_a_tight_pore_at_a_high_flux():
             m = NF270_WATERTAP.with_(r_pore=r_pore)
             sol = simulate(feed, 4.5e-5, m, film=Film(k=k), balance="Cl-", throw=False)
             assert sol.ok.all() == (k > 4.5e-5), sol.status
+
+
+def test_behind_a_film_no_curve_is_marched_without_end():
+    "An old inverse that gains nothing on a mesh is made anew, not taken to ever finer ones."
+    g = torch.Generator().manual_seed(0)
+    r = lambda *s: torch.rand(*s, generator=g, dtype=torch.float64)
+    c, z = 0.2 * 150 ** r(1024, 8), ion_arrays(IONS).z
+    up, down = (c * z.clamp(min=0)).sum(1), (c * (-z).clamp(min=0)).sum(1)
+    c = torch.where(z < 0, c * (up / down)[:, None], c)
+    m = Membrane(0.42e-9 + 0.23e-9 * r(1024), 1e-6 * 6 ** r(1024), -3 * 40 ** r(1024), 38 + 27 * r(1024))
+    J = torch.linspace(1 / 32, 1, 32, dtype=torch.float64) * (1e-5 + 5e-5 * r(1024, 1))
+    hard = [300, 487, 500, 634, 915]  # curves that once went to 131,072 steps
+    m = Membrane(*(t[hard] for t in (m.r_pore, m.thickness, m.charge_density, m.eps_pore)))
+    q, _ = transport_problem(IONS, c[hard], J[hard], m, Film(thickness=25e-6))
+    found = certify(q, None, persist=False, n_flux=32)
+    assert (found.code <= REFINED).all() and found.n.abs().max() <= 1024 and found.n_film.max() <= 1024
+
+
+def test_what_is_compiled_lies_in_the_modules_whose_digest_it_carries():
+    folder = Path(kernel_march.__file__).parent
+    own = {p.name for p in folder.glob("*.py") if re.search(r"^@(fast|part)$", p.read_text(), re.M)}
+    assert own <= {p.name for p in folder.glob("kernel_*.py")}
+    imported = {line.split()[1].split(".")[-1] for name in own for line in (folder / name).read_text().splitlines()
+                if line.startswith("from ") and "kernel" in line}  # fmt: skip
+    assert {f"{name}.py" for name in imported} <= {p.name for p in folder.glob("kernel_*.py")}

@@ -63,7 +63,7 @@ def packed(q) -> tuple:
     array = lambda t: t.detach().numpy()
     film_rows = [t for t in (q.film_peclet, q.film_ratio, q.film_diffusion) if t is not None]
     rows = [np.where(array(q.present), array(q.ln_feed), -np.inf)]
-    rows += [array(t) for t in (q.ln_entry, q.peclet, q.K_conv, *film_rows)]
+    rows += [np.exp(array(q.ln_entry)), *(array(t) for t in (q.peclet, q.K_conv, *film_rows))]
     davies = np.zeros(q.size) if q.davies is None else array(q.davies)
     film = (NO_FILM, NERNST_PLANCK_FILM, LINEAR_FILM)[len(film_rows)]
     law = IDEAL if q.davies is None else DAVIES if q.davies_pore else DAVIES_SOLUTION
@@ -94,33 +94,37 @@ def mesh(top, rtol):
 
 def _solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=None, threads: int = 1) -> dict:
     "Problems of packed coefficients, curve * n_flux + flux, from a guess or along each curve."
-    _, d, size = q.shape
-    u = (
-        np.empty((d + (2 if form[FILM_KIND] == LINEAR_FILM else 1), size))
-        if guess is None
-        else np.array(guess, order="C")
-    )
-    c_wall, count, state = np.empty((d, size)), np.ones((4, size), np.int64), np.empty((5, size))
-    count[STEPS] = guess is None
+    rows, d, size = q.shape
+    u = np.empty((size, d + (2 if form[FILM_KIND] == LINEAR_FILM else 1)))
+    if guess is not None:
+        u[:] = guess.T
+    each = np.empty((size, rows, d))  # what belongs to a problem lies together in memory
+    for k in range(rows):
+        each[:, k] = q[k].T
+    c_wall, count, state = np.empty((size, d)), np.ones((size, 4), np.int64), np.empty((size, 5))
+    count[:, STEPS] = guess is None
     for row, top in zip((MESH, MESH_FILM), rates(q, form), strict=False):
-        count[row] = mesh(top, rtol)
+        count[:, row] = mesh(top, rtol)
     place = np.where(q[LN_FEED] > -np.inf, q[PECLET], 0.0).max(0)
-    state[PLACE] = np.log(place)
+    state[:, PLACE] = np.log(place)
     order, place = np.arange(size).reshape(-1, n_flux), place.reshape(-1, n_flux)
     if n_flux > 1:
         order = np.take_along_axis(order, place.argsort(1), 1)
     order = order[place.max(1).argsort()]  # neighbours share their meshes
     run, ways = compiled("curves"), (compiled(int(form[FILM_KIND])), compiled("shoot"), *_marches(q, form))
-    work = lambda part: run(*ways, z, q, own, form, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state)
+    problem = (z, each, np.ascontiguousarray(own.T), form)
+    work = lambda part: run(*ways, *problem, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state)
     if threads > 1 and size >= 4096:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, [order[k::threads] for k in range(threads)]))
     else:
         work(order)
-    if form[FILM_KIND] == NO_FILM:
-        c_wall = np.exp(q[LN_FEED])
-    return {"u": u, "code": count[CODE], "n_steps": count[STEPS], "residual": state[RESIDUAL], "error": state[ERROR],
-            "n": count[MESH], "n_film": count[MESH_FILM], "c_wall": c_wall, "p_perm": state[P_PERM]}  # fmt: skip
+    c_wall = np.exp(q[LN_FEED]) if form[FILM_KIND] == NO_FILM else c_wall.T
+    ends = {"code": CODE, "n_steps": STEPS, "n": MESH, "n_film": MESH_FILM}
+    numbers = {"residual": RESIDUAL, "error": ERROR, "p_perm": P_PERM}
+    return {"u": np.ascontiguousarray(u.T), "c_wall": np.ascontiguousarray(c_wall),
+            **{k: count[:, row].copy() for k, row in ends.items()},
+            **{k: state[:, row].copy() for k, row in numbers.items()}}  # fmt: skip
 
 
 def climb(z, q, own, form, rtol, found, rows, factors) -> None:

@@ -26,9 +26,9 @@ from ..guard import cache_folder
 # %% ../../nbs/00k_kernel_march.ipynb #b45edf7f
 @lru_cache
 def _sources() -> str:
-    "Digest of this folder: compiled code holds what it calls, and a change there counts too."
+    "Digest of the modules that are compiled: their code holds what it calls, so a change in one counts in all."
     read = lambda p: (p.name, hashlib.sha256(p.read_bytes()).hexdigest())
-    return repr([read(p) for p in sorted(Path(__file__).parent.glob("*.py"))]) if "__file__" in globals() else ""
+    return repr([read(p) for p in sorted(Path(__file__).parent.glob("kernel_*.py"))]) if "__file__" in globals() else ""
 
 
 class _Verified(IndexDataCacheFile):

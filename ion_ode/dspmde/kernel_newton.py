@@ -17,7 +17,8 @@ _N_MAX = 65536  # Steps beyond which a problem is given up
 _LANES = 64  # Problems side by side: as many as fit the first cache
 STIFF = 60.0  # Rate from which a layer is marched by exponential steps
 
-# problems side by side and their state: (row, ion, lane), (row, lane), (unknown, lane); x: where to shoot from next
+# problems side by side and their state: (row, ion, lane), (row, lane), (unknown, lane), inverses (lane, unknown,
+# unknown); x: where to shoot from next
 Block = namedtuple("Block", "film shoot explicit implicit z form q own u x step r inverse count state c_wall at shot")
 _Shot = namedtuple("Shot", "q own u state r J c_wall group taken renew square swaps")  # of one mesh
 
@@ -39,7 +40,7 @@ def _pivot(A, i):
 
 @part
 def _invert(J, k, inverse, l, A, swaps):
-    "Gauss-Jordan with partial pivoting of J[:, :, k] in A, into inverse[:, :, l]; NaN if singular."
+    "Gauss-Jordan with partial pivoting of J[:, :, k] in A, into inverse[l]; NaN if singular."
     m = len(A)
     for i in range(m):
         for j in range(m):
@@ -47,7 +48,7 @@ def _invert(J, k, inverse, l, A, swaps):
     for i in range(m):
         swaps[i] = _pivot(A, i)
         if swaps[i] < 0:
-            inverse[0, 0, l] = np.nan
+            inverse[l, 0, 0] = np.nan
             return
         share, A[i, i] = 1.0 / A[i, i], 1.0
         for j in range(m):
@@ -64,7 +65,7 @@ def _invert(J, k, inverse, l, A, swaps):
             A[j, i], A[j, o] = A[j, o], A[j, i]
     for i in range(m):
         for j in range(m):
-            inverse[i, j, l] = A[i, j]
+            inverse[l, i, j] = A[i, j]
 
 
 @part
@@ -149,7 +150,7 @@ def _newton_step(b, l):
     for i in range(m):
         s = 0.0
         for j in range(m):
-            s -= b.inverse[i, j, l] * b.r[j, l]
+            s -= b.inverse[l, i, j] * b.r[j, l]
         b.step[i, l] = s
         if not abs(s) < np.inf:
             return np.inf, np.inf
@@ -232,7 +233,8 @@ def checked(b, l, rtol):
     state[RESIDUAL, l] = 0.0
     for i in range(len(b.u)):
         state[RESIDUAL, l] = max(state[RESIDUAL, l], abs(b.r[i, l]))
-    if not (top < 0.05 and (again or top < 0.3 * before or max(top, before) < rtol)):  # a mesh far from the last one
+    stuck = again and size > 0.25 * state[LAST, l] and 4 * size > rtol  # by an inverse too old to gain on a mesh
+    if stuck or not (top < 0.05 and (again or top < 0.3 * before or max(top, before) < rtol)):  # or a mesh far off
         state[BEFORE, l], state[ERROR, l] = 1e300, np.inf
         count[STAGE, l], count[KEPT, l], count[TRIED, l] = SOLVING, 0, 0
         state[NORM, l], state[ALPHA, l] = np.inf, 0.0
@@ -380,17 +382,17 @@ def _taken_up(b, q, own, u, count, state, lane_of, past, x, have):
     "Coefficients of the problems `lane_of`, and their guesses: those given, from rest, or the curve so far."
     for l in range(len(lane_of)):
         g = lane_of[l]
-        for k in range(len(q)):
-            for i in range(q.shape[1]):
-                b.q[k, i, l] = q[k, i, g]
-        b.own[0, l], b.own[1, l], b.state[PLACE, l] = own[0, g], own[1, g], state[PLACE, g]
-        b.count[BEGUN, l] = 0 if have[l] or count[STEPS, g] == 0 else 1
-        b.count[MESH, l], b.count[MESH_FILM, l] = count[MESH, g], count[MESH_FILM, g]
+        for k in range(q.shape[1]):
+            for i in range(q.shape[2]):
+                b.q[k, i, l] = q[g, k, i]
+        b.own[0, l], b.own[1, l], b.state[PLACE, l] = own[g, 0], own[g, 1], state[g, PLACE]
+        b.count[BEGUN, l] = 0 if have[l] or count[g, STEPS] == 0 else 1
+        b.count[MESH, l], b.count[MESH_FILM, l] = count[g, MESH], count[g, MESH_FILM]
         if have[l]:
             _extrapolated(past, x, have[l], b.state[PLACE, l], b.u, l)
-        elif count[STEPS, g] == 0:
-            for i in range(len(u)):
-                b.u[i, l] = u[i, g]
+        elif count[g, STEPS] == 0:
+            for i in range(u.shape[1]):
+                b.u[i, l] = u[g, i]
 
 
 @part
@@ -398,14 +400,14 @@ def _laid_down(b, u, c_wall, count, state, lane_of, past, x, have):
     "What was found for the problems `lane_of`, and remembered for the next flux."
     for l in range(len(lane_of)):
         g = lane_of[l]
-        for i in range(len(u)):
-            u[i, g] = b.u[i, l]
-        for i in range(len(c_wall)):
-            c_wall[i, g] = b.c_wall[i, l]
+        for i in range(u.shape[1]):
+            u[g, i] = b.u[i, l]
+        for i in range(c_wall.shape[1]):
+            c_wall[g, i] = b.c_wall[i, l]
         for i in range(4):
-            count[i, g] = b.count[i, l]
+            count[g, i] = b.count[i, l]
         for i in range(5):
-            state[i, g] = b.state[i, l]
+            state[g, i] = b.state[i, l]
         if b.count[CODE, l] <= REFINED:
             remember(b, l, past, x, have)
         else:
@@ -414,9 +416,9 @@ def _laid_down(b, u, c_wall, count, state, lane_of, past, x, have):
 
 @fast
 def curves(film, shoot, explicit, implicit, z, q, own, form, order, rtol, u, c_wall, count, state):
-    "Problems of `order` (flux ascending, curve), blocks of curves side by side, each flux from the earlier ones."
+    "Problems (first axis) of `order` (flux ascending, curve), blocks of curves side by side, each flux from the last."
     F, S = order.shape
-    rows, d, m = len(q), len(z), len(u)
+    rows, d, m = q.shape[1], len(z), u.shape[1]
     W = min(_LANES, S)
     s = _Shot(np.empty((rows, d, W)), np.empty((2, W)), np.empty((m, W)), np.empty((2, W)), np.empty((m, W)),
              np.empty((m, m, W)), np.empty((d, W)), np.empty(W, np.int64), np.empty(W, np.bool_),
@@ -424,7 +426,7 @@ def curves(film, shoot, explicit, implicit, z, q, own, form, order, rtol, u, c_w
     for first in range(0, S, W):
         many = min(W, S - first)
         b = Block(film, shoot, explicit, implicit, z, form, np.empty((rows, d, W)), np.empty((2, W)),
-                  np.zeros((m, W)), np.zeros((m, W)), np.zeros((m, W)), np.zeros((m, W)), np.zeros((m, m, W)),
+                  np.zeros((m, W)), np.zeros((m, W)), np.zeros((m, W)), np.zeros((m, W)), np.zeros((W, m, m)),
                   np.zeros((8, W), np.int64), np.zeros((9, W)), np.empty((d, W)), np.empty(W, np.int64), s)  # fmt: skip
         past, x, have = np.zeros((4, m, W)), np.zeros((4, W)), np.zeros(W, np.int64)
         for f in range(F):

@@ -10,7 +10,7 @@ from ion_ode.dspmde.kernel_march import clip, fast, part
 
 IDEAL, DAVIES_SOLUTION, DAVIES = range(3)
 NO_FILM, NERNST_PLANCK_FILM, LINEAR_FILM = range(3)
-LN_FEED, LN_ENTRY, PECLET, K_CONV, FILM, FILM_D = range(6)  # rows of the coefficients (row, ion, problem)
+LN_FEED, ENTRY, PECLET, K_CONV, FILM, FILM_D = range(6)  # rows of the coefficients (row, ion, problem)
 CHARGE, A_LN10 = range(2)  # rows of (row, problem)
 LAW, FILM_KIND, NODES, ATTEMPTS = range(4)  # what all problems share
 P_PERM, S_PERM, PLACE, RESIDUAL, ERROR, NORM, ALPHA, BEFORE, LAST = range(9)  # real numbers of a problem
@@ -40,22 +40,34 @@ def strength(c, z):
 
 
 @part
-def _donnan_start(a, c, z, charge, davies):
+def _raised(x, n):
+    "x to a whole power, which costs less than an exponential."
+    total = 1.0
+    for _ in range(int(abs(n))):
+        total *= x
+    return total if n >= 0 else 1.0 / total
+
+
+@part
+def _donnan_start(a, z, charge):
     "Potential of a symmetric solution, from which Newton's method begins."
     up, down = 0.0, 0.0
     for i in range(len(z)):
         if z[i] > 0:
-            up += z[i] * math.exp(a[i])
+            up += z[i] * a[i]
         elif z[i] < 0:
-            down -= z[i] * math.exp(a[i])
+            down -= z[i] * a[i]
     return math.asinh(charge / (2 * math.sqrt(up) * math.sqrt(down))) + 0.5 * (math.log(up) - math.log(down))
 
 
 @part
 def _donnan_fill(a, c, z, p, bend):
     "Concentrations at a potential; bend: Davies' bracket times A ln 10."
+    t, g = math.exp(-p), math.exp(bend) if bend != 0.0 else 1.0
     for i in range(len(z)):
-        c[i] = math.exp(a[i] - z[i] * p + bend * z[i] * z[i])
+        c[i] = a[i] * _raised(t, z[i]) if a[i] > 0.0 else 0.0
+        if bend != 0.0:
+            c[i] *= _raised(g, z[i] * z[i])
 
 
 @part
@@ -72,7 +84,7 @@ def _donnan_step(c, z, charge, davies, s):
             plus, s2p, s3p = plus + zc, s2p + zi * zc, s3p + zi * zi * zc
         elif zi < 0:
             minus, s2m, s3m = minus - zc, s2m + zi * zc, s3m + zi * zi * zc
-    f, fp = math.log(plus) - math.log(minus), -(s2p / plus + s2m / minus)
+    f, fp = math.log(plus / minus), -(s2p / plus + s2m / minus)
     if not davies > 0:
         return f / fp, 0.0
     total, fs = s2p + s2m, slope * (s3p / plus + s3m / minus)
@@ -83,17 +95,17 @@ def _donnan_step(c, z, charge, davies, s):
 
 @part
 def donnan(a, c, z, charge, davies, p, s):
-    "Potential and ln of strength behind a step, from a (ln c at zero potential); fills c. p NaN: cold start."
+    "Potential and ln of strength behind a step, from a (c at zero potential); fills c. p NaN: cold start."
     cold, dp, ds = not np.isfinite(p), 1.0, 0.0
     if cold:
-        p = _donnan_start(a, c, z, charge, davies)
+        p = _donnan_start(a, z, charge)
     for stage in range(2 if davies > 0 and cold else 1):  # an ideal mouth first
         law = davies if stage == 1 or not cold else 0.0
         if law > 0 and cold:
             s = math.log(strength(c, z))
         for step in range(60):
             _donnan_fill(a, c, z, p, law * davies_shape(math.exp(s))[0] if law > 0 else 0.0)
-            if step and not max(abs(dp) / (1 + abs(p)), abs(ds)) > 1e-9:
+            if step and not max(abs(dp) / (1 + abs(p)), abs(ds)) > 1e-7:  # what follows is its square
                 break
             dp, ds = _donnan_step(c, z, charge, law, s)
             p -= clip(dp, 2.0)
@@ -103,26 +115,26 @@ def donnan(a, c, z, charge, davies, p, s):
 
 @part
 def solution_strength(a, c, z, davies):
-    "ln of the ionic strength of a solution from its ln activities; c is filled."
+    "ln of the ionic strength of a solution from its activities a; c is filled."
     d = len(z)
     s = 0.0
     for i in range(d):
-        s += 0.5 * z[i] * z[i] * math.exp(a[i])
+        s += 0.5 * z[i] * z[i] * a[i]
     s = min(math.log(s), math.log(2000.0))
     for _ in range(61):
         shape, slope = davies_shape(math.exp(s))
-        total = bend = 0.0
+        total, bend, g = 0.0, 0.0, math.exp(davies * shape)
         for i in range(d):
-            c[i] = math.exp(a[i] + davies * z[i] * z[i] * shape)
+            c[i] = a[i] * _raised(g, z[i] * z[i])
             total += z[i] * z[i] * c[i]
             bend += z[i] ** 4 * c[i]
         step = (math.log(0.5 * total) - s) / (davies * slope * math.exp(s) * bend / total - 1)
         s -= clip(step, 2.0)
         if not abs(step) > 1e-11:
             break
-    shape = davies_shape(math.exp(s))[0]
+    g = math.exp(davies * davies_shape(math.exp(s))[0])
     for i in range(d):
-        c[i] = math.exp(a[i] + davies * z[i] * z[i] * shape)
+        c[i] = a[i] * _raised(g, z[i] * z[i])
     return s
 
 
@@ -135,14 +147,14 @@ def _permeate_mouth(z, q, own, form, u, state, c, T, c_perm, a, c1, cp):
         for i in range(d):
             there = q[LN_FEED, i, k] > -np.inf
             cp[i] = math.exp(u[i, k]) if there else 0.0
-            a[i] = u[i, k] + q[LN_ENTRY, i, k] if there else -np.inf
+            a[i] = cp[i] * q[ENTRY, i, k]
             c_perm[i, k] = cp[i]
         bend_perm = 0.0
         if A > 0:
             shape, slope = davies_shape(strength(cp, z))
-            bend_perm = A * slope * 0.5
+            bend_perm, g = A * slope * 0.5, math.exp(-A * shape)
             for i in range(d):
-                a[i] -= A * z[i] * z[i] * shape
+                a[i] *= _raised(g, z[i] * z[i])
         p, s = donnan(a, c1, z, own[CHARGE, k], A if form[LAW] == DAVIES else 0.0, state[P_PERM, k], state[S_PERM, k])
         state[P_PERM, k], state[S_PERM, k] = p, s
         if not u[d, k] < np.inf:  # a guess without a potential: both mouths alike
@@ -170,24 +182,23 @@ def _permeate_mouth(z, q, own, form, u, state, c, T, c_perm, a, c1, cp):
 
 
 @part
-def _feed_mouth(z, q, own, form, u, c, T, ln_w, dln_w):
-    "ln of the activities at the wall, and their derivatives by ln c_p and p_f."
+def _feed_mouth(z, q, own, form, u, c, T, at_wall, dln_w):
+    "Activities at the wall, and the derivatives of their logarithms by ln c_p and p_f."
     d, w = c.shape
     for k in range(w):
-        shape = bend = 0.0
+        t, g, bend = math.exp(u[d, k]), 1.0, 0.0
         if form[LAW] == DAVIES:
             total = 0.0
             for i in range(d):
                 total += 0.5 * z[i] * z[i] * c[i, k]
             shape, slope = davies_shape(total)
-            shape, bend = own[A_LN10, k] * shape, own[A_LN10, k] * slope
+            g, bend = math.exp(-own[A_LN10, k] * shape), own[A_LN10, k] * slope
         for i in range(d):
-            there = q[LN_FEED, i, k] > -np.inf
-            ln_w[i, k] = (
-                math.log(c[i, k]) + z[i] * u[d, k] - q[LN_ENTRY, i, k] - z[i] * z[i] * shape if there else -np.inf
-            )
-            if not (c[i, k] > 0) and there:
-                ln_w[i, k] = np.nan
+            at_wall[i, k] = 0.0
+            if q[LN_FEED, i, k] > -np.inf:
+                at_wall[i, k] = c[i, k] / q[ENTRY, i, k] * _raised(t, z[i]) if c[i, k] > 0 else np.nan
+            if bend != 0.0:
+                at_wall[i, k] *= _raised(g, z[i] * z[i])
         if dln_w.shape[1]:
             for j in range(d):
                 di = 0.0
@@ -202,15 +213,15 @@ def _feed_mouth(z, q, own, form, u, c, T, ln_w, dln_w):
 
 
 @part
-def _wall_solution(z, own, form, ln_w, dln_w, c_wall, a, c):
+def _wall_solution(z, own, form, at_wall, dln_w, c_wall, a, c):
     "Concentrations at the wall from their activities; dln_w becomes their derivatives."
-    d, w = ln_w.shape
+    d, w = at_wall.shape
     for k in range(w):
         for i in range(d):
-            a[i] = ln_w[i, k]
+            a[i] = at_wall[i, k]
         if form[LAW] == IDEAL:
             for i in range(d):
-                c_wall[i, k] = math.exp(a[i])
+                c_wall[i, k] = a[i]
         else:
             A = own[A_LN10, k]
             s = solution_strength(a, c, z, A)
@@ -241,7 +252,7 @@ def neutrality(c, z, row, r, J, k, dc, jac):
             up += z[i] * c[i, k]
         else:
             down -= z[i] * c[i, k]
-    r[row, k] = math.log(up) - math.log(down)
+    r[row, k] = math.log(up / down)
     if jac:
         for i in range(d):
             share = z[i] / up if z[i] > 0 else z[i] / down
@@ -253,9 +264,9 @@ def neutrality(c, z, row, r, J, k, dc, jac):
 
 
 @fast
-def no_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall, n_film, r, J):
+def no_film(explicit, implicit, z, q, own, form, u, at_wall, dln_w, c_perm, c_wall, n_film, r, J):
     "A feed stirred up to the wall: the activities at the wall are the feed's; c_wall is left to the caller."
-    d, w = ln_w.shape
+    d, w = at_wall.shape
     for k in range(w):
         shape = total = 0.0
         if form[LAW] != IDEAL:
@@ -263,16 +274,16 @@ def no_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall,
                 total += 0.5 * z[i] * z[i] * math.exp(q[LN_FEED, i, k])
             shape = own[A_LN10, k] * davies_shape(total)[0]
         for i in range(d):
-            r[i, k] = ln_w[i, k] - q[LN_FEED, i, k] + shape * z[i] * z[i]
+            r[i, k] = math.log(at_wall[i, k]) - q[LN_FEED, i, k] + shape * z[i] * z[i]
             for j in range(dln_w.shape[1]):
                 J[i, j, k] = dln_w[i, j, k]
 
 
 @fast
-def stagnant_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall, n_film, r, J):
+def stagnant_film(explicit, implicit, z, q, own, form, u, at_wall, dln_w, c_perm, c_wall, n_film, r, J):
     "Extended Nernst-Planck through a stagnant film, from the wall to the bulk."
-    (d, w), m = ln_w.shape, dln_w.shape[1]
-    _wall_solution(z, own, form, ln_w, dln_w, c_wall, np.empty(d), np.empty(d))
+    (d, w), m = at_wall.shape, dln_w.shape[1]
+    _wall_solution(z, own, form, at_wall, dln_w, c_wall, np.empty(d), np.empty(d))
     rate, source, c, Tf = np.empty((d, w)), np.empty((d, w)), np.empty((d, w)), np.empty((d, m, w))
     for i in range(d):
         for k in range(w):
@@ -292,10 +303,10 @@ def stagnant_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c
 
 
 @fast
-def linear_film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall, n_film, r, J):
+def linear_film(explicit, implicit, z, q, own, form, u, at_wall, dln_w, c_perm, c_wall, n_film, r, J):
     "J c_p = -k (c_w - c_b) + J c_w - z c_w D X over k, divided by what may grow without bound, and a neutral wall."
-    (d, w), jac = ln_w.shape, dln_w.shape[1] > 0
-    _wall_solution(z, own, form, ln_w, dln_w, c_wall, np.empty(d), np.empty(d))
+    (d, w), jac = at_wall.shape, dln_w.shape[1] > 0
+    _wall_solution(z, own, form, at_wall, dln_w, c_wall, np.empty(d), np.empty(d))
     for k in range(w):
         X = u[d + 1, k]
         for i in range(d):
@@ -332,14 +343,14 @@ def shoot(film, explicit, implicit, z, q, own, form, u, state, w, n, n_film, jac
     "Residual (unknown, lane), where asked the Jacobian (unknown, unknown, lane), and the wall of the first w lanes."
     d = len(z)
     side, one = np.empty((5, d, w)), np.empty((3, d))
-    c, c_perm, rate, source, ln_w = side[0], side[1], side[2], side[3], side[4]
+    c, c_perm, rate, source, at_wall = side[0], side[1], side[2], side[3], side[4]
     T, dln_w, none = np.empty((d, d if jac else 0, w)), np.empty((d, d + 1 if jac else 0, w)), np.empty((d, 0, w))
     _permeate_mouth(z, q, own, form, u, state, c, T, c_perm, one[0], one[1], one[2])
     _through_pore(explicit, implicit, z, q, form, c, T, c_perm, rate, source, n)
-    _feed_mouth(z, q, own, form, u, c, T, ln_w, dln_w)
+    _feed_mouth(z, q, own, form, u, c, T, at_wall, dln_w)
     if jac:
         J[:, :, :w] = 0.0
-    film(explicit, implicit, z, q, own, form, u, ln_w, dln_w, c_perm, c_wall, n_film, r, J)
+    film(explicit, implicit, z, q, own, form, u, at_wall, dln_w, c_perm, c_wall, n_film, r, J)
     for k in range(w):
         neutrality(c_perm, z, d, r, J, k, none, jac)
         for i in range(d):  # an absent ion has no equation but u = 0
