@@ -3,6 +3,7 @@ the shell."""
 
 import io
 import json
+import re
 import warnings
 
 import numpy as np
@@ -17,8 +18,9 @@ from ion_ode.cli import main
 from ion_ode.core import LMH
 from ion_ode.data.reader import load_measurements, read_measurements
 from ion_ode.estimator import DSPMDERegressor
-from ion_ode.water.ions import get_ion
+from ion_ode.water.ions import get_ion, read_ion_table
 
+IONS_HEAD = "name z D_bulk_m2_s r_stokes_m molar_mass_g_mol aliases source doi".split()
 FLUX = np.array([20.0, 20.0, 40.0, 40.0])  # L m⁻² h⁻¹
 FEED, R = 10.0, np.array([0.4, 0.4, 0.55, 0.55])
 ION = ["Na+", "Cl-"] * 2
@@ -279,6 +281,10 @@ def test_one_run_of_two_kinds_has_one_feed(tmp_path):
         (["check", __file__, "--unit", "flux=LMH", "--unit", "flux=gfd"], "--unit gives flux twice"),
         (["generate", "g", "--curves", "1000000000000", "--seed", "1"], "1 to 1e+09 curves"),
         (["generate", "g", "--curves", "1", "--seed", "-1"], "-1 is not in the range"),
+        (["generate", "g", "--curves", "1", "--seed", "1", "--fluxes", "1000000"], "n_flux is 1000000"),
+        (["generate", "g", "--curves", "1", "--seed", "1", "--ions", "Na+,Na+,Cl-"], "name each ion once"),
+        (["simulate", "--feed", "Na+=1,Cl-=1", "--flux", "5", "--flux", "20"], "--flux is given twice"),
+        (["simulate", "--feed", "Na+=1,Cl-=1", "--flux", "5", "--json", "--json"], "--json is given twice"),
     ],
 )
 def test_sizes_and_repeated_options_are_refused(arguments, words):
@@ -298,3 +304,32 @@ def test_a_temperature_in_words_or_in_degrees_is_named():
     for temperature, words in (("25", "temperature is '25', expected a number"), (25.0, "temperature is 25 K")):
         with pytest.raises(InputError, match=words):
             simulate({"Na+": 1.0, "Cl-": 1.0}, [1e-6], temperature=temperature)
+
+
+@pytest.mark.parametrize(
+    "row, words",
+    [
+        ("Qq+,99", "z of Qq+ is 99; expected 1"),
+        ("Qq+2,1", "z of Qq+2 is 1; expected 2"),
+        ("Qq-,1", "z of Qq- is 1; expected -1"),
+        ("Qq,9", "z of Qq is 9; expected -8 to 8"),
+        ("Na+,1", "Na+ is already in the table"),
+    ],
+)
+@pytest.mark.parametrize("aliases", ["", "quux"])
+def test_an_ion_of_ones_own_says_one_charge(tmp_path, row, words, aliases):
+    (tmp_path / "i.csv").write_text(f"{','.join(IONS_HEAD)}\n{row},1e-9,2e-10,50,{aliases},mine,\n")
+    with pytest.raises(InputError, match=re.escape(words)):
+        read_ion_table(tmp_path / "i.csv")
+    with pytest.raises(InputError, match="unknown ion 'quux'"):
+        get_ion("quux")
+
+
+def test_an_alias_of_another_ion_and_two_rows_of_one_name_are_refused(tmp_path):
+    for rows, words in (
+        ("Qq+,1,1e-9,2e-10,50,sodium,mine,\n", "sodium is Na+; leave that alias out"),
+        ("Qq+,1,1e-9,2e-10,50,,mine,\nQq+,1,2e-9,2e-10,50,,mine,\n", "line 3: Qq+ is already in the table"),
+    ):
+        (tmp_path / "i.csv").write_text(f"{','.join(IONS_HEAD)}\n{rows}")
+        with pytest.raises(InputError, match=re.escape(words)):
+            read_ion_table(tmp_path / "i.csv")

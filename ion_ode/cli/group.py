@@ -38,8 +38,20 @@ def _on_sigterm(number, frame):
     raise _Terminated
 
 
+class _Once(click.Command):
+    "A command that takes an option once, or says that it came twice."
+
+    def parse_args(self, ctx, args):
+        order = [p for p in self.make_parser(ctx).parse_args(list(args))[2] if isinstance(p, click.Option)]
+        if twice := [p for p in order if not p.multiple and order.count(p) > 1]:
+            raise click.UsageError(f"{twice[0].opts[0]} is given twice; give it once", ctx)
+        return super().parse_args(ctx, args)
+
+
 class _OneSentence(click.Group):
     "A command group whose errors are one sentence; 2 for what the user can mend in the input, 1 for the rest."
+
+    command_class = _Once
 
     def list_commands(self, ctx):
         "In the order of a person's questions, not of the alphabet."

@@ -185,8 +185,10 @@ class Design:
             _water(self.water, self.ions)
         if not 0 <= self.spread <= 3:
             raise InputError(f"spread is {self.spread}, expected a standard deviation of ln c between 0 and 3")
-        if self.n_flux < 1 or self.chunk < 1:
-            raise InputError(f"n_flux is {self.n_flux} and chunk {self.chunk}; both must be at least 1")
+        if len(set(self.ions)) < len(self.ions):
+            raise InputError(f"ions are {', '.join(self.ions)}; name each ion once")
+        if not 1 <= self.n_flux <= 10_000 or self.chunk < 1:
+            raise InputError(f"n_flux is {self.n_flux} and chunk {self.chunk}; expected 1 to 10000 and at least 1")
         if self.seed < 0:
             raise InputError(f"seed is {self.seed}; expected a whole number of at least 0")
 

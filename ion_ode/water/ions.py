@@ -60,6 +60,12 @@ def _key(spelling: str) -> str:
     return f"{body}|{sign}{digits or len(charge)}"
 
 # %% ../../nbs/support/ions.ipynb #8d80fb42
+def _charge_in(name: str) -> int | None:
+    "Charge that a name ends with, None where it ends with none."
+    m = re.search(r"([-+])(\d*)$", name)
+    return m and int(m[1] + (m[2] or "1"))
+
+
 def read_ion_table(
     path: str | Path,  # CSV with the columns of ion_ode/assets/ions.csv
 ) -> list[Ion]:  # The ions it holds
@@ -91,9 +97,14 @@ def read_ion_table(
                 )
         if not ion.name or not row["source"].strip():
             raise InputError(f"{path.name} line {n}: a name and a source are needed")
-        if ion.name in _TABLE and _TABLE[ion.name] != ion:
+        if (said := _charge_in(ion.name)) not in (None, ion.z) or abs(ion.z) > 8:
+            raise InputError(f"{path.name} line {n}: z of {ion.name} is {ion.z}; expected {said or '-8 to 8'}")
+        if (_TABLE | {i.name: i for i, _ in ions}).get(ion.name, ion) != ion:
             raise InputError(f"{path.name} line {n}: {ion.name} is already in the table; choose another name")
-        ions.append((ion, row["aliases"].split()))
+        aliases = row["aliases"].split()
+        if taken := [a for a in aliases if _SPELLINGS.get(_key(a), ion.name) != ion.name]:
+            raise InputError(f"{path.name} line {n}: {taken[0]} is {_SPELLINGS[_key(taken[0])]}; leave that alias out")
+        ions.append((ion, aliases))
     for ion, aliases in ions:
         _TABLE[ion.name] = ion
         key = _key(ion.name)

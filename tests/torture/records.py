@@ -286,6 +286,13 @@ def _damaged(data: bytes, how: str, at: float, bit: int) -> bytes:
 
 
 SLOW = ("scores of networks", "compiled library", "compiled loop", "training folder")  # left out of short runs
+
+
+def quick(short: bool) -> list[str]:
+    "Kinds to draw from: what takes seconds to make again seldom, in a short run never."
+    return [k for k in KINDS if k not in SLOW] * (1 if short else 4) + ([] if short else list(SLOW))
+
+
 HOW = ("flip", "flip", "flip", "cut", "hole", "more", "digit", "digit", "name")
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 import warnings
+from functools import partial
 from pathlib import Path
 
 os.environ |= {
@@ -23,7 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from case import VERDICTS, Tally, ran
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from server import side_by_side
 
+WORKERS = min(2, os.cpu_count() or 1)  # Kinds at a time
 COLUMNS = ("cases", "right", "refused", *VERDICTS)
 
 
@@ -39,11 +42,11 @@ def kinds(short: bool) -> dict:
         "decimal commas": (tables.commas(), 6),
         "feeds": (tables.feeds(), 10),
         "spoilt tables": (tables.spoilt(), 18),
-        "flips of stored files": (records.flips([k for k in records.KINDS if not (short and k in records.SLOW)]), 18),
+        "flips of stored files": (records.flips(records.quick(short)), 18),
         "records of wrong types": (records.mistyped(), 8),
         "options": (options.options(), 10),
         "files of anything": (options.junk(), 6),
-        **{f"kills of {name}": (kills.kills(name), 1) for name in kills.WORK if not (short and name in kills.SLOW)},
+        **{f"kills of {name}": (kills.kills(name), 0.5) for name in kills.WORK if not (short and name in kills.SLOW)},
     }
 
 
@@ -69,8 +72,8 @@ def warm() -> None:
 
 
 def tallied(strategy, n: int, start: int) -> Tally:
-    "Counts of n cases of one kind."
-    tally = Tally()
+    "Counts of n cases of one kind, and the seconds they took."
+    tally, begin = Tally(), time.monotonic()
 
     @seed(start)
     @settings(
@@ -82,36 +85,34 @@ def tallied(strategy, n: int, start: int) -> Tally:
             tally.note(*ran(case))
 
     one()
+    tally.seconds = time.monotonic() - begin
     return tally
 
 
-def killed(n: int, start: int, only: str) -> dict[str, Tally]:
-    "Kills of every command until so many came before its end."
+def killed(name: str, n: int, start: int) -> tuple[Tally, int]:
+    "Kills of one command until so many came before its end; how many did."
     import kills
 
-    found = {}
-    for name in [k for k in kills.WORK if only in k]:
-        tally = found[f"kills of {name}"] = Tally()
-        while kills.STRUCK[name] < n and not any(tally.bad.values()):
-            more = tallied(kills.kills(name), 4, start)
-            start, tally.cases, tally.right = start + 1, tally.cases + more.cases, tally.right + more.right
-            for what, bad in more.bad.items():
-                tally.bad[what] += bad
-        print(
-            f"{name}: killed {kills.STRUCK[name]} times, {tally.right} of {tally.cases} jobs as if never killed",
-            flush=True,
-        )
-    return found
+    tally = Tally()
+    while kills.STRUCK[name] < n and not any(tally.bad.values()):
+        more = tallied(kills.kills(name), 4, start)
+        start, tally.cases, tally.right = start + 1, tally.cases + more.cases, tally.right + more.right
+        tally.seconds += more.seconds
+        for what, bad in more.bad.items():
+            tally.bad[what] += bad
+    return tally, kills.STRUCK[name]
 
 
 def show(found: dict[str, Tally], seconds: float) -> str:
     "The table of counts."
-    rows = [[name, *(len(t.bad[c]) if c in t.bad else getattr(t, c) for c in COLUMNS)] for name, t in found.items()]
-    rows.append(["all", *(sum(r[k + 1] for r in rows) for k in range(len(COLUMNS)))])
+    count = lambda t, c: len(t.bad[c]) if c in t.bad else round(t.seconds) if c == "seconds" else getattr(t, c)
+    columns = (*COLUMNS, "seconds")
+    rows = [[name, *(count(t, c) for c in columns)] for name, t in found.items()]
+    rows.append(["all", *(sum(r[k + 1] for r in rows) for k in range(len(columns)))])
     wide = max(len(r[0]) for r in rows)
-    lines = [" " * wide + "".join(f"{c:>16}" for c in COLUMNS)]
+    lines = [" " * wide + "".join(f"{c:>16}" for c in columns)]
     lines += [f"{r[0]:<{wide}}" + "".join(f"{v:>16}" for v in r[1:]) for r in rows]
-    return "\n".join(lines) + f"\n{rows[-1][1]} cases in {seconds:.0f} s"
+    return "\n".join(lines) + f"\n{rows[-1][1]} cases in {seconds:.0f} s, {WORKERS} kinds at a time"
 
 
 def main() -> int:
@@ -123,13 +124,20 @@ def main() -> int:
     p.add_argument("--json", action="store_true", help="counts and failures as JSON")
     a = p.parse_args()
     warm()
-    begin, found, all_ = time.monotonic(), {}, kinds(a.n < 500 and not a.only)
+    begin = time.monotonic()
     if a.kills:
-        found, all_ = killed(a.kills, a.seed, a.only), {}
-    for name, (strategy, weight) in all_.items():
-        if a.only in name:
-            n = max(1, round(a.n * weight / 100)) if not a.only else a.n
-            found[name] = tallied(strategy, n, a.seed)
+        from kills import WORK
+
+        jobs = {k: partial(killed, k, a.kills, a.seed) for k in WORK if a.only in k}
+        found = side_by_side(jobs, WORKERS)
+        for name, (tally, struck) in found.items():
+            print(f"{name}: killed {struck} times, {tally.right} of {tally.cases} jobs as if never killed")
+        found = {f"kills of {name}": tally for name, (tally, _) in found.items()}
+    else:
+        n = lambda weight: a.n if a.only else max(1, round(a.n * weight / 100))
+        all_ = {k: partial(tallied, s, n(w), a.seed) for k, (s, w) in kinds(a.n < 500).items() if a.only in k}
+        slow_first = sorted(all_, key=lambda k: not k.startswith(("kills", "flips")))
+        found = side_by_side({k: all_[k] for k in slow_first}, WORKERS)
     for name, tally in found.items():
         for what, bad in tally.bad.items():
             for text in dict.fromkeys(bad[:40]):

@@ -59,7 +59,8 @@ def _received(pipe: int, until: float) -> bytes | None:
     "All that a child sends before the time is over; None where it still runs."
     data = b""
     while True:
-        if not select.select([pipe], [], [], max(0.0, until - time.monotonic()))[0]:
+        left = None if until == float("inf") else max(0.0, until - time.monotonic())
+        if not select.select([pipe], [], [], left)[0]:
             return None
         part = os.read(pipe, 1 << 16)
         if not part:
@@ -98,6 +99,36 @@ def run(
     if data is None:
         return Outcome("hang" if kill_after is None else "killed")
     return pickle.loads(data) if data else Outcome("killed", None, "the process ended without a word")
+
+
+def side_by_side(jobs: dict[str, Callable], at_once: int) -> dict:
+    "What each job returns, so many at a time, each in a fork that forks its own cases; what it raises is raised."
+    found, running, todo = {}, {}, list(jobs)
+    try:
+        while todo or running:
+            while todo and len(running) < at_once:
+                name = todo.pop(0)
+                read, write = os.pipe()
+                sys.stdout.flush()
+                pid = os.fork()
+                if pid == 0:
+                    os.close(read)
+                    _child(jobs[name], Path.cwd(), write)
+                os.close(write)
+                running[read] = name, pid
+            for read in select.select(list(running), [], [])[0]:
+                name, pid = running.pop(read)
+                data = _received(read, float("inf"))
+                os.close(read)
+                os.waitpid(pid, 0)
+                out = pickle.loads(data) if data else Outcome("killed")
+                if out.how != "value":
+                    raise RuntimeError(f"{name}: {out.text or out.how}")
+                found[name] = out.value
+    finally:
+        for _, pid in running.values():
+            _end(pid)
+    return {name: found[name] for name in jobs}
 
 
 def shell(*args: str, stdin: bytes = b"") -> Callable:
