@@ -36,9 +36,9 @@ class Film:
         for name, v in values.items():
             t = torch.as_tensor(v).detach()
             above = t >= 0 if self.k is None else t > 0
-            if not bool((torch.isfinite(t) & above & (t < 1)).all()):
+            if (bad := ~(torch.isfinite(t) & above & (t < 1))).any():
                 raise InputError(
-                    f"film {name} is {v}, expected "
+                    f"film {name} is {t[bad].flatten()[0]:g}, expected "
                     f"{'0 or more, in m' if self.k is None else 'a positive number in m/s'}"
                 )
         if isinstance(self.k, dict):

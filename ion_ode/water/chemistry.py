@@ -193,6 +193,8 @@ def speciate(
     "All species of a water at a given pH; carbonate from the alkalinity."
     if not (isinstance(pH, (int, float, np.floating)) and 1 <= pH <= 13):
         raise InputError(f"pH is {pH!r}, expected a number from 1 to 13")
+    if not 273.15 <= float(temperature) <= 373.15:
+        raise InputError(f"temperature is {temperature:g} K, expected 273.15 to 373.15 K; give kelvin, not °C")
     t = _table()
     total, named = _components(c)
     target = named if alkalinity is None else alkalinity / 1000
