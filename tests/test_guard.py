@@ -135,3 +135,27 @@ def test_four_threads_get_what_one_gets():
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lambda f: model.predict(f, flux).rejection.to_numpy(), feeds))
     assert all((a == b).all() for a, b in zip(alone_, together, strict=True))
+
+
+@pytest.mark.parametrize("compiled", ["fused", False])
+def test_one_stack_asked_by_four_threads_answers_each(compiled):
+    from ion_ode.attention_odenet.fused import library
+    from ion_ode.attention_odenet.stack import StackedForward
+    from ion_ode.training.models import load_model
+
+    if compiled and library() is None:
+        pytest.skip("no compiler here")
+    e = load_model("nf270-network").ensemble
+    forward = StackedForward(e.skeleton, compiled=compiled)
+    n = len(e.skeleton.config.ions)
+    feed = torch.tensor([[10.0, *[0.0] * (n - 1)]])
+    feed[0, e.skeleton.config.ions.index("Cl-")] = 10.0
+    flux, told = torch.tensor([[5e-6, 1e-5, 2e-5]]), torch.zeros(1, e.skeleton.config.n_membrane)
+    states = [{k: v.detach() * s for k, v in e.params.items()} for s in (1.0, 0.9, 0.8, 0.7)] * 6
+    ask = lambda p: forward(p, e.buffers, feed, flux, told)
+    with torch.no_grad():
+        one_by_one = [ask(p) for p in states]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(torch.no_grad()(ask), states))
+    assert not torch.equal(one_by_one[0], one_by_one[1])
+    assert all(torch.equal(a, b) for a, b in zip(one_by_one, together, strict=True))

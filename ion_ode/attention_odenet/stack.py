@@ -176,6 +176,7 @@ def _end(self: StackedForward, params, buffers, n, error, y0, K, static, flux, w
 
 
 @patch
+@_one_at_a_time
 def solve(
     self: StackedForward,
     params,
@@ -278,6 +279,7 @@ class Ensemble:
         "What the networks compute with; here, what is trained."
         return self.params
 
+    @_one_at_a_time
     def __call__(
         self,
         *args,  # What the network takes, each with a leading member axis; None passes through
