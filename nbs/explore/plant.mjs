@@ -38,7 +38,7 @@ export function* solveModule(state, data, feed, answer) {
   const few = thinned(answer, DRAWS), setting = settingOf(state, data, feed), solved = [], failed = new Map();
   let guess = null;
   for (const m of few.members) {
-    const membraneAt = (local) => ({ ...membraneOf(m, few, readFeed(local, data), "intrinsic", 0, state.pH).membrane, neutral: 1 }); // one pore, as simulate_plant has it
+    const membraneAt = (local) => membraneOf(m, few, readFeed(local, data), "intrinsic", 0, state.pH).membrane;
     try {
       const s = setting.recovery ? vesselAtRecovery({ ...setting, membraneAt, guess }) : vessel({ ...setting, membraneAt });
       guess = s.pressure;
@@ -54,8 +54,6 @@ export function* solveModule(state, data, feed, answer) {
   const { names, c } = solved[0], named = (v) => Object.fromEntries(names.map((n, i) => [n, v[i]]));
   const flux = (1 / (setting.count * setting.element.area)), { max_pressure, max_pressure_drop, max_feed_flow } = setting.element, notes = [];
   if (failed.size) notes.push(`${DRAWS - solved.length} of ${DRAWS} membranes have no solution here (${[...failed.keys()].join("; ")}); the numbers are those of the others.`);
-  const neutral = names.filter((n) => data.ions[n].z === 0);
-  if (neutral.length) notes.push(`${neutral.map((n) => data.ions[n].label).join(", ")}: the vessel gives neutral solutes the pore of the ions; the first tab gives them the ${Math.round(100 * answer.neutral)} % of it that tracers showed, and rejects more.`);
   const drop = over((s) => s.drop / setting.count), pressure = over((s) => s.pressure), bar = data.constants.bar;
   if (max_pressure && pressure.value > max_pressure) notes.push(`A pressure of ${(pressure.value / bar).toPrecision(3)} bar is above the ${(max_pressure / bar).toPrecision(3)} bar the maker allows.`);
   if (max_pressure_drop && drop.value > max_pressure_drop) notes.push(`A pressure drop of ${(drop.value / bar).toPrecision(3)} bar an element is above the ${(max_pressure_drop / bar).toPrecision(3)} bar the maker allows.`);
