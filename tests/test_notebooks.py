@@ -129,6 +129,12 @@ def test_check_site_catches_what_it_should(tmp_path):
     assert look("![](a.ipynb)") == ["image a.ipynb has no text alternative"]
     assert look("[f](https://x.org/ion_ode/nowhere.html)") and look("[f](https://x.org/ion_ode/a.html.md#g)")
     assert look('<img src="a.png">') == ['image without alt: <img src="a.png">']
+    cell = lambda text: {"cell_type": "markdown", "source": text}
+    there = {page.resolve(): site.headings([cell("# On film\n## 2A: a `c_f` [x](y)\n## Own {#mine}\n## On film")])}
+    assert there == {page.resolve(): {"on-film", "a-a-c_f-x", "mine", "on-film-1"}}
+    seek = lambda text: site.check_links(text, page, tmp_path, "https://x.org/", pages, set(), there)[0]
+    assert seek("[f](#on-film-1) [g](a.ipynb#mine)") == [] and seek("[f](#off)") == ["this page has no #off"]
+    assert seek("[f](a.ipynb#own)") == ["a.ipynb has no #own"]
     assert look("[a](a.ipynb) [h](a.html) [f](https://x.org/ion_ode/a.html#f) ![seen](a.ipynb) `[no](link)`"[:70]) == []
 
 

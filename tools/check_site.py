@@ -1,7 +1,8 @@
 """Check the pages of the site without Quarto.
 
 Runs nbdev's own docs processing, which executes imports, exports and show_doc calls, then checks what Quarto would be
-given: configuration, navigation, links between pages, saved errors, titles, and a text alternative for every figure.
+given: configuration, navigation, links between pages and to the headings on them, saved errors, titles, and a text
+alternative for every figure. The anchors that Quarto really wrote are read from the rendered pages by tools/sweep.py.
 """
 
 import json
@@ -24,6 +25,8 @@ MD_IMG = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)[^)]*\)")
 HTML_IMG = re.compile(r"<img\b[^>]*>")
 FENCE = re.compile(r"^```.*?^```", re.M | re.S)
 GENERATED = {"explore/standalone.html"}  # By `make page`
+HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*$", re.M)
+OWN_ID = re.compile(r"\{[^}]*#([\w-]+)[^}]*\}\s*$")
 FIG_ALT = re.compile(r"^#\|\s*fig-(?:alt|cap):\s*\S", re.M)
 
 
@@ -55,6 +58,27 @@ def title(page: Path) -> str:
     "The title that a processed page has in its front matter."
     head = "".join(json.loads(page.read_text(encoding="utf-8"))["cells"][0]["source"])
     return str((yaml.safe_load(head.strip().strip("-")) or {}).get("title", "")) if head.startswith("---") else ""
+
+
+def anchor_of(heading: str) -> str:
+    "The identifier that pandoc gives a heading: letters, digits, _ - . in lower case, from the first letter on."
+    if own := OWN_ID.search(heading):
+        return own[1]
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+    plain = re.sub(r"\s+", "-", re.sub(r"[^\w\s.-]", "", plain).strip()).lower()
+    return re.sub(r"^[^a-zà-ÿ]*", "", plain) or "section"
+
+
+def headings(cells: list[dict]) -> set[str]:
+    "Identifiers of all headings of a processed page, those of the reference among them."
+    texts = ["".join(c["source"]) for c in cells if c["cell_type"] == "markdown"]
+    texts += ["".join(o.get("data", {}).get("text/markdown", "")) for c in cells for o in c.get("outputs", [])]
+    found, seen = set(), {}
+    for heading in (h for t in texts for h in HEADING.findall(FENCE.sub("", t))):
+        name = anchor_of(heading)
+        found.add(f"{name}-{seen[name]}" if name in seen else name)
+        seen[name] = seen.get(name, 0) + 1
+    return found
 
 
 def merge(*documents: dict) -> dict:
@@ -98,8 +122,9 @@ def check_config(cache: Path) -> tuple[list[str], set[str]]:
     return bad, set(shown)
 
 
-def check_links(cell: str, page: Path, cache: Path, base: str, pages: dict, anchors: set) -> tuple[list[str], int]:
-    "Links and images of one markdown cell: what points nowhere, and how many there are."
+def check_links(cell: str, page: Path, cache: Path, base: str, pages: dict, anchors: set, ids=None):
+    """Links and images of one markdown cell: what points nowhere, and how many there are. `ids` are the identifiers of
+    every page, by its path."""
     body = FENCE.sub("", cell)
     images = MD_IMG.findall(body)
     bad = [f"image {u} has no text alternative" for alt, u in images if not alt.strip()]
@@ -110,9 +135,11 @@ def check_links(cell: str, page: Path, cache: Path, base: str, pages: dict, anch
             rest = u.removeprefix(base).removesuffix(".md")
             if rest.split("#")[0] not in ({""} | pages.keys()) or ("#" in rest and rest not in anchors):
                 bad.append(f"{u} points nowhere")
-        elif "://" not in u and not u.startswith(("#", "mailto:")):
-            t = u.split("#")[0]
-            near = (page.parent / t).resolve()
+        elif "://" not in u and not u.startswith("mailto:"):
+            t, _, anchor = u.partition("#")
+            near = (page.parent / t).resolve() if t else page.resolve()
+            if anchor and near in (ids or {}) and anchor not in ids[near]:
+                bad.append(f"{t or 'this page'} has no #{anchor}")
             inside = near.is_relative_to(cache.resolve())
             made = GENERATED & {near.relative_to(cache.resolve()).as_posix()} if inside else set()
             page_here = inside and near.relative_to(cache.resolve()).as_posix() in pages
@@ -134,6 +161,7 @@ def main() -> int:
     known = (v[0] for v in NbdevLookup().syms.values() if isinstance(v, tuple))
     anchors = {url.removeprefix(base) for url in known if url.startswith(base)}
     n_figures = n_links = 0
+    ids = {p.resolve(): headings(json.loads(p.read_text(encoding="utf-8"))["cells"]) for p in files}
     for p in files:
         name = p.relative_to(cache).as_posix()
         if name not in shown:
@@ -156,7 +184,7 @@ def main() -> int:
                     if not FIG_ALT.search(source):
                         bad.append(f"{name} cell {i}: figure without '#| fig-alt: ...' (or fig-cap)")
             if c["cell_type"] == "markdown":
-                problems, n = check_links(source, p, cache, base, pages, anchors)
+                problems, n = check_links(source, p, cache, base, pages, anchors, ids)
                 bad += [f"{name} cell {i}: {b}" for b in problems]
                 n_links += n
     for b in bad:
