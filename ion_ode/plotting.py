@@ -69,9 +69,16 @@ def set_theme():
         }
     )
     if plt.get_backend().endswith("inline") and "IPython" in sys.modules:
+        from IPython import get_ipython
         from matplotlib_inline.backend_inline import set_matplotlib_formats
 
         set_matplotlib_formats("svg", metadata={"Date": None})
+        get_ipython().display_formatter.formatters["text/html"].for_type(pd.DataFrame, _table)
+
+
+def _table(d: pd.DataFrame) -> str:
+    "A table of a page: nothing stands where nothing is."
+    return d.to_html(na_rep="", notebook=True, max_rows=pd.get_option("display.max_rows"), show_dimensions=False)
 
 
 def _style(ion: str) -> dict:

@@ -605,7 +605,7 @@ def test_pretraining_stops_by_curves_it_held_back():
 
 def test_no_measured_composition_is_held_back_to_stop_by(mixtures, told):
     config = replace(TINY, finetuning=Plan(5, patience=1))
-    with pytest.raises(InputError, match="held out inside"):
+    with pytest.raises(InputError, match="finetuning.steps instead"):
         finetune(config, build(config, [0, 1]), with_scatter(mixtures), [0, 1], parameters=told)
 
 

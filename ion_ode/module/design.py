@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from scipy.optimize import minimize
 
-from ..core import InputError
+from ..core import InputError, progress
 from .answers import PlantSolution, report, simulate_plant, summary
 from .plant import OPERATION, Plant, Stage
 from .solve import Search, Setting, Solved, differentiate, evaluate, propose
@@ -206,7 +206,10 @@ def sweep(
             "designs must be a table with a column a number, such as pressure or 'vessels 1', and at least one row"
         )
     jobs = [(feed, plant, fixed or {}, designs.iloc[i : i + size], options) for i in range(0, len(designs), size)]
-    done = [_piece(*j) for j in jobs] if client is None else client.gather([client.submit(_piece, *j) for j in jobs])
+    if client is None:
+        done = [_piece(*j) for j in (progress(jobs, "designs") if len(jobs) > 1 else jobs)]
+    else:
+        done = client.gather([client.submit(_piece, *j) for j in jobs])
     return pd.concat(done, ignore_index=True).set_index(designs.index)
 
 

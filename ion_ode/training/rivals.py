@@ -1,4 +1,4 @@
-"""What the attention ODENet has to beat
+"""What the attention ODENet is compared with
 
 Docs: https://ion-ode.github.io/ion_ode/rivals.html.md"""
 

@@ -264,8 +264,8 @@ def finetune(
     "Teach networks measurements (Eq. 5 of the paper)."
     if config.finetuning.patience:
         raise InputError(
-            "finetuning.patience holds data back, and measured compositions are too few for that; the contest chooses "
-            "the number of steps on compositions held out inside"
+            "finetuning.patience arrived, which holds data back; measured compositions are too few for that, so give "
+            "finetuning.steps instead"
         )
     n, curves = len(ensemble), measured_curves(measurements, config.film_thickness)
     allowed = torch.ones(n, len(curves), dtype=torch.bool)
