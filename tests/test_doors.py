@@ -333,3 +333,12 @@ def test_an_alias_of_another_ion_and_two_rows_of_one_name_are_refused(tmp_path):
         (tmp_path / "i.csv").write_text(f"{','.join(IONS_HEAD)}\n{rows}")
         with pytest.raises(InputError, match=re.escape(words)):
             read_ion_table(tmp_path / "i.csv")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"n_starts": 0}, {"n_sobol": 0}, {"noise": 0.0}, {"noise": float("nan")}, {"level": 2.0}, {"seed": -1}],
+)
+def test_sizes_of_a_search_are_checked(given):
+    with pytest.raises(InputError, match=f"{next(iter(given))} is .*, expected"):
+        fit_membrane(pd.DataFrame(PLAIN), ("r_pore",), **given)

@@ -103,6 +103,8 @@ def read_waters(
     name = lambda k: t.sample[k] if isinstance(t.sample[k], str) else f"feed {t.sample[k]}"
     if unknown := [i for i in t.ions if i not in KNOWN | {"H+", "OH-"}]:
         raise InputError(f"the chemistry of waters knows no {', '.join(unknown)}; leave them out, or use simulate")
+    if "H+" in t.ions and (t.c_feed[:, t.ions.index("H+")] > 0).any():
+        raise InputError("H+ is given, which the pH says already; leave it out")
     fill = lambda have, given: np.where(np.isnan(have), np.nan if given is None else given, have)
     none = np.full(len(t.c_feed), np.nan)
     at = fill(none if t.pH is None else t.pH, pH)

@@ -390,6 +390,18 @@ def _choices(free, method: str, intervals: str) -> tuple[str, ...]:
     return free
 
 
+_SIZES = {"n_starts": (1, 10**4), "n_sobol": (1, 1 << 20), "noise": (1e-12, 10), "level": (0.01, 0.9999)}
+
+
+def _check_sizes(seed, **given) -> None:
+    "Refuses numbers of a search that cannot be."
+    if seed < 0:
+        raise InputError(f"seed is {seed}, expected a whole number of at least 0")
+    for name, (low, high) in _SIZES.items():
+        if not low <= given[name] <= high:
+            raise InputError(f"{name} is {given[name]}, expected {low:g} to {high:g}")
+
+
 def _beginnings(m: _Model, method: str, n_starts: int, n_sobol: int, seed: int) -> np.ndarray:
     "Vectors (start, parameter) from which the local searches set out."
     half_squares = lambda v: 0.5 * (m.residuals(v, 1e-3, persist=False)[0] ** 2).sum(1)
@@ -466,6 +478,7 @@ def fit_membrane(
     "Fit membrane parameters by global least squares; intervals say what the data can tell."
     obs = observations(measurements, feeds, balance)
     free = _choices(free, method, intervals)
+    _check_sizes(seed, n_starts=n_starts, n_sobol=n_sobol, noise=noise, level=level)
     m = _Model(obs, free, scales, start, film, noise, options)
     ends, costs, counts, _ = m.descend(_beginnings(m, method, n_starts, n_sobol, seed))
     k = costs.argmin()
