@@ -309,10 +309,10 @@ def test_a_temperature_in_words_or_in_degrees_is_named():
 @pytest.mark.parametrize(
     "row, words",
     [
-        ("Qq+,99", "z of Qq+ is 99; expected 1"),
-        ("Qq+2,1", "z of Qq+2 is 1; expected 2"),
-        ("Qq-,1", "z of Qq- is 1; expected -1"),
-        ("Qq,9", "z of Qq is 9; expected -8 to 8"),
+        ("Qq+,99", "z of Qq+ is 99, expected 1"),
+        ("Qq+2,1", "z of Qq+2 is 1, expected 2"),
+        ("Qq-,1", "z of Qq- is 1, expected -1"),
+        ("Qq,9", "z of Qq is 9, expected -8 to 8"),
         ("Na+,1", "Na+ is already in the table"),
     ],
 )

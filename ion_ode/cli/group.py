@@ -87,7 +87,7 @@ class _OneSentence(click.Group):
         try:
             with _seldom_collected():
                 status = super().main(*args, standalone_mode=False, **kw)
-        except click.exceptions.NoArgsIsHelpError as e:
+        except getattr(click.exceptions, "NoArgsIsHelpError", ()) as e:  # of click 8.2
             e.show()
             status = 2
         except click.ClickException as e:

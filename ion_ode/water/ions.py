@@ -31,6 +31,19 @@ class Ion:
     source: str = ""  # Where the numbers were read
     doi: str = ""  # DOI behind the source
 
+    def __post_init__(self):
+        for what, value, low, high in (
+            ("D_bulk_m2_s", self.D_bulk, 1e-11, 1e-7),
+            ("r_stokes_m", self.r_stokes, 1e-11, 1e-8),
+            ("molar_mass_g_mol", self.molar_mass, 0.5, 5000),
+        ):
+            if not low < value < high:
+                raise InputError(f"{what} of {self.name} is {value:g}, expected {low:g} to {high:g}; check the unit")
+        said = re.search(r"([-+])(\d*)$", self.name)
+        z = said and int(said[1] + (said[2] or "1"))
+        if z not in (None, self.z) or abs(self.z) > 8:
+            raise InputError(f"z of {self.name} is {self.z}, expected {z or '-8 to 8'}; correct z or the name")
+
     def __repr__(self):
         return f"{self.name}: z {self.z:+d}, D {self.D_bulk * 1e9:.3f}e-9 m²/s, r_s {self.r_stokes * 1e9:.3f} nm"
 
@@ -60,12 +73,6 @@ def _key(spelling: str) -> str:
     return f"{body}|{sign}{digits or len(charge)}"
 
 # %% ../../nbs/support/ions.ipynb #8d80fb42
-def _charge_in(name: str) -> int | None:
-    "Charge that a name ends with, None where it ends with none."
-    m = re.search(r"([-+])(\d*)$", name)
-    return m and int(m[1] + (m[2] or "1"))
-
-
 def read_ion_table(
     path: str | Path,  # CSV with the columns of ion_ode/assets/ions.csv
 ) -> list[Ion]:  # The ions it holds
@@ -84,21 +91,12 @@ def read_ion_table(
                 row["source"],
                 row["doi"],
             )
+        except InputError as e:
+            raise InputError(f"{path.name} line {n}: {e}") from None
         except ValueError as e:
             raise InputError(f"{path.name} line {n}: {e}; every number of an ion must be given in SI units") from e
-        for what, value, low, high in (
-            ("D_bulk_m2_s", ion.D_bulk, 1e-11, 1e-7),
-            ("r_stokes_m", ion.r_stokes, 1e-11, 1e-8),
-            ("molar_mass_g_mol", ion.molar_mass, 0.5, 5000),
-        ):
-            if not low < value < high:
-                raise InputError(
-                    f"{path.name} line {n}: {what} is {value:g}, expected {low:g} to {high:g}; check the unit"
-                )
         if not ion.name or not row["source"].strip():
             raise InputError(f"{path.name} line {n}: a name and a source are needed")
-        if (said := _charge_in(ion.name)) not in (None, ion.z) or abs(ion.z) > 8:
-            raise InputError(f"{path.name} line {n}: z of {ion.name} is {ion.z}; expected {said or '-8 to 8'}")
         if (_TABLE | {i.name: i for i, _ in ions}).get(ion.name, ion) != ion:
             raise InputError(f"{path.name} line {n}: {ion.name} is already in the table; choose another name")
         aliases = row["aliases"].split()
