@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 import time
 import warnings
 from functools import partial
@@ -124,6 +125,15 @@ def main() -> int:
     p.add_argument("--json", action="store_true", help="counts and failures as JSON")
     a = p.parse_args()
     warm()
+    with tempfile.TemporaryDirectory(prefix="torture-") as own:
+        tempfile.tempdir = own  # what a case leaves in the temporary folder is seen, and goes with it
+        found, seconds = made(a)
+        litter = sorted(p.name for p in Path(own).iterdir() if not p.name.startswith("torture-"))
+    return told(found, seconds, a.json, litter)
+
+
+def made(a) -> tuple[dict[str, Tally], float]:
+    "Counts of every kind that was asked for, and the seconds they took."
     begin = time.monotonic()
     if a.kills:
         from kills import WORK
@@ -138,19 +148,26 @@ def main() -> int:
         all_ = {k: partial(tallied, s, n(w), a.seed) for k, (s, w) in kinds(a.n < 500).items() if a.only in k}
         slow_first = sorted(all_, key=lambda k: not k.startswith(("kills", "flips")))
         found = side_by_side({k: all_[k] for k in slow_first}, WORKERS)
+    return found, time.monotonic() - begin
+
+
+def told(found: dict[str, Tally], seconds: float, as_json: bool, litter: list[str]) -> int:
+    "Failures on standard error, counts on standard output; 1 where something is not right."
     for name, tally in found.items():
         for what, bad in tally.bad.items():
             for text in dict.fromkeys(bad[:40]):
                 print(f"--- {name}, {what}: {text[:1500]}", file=sys.stderr, flush=True)
-    if a.json:
+    if litter:
+        print(f"--- left in the temporary folder: {', '.join(litter[:20])}", file=sys.stderr)
+    if as_json:
         print(
             json.dumps(
                 {k: {"cases": t.cases, "right": t.right, "refused": t.refused, **t.bad} for k, t in found.items()}
             )
         )
     else:
-        print(show(found, time.monotonic() - begin))
-    return int(any(any(t.bad.values()) for t in found.values()))
+        print(show(found, seconds))
+    return int(bool(litter) or any(any(t.bad.values()) for t in found.values()))
 
 
 if __name__ == "__main__":

@@ -408,6 +408,10 @@ def _spoil(how: str, head: list[str], rows: list[list], k: int, where: dict):
         head[C] = "feed [uS/cm]"
     elif how == "value twice":
         rows.append([*row[:R], row[R] - (5 if percent else 0.05), *row[R + 1 :]])
+    elif how in ("negative weight", "weight in words"):
+        head.append("weight")
+        [r.append(1.0) for r in rows]
+        row[-1] = -0.5 if how == "negative weight" else "heavy"
     elif how == "unknown solute":
         head.append("unobtainium [mg/L]")
         [r.append(3.0) for r in rows]
@@ -418,7 +422,7 @@ MISTAKES = (
     "text|unit in the cell|infinite|huge|two points|two signs|hexadecimal|power|above one|far below|not in percent|"
     "negative flux|no flux|negative feed|empty feed|unknown ion|a salt|not detected|thousands|empty flux|fraction sign|"
     "date|true|bound of the feed|a cell too many|column twice|no column of fluxes|unknown unit|wrong dimension|no unit|"
-    "conductivity as feed|value twice|unknown solute"
+    "conductivity as feed|value twice|unknown solute|negative weight|weight in words"
 ).split("|")
 
 
