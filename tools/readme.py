@@ -4,7 +4,8 @@
     python tools/readme.py --check   fail if one of them is not what the notebooks say
 
 Markdown cells are taken as they are, code cells as Python with their stored outputs. `#| hide` leaves a cell out,
-`#| echo: false` its code, `#| output: false` its outputs. Links to notebooks become links to the site.
+`#| echo: false` its code, `#| output: false` its outputs. Code that shows nothing stands in one block with the next.
+Links to notebooks are relative, so that they lead somewhere from every copy of the repository.
 """
 
 import argparse
@@ -18,11 +19,10 @@ from pathlib import Path
 import yaml
 from nbdev.config import get_config, nbpath2html
 from nbdev.process import NBProcessor
-from nbdev.readme_filter import doc_link
 
 ROOT = Path(__file__).resolve().parents[1]
 FIGURES = "index_files"
-LINK = re.compile(r"(\]\()([^)\s]+)(\))")
+LINK = re.compile(r"(\]\()([^):\s]+\.ipynb)(?=[)#])")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -34,10 +34,9 @@ def fence(body: str, language: str = "") -> str:
     return f"```{language}\n{body.rstrip()}\n```"
 
 
-def site_links(markdown: str) -> str:
-    "Links to notebooks as links to the site."
-    base = get_config(ROOT).doc_url
-    return LINK.sub(lambda m: m[1] + doc_link(m[2], base) + m[3], markdown)
+def from_root(markdown: str) -> str:
+    "Links to notebooks, from the folder of the README."
+    return LINK.sub(r"\1nbs/\2", markdown)
 
 
 def render_output(output, alt: str, figures: dict[str, bytes]) -> str:
@@ -54,7 +53,7 @@ def render_output(output, alt: str, figures: dict[str, bytes]) -> str:
             figures[name] = figure
             return f"![{alt}]({name})"
     if "text/markdown" in data:
-        return site_links(text(data["text/markdown"]))
+        return from_root(text(data["text/markdown"]))
     return fence(ANSI.sub("", text(data["text/plain"])), "text")
 
 
@@ -67,10 +66,14 @@ def render(notebook: Path) -> tuple[str, dict[str, bytes]]:
             continue
         source = re.sub(r"^(?:#\|.*\n?)+", "", text(cell.source))
         if cell.cell_type == "markdown":
-            parts.append(site_links(source))
+            parts.append(from_root(source))
         elif cell.cell_type == "code":
             if d.get("echo") != "false" and source.strip():
-                parts.append(fence(source, "python"))
+                block = fence(source, "python")
+                if parts and parts[-1].startswith("```python"):
+                    parts[-1] = parts[-1].removesuffix("```") + block.replace("```python", "", 1)
+                else:
+                    parts.append(block)
             if d.get("output") != "false":
                 alt = d.get("fig-alt", "").strip("\"'")
                 parts += [render_output(o, alt, figures) for o in cell.get("outputs", [])]
