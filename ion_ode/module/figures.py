@@ -5,7 +5,7 @@ Docs: https://ion-ode.github.io/ion_ode/module.html.md"""
 import pandas as pd
 
 from ion_ode.core import LMH, bar
-from ion_ode.plotting import ION_COLORS
+from ion_ode.plotting import ION_COLORS, PAGE_WIDTH, ion_legend
 
 __all__ = ["plot_profile"]
 
@@ -19,8 +19,9 @@ def plot_profile(
 
     from ion_ode.water.ions import ion_label
 
+    fig = None
     if axes is None:
-        _, axes = plt.subplots(1, 3, figsize=(11, 3.3), constrained_layout=True)
+        fig, axes = plt.subplots(1, 3, figsize=(PAGE_WIDTH, 2.5), constrained_layout=True)
     way = frame.assign(way=frame.stage - 1 + frame.share)
     one = way[way.ion == way.ion.iloc[0]]
     axes[0].plot(one.way, one.flux_m_s / LMH, "k")
@@ -31,6 +32,9 @@ def plot_profile(
         axes[2].semilogy(g.way, g.c_wall, "--", color=color)
     labels = ("Water flux (L m⁻² h⁻¹)", "Pressure (bar)", "Bulk (–) and wall (- -) (mol m⁻³)")
     for ax, label in zip(axes, labels, strict=True):
-        ax.set(xlabel="Stages and share of their membrane", ylabel=label)
-    axes[2].legend(fontsize="x-small", ncols=2)
+        ax.set(xlabel="Share of the membrane" + (", by stage" if way.stage.max() > 1 else ""), ylabel=label)
+    if fig is None:
+        axes[2].legend(fontsize="x-small", ncols=2)
+    else:
+        ion_legend(fig, set(way.ion), marker=False)
     return axes
