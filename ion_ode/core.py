@@ -18,8 +18,6 @@ import sys
 import warnings
 from dataclasses import fields
 
-import torch
-
 
 # %% ../nbs/support/core.ipynb #23faa79f
 N_A = 6.02214076e23  # 1/mol, exact
@@ -121,6 +119,8 @@ def compile_or_eager(
     **options,  # Of torch.compile
 ):  # The same function
     "torch.compile where it works, the function itself where it does not."
+    import torch
+
     # every shape is worth its compilation; newer versions of torch count them for each function compiled here, and say
     # so when there are too many
     known = inspect.signature(torch.compile).parameters

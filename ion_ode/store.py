@@ -23,11 +23,8 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as unpack_tensors, save as pack_tensors
-from torch import Tensor
 
+from ._torch import Tensor
 from .core import InputError
 
 # %% ../nbs/support/store.ipynb #d3612499
@@ -127,7 +124,7 @@ def _plain(x):
         return {str(k): _plain(v) for k, v in x.items()}
     if isinstance(x, (list, tuple, set, frozenset)):
         return [_plain(v) for v in (sorted(x, key=str) if isinstance(x, (set, frozenset)) else x)]
-    if isinstance(x, (torch.Tensor, np.ndarray)):
+    if isinstance(x, (Tensor, np.ndarray)):
         return _plain(x.tolist())
     if isinstance(x, np.generic):
         return x.item()
@@ -198,6 +195,8 @@ def write_checkpoint(
     name: str = "latest",  # Name of the JSON file
 ) -> Path:  # The JSON file
     "Store tensors and facts; the previous pair stays valid until the new one is complete."
+    from safetensors.torch import save as pack_tensors
+
     folder = Path(folder)
     facts = {"shapes": {k: list(tensors[k].shape) for k in sorted(tensors)}, **record}
     data = pack_tensors({k: v.detach().contiguous() for k, v in tensors.items()}, {"record": digest(facts)})
@@ -233,6 +232,9 @@ def read_checkpoint(
     key: str | None = None,  # Configuration key the caller has
 ) -> tuple[dict[str, Tensor], dict]:  # Tensors and facts
     "Read a stored pair, or say in one sentence why it is refused."
+    from safetensors import SafetensorError
+    from safetensors.torch import load as unpack_tensors
+
     path = Path(path)
     remedy = "delete it to start again, or restore it from a copy"
     try:

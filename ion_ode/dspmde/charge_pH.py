@@ -12,8 +12,8 @@ import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
+from ion_ode._torch import torch
 from ion_ode.core import InputError
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
 

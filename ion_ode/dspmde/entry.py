@@ -10,9 +10,7 @@ __all__ = ['HINDRANCE', 'partition_steric', 'born_energy', 'donnan', 'hindrance_
 # %% ../../nbs/00a_entry.ipynb #2551e5b1
 import math
 
-import torch
-from torch import Tensor
-
+from .._torch import Tensor, library, torch
 from ..core import EPS_0, E_CHARGE, K_B
 from ..water.activity import davies_shape
 
@@ -114,15 +112,16 @@ def hindrance_dechadilok_deen(
     lam: Tensor,  # $\lambda = r_s/r_p$ [-]
 ) -> tuple[Tensor, Tensor]:  # $K_c$, $K_d$ [-]
     "Hindrance of convection and diffusion in a cylindrical pore."
-    safe = lam.clamp(1e-9, 0.95)
+    lib = library(lam)
+    safe = lib.clip(lam, 1e-9, 0.95)
     poly = (
-        1 + 9 / 8 * safe * safe.log() - 1.56034 * safe + 0.528155 * safe**2 + 1.91521 * safe**3 - 2.81903 * safe**4
+        1 + 9 / 8 * safe * lib.log(safe) - 1.56034 * safe + 0.528155 * safe**2 + 1.91521 * safe**3 - 2.81903 * safe**4
         + 0.270788 * safe**5 + 1.10115 * safe**6 - 0.435933 * safe**7
     )  # fmt: skip
     wide = poly / (1 - safe) ** 2
-    top = lam.clamp(0.95, 1 - 1e-12)
+    top = lib.clip(lam, 0.95, 1 - 1e-12)
     narrow = 0.984 * ((1 - top) / top) ** 2.5
-    K_diff = torch.where(lam < 0.95, wide, narrow)
+    K_diff = lib.where(lam < 0.95, wide, narrow)
     K_conv = (1 + 3.867 * lam - 1.907 * lam**2 - 0.834 * lam**3) / (1 + 1.867 * lam - 0.741 * lam**2)
     return K_conv, K_diff
 
@@ -131,11 +130,11 @@ def _hindrance_bowen_mohammad(
     lam: Tensor,  # $\lambda = r_s/r_p$ [-]
 ) -> tuple[Tensor, Tensor]:  # $K_c$, $K_d$ [-]
     "The older pair of hindrance factors, with Bowen and Welfoot's continuation above 0.8."
-    phi = (1 - lam) ** 2
-    K_diff = torch.where(
+    lib, phi = library(lam), (1 - lam) ** 2
+    K_diff = lib.where(
         lam <= 0.8, 1 - 2.30 * lam + 1.154 * lam**2 + 0.224 * lam**3, -0.105 + 0.318 * lam - 0.213 * lam**2
     )
-    K_conv = (2 - phi) * torch.where(
+    K_conv = (2 - phi) * lib.where(
         lam <= 0.8, 1 + 0.054 * lam - 0.988 * lam**2 + 0.441 * lam**3, -6.830 + 19.348 * lam - 12.518 * lam**2
     )
     return K_conv, K_diff

@@ -10,9 +10,7 @@ __all__ = ['FILM_THICKNESS', 'Film', 'film_wall', 'solve_film']
 # %% ../../nbs/00c_film.ipynb #008d180b
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
+from .._torch import Tensor, bare, library, torch
 from ..core import T_REF, InputError, um
 from .membranes import in_unit
 from ..water.ions import get_ion, ion_arrays, ion_name, viscosity_water
@@ -34,9 +32,9 @@ class Film:
             {"thickness": self.thickness} if self.k is None else self.k if isinstance(self.k, dict) else {"k": self.k}
         )
         for name, v in values.items():
-            t = torch.as_tensor(v).detach()
+            t = bare(v)
             above = t >= 0 if self.k is None else t > 0
-            if (bad := ~(torch.isfinite(t) & above & (t < 1))).any():
+            if (bad := ~(library(t).isfinite(t) & above & (t < 1))).any():
                 raise InputError(
                     f"film {name} is {t[bad].flatten()[0]:g}, expected "
                     f"{'0 or more, in m' if self.k is None else 'a positive number in m/s'}"
@@ -79,30 +77,30 @@ def _through_film(c, c_perm, flux, ions, thickness, temperature, steps, directio
 
 
 def film_wall(
-    c_feed: torch.Tensor,  # Bulk feed (B, d); zeros are absent ions [mol/m³]
-    c_perm: torch.Tensor,  # Permeate (B, d), measured [mol/m³]
-    flux: torch.Tensor,  # $J_v$ (B,) [m/s]
+    c_feed: Tensor,  # Bulk feed (B, d); zeros are absent ions [mol/m³]
+    c_perm: Tensor,  # Permeate (B, d), measured [mol/m³]
+    flux: Tensor,  # $J_v$ (B,) [m/s]
     ions: tuple[str, ...],  # Names of the d slots
     thickness: float = FILM_THICKNESS,  # $\delta$ [m]
-    temperature: float | torch.Tensor = T_REF,  # [K], a number or (B,)
+    temperature: float | Tensor = T_REF,  # [K], a number or (B,)
     steps: int = 64,  # Runge-Kutta steps through the film
-) -> torch.Tensor:  # $c_w$ (B, d) [mol/m³]
+) -> Tensor:  # $c_w$ (B, d) [mol/m³]
     "Concentrations at the membrane for a measured permeate (Eq. 1.3)."
     return _through_film(c_feed, c_perm, flux, ions, thickness, temperature, steps, 1)
 
 # %% ../../nbs/00c_film.ipynb #eec71e73
 def solve_film(
     permeate,  # permeate(c_wall (b, d), index (b,)) -> c_perm (b, d): any model, asked for the states in `index`
-    c_feed: torch.Tensor,  # Bulk feed (B, d) [mol/m³]
-    flux: torch.Tensor,  # $J_v$ (B,) [m/s]
+    c_feed: Tensor,  # Bulk feed (B, d) [mol/m³]
+    flux: Tensor,  # $J_v$ (B,) [m/s]
     ions: tuple[str, ...],  # Names of the d slots
-    thickness: float | torch.Tensor = FILM_THICKNESS,  # $\delta$, a number, (B,), or (B, d): one an ion [m]
-    temperature: float | torch.Tensor = T_REF,  # [K], a number or (B,)
+    thickness: float | Tensor = FILM_THICKNESS,  # $\delta$, a number, (B,), or (B, d): one an ion [m]
+    temperature: float | Tensor = T_REF,  # [K], a number or (B,)
     rtol: float = 1e-6,  # Agreement of the bulk concentrations, relative
     max_iter: int = 100,
     steps: int = 64,  # Runge-Kutta steps through the film
     throw: bool = True,  # Raise where the film does not settle; False: NaN
-) -> tuple[torch.Tensor, torch.Tensor]:  # c_perm, c_wall (B, d)
+) -> tuple[Tensor, Tensor]:  # c_perm, c_wall (B, d)
     "Put a film in front of any model: the wall concentration that the bulk feed and the model agree on."
     z = torch.tensor([get_ion(i).z for i in ions], dtype=torch.float64)
     T = torch.as_tensor(temperature, dtype=torch.float64).expand(len(c_feed))

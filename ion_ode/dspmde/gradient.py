@@ -15,7 +15,7 @@ def _ways(q: Transport):
     "What marches through pore and film when a shot is differentiated."
     if not on_kernel(q.peclet):
         return {}
-    from ion_ode.dspmde.kernel import layer
+    from ion_ode.dspmde.kernel_layer import layer
 
     pore = (
         layer

@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import numpy as np
-import torch
 from numba import types
 from numba.core import event
 from numba.types import float64
 
+from .._torch import bare
 from .kernel_back import explicit_back, exponential_back, midpoint_back
 from .kernel_march import explicit, exponential, midpoint
 from .kernel_newton import CODE, FAILED, MESH, MESH_FILM, STEPS, STIFF, curves
@@ -60,7 +60,7 @@ def compiled(name: str | int):
 
 def packed(q) -> tuple:
     "Coefficients of a `Transport` as the kernel reads them: charges, by ion, by problem, and what all share."
-    array = lambda t: t.detach().numpy()
+    array = lambda t: np.asarray(bare(t))
     film_rows = [t for t in (q.film_peclet, q.film_ratio, q.film_diffusion) if t is not None]
     rows = [np.where(array(q.present), array(q.ln_feed), -np.inf)]
     rows += [np.exp(array(q.ln_entry)), *(array(t) for t in (q.peclet, q.K_conv, *film_rows))]
@@ -156,58 +156,6 @@ def solve_all(
     with np.errstate(divide="ignore", invalid="ignore"):
         u -= np.sign(z)[:, None] * (0.5 * np.log((np.maximum(z, 0) @ c) / (np.maximum(-z, 0) @ c))) * (c > 0)
     return found
-
-
-class _Back(torch.autograd.Function):
-    "Cotangents of a march; several at once lie side by side."
-
-    @staticmethod
-    def forward(c, rate, source, z, grad, n, way):
-        back, to_rate, to_source = np.array(grad.numpy(), order="C"), np.zeros(c.shape), np.zeros(c.shape)
-        compiled(way + " back")(np.array(c.numpy(), order="C"), *_arrays(rate, source, z), n, back, to_rate, to_source)
-        return tuple(torch.from_numpy(t) for t in (back, to_rate, to_source))
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        pass
-
-    @staticmethod
-    def vmap(info, in_dims, c, rate, source, z, grad, n, way):
-        many = grad.movedim(in_dims[4], 1).flatten(1)
-        out = _Back.apply(*(t.repeat(1, info.batch_size) for t in (c, rate, source)), z, many, n, way)
-        return tuple(t.unflatten(1, (info.batch_size, -1)) for t in out), (1, 1, 1)
-
-
-class _March(torch.autograd.Function):
-    "A march through a layer by the kernel, with its cotangents."
-
-    @staticmethod
-    def forward(ctx, c, rate, source, z, n, way):
-        ctx.save_for_backward(c, rate, source, z)
-        ctx.n, ctx.way = n, way
-        out = np.array(c.numpy(), order="C")
-        compiled(way)(out, np.empty((len(out), 0, out.shape[1])), *_arrays(rate, source, z), n)
-        return torch.from_numpy(out)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return *_Back.apply(*ctx.saved_tensors, grad, ctx.n, ctx.way), None, None, None
-
-
-def _arrays(rate, source, z):
-    return (*(np.ascontiguousarray(t.detach().numpy()) for t in (rate, source)), np.ascontiguousarray(z[:, 0].numpy()))
-
-
-def layer(c, rate, source, z, n: int, tangent=None, push=None, midpoint: bool = False):
-    "Through a layer as `march.layer` does; n < 0: exponential steps."
-    return _March.apply(
-        c,
-        rate,
-        source,
-        z,
-        abs(n) if midpoint else n,
-        "midpoint" if midpoint else "explicit" if n > 0 else "exponential",
-    ), None
 
 
 def shots_of(z, q, own, form, u, n: int, n_film: int, jacobian: bool):

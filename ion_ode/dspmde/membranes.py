@@ -14,9 +14,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from fastcore.basics import patch
-import torch
-from torch import Tensor
 
+from .._torch import Tensor, alike, bare, library, torch
 from ..core import LMH, InputError, bar, nm, um
 from ..store import asset, read_rows
 from ..water.ions import IONS, ion_name
@@ -79,8 +78,8 @@ def charge_of_feed(
     names: tuple[str, ...],  # Canonical ion names, in the order of `c_feed`
 ) -> Tensor:  # $c_X$ [mol/m³], shape (*batch,)
     "The fixed charge a feed meets (Eqs. M.1 and M.2)."
-    like = lambda v: torch.as_tensor(v, dtype=c_feed.dtype, device=c_feed.device)
-    equivalents = 0.5 * (z.abs() * c_feed).sum(-1)
+    lib, like = library(c_feed), lambda v: alike(v, c_feed)
+    equivalents = 0.5 * (abs(z) * c_feed).sum(-1)
     if isinstance(law, Freundlich):
         return like(law.a) * equivalents ** like(law.b)
     if isinstance(law, ChargeBinding):
@@ -88,22 +87,23 @@ def charge_of_feed(
         for ion, shift in law.shifts.items():
             if ion in names:
                 i = names.index(ion)
-                share, k = z[i].abs() * c_feed[..., i] / equivalents, like(law.saturation)
-                finite = torch.where(torch.isinf(k), 1.0, k)  # so that no gradient meets inf over inf
-                bound = torch.where(torch.isinf(k), share, share * (1 + finite) / (share + finite))
+                share, k = abs(z[i]) * c_feed[..., i] / equivalents, like(law.saturation)
+                finite = lib.where(lib.isinf(k), 1.0, k)  # so that no gradient meets inf over inf
+                bound = lib.where(lib.isinf(k), share, share * (1 + finite) / (share + finite))
                 charge = charge + like(shift) * bound * (equivalents / 15) ** like(law.growth)
         return charge
-    return like(law).expand(c_feed.shape[:-1])
+    return lib.broadcast_to(like(law), c_feed.shape[:-1])
 
 # %% ../../nbs/00j_membranes.ipynb #799a184f
 def _check(name: str, value, low: float, what: str, high: float = float("inf")):
     try:
-        t = torch.as_tensor(value).detach()
+        t = bare(value)
+        finite = library(t).isfinite(t)
     except (TypeError, ValueError, RuntimeError):
         raise InputError(f"{name} is {value!r}, expected {what}") from None
     if t.ndim > 1:
         raise InputError(f"{name} has shape {tuple(t.shape)}; give one number, or one a sample with shape (batch,)")
-    if not bool((torch.isfinite(t) & (t > low) & (t < high)).all()):
+    if not bool((finite & (t > low) & (t < high)).all()):
         raise InputError(f"{name} is {value if t.ndim == 0 else t.tolist()}, expected {what}")
 
 # %% ../../nbs/00j_membranes.ipynb #c423a842

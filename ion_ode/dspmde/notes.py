@@ -6,7 +6,6 @@ import numpy as np
 
 from ..water.activity import debye_huckel_A
 from ..water.ions import ion_arrays
-from ..water.pitzer import without_parameters
 
 _LEAST = -500.0  # ln of a permeate's concentration from which double precision runs out at a little more flux
 SHUT_OUT = -60.0  # ln of the partition coefficient of what is wider than the pore: a share of 1e-26 gets in
@@ -51,6 +50,14 @@ def failure(
     )
 
 
+def _without_pitzer(ions) -> list[str]:
+    "A sentence on ions that Pitzer's equations have no parameters for."
+    from ..water.pitzer import without_parameters
+
+    lone = without_parameters(ions)
+    return [f"{', '.join(lone)}: without Pitzer parameters, active by charge alone"] if lone else []
+
+
 def solution_notes(
     ions: tuple[str, ...],  # Names, the order of the last axis
     c_feed: np.ndarray,  # Feed (batch, ion) [mol/m³]
@@ -59,7 +66,7 @@ def solution_notes(
     activity: str,  # As for `simulate`
 ) -> list[str]:
     "What a reader of these numbers should know."
-    notes, z = [], ion_arrays(ions).z.numpy()
+    notes, z = [], ion_arrays(ions, lib=np).z
     face = np.nanmax(np.where(np.isfinite(c_wall), c_wall, 0.0), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         up = np.where(c_feed > 0, face / c_feed, 0.0)
@@ -73,8 +80,8 @@ def solution_notes(
         said = f"the wall holds up to {up.max():.0f} times the feed ({ion}): "
         notes.append(f"{said}beyond {_WALL:.0f} times few salts stay dissolved")
     strength = 0.5 * (z**2 * np.maximum(face, c_feed)).sum(-1)
-    if activity == "pitzer" and (lone := without_parameters(ions)):
-        notes.append(f"{', '.join(lone)}: without Pitzer parameters, active by charge alone")
+    if activity == "pitzer":
+        notes += _without_pitzer(ions)
     if activity.startswith("davies") and strength.max() > _DAVIES:
         said = f"ionic strength up to {strength.max() / 1000:.2g} mol/L: "
         notes.append(f"{said}Davies' equation was made for at most .5 mol/L; activity='pitzer' goes on")

@@ -3,8 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from fastcore.basics import patch
-import torch
-from torch import Tensor
+from ion_ode._torch import Tensor, alike, bare, library
 from ion_ode.core import T_REF, InputError
 from ion_ode.dspmde.entry import HINDRANCE, born_energy, partition_steric
 from ion_ode.dspmde.film import Film
@@ -18,7 +17,7 @@ __all__ = ["Transport", "transport_problem"]
 
 @dataclass
 class Transport:
-    "Coefficients of a batch of problems, (ion, batch) or (batch,): all the physics, none of the numerics."
+    "Coefficients of a batch of problems, (ion, batch) or (batch,), in torch or NumPy: all the physics, no numerics."
 
     z: Tensor  # Charges (ion, 1)
     present: Tensor  # Which ions the feed holds (ion, batch) bool
@@ -99,56 +98,57 @@ def detached(self: Transport) -> "Transport":
     )
 
 
-def _per(v, batch: int, device) -> Tensor:
-    "One number a sample."
-    t = torch.as_tensor(v, dtype=torch.float64, device=device)
-    return t.expand(batch) if t.ndim == 0 or t.shape == (1,) else t
+def _per(v, like, batch: int | None = None):
+    "One number a sample, in the library of `like`."
+    t, batch = alike(v, like), len(like) if batch is None else batch
+    return library(like).broadcast_to(t, (batch,)) if t.ndim == 0 or t.shape == (1,) else t
 
 
 def _sizes(present: Tensor, r_s: Tensor, r_pore: Tensor) -> tuple[Tensor, Tensor]:
     "Ion over pore (ion, batch), and what is wider than the pore, whose ratio is none and reads .9."
-    lam = torch.where(present, r_s / r_pore, 0.5)
-    wider = lam.detach() >= 1
-    return torch.where(wider, 0.9, lam), wider
+    lib = library(r_pore)
+    lam = lib.where(present, r_s / r_pore, 0.5)
+    wider = bare(lam) >= 1
+    return lib.where(wider, 0.9, lam), wider
 
 
 def _entry(names, z, r_s, sizes, membrane: Membrane, born: bool, eps_bulk, T) -> Tensor:
     "ln of all that decides on entering: size, permittivity, and what is known to be missing."
-    (lam, wider), batch, device = sizes, len(T), T.device
-    ln_entry = partition_steric(lam).log()
+    (lam, wider), lib = sizes, library(T)
+    ln_entry = lib.log(partition_steric(lam))
     if born:
-        ln_entry = ln_entry - born_energy(z, r_s, _per(membrane.eps_pore, batch, device), eps_bulk, T)
+        ln_entry = ln_entry - born_energy(z, r_s, _per(membrane.eps_pore, T), eps_bulk, T)
     for ion, offset in (membrane.ln_partition or {}).items():
         if ion in names:
-            row = torch.zeros(len(names), 1, dtype=torch.float64, device=device)
+            row = lib.zeros((len(names), 1), dtype=lib.float64, device=T.device)
             row[names.index(ion)] = 1.0
-            ln_entry = ln_entry + row * _per(offset, batch, device)
-    return torch.where(wider, SHUT_OUT, ln_entry)
+            ln_entry = ln_entry + row * _per(offset, T)
+    return lib.where(wider, SHUT_OUT, ln_entry)
 
 
 def _film_rows(names, film: Film | None, J: Tensor, D_bulk: Tensor, wide) -> dict:
     "Coefficients of a film: Péclet numbers of a stagnant one; ratios and mobilities of a linear one."
-    batch, device = D_bulk.shape[1], D_bulk.device
+    lib, batch = library(D_bulk), D_bulk.shape[1]
     if film is None:
         return {}
     if film.thickness is not None:
-        return {"film_peclet": J * wide(_per(film.thickness, batch, device) / D_bulk)}
+        return {"film_peclet": J * wide(_per(film.thickness, D_bulk, batch) / D_bulk)}
     if not isinstance(film.k, dict):
-        k = _per(film.k, batch, device).expand(len(names), batch)
+        k = lib.broadcast_to(_per(film.k, D_bulk, batch), D_bulk.shape)
     elif missing := [n for n in names if n not in film.k]:
         raise InputError(
             f"film k is given for {', '.join(film.k)} but not for {', '.join(missing)}; give one for every ion of the "
             f"feed"
         )
     else:
-        k = torch.stack([_per(film.k[n], batch, device) for n in names])
-    mobility = D_bulk / D_bulk.detach().amax(0) * (k.detach().amin(0) / k)
+        k = lib.stack([_per(film.k[n], D_bulk, batch) for n in names])
+    mobility = D_bulk / lib.amax(bare(D_bulk), 0) * (lib.amin(bare(k), 0) / k)
     return {"film_ratio": J / wide(k), "film_diffusion": wide(mobility)}
 
 
 def transport_problem(
     names: tuple[str, ...],  # Canonical ion names
-    c_feed: Tensor,  # (batch, ion) [mol/m³]
+    c_feed: Tensor,  # (batch, ion) [mol/m³]; an array: the answer is in NumPy
     flux: Tensor,  # (batch, n_flux) [m/s]
     membrane: Membrane,
     film: Film | None = None,
@@ -161,24 +161,25 @@ def transport_problem(
     davies_A: float | None = None,
 ) -> tuple[Transport, dict]:  # Coefficients for batch × n_flux problems; hindrance and diffusivities for later use
     "From membrane, feed and flux to the coefficients of the equations."
-    (batch, n_flux), dev, ions = flux.shape, c_feed.device, ion_arrays(names, device=c_feed.device)
-    z, T = ions.z[:, None], _per(temperature, batch, dev)
-    D_bulk = ions.D_bulk[:, None] * (T / T_REF * viscosity_water(T_REF) / viscosity_water(T))
-    eps_bulk = eps_water(T) if eps_bulk is None else _per(eps_bulk, batch, dev)
-    present, r_s = (c_feed.detach() > 0).T, ions.r_stokes[:, None].expand(-1, batch)
-    r_pore, thickness = _per(membrane.r_pore, batch, dev), _per(membrane.thickness, batch, dev)
-    own = r_pore if membrane.neutral_pore is None else r_pore * _per(membrane.neutral_pore, batch, dev)
-    sizes = _sizes(present, r_s, torch.where(z == 0, own, r_pore))
+    lib, (batch, n_flux), per = library(c_feed), flux.shape, lambda v: _per(v, c_feed)
+    ions = ion_arrays(names, device=c_feed.device, lib=lib)
+    z, T = ions.z[:, None], per(temperature)
+    D_bulk = ions.D_bulk[:, None] * (T / T_REF * viscosity_water(alike(T_REF, T)) / viscosity_water(T))
+    eps_bulk = eps_water(T) if eps_bulk is None else per(eps_bulk)
+    present, r_s = (bare(c_feed) > 0).T, lib.broadcast_to(ions.r_stokes[:, None], (len(names), batch))
+    r_pore, thickness = per(membrane.r_pore), per(membrane.thickness)
+    own = r_pore if membrane.neutral_pore is None else r_pore * per(membrane.neutral_pore)
+    sizes = _sizes(present, r_s, lib.where(z == 0, own, r_pore))
     K_conv, K_diff = HINDRANCE[hindrance](sizes[0])
     ln_entry = _entry(names, z, r_s, sizes, membrane, born, eps_bulk, T)
-    A = debye_huckel_A(T, eps_bulk) if davies_A is None else torch.full_like(T, davies_A)
-    wide = lambda t: t[..., None].expand(*t.shape, n_flux).reshape(*t.shape[:-1], batch * n_flux)
+    A = debye_huckel_A(T, eps_bulk) if davies_A is None else lib.full_like(T, davies_A)
+    wide = lambda t: lib.broadcast_to(t[..., None], (*t.shape, n_flux)).reshape(*t.shape[:-1], batch * n_flux)
     J = flux.reshape(-1)
     q = Transport(
         z=z,
         present=wide(present),
-        ln_feed=wide(torch.where(present, torch.where(present, c_feed.T, 1.0).log(), 0.0)),
-        ln_entry=wide(torch.where(present, ln_entry, 0.0)),
+        ln_feed=wide(lib.where(present, lib.log(lib.where(present, c_feed.T, 1.0)), 0.0)),
+        ln_entry=wide(lib.where(present, ln_entry, 0.0)),
         peclet=J * wide(thickness / (K_diff * D_bulk)),
         K_conv=wide(K_conv),
         charge=wide(charge_of_feed(membrane.charge_density, c_feed, ions.z, names)),

@@ -14,7 +14,7 @@ from ion_ode.core import LMH, T_REF, InputError, bar
 from ion_ode.guard import sealed, unsealed
 from ion_ode.store import asset, atomic_write
 from ion_ode.dspmde.charge_pH import binding_factor, charge_factor, pH_notes
-from ion_ode.dspmde.feed import read_feed, read_flux
+from ion_ode.dspmde.feed import feed_array, flux_array
 from ion_ode.dspmde.notes import solution_notes
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
 from ion_ode.rejections import Rejections
@@ -364,13 +364,12 @@ def _check(kind, film):
 
 def _read(feed, flux, pressure, balance, ions):
     "Names, feeds (sample, ion) and fluxes or pressures (sample, state)."
-    names, c = read_feed(feed, ions, balance)
-    c = c.detach().numpy()
+    names, c = feed_array(feed, ions, balance)
     if (flux is None) == (pressure is None) and not (flux is None and has_flux(feed)):
         raise InputError(
             "give flux [m/s] or pressure [Pa], one of them, for instance flux=20 * LMH or pressure=5 * bar"
         )
-    asked = read_flux(flux_of(feed, flux), len(c)).numpy() if pressure is None else _grid(pressure, len(c))
+    asked = flux_array(flux_of(feed, flux), len(c)) if pressure is None else _grid(pressure, len(c))
     batch = max(len(c), len(asked))
     return names, np.broadcast_to(c, (batch, c.shape[1])), np.broadcast_to(asked, (batch, asked.shape[1]))
 

@@ -1,11 +1,12 @@
 """The pore model as a posterior asks for it: arrays in, passages out, absent ions left away"""
 
 import numpy as np
-import torch
 
+from ion_ode._torch import torch
+from ion_ode.dspmde.arrays import permeates
+from ion_ode.dspmde.feed import feed_array, flux_array
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
-from ion_ode.dspmde.solve import simulate
 
 __all__ = ["INPUTS", "passages", "solve", "solve_back"]
 
@@ -14,20 +15,17 @@ INPUTS = ("r_pore", "thickness", "eps_pore", "charge", "film", "flux")  # Of a p
 
 def _batch(ions, c_feed, flux, p, offset, film, temperature, rtol):
     "Passage and wall concentration of feeds that hold all of `ions`."
-    t = lambda v: torch.from_numpy(np.ascontiguousarray(v, dtype=float))
     membrane = Membrane(
-        t(p["r_pore"]),
-        t(p["thickness"]),
-        t(p["charge"]),
-        t(p["eps_pore"]),
-        ln_partition={i: t(offset[:, k]) for k, i in enumerate(ions)},
+        p["r_pore"],
+        p["thickness"],
+        p["charge"],
+        p["eps_pore"],
+        ln_partition={i: offset[:, k] for k, i in enumerate(ions)},
     )
-    front = None if film is None else Film(thickness=t(film))
-    with torch.no_grad():
-        s = simulate(
-            t(c_feed), t(flux), membrane, ions=ions, film=front, temperature=float(temperature), rtol=rtol, throw=False
-        )
-    return (s.c_perm / s.c_feed[:, None]).numpy(), s.c_wall.numpy()
+    front = None if film is None else Film(thickness=film)
+    names, c = feed_array(c_feed, ions)
+    c_perm, c_wall = permeates(names, c, flux_array(flux, len(c)), membrane, front, float(temperature), rtol)
+    return c_perm / c[:, None], c_wall
 
 
 def passages(
@@ -99,6 +97,8 @@ def solve_back(
     rtol: float = 1e-3,
 ) -> tuple[np.ndarray, dict]:  # Passages; derivatives of that number by INPUTS (n,) and offset (n, ion)
     "Passages of a table of problems, and the slope of a number that depends on them; 0 where there is no solution."
+    from ion_ode.dspmde.solve import simulate
+
     c_feed, film, T = (problem[k] for k in ("c_feed", "film", "temperature"))
     through, kept = np.ones(c_feed.shape), []
     leaf = lambda v: torch.from_numpy(np.ascontiguousarray(v, dtype=float)).requires_grad_()

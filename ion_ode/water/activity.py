@@ -10,8 +10,7 @@ __all__ = ['ionic_strength', 'debye_huckel_A', 'davies_shape', 'ln_gamma_davies'
 # %% ../../nbs/support/activity.ipynb #e93bce47
 import math
 
-from torch import Tensor
-
+from .._torch import Tensor
 from ..core import EPS_0, E_CHARGE, K_B, N_A, T_REF
 from .ions import EPS_REF
 

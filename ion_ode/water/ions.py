@@ -13,8 +13,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
 
+from .._torch import Tensor, alike, library, torch
 from ..core import T_REF, InputError
 from ..store import asset, read_rows
 
@@ -148,44 +149,47 @@ EPS_REF = 78.36  # Relative permittivity of water at 298.15 K, the value open DS
 _BP = (342.79, -5.0866e-3, 9.4690e-7, -2.0525, 3115.9, -182.89, -8032.5, 4.2142e6, 2.1417)  # 10.1021/j100475a009
 
 
-def _check_temperature(temperature) -> torch.Tensor:
-    t = torch.as_tensor(temperature, dtype=torch.float64)
+def _check_temperature(temperature):
+    "A temperature in kelvin: an array stays one, anything else becomes a tensor."
+    is_array = isinstance(temperature, np.ndarray)
+    t = temperature if is_array else torch.as_tensor(temperature, dtype=torch.float64)
     if (bad := ~((t >= 273.15) & (t <= 373.15))).any():
         raise InputError(f"temperature is {t[bad].flatten()[0]:g} K, expected 273.15 to 373.15 K; give kelvin, not °C")
     return t
 
 
 def viscosity_water(
-    temperature,  # $T$ [K], number or tensor, 273.15 to 373.15
-) -> torch.Tensor:  # Dynamic viscosity $\eta$ [Pa s]
+    temperature,  # $T$ [K], number, tensor or array, 273.15 to 373.15
+) -> Tensor:  # Dynamic viscosity $\eta$ [Pa s]
     "Viscosity of water at 1 bar (Eq. I.2; Korson et al. 1969, 10.1021/j100721a006)."
     t = _check_temperature(temperature) - 273.15
     return 1.0020e-3 * 10 ** ((1.1709 * (20 - t) - 0.001827 * (t - 20) ** 2) / (t + 89.93))
 
 
-def _bradley_pitzer(T: torch.Tensor) -> torch.Tensor:
+def _bradley_pitzer(T):
+    lib = library(T)
     u1, u2, u3, u4, u5, u6, u7, u8, u9 = _BP
     B, C = u7 + u8 / T + u9 * T, u4 + u5 / (u6 + T)
-    return u1 * torch.exp(u2 * T + u3 * T**2) + C * torch.log((B + 1) / (B + 1000))
+    return u1 * lib.exp(u2 * T + u3 * T**2) + C * lib.log((B + 1) / (B + 1000))
 
 
 def eps_water(
-    temperature,  # $T$ [K], number or tensor, 273.15 to 373.15
-) -> torch.Tensor:  # Relative permittivity $\varepsilon_b$ [-]
+    temperature,  # $T$ [K], number, tensor or array, 273.15 to 373.15
+) -> Tensor:  # Relative permittivity $\varepsilon_b$ [-]
     "Permittivity of water at 1 bar: Bradley and Pitzer (1979, 10.1021/j100475a009), scaled to 78.36 at 298.15 K."
     T = _check_temperature(temperature)
-    ref = torch.tensor(T_REF, dtype=torch.float64)
+    ref = alike(T_REF, T)
     return EPS_REF * _bradley_pitzer(T) / _bradley_pitzer(ref)
 
 # %% ../../nbs/support/ions.ipynb #4c0c0e3b
 @dataclass(frozen=True)
 class IonArrays:
-    "Properties of several ions as float64 tensors of shape (ion,)."
+    "Properties of several ions as float64 tensors, or arrays, of shape (ion,)."
 
     names: tuple[str, ...]  # Canonical names
-    z: torch.Tensor  # Valence
-    D_bulk: torch.Tensor  # Diffusivity $D_\infty$ at `temperature` [m²/s]
-    r_stokes: torch.Tensor  # Stokes radius [m]
+    z: Tensor  # Valence
+    D_bulk: Tensor  # Diffusivity $D_\infty$ at `temperature` [m²/s]
+    r_stokes: Tensor  # Stokes radius [m]
     temperature: float  # [K]
 
 
@@ -193,6 +197,7 @@ def ion_arrays(
     names,  # Ion spellings
     temperature: float = T_REF,  # $T$ [K]
     device=None,  # Where the tensors live
+    lib=torch,  # numpy: arrays, so that torch is not loaded
 ) -> IonArrays:
     "Charges, diffusivities at a temperature (Eq. I.3) and Stokes radii of several ions."
     ions = [get_ion(n) for n in names]
@@ -202,7 +207,7 @@ def ion_arrays(
         raise InputError(
             f"{', '.join(twice)} appears more than once among {', '.join(map(str, names))}; name each ion once"
         )
-    column = lambda field: torch.tensor([getattr(i, field) for i in ions], dtype=torch.float64, device=device)
+    column = lambda field: lib.asarray([getattr(i, field) for i in ions], dtype=lib.float64, device=device)
     scale = 1.0
     if temperature != T_REF:
         scale = float(temperature / T_REF * viscosity_water(T_REF) / viscosity_water(temperature))

@@ -1,0 +1,46 @@
+"""The pore model for arrays: NumPy in, certified permeates out, without torch"""
+
+import os
+import sys
+
+import numpy as np
+
+from ion_ode.core import T_REF
+from ion_ode.dspmde.film import Film
+from ion_ode.dspmde.membranes import Membrane
+from ion_ode.dspmde.problem import transport_problem
+
+__all__ = ["permeates"]
+
+_AT_ONCE = 65536  # Problems in memory at a time
+
+
+def _threads() -> int:
+    "As many as torch takes where it is loaded; otherwise as OpenMP is told, or one a core."
+    torch = sys.modules.get("torch")
+    return torch.get_num_threads() if torch else int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
+
+
+def permeates(
+    names: tuple[str, ...],  # Canonical ion names
+    c_feed: np.ndarray,  # Neutral feeds (batch, ion), every ion present [mol/m³]
+    flux: np.ndarray,  # Water flux (batch, n_flux) [m/s]
+    membrane: Membrane,  # Its fields numbers or arrays (batch,)
+    film: Film | None = None,  # None or Film(thickness=...)
+    temperature: float = T_REF,  # $T$ [K]
+    rtol: float = 1e-6,  # Relative accuracy of c_perm against the continuous model
+) -> tuple[np.ndarray, np.ndarray]:  # c_perm and c_wall (batch, n_flux, ion) [mol/m³]; nan without a solution
+    "Solve DSPM-DE with ideal solutions by the compiled kernel; what `simulate` gives for tensors."
+    from ion_ode.dspmde.kernel import packed, solve_all  # here: importing Numba takes a while
+    from ion_ode.dspmde.kernel_newton import REFINED
+
+    n_flux, parts = flux.shape[1], []
+    z, q, own, form = packed(transport_problem(names, c_feed, flux, membrane, film, temperature=temperature)[0])
+    step = max(1, _AT_ONCE // n_flux) * n_flux
+    for k in range(0, q.shape[-1], step):
+        part = (np.ascontiguousarray(v[..., k : k + step]) for v in (q, own))
+        found = solve_all(z, *part, form, n_flux, rtol, None, _threads())
+        solved = found["code"] <= REFINED
+        parts.append([np.where(solved, v, np.nan) for v in (np.exp(found["u"][: len(z)]), found["c_wall"])])
+    grid = lambda v: np.concatenate(v, -1).reshape(len(z), *flux.shape).transpose(1, 2, 0)
+    return tuple(grid(v) for v in zip(*parts, strict=True))
