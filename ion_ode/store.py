@@ -134,7 +134,7 @@ def _plain(x):
         return x
     return str(x)
 
-
+# %% ../nbs/support/store.ipynb #c1d2e3fb
 def digest(
     x,  # Bytes, or anything that has a JSON form (dicts, arrays, dataclasses)
 ) -> str:  # 64 hexadecimal digits

@@ -135,30 +135,7 @@ def _neutral(c, names, balance: str | None):
     takes = lib.asarray(closure.column[:, None] == np.arange(len(names)), device=c.device)
     return c - takes * (c @ z)[:, None] / lib.where(z == 0, 1.0, z)  # a neutral solute takes none
 
-# %% ../../nbs/00e_feed.ipynb #e219958c
-def read_feed(
-    feed,  # {ion: number or (batch,)}, list of such, DataFrame with a column an ion, or (batch, ion) tensor with `ions`
-    ions=None,  # Ion names of a tensor feed; otherwise the order of the result
-    balance: str
-    | None = None,  # Ion that closes the charge balance, added where it is lacking; None: up to 5 % the largest anion
-    device=None,
-) -> tuple[tuple[str, ...], Tensor]:  # Canonical names, concentrations (batch, ion) [mol/m³]
-    "Bring a feed in any accepted form into one neutral tensor, and refuse what cannot be a solution."
-    as_t = lambda v: torch.as_tensor(np.array(v, dtype=float) if not isinstance(v, Tensor) else v).to(
-        dtype=torch.float64, device=device
-    )
-    return _read(feed, ions, balance, as_t)
-
-
-def feed_array(
-    feed,  # As for `read_feed`
-    ions=None,
-    balance: str | None = None,
-) -> tuple[tuple[str, ...], np.ndarray]:  # Canonical names, concentrations (batch, ion) [mol/m³]
-    "The same in NumPy; torch is not loaded for it."
-    return _read(feed, ions, balance, lambda v: np.array(v.detach().cpu() if isinstance(v, Tensor) else v, dtype=float))
-
-
+# %% ../../nbs/00e_feed.ipynb #a1b2feed
 def _read(feed, ions, balance, as_t):
     "Names and concentrations, in what `as_t` makes of a number or an array."
     zero = as_t(0.0)
@@ -182,20 +159,30 @@ def _read(feed, ions, balance, as_t):
     _checked(_values(c), names)
     return names, _neutral(c, names, balance)
 
-# %% ../../nbs/00e_feed.ipynb #85f49ee5
-def read_flux(flux, batch: int, device=None) -> Tensor:
-    "Water flux as (batch, n_flux), positive."
-    f = flux if isinstance(flux, Tensor) else torch.from_numpy(_numbers(flux))
-    f = f.to(dtype=torch.float64, device=device)
-    return _fluxes(f, f.detach(), batch)
+# %% ../../nbs/00e_feed.ipynb #e219958c
+def read_feed(
+    feed,  # {ion: number or (batch,)}, list of such, DataFrame with a column an ion, or (batch, ion) tensor with `ions`
+    ions=None,  # Ion names of a tensor feed; otherwise the order of the result
+    balance: str
+    | None = None,  # Ion that closes the charge balance, added where it is lacking; None: up to 5 % the largest anion
+    device=None,
+) -> tuple[tuple[str, ...], Tensor]:  # Canonical names, concentrations (batch, ion) [mol/m³]
+    "Bring a feed in any accepted form into one neutral tensor, and refuse what cannot be a solution."
+    as_t = lambda v: torch.as_tensor(np.array(v, dtype=float) if not isinstance(v, Tensor) else v).to(
+        dtype=torch.float64, device=device
+    )
+    return _read(feed, ions, balance, as_t)
 
 
-def flux_array(flux, batch: int) -> np.ndarray:
+def feed_array(
+    feed,  # As for `read_feed`
+    ions=None,
+    balance: str | None = None,
+) -> tuple[tuple[str, ...], np.ndarray]:  # Canonical names, concentrations (batch, ion) [mol/m³]
     "The same in NumPy; torch is not loaded for it."
-    f = _numbers(flux.detach().cpu() if isinstance(flux, Tensor) else flux)
-    return _fluxes(f, f, batch)
+    return _read(feed, ions, balance, lambda v: np.array(v.detach().cpu() if isinstance(v, Tensor) else v, dtype=float))
 
-
+# %% ../../nbs/00e_feed.ipynb #a1b4feed
 def _numbers(flux) -> np.ndarray:
     try:
         return np.array(flux, dtype=float)
@@ -222,3 +209,16 @@ def _fluxes(f, check, batch: int):
             "ion_ode.core.LMH)"
         )
     return lib.broadcast_to(f, (batch, f.shape[-1]))
+
+# %% ../../nbs/00e_feed.ipynb #85f49ee5
+def read_flux(flux, batch: int, device=None) -> Tensor:
+    "Water flux as (batch, n_flux), positive."
+    f = flux if isinstance(flux, Tensor) else torch.from_numpy(_numbers(flux))
+    f = f.to(dtype=torch.float64, device=device)
+    return _fluxes(f, f.detach(), batch)
+
+
+def flux_array(flux, batch: int) -> np.ndarray:
+    "The same in NumPy; torch is not loaded for it."
+    f = _numbers(flux.detach().cpu() if isinstance(flux, Tensor) else flux)
+    return _fluxes(f, f, batch)

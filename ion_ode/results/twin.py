@@ -239,7 +239,7 @@ def _stored() -> tuple[pd.DataFrame, dict]:
         )
     return pd.read_csv(io.BytesIO(data)), card
 
-
+# %% ../../nbs/results/twin.ipynb #c1d2e4fb
 def load_twin() -> pd.DataFrame:  # Frame in the form of `MeasurementSchema`; `composition` is the dominant salt
     "The synthetic experiment; every row says that it is synthetic."
     d, card = _stored()
@@ -298,7 +298,7 @@ def misfit(
         "intraclass correlation": float((between - within) / (between + (n0 - 1) * within)),
     }
 
-
+# %% ../../nbs/results/twin.ipynb #c1d2e5fb
 FITS = {"plain": "least squares of the rejection", "weighted": "least squares weighted by the noise of each value"}
 
 
