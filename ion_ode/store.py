@@ -97,7 +97,7 @@ def atomic_write(
         f.write(content.encode() if isinstance(content, str) else content)
     return Path(path)
 
-
+# %% ../nbs/support/store.ipynb #c1d2e7fb
 def remnants(
     folder: str | Path,  # One that no other process writes to
     name: str | None = None,  # Only of this target in it; None: of all, in the folders below too
