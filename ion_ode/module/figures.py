@@ -30,7 +30,7 @@ def plot_profile(
         color = ION_COLORS.get(ion, "0.4")
         axes[2].semilogy(g.way, g.c_bulk, color=color, label=ion_label(ion))
         axes[2].semilogy(g.way, g.c_wall, "--", color=color)
-    labels = ("Water flux (L m⁻² h⁻¹)", "Pressure (bar)", "Bulk (–) and wall (- -) (mol m⁻³)")
+    labels = ("Water flux (L m⁻² h⁻¹)", "Pressure (bar)", "Bulk –, wall - - (mol m⁻³)")
     for ax, label in zip(axes, labels, strict=True):
         ax.set(xlabel="Share of the membrane" + (", by stage" if way.stage.max() > 1 else ""), ylabel=label)
     if fig is None:
