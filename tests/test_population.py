@@ -9,8 +9,18 @@ from ion_ode.inference.laws import GLOBALS, Prior, parameters
 from ion_ode.inference.population import resampled, sample_population
 from ion_ode.inference.pores import solve
 from ion_ode.inference.rows import answer_rows
-from ion_ode.inference.slopes import slope_of_target
-from ion_ode.inference.states import States, forward, log_likelihood
+from ion_ode.inference.slopes import information, slope_of_target
+from ion_ode.inference.states import (
+    LEARNED,
+    LOCALS,
+    States,
+    faded,
+    forward,
+    log_likelihood,
+    mean_flux,
+    of_rows,
+    y_of,
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +51,29 @@ def test_the_slope_is_that_of_the_posterior(rows):
         ends = [target(*(v + sign * w for v, w in zip(q, step, strict=True))) for sign in (1, -1)]
         got = slopes[part][(slice(None), *np.atleast_1d(at))]
         assert_allclose(got, (ends[0] - ends[1]) / (2 * h), rtol=0.02, atol=0.02)
+
+
+def test_the_information_is_that_of_the_errors(rows):
+    "Mean of random sums against the Jacobian by differences, for one membrane, whose numbers all rows share."
+    d = rows[rows.source_id == "wang2023"]
+    s, rng, prior = States.of(d), np.random.default_rng(5), Prior()
+    shapes = (len(GLOBALS),), (len(s.laboratories), len(LOCALS)), (len(s.coupons),)
+    q = [0.5 * rng.standard_normal(shape) for shape in shapes]
+    many = [np.tile(v, (400, *[1] * v.ndim)) for v in q]
+    got = information(s, *many, np.ones(len(s.curve_coupon)), prior, rng)
+
+    def errors(*q):  # in units of their size
+        R, J = forward(s, *(v[None] for v in q), lambda i, p: solve(i, p, 1e-8), prior)
+        size = np.hypot(LEARNED * faded(mean_flux(s, J))[0][0], s.sd)
+        return (y_of(of_rows(s, R))[0] / size)[~s.limit]
+
+    at = [GLOBALS.index(n) for n in ("r_pore", "charge", "ln Na+", "ln Cl-")]
+    by = np.array([(errors(q[0] + 1e-4 * np.eye(len(GLOBALS))[k], *q[1:]) - errors(*q)) / 1e-4 for k in at])
+    size = np.sqrt(np.diag(by @ by.T))
+    # few sums are longer than the one at nine tenths, to which they are cut; 400 sums know a product to a tenth
+    assert_allclose(got[np.ix_(at, at)] / np.outer(size, size), by @ by.T / np.outer(size, size), atol=0.3)
+    free = GLOBALS.index("near I-")
+    assert got[free, free] == 0
 
 
 def test_runs_of_independent_starts_agree(rows):

@@ -1,10 +1,9 @@
 """Shipped samples of membranes, made again: `python -m ion_ode.inference.build FOLDER`
 
-nf270.json learns from every row; without-NAME.json are the same with one composition or one source held out, thinned,
+nf270.json learns from every row; without-NAME.json are the same with one composition or one source held out,
 for the scores; nf.json is what any nanofiltration membrane may be, from NF270, NF90, DK and NFX; scores.csv is what
-the held-out rows say. Every posterior is two runs of independent starts, each with its share of the evidence, as what
-one has missed the other may have found; what each alone scores stands beside the score. A build that was stopped
-goes on from FOLDER/runs."""
+the held-out rows say. Every posterior is two runs of independent starts, half of it from each; what each alone
+scores stands beside the score. A build that was stopped goes on from FOLDER/runs."""
 
 import io
 import sys
@@ -13,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
 
 from ion_ode.closure import fingerprint
 from ion_ode.store import atomic_write, digest, provenance
@@ -26,15 +24,14 @@ from ion_ode.inference.aims import aims
 from ion_ode.inference.score import own_values, predicted, scores
 from ion_ode.inference.states import LOCALS, States, forward, y_of
 
-__all__ = ["any_membrane", "build", "learn", "likeliest", "thin_answer", "write"]
+__all__ = ["any_membrane", "build", "fold_answer", "learn", "likeliest", "write"]
 
 _ANY = Prior(
     r_pore=(0.36e-9, 0.75e-9), thickness=(0.2e-6, 20e-6), permeability=(6.0, 0.6)
 )  # Wider than NF270, in water permeability too
 _RUNS = (0, 1)  # Seeds of independent runs
-_FOLD_SIZE = 160  # Membranes kept of a fold
-_EACH = 96  # Membranes of a run
-_MEMBRANES = 192  # That ship, and of each run they come from
+_EACH = 128  # Membranes of a run
+_MEMBRANES = 192  # That ship or score a fold; of each run of those that ship
 
 
 def learn(
@@ -174,21 +171,17 @@ def write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, othe
 
 
 def _joined(populations: list[Population]) -> Population:
-    "Independent runs as one sample, each with as many members as its share of the evidence."
-    log_z = np.array([p.log_evidence for p in populations])
-    count = np.round(_MEMBRANES * softmax(log_z)).astype(int)
-    join = lambda k: np.concatenate(
-        [
-            getattr(p, k)[np.linspace(0, len(p.x) - 1, n).round().astype(int)]
-            for p, n in zip(populations, count, strict=True)
-        ]
-    )
-    return Population(*map(join, ("x", "lab", "coupon", "log_like")), float(log_z.max()), populations[0].prior)
+    "Independent runs as one sample, an equal part of each."
+    each = _MEMBRANES // len(populations)
+    part = lambda p, k: getattr(p, k)[np.linspace(0, len(p.x) - 1, each).round().astype(int)]
+    join = lambda k: np.concatenate([part(p, k) for p in populations])
+    log_z = float(np.mean([p.log_evidence for p in populations]))
+    return Population(*map(join, ("x", "lab", "coupon", "log_like")), log_z, populations[0].prior)
 
 
-def thin_answer(name: str, population: Population, rows: pd.DataFrame) -> Answer:
+def fold_answer(name: str, population: Population, rows: pd.DataFrame) -> Answer:
     "The sample that scores a fold, on coupons nobody has measured."
-    return answer_of(population, rows, f"NF270 without {name}").thinned(_FOLD_SIZE)
+    return answer_of(population, rows, f"NF270 without {name}")
 
 
 def _fold(folder: Path, name: str, rows: pd.DataFrame) -> tuple[Answer, pd.DataFrame, dict]:
@@ -197,9 +190,9 @@ def _fold(folder: Path, name: str, rows: pd.DataFrame) -> tuple[Answer, pd.DataF
     each = [_kept(folder, name, train, seed) for seed in _RUNS]
     said = {"held out": name, "distinct": sum(p.n_distinct for p in each)}
     for seed, p in zip(_RUNS, each, strict=True):
-        one = answer_of(p, train, name).thinned(_FOLD_SIZE // 2)
-        said[f"mse of run {seed}"] = scores(predicted(one, test))["mse"]
-    return thin_answer(name, _joined(each), train), test, said
+        said[f"mse of run {seed}"] = scores(predicted(answer_of(p, train, name), test))["mse"]
+        said[f"log evidence of run {seed}"] = p.log_evidence
+    return fold_answer(name, _joined(each), train), test, said
 
 
 def build(folder: str | Path, names: tuple[str, ...] = (*COMPOSITIONS, *SOURCES)) -> Path:

@@ -4,9 +4,11 @@ Sequential Monte Carlo (Del Moral, Doucet and Jasra 2006, 10.1111/j.1467-9868.20
 to a power that grows to 1 as fast as the effective number of membranes allows. What tells most about a membrane is
 learned first, by a population several times as large, so that no explanation is lost for want of members (Chopin 2002,
 10.1093/biomet/89.3.539). Between the steps every membrane and its coupons move together along the slope of
-the posterior, by Hamiltonian Monte Carlo in the metric of the population (Neal 2011, 10.1201/b10905-6; Buchholz, Chopin
-and Jacob 2021, 10.1214/20-BA1222): two dozen numbers of a membrane lie on a curved ridge that steps without a slope do
-not follow. A step of differential evolution (ter Braak and Vrugt 2008, 10.1007/s11222-008-9104-9) carries membranes
+the posterior, by Hamiltonian Monte Carlo (Neal 2011, 10.1201/b10905-6; Buchholz, Chopin and Jacob 2021,
+10.1214/20-BA1222): two dozen numbers of a membrane lie on a curved ridge that steps without a slope do
+not follow. Its metric is the Fisher information of the measurements and of the prior (Girolami and Calderhead 2011,
+10.1111/j.1467-9868.2010.00765.x), here its mean over the membranes; with the covariance of the population instead,
+numbers that descend from few ancestors would stay together, whether measurements hold them or not. A step of differential evolution (ter Braak and Vrugt 2008, 10.1007/s11222-008-9104-9) carries membranes
 from law to law, random walks move the coupons, accepted laboratory by laboratory, because given the membrane they do
 not know of each other. Moves along which no rejection changes cost nothing and are made often (Yu and Meng 2011,
 10.1198/jcgs.2011.203main)."""
@@ -19,13 +21,14 @@ from scipy.special import logsumexp, ndtr, ndtri
 from ion_ode.core import InputError
 from ion_ode.inference.laws import GLOBALS, Prior
 from ion_ode.inference.pores import solve
-from ion_ode.inference.slopes import slope_of_target
+from ion_ode.inference.slopes import information, slope_of_target
 from ion_ode.inference.states import LOCALS, States, forward, log_likelihood
 
 __all__ = ["Population", "next_power", "resampled", "sample_population"]
 
 _STEPS = 8  # Of a trajectory
 _ACCEPTED = 0.75  # Share of trajectories to accept
+_ASKED = 2  # Times the information is asked for a trajectory
 _FAR = 6.0  # Normal numbers beyond which nothing is tried
 
 
@@ -63,7 +66,7 @@ class _Walk:
         self.s, self.prior, self.rng = states, prior, rng
         shapes = (n, len(GLOBALS)), (n, len(states.laboratories), len(LOCALS)), (n, len(states.coupons))
         self.x, self.lab, self.coupon = (rng.standard_normal(s) for s in shapes) if start is None else start
-        self.like = self.look(self.x, self.lab, self.coupon)
+        self.like, self.told = self.look(self.x, self.lab, self.coupon), None
 
     def look(self, x, lab, coupon):
         R, J = forward(self.s, x, lab, coupon, solve, self.prior)
@@ -73,22 +76,21 @@ class _Walk:
         for k in ("x", "lab", "coupon", "like"):
             setattr(self, k, getattr(self, k)[i])
 
-    def _metric(self):
-        "Factor of the covariance of the membranes, held towards its diagonal, and standard deviations of all else."
-        n, d = self.x.shape
-        cov, held = np.cov(self.x.T), min(1.0, d / n)
-        cov = (1 - held) * cov + (held + 1e-4) * np.diag(np.diag(cov))
-        rest = np.concatenate([self.lab.reshape(n, -1), self.coupon], 1)
-        return np.linalg.cholesky(cov), np.sqrt(rest.var(0).clip(0.01, 1.5))
+    def _metric(self, beta):
+        "Factor of a covariance of all numbers: that of a posterior as narrow as the measurements and the prior make it."
+        ask = lambda: information(self.s, self.x, self.lab, self.coupon, beta, self.prior, self.rng)
+        new = np.mean([ask() for _ in range(_ASKED)], 0)
+        self.told = new if self.told is None else 0.5 * (self.told + new)
+        return np.linalg.inv(np.linalg.cholesky(self.told + np.eye(len(new)))).T
 
     def move_along(self, beta, step):
         "A trajectory of every membrane with its coupons; share accepted."
         d, split = self.x.shape[1], self.x.shape[1] + self.lab[0].size
         join = lambda v: np.concatenate([v[0], v[1].reshape(len(v[1]), -1), v[2]], 1)
         part = lambda q: (q[:, :d], q[:, d:split].reshape(self.lab.shape), q[:, split:])
-        root, sd = self._metric()
-        wide = lambda p: np.concatenate([p[:, :d] @ root.T, p[:, d:] * sd], 1)
-        white = lambda g: np.concatenate([g[:, :d] @ root, g[:, d:] * sd], 1)
+        root = self._metric(beta)
+        wide = lambda p: p @ root.T
+        white = lambda g: g @ root
 
         def look(q):
             like, slope = slope_of_target(self.s, *part(q), beta, self.prior)

@@ -5,7 +5,7 @@ import pandas as pd
 
 from ion_ode.data.points import measurement_points
 from ion_ode.inference.answer import Answer, load_answer
-from ion_ode.inference.build import learn, likeliest, thin_answer
+from ion_ode.inference.build import learn, likeliest, fold_answer
 from ion_ode.inference.fit import FOUR, fit_membrane, observations
 from ion_ode.inference.scales import Scale
 from ion_ode.inference.score import own_values, predicted
@@ -71,7 +71,7 @@ def answers_of(
     own, test_feeds = with_feeds(train), with_feeds(test)
     out[POSTERIOR] = predicted(load_answer(f"without-{name}"), test)
     population = learn(whole, PROTOCOL.second, n=PROTOCOL.membranes)
-    out[SECOND] = predicted(thin_answer(name, population, whole), test)
+    out[SECOND] = predicted(fold_answer(name, population, whole), test)
     facts["distinct"] = population.n_distinct
     out[LIKELIEST] = predicted(_likeliest(population, whole), test).predicted
     both = with_feeds(pd.concat([train, test]))
