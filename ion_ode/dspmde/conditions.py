@@ -5,14 +5,13 @@ Docs: https://ion-ode.github.io/ion_ode/guides/my_water.html.md"""
 from dataclasses import replace
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from ion_ode._torch import Tensor, alike, torch
 from ion_ode.core import T_REF, InputError
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.water.ions import eps_water
 
-__all__ = ["at_temperature", "pore_classes", "simulate_pores", "temperature_notes"]
+__all__ = ["at_temperature", "eps_pore_at", "pore_classes", "simulate_pores", "temperature_notes"]
 
 # Relative permittivity of the water layer that the pore's wall orients (Bowen and Welfoot 2002,
 # 10.1016/S0009-2509(01)00413-4, who build a pore's permittivity from such a layer and bulk water)
@@ -27,9 +26,19 @@ def at_temperature(
     fitted_at: float = T_REF,  # [K]
 ) -> Membrane:  # The same pore, its free water less polar where it is warmer
     "The pore's permittivity as free and oriented water in a share that temperature leaves alone."
-    cold, warm = eps_water(fitted_at), eps_water(temperature)
-    share = (cold - torch.as_tensor(membrane.eps_pore, dtype=torch.float64)) / (cold - _ORIENTED)
-    return membrane.with_(eps_pore=warm - share * (warm - _ORIENTED))
+    eps = torch.as_tensor(membrane.eps_pore, dtype=torch.float64)
+    return membrane.with_(eps_pore=eps_pore_at(eps, temperature, fitted_at))
+
+
+def eps_pore_at(
+    eps_pore,  # $\varepsilon_p$ at `fitted_at`, number, array or tensor
+    temperature,  # $T$ [K], number, array or tensor
+    fitted_at: float = T_REF,  # [K]
+):  # $\varepsilon_p$ at T
+    "Permittivity of a pore at another temperature: its share of oriented water stays, its free water is less polar."
+    eps_pore = eps_pore if isinstance(eps_pore, Tensor) else np.asarray(eps_pore, float)
+    cold, warm = (eps_water(alike(T, eps_pore)) for T in (fitted_at, temperature))
+    return warm - (cold - eps_pore) / (cold - _ORIENTED) * (warm - _ORIENTED)
 
 
 def temperature_notes(temperature) -> list[str]:  # $T$ [K], number or (batch,)

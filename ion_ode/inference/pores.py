@@ -1,9 +1,12 @@
-"""The pore model as a posterior asks for it: arrays in, passages out, absent ions left away"""
+"""The pore model as a posterior asks for it: arrays in, passages out, absent ions left away
+
+The permittivity of a pore is that at 25 °C and follows the temperature of the measurement."""
 
 import numpy as np
 
 from ion_ode._torch import torch
 from ion_ode.dspmde.arrays import permeates
+from ion_ode.dspmde.conditions import eps_pore_at
 from ion_ode.dspmde.feed import feed_array, flux_array
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
@@ -19,7 +22,7 @@ def _batch(ions, c_feed, flux, p, offset, film, temperature, rtol):
         p["r_pore"],
         p["thickness"],
         p["charge"],
-        p["eps_pore"],
+        eps_pore_at(p["eps_pore"], float(temperature)),
         ln_partition={i: offset[:, k] for k, i in enumerate(ions)},
     )
     front = None if film is None else Film(thickness=film)
@@ -105,8 +108,8 @@ def solve_back(
     for i, cols in _alike(c_feed, film, T):
         at = {k: leaf(problem[k][i]) for k in INPUTS} | {ions[c]: leaf(problem["offset"][i, c]) for c in cols}
         names, c = tuple(ions[k] for k in cols), torch.from_numpy(c_feed[np.ix_(i, cols)])
-        pore = (at[k] for k in ("r_pore", "thickness", "charge", "eps_pore"))
-        membrane = Membrane(*pore, ln_partition={n: at[n] for n in names})
+        eps = eps_pore_at(at["eps_pore"], float(T[i[0]]))
+        membrane = Membrane(at["r_pore"], at["thickness"], at["charge"], eps, ln_partition={n: at[n] for n in names})
         front = Film(thickness=at["film"]) if film[i[0]] > 0 else None
         s = simulate(
             c, at["flux"][:, None], membrane, ions=names, film=front, temperature=float(T[i[0]]), rtol=rtol, throw=False
