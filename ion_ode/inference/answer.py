@@ -26,6 +26,7 @@ from ion_ode.inference.laws import (
     REFERENCE_EQUIVALENTS,
     Prior,
     charge_of,
+    coupon_effects,
     discrepancy_of,
     offset_of,
     parameters,
@@ -112,13 +113,11 @@ class Answer:
         pr = self.prior
         wide = np.tile(c_feed, (n, 1))
         z = np.array([get_ion(i).z for i in ions], float)
-        both = np.sqrt(1 - pr.within) * own(0) + np.sqrt(pr.within) * own(4)
+        factor, thickness = coupon_effects(p, own(0), own(4), own(1), pr.within)
         membrane = {
             "r_pore": p["r_pore"],
-            "thickness": np.clip(p["thickness"] * np.exp(p["coupon thickness"] * own(1)), 1e-8, 1e-4),
-            "charge": np.clip(
-                charge_of(p, wide, z, ions, *_acidity(pH, n)) * np.exp(p["coupon charge"] * both), -_CHARGE, _CHARGE
-            ),
+            "thickness": thickness,
+            "charge": np.clip(charge_of(p, wide, z, ions, *_acidity(pH, n)) * factor, -_CHARGE, _CHARGE),
             "eps_pore": p["eps_pore"],
         }
         offset = np.stack([offset_of(p, i, int(v)) for i, v in zip(ions, z, strict=True)], 1)

@@ -21,10 +21,13 @@ __all__ = [
     "LAWS",
     "NEIGHBOURS",
     "NEUTRAL_PORE",
+    "OWN_OFFSETS",
     "PH_RANGE",
     "REFERENCE_EQUIVALENTS",
+    "SHIFTING",
     "Prior",
     "charge_of",
+    "coupon_effects",
     "discrepancy_of",
     "offset_of",
     "parameters",
@@ -58,8 +61,8 @@ NEIGHBOURS = {  # ion: (whose excess partitioning it shares, prior sd of the dif
     "I-": ("NO3-", 0.6),
     "ClO4-": ("NO3-", 0.8),
 }
-_OWN = ("Na+", "Mg+2", "Cl-", "SO4-2", "NO3-")  # Ions with an excess partitioning of their own
-_SHIFTS = ("Mg+2", "SO4-2", "Ca+2")  # Ions that shift the charge
+OWN_OFFSETS = ("Na+", "Mg+2", "Cl-", "SO4-2", "NO3-")  # Ions with an excess partitioning of their own
+SHIFTING = ("Mg+2", "SO4-2", "Ca+2")  # Ions that shift the charge
 
 GLOBALS = (
     "r_pore",
@@ -69,8 +72,8 @@ GLOBALS = (
     "law",
     "exponent",
     "saturation",
-    *(f"shift {i}" for i in _SHIFTS),
-    *(f"ln {i}" for i in _OWN),
+    *(f"shift {i}" for i in SHIFTING),
+    *(f"ln {i}" for i in OWN_OFFSETS),
     *(f"near {i}" for i in NEIGHBOURS),
     "coupon charge",
     "coupon thickness",
@@ -150,7 +153,7 @@ def parameters(
     )
     out |= {f"shift {i}": charge(n[f"shift {i}"]) for i in ("Mg+2", "SO4-2")}
     out["shift Ca+2"] = out["shift Mg+2"] * np.exp(prior.calcium * n["shift Ca+2"])
-    out |= {f"ln {i}": prior.offset_sd * n[f"ln {i}"] for i in _OWN}
+    out |= {f"ln {i}": prior.offset_sd * n[f"ln {i}"] for i in OWN_OFFSETS}
     out |= {f"ln {i}": out[f"ln {of}"] + sd * n[f"near {i}"] for i, (of, sd) in NEIGHBOURS.items()}
     for name in ("coupon charge", "coupon thickness", "noise", "discrepancy trace", "discrepancy major"):
         out[name] = median(getattr(prior, name.replace(" ", "_")), n[name])
@@ -186,12 +189,25 @@ def charge_of(
     total = 0.5 * own.sum(1)
     ratio = total / REFERENCE_EQUIVALENTS
     x = own_factor * membranes["charge"] * ratio ** membranes["b"]
-    for i in _SHIFTS:
+    for i in SHIFTING:
         if i in ions:
             share = own[:, ions.index(i)] / total
             bound = share * (1 + membranes["k"]) / (share + membranes["k"])
             x = x + bound_factor * membranes[f"shift {i}"] * bound * ratio ** membranes["c"]
     return x
+
+
+def coupon_effects(
+    membranes: dict,  # Columns of `parameters`, each (n,)
+    laboratory: np.ndarray,  # Normal number of the charge that a laboratory's coupons share (n,)
+    own: np.ndarray,  # That of the coupon alone (n,)
+    thick: np.ndarray,  # That of the thickness (n,)
+    within: float,  # As in `Prior`
+) -> tuple[np.ndarray, np.ndarray]:  # Factor of the fixed charge; thickness over porosity [m]
+    "What a coupon makes of its membrane."
+    both = np.sqrt(1 - within) * laboratory + np.sqrt(within) * own
+    thickness = membranes["thickness"] * np.exp(membranes["coupon thickness"] * thick)
+    return np.exp(membranes["coupon charge"] * both), np.clip(thickness, 1e-8, 1e-4)
 
 
 def offset_of(

@@ -50,13 +50,18 @@ class Population:
     @property
     def log_target(self) -> np.ndarray:  # (n,)
         "Log of prior times likelihood, without the constant."
-        return self.log_like.sum(1) - 0.5 * ((self.x**2).sum(1) + (self.lab**2).sum((1, 2)) + (self.coupon**2).sum(1))
+        return self.log_like.sum(1) - _size(self.x, self.lab, self.coupon)
 
     @property
     def n_distinct(self) -> float:
         "Effective number of membranes that are not copies of each other."
         _, count = np.unique(self.x, axis=0, return_counts=True)
         return float(count.sum() ** 2 / (count**2).sum())
+
+
+def _size(x, lab, coupon):  # (n,)
+    "Minus the log of the prior of normal numbers, without its constant."
+    return 0.5 * ((x**2).sum(1) + (lab**2).sum((1, 2)) + (coupon**2).sum(1))
 
 
 class _Walk:
@@ -128,10 +133,7 @@ class _Walk:
         lab = self.lab + (along * gamma)[..., None] * (self.lab[a] - self.lab[b])
         coupon = self.coupon + own * gamma * (self.coupon[a] - self.coupon[b])
         like = self.look(x, lab, coupon)
-        size = lambda x, lab, coupon: (x**2).sum(1) + (lab**2).sum((1, 2)) + (coupon**2).sum(1)
-        ratio = (like - self.like) @ beta - 0.5 * (
-            size(x, lab, coupon) - size(self.x, self.lab, self.coupon)
-        )
+        ratio = (like - self.like) @ beta - (_size(x, lab, coupon) - _size(self.x, self.lab, self.coupon))
         yes = np.log(self.rng.random(n)) < ratio
         self.x[yes], self.lab[yes], self.coupon[yes], self.like[yes] = x[yes], lab[yes], coupon[yes], like[yes]
         return yes.mean()
@@ -183,10 +185,8 @@ class _Walk:
             self._free(new, lab, coupon, count * shrink)
 
     def _free(self, x, lab, coupon, jacobian):
-        size = lambda x, lab, coupon: (x**2).sum(1) + (lab**2).sum((1, 2)) + (coupon**2).sum(1)
-        yes = np.log(self.rng.random(len(x))) < jacobian - 0.5 * (
-            size(x, lab, coupon) - size(self.x, self.lab, self.coupon)
-        )
+        more = _size(x, lab, coupon) - _size(self.x, self.lab, self.coupon)
+        yes = np.log(self.rng.random(len(x))) < jacobian - more
         self.x[yes], self.lab[yes], self.coupon[yes] = x[yes], lab[yes], coupon[yes]
 
     def partners(self):

@@ -21,7 +21,7 @@ from scipy.stats import qmc
 
 from ion_ode.attention_odenet.point_reader import PointReader
 from ion_ode.core import InputError
-from ion_ode.inference.laws import NEIGHBOURS, Prior, parameters
+from ion_ode.inference.laws import NEIGHBOURS, OWN_OFFSETS, SHIFTING, Prior, coupon_effects, parameters
 from ion_ode.inference.population import resampled
 from ion_ode.inference.pores import solve
 from ion_ode.inference.states import States, forward, log_likelihood, of_rows, of_y, y_of
@@ -29,8 +29,6 @@ from ion_ode.store import asset, digest
 
 __all__ = ["Anchors", "effective", "read_values", "smoothed", "tell_membranes"]
 
-_OFFSETS = ("Na+", "Mg+2", "Cl-", "SO4-2", "NO3-", *NEIGHBOURS)  # Ions with an excess partitioning of their own
-_SHIFTS = ("Mg+2", "SO4-2", "Ca+2")  # Ions that shift the charge
 _SMOOTH = 0.25  # As in `calibrate`
 _GROUPS, _OWN = 2048, 4  # Membranes with a laboratory, and coupons of each
 _SHOWN = 256  # Members that say what was expected
@@ -45,9 +43,7 @@ def effective(
 ) -> dict[str, np.ndarray]:  # Columns of `parameters`; factor of the charge, film and permeability as normal numbers
     "Membranes with what their coupons do to them."
     p = {k: v.to_numpy() for k, v in parameters(x, prior).items()}
-    both = np.sqrt(1 - prior.within) * coupon[:, 0] + np.sqrt(prior.within) * coupon[:, 4]
-    p["factor"] = np.exp(p["coupon charge"] * both)
-    p["thickness"] = np.clip(p["thickness"] * np.exp(p["coupon thickness"] * coupon[:, 1]), 1e-8, 1e-4)
+    p["factor"], p["thickness"] = coupon_effects(p, coupon[:, 0], coupon[:, 4], coupon[:, 1], prior.within)
     return p | {"film": coupon[:, 2], "permeability": coupon[:, 3]}
 
 
@@ -56,9 +52,9 @@ def tell_membranes(
 ) -> torch.Tensor:  # (n, number) of order one
     "Membranes as the network reads them."
     out = [(p["r_pore"] - 0.5e-9) / 0.05e-9, np.log(p["thickness"] / 1e-6), (p["eps_pore"] - 45) / 8]
-    out += [np.arcsinh(p[k] * p["factor"] / 5) for k in ("charge", *(f"shift {i}" for i in _SHIFTS))]
+    out += [np.arcsinh(p[k] * p["factor"] / 5) for k in ("charge", *(f"shift {i}" for i in SHIFTING))]
     out += [2 * p["b"], 2 * p["c"], 2 / (1 + p["k"])]
-    out += [p[f"ln {i}"] for i in _OFFSETS]
+    out += [p[f"ln {i}"] for i in (*OWN_OFFSETS, *NEIGHBOURS)]
     return torch.as_tensor(np.stack([*out, p["film"], p["permeability"]], 1), dtype=torch.float32)
 
 

@@ -10,8 +10,7 @@ from scipy.special import log_ndtr
 
 from ion_ode.inference.laws import GLOBALS
 from ion_ode.inference.pores import INPUTS, solve_back
-from ion_ode.inference import states as _states
-from ion_ode.inference.states import _NU, States, faded, log_likelihood, mean_flux, of_rows, problems, y_of
+from ion_ode.inference.states import _NU, States, by_curve, errors_of, log_likelihood, of_rows, problems, y_of
 
 __all__ = ["information", "slope_of_target"]
 
@@ -27,14 +26,9 @@ def _hazard(u):
 def _slope_of_likelihood(s: States, passage, flux, power) -> np.ndarray:  # (n p, ion)
     "Derivative of the powered likelihood by the passages; what a latent flux does to the error of a value is left out."
     R = 1 - passage.reshape(len(flux), len(s.flux), -1)
-    model = of_rows(s, R)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mu = y_of(model)
-    own = (_states.LEARNED * faded(mean_flux(s, flux))[0]) ** 2 + s.sd**2
-    e, sd, known = y_of(s.rejection) - mu, np.sqrt(own), ~s.limit
-    first = np.searchsorted(s.curve, np.arange(len(s.curve_coupon)))
-    whole = lambda v: np.add.reduceat(v, first, axis=1)
-    tail = (_NU + whole(known[None].astype(float))) / (_NU + whole(e * e / own * known))
+    mu, e, own = errors_of(s, R, flux)
+    sd, known = np.sqrt(own), ~s.limit
+    tail = (_NU + by_curve(s, known[None].astype(float))) / (_NU + by_curve(s, e * e / own * known))
     by_mu = tail[:, s.curve] * e / own * known
     by_mu = by_mu + np.where(s.selected, _hazard((math.log(1.05) - mu) / sd) / sd, 0.0)
     by_mu = by_mu - np.where(s.limit, _hazard((y_of(np.minimum(s.rejection, 0.985)) - mu) / sd) / sd, 0.0)
@@ -105,7 +99,7 @@ def information(
 
     def errors(passage):  # a random sum of the errors of the rows
         R = 1 - passage.reshape(len(x), len(states.flux), -1)
-        own = (_states.LEARNED * faded(mean_flux(states, flux))[0]) ** 2 + states.sd**2
+        _, _, own = errors_of(states, R, flux)
         by_mu = rng.standard_normal(own.shape) * weight / np.sqrt(own)
         return _by_passage(states, R, by_mu).reshape(passage.shape)
 

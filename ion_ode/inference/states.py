@@ -19,11 +19,32 @@ from scipy.special import gammaln, log_ndtr
 
 from ion_ode.core import LMH, InputError, bar
 from ion_ode.dspmde.charge_pH import PH_OF_CHARGES, binding_factor, charge_factor
-from ion_ode.inference.laws import Prior, charge_of, discrepancy_of, offset_of, parameters, share_of_sign
+from ion_ode.inference.laws import (
+    Prior,
+    charge_of,
+    coupon_effects,
+    discrepancy_of,
+    offset_of,
+    parameters,
+    share_of_sign,
+)
 from ion_ode.inference.rows import answer_feeds, osmotic_at_bulk
 from ion_ode.water.ions import get_ion
 
-__all__ = ["LOCALS", "States", "faded", "forward", "log_likelihood", "mean_flux", "of_rows", "problems", "y_of", "of_y"]
+__all__ = [
+    "LOCALS",
+    "States",
+    "by_curve",
+    "errors_of",
+    "faded",
+    "forward",
+    "log_likelihood",
+    "mean_flux",
+    "of_rows",
+    "problems",
+    "y_of",
+    "of_y",
+]
 
 LOCALS = (
     "charge",
@@ -235,7 +256,9 @@ def problems(
     wide = {k: np.repeat(v.to_numpy(), p) for k, v in parameters(x, prior).items()}
     pick = lambda k: lab[:, states.laboratory, k].ravel()
     varies = np.tile(states.laboratory != states.anchor, n)
-    own = varies * (np.sqrt(1 - prior.within) * pick(0) + np.sqrt(prior.within) * coupon[:, states.coupon].ravel())
+    factor, thickness = coupon_effects(
+        wide, varies * pick(0), varies * coupon[:, states.coupon].ravel(), varies * pick(1), prior.within
+    )
     c_feed = np.tile(states.c_feed, (n, 1))
     kind = np.tile(states.kind, n)
     median = np.where(kind == 2, prior.film_unstated[0], prior.film[0]) * np.exp(
@@ -251,12 +274,10 @@ def problems(
         "c_feed": c_feed,
         "flux": flux,
         "r_pore": wide["r_pore"],
-        "thickness": np.clip(wide["thickness"] * np.exp(wide["coupon thickness"] * varies * pick(1)), 1e-8, 1e-4),
+        "thickness": thickness,
         "eps_pore": wide["eps_pore"],
         "charge": np.clip(
-            charge_of(wide, c_feed, states.z, states.ions, *_acidity(states, n)) * np.exp(wide["coupon charge"] * own),
-            -_CHARGE,
-            _CHARGE,
+            charge_of(wide, c_feed, states.z, states.ions, *_acidity(states, n)) * factor, -_CHARGE, _CHARGE
         ),
         "offset": np.stack([offset_of(wide, i, int(z)) for i, z in zip(states.ions, states.z, strict=True)], 1),
         "film": np.where(kind == 0, 0.0, np.clip(median, 1e-7, 2e-4)),
@@ -297,6 +318,24 @@ def mean_flux(states: States, flux: np.ndarray) -> np.ndarray:  # (n, row) [m/s]
     return np.einsum("nrk,rk->nr", flux[:, states.row_problem], weight) / weight.sum(1)
 
 
+def errors_of(
+    states: States,
+    rejection: np.ndarray,  # (n, p, ion), nan where no solution
+    flux: np.ndarray,  # (n, p)
+    noise=None,  # Of ln(1.05 - R), number or (n, 1); None: LEARNED
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # y of the model, measured less that, variance; (n, row)
+    "Errors of the rows on the scale of y, each with a variance of its own."
+    with np.errstate(invalid="ignore"):
+        mu = y_of(of_rows(states, rejection))
+    own = ((LEARNED if noise is None else noise) * faded(mean_flux(states, flux))[0]) ** 2 + states.sd**2
+    return mu, y_of(states.rejection) - mu, own
+
+
+def by_curve(states: States, values: np.ndarray) -> np.ndarray:  # (n, curve)
+    "Sums over the rows of each curve of (n, row)."
+    return np.add.reduceat(values, np.searchsorted(states.curve, np.arange(len(states.curve_coupon))), axis=1)
+
+
 def log_likelihood(
     states: States,
     rejection: np.ndarray,  # (n, p, ion), nan where no solution
@@ -304,16 +343,13 @@ def log_likelihood(
     membranes=None,  # Columns of `parameters` (n,) whose errors hold; None: every value errs by LEARNED, on its own
 ) -> np.ndarray:  # (n, curve)
     "Log density of every curve: Student's distribution of its errors, with selection and limits."
-    fade, fade_model = faded(mean_flux(states, flux))
-    with np.errstate(invalid="ignore"):
-        mu = y_of(of_rows(states, rejection))
-    e = y_of(states.rejection) - mu
-    noise = LEARNED if membranes is None else np.asarray(membranes["noise"])[:, None]
-    own = (noise * fade) ** 2 + states.sd**2
-    shared = 0.0 * own if membranes is None else (discrepancy_of(membranes, states.row_share) * fade_model) ** 2
-    first = np.searchsorted(states.curve, np.arange(len(states.curve_coupon)))
-    whole = lambda v: np.add.reduceat(v, first, axis=1)
-    total = lambda v: whole(v * ~states.limit)
+    mu, e, own = errors_of(
+        states, rejection, flux, None if membranes is None else np.asarray(membranes["noise"])[:, None]
+    )
+    shared = np.zeros_like(own)
+    if membranes is not None:
+        shared = (discrepancy_of(membranes, states.row_share) * faded(mean_flux(states, flux))[1]) ** 2
+    total = lambda v: by_curve(states, v * ~states.limit)
     size, a = total(np.ones((1, len(e.T)))), total(e * e / own)
     b, c = total(e * np.sqrt(shared) / own), total(shared / own)
     k, log_det = (_NU + size) / 2, total(np.log(own)) + np.log1p(c)
@@ -322,4 +358,4 @@ def log_likelihood(
     sigma, tail = np.sqrt(own + shared), np.zeros_like(e)
     tail[:, states.selected] = -log_ndtr((math.log(1.05) - mu) / sigma)[:, states.selected]
     tail[:, states.limit] = log_ndtr((y_of(np.minimum(states.rejection, 0.985)) - mu) / sigma)[:, states.limit]
-    return np.nan_to_num(out + whole(tail), nan=-1e9, neginf=-1e9)
+    return np.nan_to_num(out + by_curve(states, tail), nan=-1e9, neginf=-1e9)

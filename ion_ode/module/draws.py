@@ -10,7 +10,7 @@ import torch
 from ion_ode.core import LMH, bar
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
 from ion_ode.inference.answer import Answer
-from ion_ode.inference.laws import NEUTRAL_PORE, REFERENCE_EQUIVALENTS, offset_of
+from ion_ode.inference.laws import NEUTRAL_PORE, REFERENCE_EQUIVALENTS, coupon_effects, offset_of
 from ion_ode.water.ions import get_ion
 
 __all__ = ["membranes_of"]
@@ -25,15 +25,14 @@ def membranes_of(
     a = answer if n is None else answer.thinned(n)
     p = {k: v.to_numpy() for k, v in a.parameters.items()}
     lab, thick, _, water, own = a.coupon.T
-    within = a.prior.within
     t = lambda v: torch.from_numpy(np.array(np.broadcast_to(v, len(a)), dtype=float))
-    factor = np.exp(p["coupon charge"] * (np.sqrt(1 - within) * lab + np.sqrt(within) * own))
+    factor, thickness = coupon_effects(p, lab, own, thick, a.prior.within)
     base = Freundlich(t(p["charge"] * factor / REFERENCE_EQUIVALENTS ** p["b"]), t(p["b"]))
     shifts = {k.removeprefix("shift "): t(v * factor) for k, v in p.items() if k.startswith("shift ")}
     median, sd = a.prior.permeability
     return Membrane(
         t(p["r_pore"]),
-        t(np.clip(p["thickness"] * np.exp(p["coupon thickness"] * thick), 1e-8, 1e-4)),
+        t(thickness),
         ChargeBinding(base, shifts, growth=t(p["c"]), saturation=t(p["k"])),
         t(p["eps_pore"]),
         t(median * np.exp(sd * water) * LMH / bar),
