@@ -8,9 +8,11 @@ the posterior, by Hamiltonian Monte Carlo (Neal 2011, 10.1201/b10905-6; Buchholz
 10.1214/20-BA1222): two dozen numbers of a membrane lie on a curved ridge that steps without a slope do
 not follow. Its metric is the Fisher information of the measurements and of the prior (Girolami and Calderhead 2011,
 10.1111/j.1467-9868.2010.00765.x), here its mean over the membranes; with the covariance of the population instead,
-numbers that descend from few ancestors would stay together, whether measurements hold them or not. A step of differential evolution (ter Braak and Vrugt 2008, 10.1007/s11222-008-9104-9) carries membranes
-from law to law, random walks move the coupons, accepted laboratory by laboratory, because given the membrane they do
-not know of each other. Moves along which no rejection changes cost nothing and are made often (Yu and Meng 2011,
+numbers that descend from few ancestors would stay together, whether measurements hold them or not.
+
+A step of differential evolution (ter Braak and Vrugt 2008, 10.1007/s11222-008-9104-9) carries membranes from law to
+law, random walks move the coupons, accepted laboratory by laboratory, because given the membrane they do not know of
+each other. Moves along which no rejection changes cost nothing and are made often (Yu and Meng 2011,
 10.1198/jcgs.2011.203main)."""
 
 from dataclasses import dataclass, field
@@ -82,7 +84,7 @@ class _Walk:
             setattr(self, k, getattr(self, k)[i])
 
     def _metric(self, beta):
-        "Factor of a covariance of all numbers: that of a posterior as narrow as the measurements and the prior make it."
+        "Factor of the covariance of all numbers that the information of measurements and prior gives."
         ask = lambda: information(self.s, self.x, self.lab, self.coupon, beta, self.prior, self.rng)
         new = np.mean([ask() for _ in range(_ASKED)], 0)
         self.told = new if self.told is None else 0.5 * (self.told + new)
