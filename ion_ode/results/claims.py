@@ -406,8 +406,8 @@ def _board_record(tables: dict[str, pd.DataFrame], board: dict[str, pd.DataFrame
     pairs = [(split, m, of) for split, _ in PROTOCOL.splits for m in (POSTERIOR, MAIN) for of in (LIKELIEST, CONSTANT)]
     verdicts = pd.DataFrame([against(folds, *p) for p in pairs])
     water = for_my_water(board).reset_index()
-    parts = {"standing": standing(folds), "verdicts": verdicts, "waters": water}
-    return {k: plain(v) for k, v in parts.items()} | {"headline": headline(board, folds)}
+    parts = {"standing": standing(folds, tables["scores"]), "verdicts": verdicts, "waters": water}
+    return {k: plain(v) for k, v in parts.items()} | {"headline": headline(board, folds, tables["scores"])}
 
 
 def metrics(
