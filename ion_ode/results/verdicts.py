@@ -87,7 +87,7 @@ def run_error(
 def seed_error(
     scores: pd.DataFrame,  # The table of that name of `read_tables`
 ) -> dict[tuple[str, str], float]:  # {(split, model): standard error}
-    "What the seeds of a network leave open of its mean square: their standard deviation over the root of their number."
+    "What its seeds leave open of the mean square of a network: their sd over the root of their number."
     chosen = scores.query("pretrained == 'PT' and bias == 'hard' and rule == 'last' and scored == 'single'")
     split = {b.name: b.split for b in BENCHMARKS.values()}
     return {(split[r.benchmark], r.model): r.seed_sd / np.sqrt(r.seeds) for r in chosen.itertuples()}
@@ -102,7 +102,7 @@ def standing(
 ) -> (
     pd.DataFrame
 ):  # split, model, mse, low, high (over folds), monte_carlo, rmse, within, coverage, width, winkler, worst
-    "Means over folds, every fold alike, with their 90 % interval over folds; what has neither runs nor seeds is exact."
+    "Means over folds, every fold alike, with their 90 % interval over folds."
     runs = {m: run_error(folds, *pair) for pair in _RUNS if set(pair) <= set(folds.model) for m in pair}
     seeds = {} if scores is None else seed_error(scores)
     rows = []
@@ -193,12 +193,13 @@ def _said(s: pd.DataFrame, split: str, unit: str) -> str:
     p, n = s.loc[split, POSTERIOR], s.loc[split, MAIN]
     known = s.loc[split].drop([POSTERIOR, SECOND, BAYES_AGAIN, *VARIANTS])
     fair = ", ".join(f"{known.mse[m]:.3f} for the {m}" for m in (LIKELIEST, CONSTANT))
-    best, seeds = known.mse.idxmin(), f", ± {n.monte_carlo:.3f} from two seeds" if np.isfinite(n.monte_carlo) else ""
+    best = known.mse.idxmin()
+    seeds = f", ± {n.monte_carlo:.3f} from two seeds" if np.isfinite(n.monte_carlo) else ""
     return (
         f"On {p.folds:.0f} {unit} held out, the posterior of DSPM-DE+ has a mean squared error of R of "
         f"**{p.mse:.3f}** ({p.low:.3f} to {p.high:.3f} over {unit}, ± {p.monte_carlo:.3f} from the sampler) and the "
-        f"network **{n.mse:.3f}** ({n.low:.3f} to {n.high:.3f}{seeds}), against {fair} and {known.mse[best]:.3f} for the "
-        f"best of the others ({best}); 90 % intervals hold {p.coverage:.0%} (posterior, worst fold {p.worst:.0%}) and "
+        f"network **{n.mse:.3f}** ({n.low:.3f} to {n.high:.3f}{seeds}), against {fair} and "
+        f"{known.mse[best]:.3f} for the best of the others ({best}); 90 % intervals hold {p.coverage:.0%} (posterior, worst fold {p.worst:.0%}) and "
         f"{n.coverage:.0%} (network, worst fold {n.worst:.0%})."
     )
 
