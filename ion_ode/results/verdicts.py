@@ -199,7 +199,8 @@ def _said(s: pd.DataFrame, split: str, unit: str) -> str:
         f"On {p.folds:.0f} {unit} held out, the posterior of DSPM-DE+ has a mean squared error of R of "
         f"**{p.mse:.3f}** ({p.low:.3f} to {p.high:.3f} over {unit}, ± {p.monte_carlo:.3f} from the sampler) and the "
         f"network **{n.mse:.3f}** ({n.low:.3f} to {n.high:.3f}{seeds}), against {fair} and "
-        f"{known.mse[best]:.3f} for the best of the others ({best}); 90 % intervals hold {p.coverage:.0%} (posterior, worst fold {p.worst:.0%}) and "
+        f"{known.mse[best]:.3f} for the best of the others ({best}); 90 % intervals hold {p.coverage:.0%} "
+        f"(posterior, worst fold {p.worst:.0%}) and "
         f"{n.coverage:.0%} (network, worst fold {n.worst:.0%})."
     )
 
