@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from ion_ode import NF270_WATERTAP, ConvergenceError, InputError, Membrane, load_model, simulate
+from ion_ode import NF270, NF270_WATERTAP, ConvergenceError, InputError, Membrane, load_model, simulate
 from ion_ode.core import LMH, T_REF, bar, nm, um
+from ion_ode.dspmde.conditions import at_temperature
 from ion_ode.dspmde.feed import read_feed
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich
 from ion_ode.module.answers import simulate_plant, summary
@@ -324,3 +325,13 @@ def test_the_makers_test_of_both_elements():
         drawn = simulate_plant(feed, Stage(row.name, elements=1), membrane=answer, throw=False, **run)
         low, high = np.nanquantile(drawn.rejection[:, 0], [0.05, 0.95])
         assert low < row.test_rejection < high
+
+
+def test_the_pores_of_a_module_follow_the_temperature():
+    run = {"feed_flow": 2e-4, "recovery": 0.1, "temperature": 308.15}
+    warm, by_hand, cold = (
+        simulate_plant({"Na+": 20.0, "Cl-": 20.0}, membrane=m, warm=w, **run).c_perm[0]
+        for m, w in ((NF270, True), (at_temperature(NF270, 308.15), False), (NF270, False))
+    )
+    assert_allclose(warm, by_hand, rtol=1e-12)
+    assert (abs(warm / cold - 1) > 1e-3).all()

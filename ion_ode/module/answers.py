@@ -18,7 +18,7 @@ from fastcore.basics import patch
 
 from ..core import T_REF, ConvergenceError, InputError, batch_of, bar
 from ..dspmde.charge_pH import at_pH
-from ..dspmde.conditions import temperature_notes
+from ..dspmde.conditions import at_temperature, temperature_notes
 from ..dspmde.feed import read_feed
 from ..dspmde.notes import solution_notes
 from ..water.ions import get_ion
@@ -165,10 +165,10 @@ def _samples(plant: Plant, operation: dict, c_feed) -> int:
     return batch_of(sizes)
 
 
-def _at_pH(plant: Plant, pH: float) -> Plant:
-    "A plant whose membranes have the charge of a pH."
-    stages = tuple(t if t.membrane is None else replace(t, membrane=at_pH(t.membrane, pH)) for t in plant.stages)
-    return replace(plant, membrane=at_pH(plant.membrane, pH), stages=stages)
+def _with(plant: Plant, law) -> Plant:
+    "A plant all of whose membranes have met a law, such as that of the charge at a pH."
+    stages = tuple(t if t.membrane is None else replace(t, membrane=law(t.membrane)) for t in plant.stages)
+    return replace(plant, membrane=law(plant.membrane), stages=stages)
 
 # %% ../../nbs/07_module.ipynb #6b90c4db
 def simulate_plant(
@@ -183,6 +183,7 @@ def simulate_plant(
     ions=None,  # As for `simulate`
     balance: str | None = None,  # As for `simulate`
     temperature: float = T_REF,  # $T$ [K]
+    warm: bool = True,  # The pores' permittivity follows the temperature, as in `simulate_water`
     pH: float | None = None,  # Of the feed: the charge of all membranes follows it; None: near neutral
     mixing="schock_miquel",  # How the spacer stirs: a name or `Mixing`
     film: str = "nernst_planck",  # "nernst_planck", "linear" or "none"
@@ -198,7 +199,8 @@ def simulate_plant(
         membrane = membranes_of(membrane, names)
     if membrane is not None:
         plant = replace(plant, membrane=membrane if isinstance(membrane, Membrane) else stack_membranes(list(membrane)))
-    plant = plant if pH is None else _at_pH(plant, pH)
+    plant = plant if pH is None else _with(plant, lambda m: at_pH(m, pH))
+    plant = _with(plant, lambda m: at_temperature(m, temperature)) if warm and temperature != T_REF else plant
     given = {"feed_flow": feed_flow, "recovery": recovery, "pressure": pressure, "permeate_flow": permeate_flow}
     batch = _samples(plant, given, c)
     c = np.broadcast_to(c.detach().numpy(), (batch, len(names)))
