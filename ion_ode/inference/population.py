@@ -88,7 +88,12 @@ class _Walk:
         ask = lambda: information(self.s, self.x, self.lab, self.coupon, beta, self.prior, self.rng)
         new = np.mean([ask() for _ in range(_ASKED)], 0)
         self.told = new if self.told is None else 0.5 * (self.told + new)
-        return np.linalg.inv(np.linalg.cholesky(self.told + np.eye(len(new)))).T
+        whole = self.told + np.eye(len(new))
+        try:
+            return np.linalg.inv(np.linalg.cholesky(whole)).T
+        except np.linalg.LinAlgError:  # few membranes say most, and the zeros between laboratories are not of one piece
+            size, along = np.linalg.eigh(whole)
+            return along / np.sqrt(size.clip(1.0))
 
     def move_along(self, beta, step):
         "A trajectory of every membrane with its coupons; share accepted."
