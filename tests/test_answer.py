@@ -6,6 +6,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ion_ode.core import LMH, InputError, bar
+from ion_ode.dspmde.conditions import at_temperature
 from ion_ode.inference import laws, rows
 from ion_ode.inference.answer import Answer, load_answer
 from ion_ode.inference.score import predicted, scores
@@ -205,5 +206,6 @@ def test_the_default_membrane_is_the_likeliest_of_the_sample_and_its_first_numbe
     kept, likeliest = NF270.tensors(), load_model("nf270").likeliest.tensors()
     for name in kept:
         assert_allclose(kept[name], likeliest[name], rtol=2e-4, err_msg=name)
-    R = simulate({"Na+": 10, "Cl-": 10}, np.array([30, 50, 100]) * LMH, temperature=293.15).rejection[0, :, 0]
+    cold = at_temperature(NF270, 293.15)
+    R = simulate({"Na+": 10, "Cl-": 10}, np.array([30, 50, 100]) * LMH, cold, temperature=293.15).rejection[0, :, 0]
     assert_allclose(R, [0.43, 0.55, 0.79], atol=0.06)

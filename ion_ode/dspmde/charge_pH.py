@@ -43,8 +43,8 @@ class ChargeByPH:
         return self.amine / (1 + 10 ** (np.asarray(pH, float) - self.pK_amine)) - self.acids(pH)
 
 
-FITTED = ChargeByPH(6.03, 6.14, 9.82, 0.216, 3.07)
-FITTED_SD = ChargeByPH(0.084, 1.8, 0.25, 0.32, 0.88)
+FITTED = ChargeByPH(5.99, 6.04, 9.82, 0.169, 3.13)
+FITTED_SD = ChargeByPH(0.079, 1.7, 0.25, 0.25, 0.91)
 
 
 def _valid(pH) -> np.ndarray:
