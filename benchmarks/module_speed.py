@@ -120,6 +120,7 @@ def main():
         },
     ]
     print(pd.DataFrame(rows).to_string(index=False, float_format=lambda v: f"{v:.3g}", na_rep=""))
+    print(table.status.value_counts().to_string())
     if a.out:
         with open(a.out, "w", encoding="utf-8") as f:
             json.dump({"rows": rows, "provenance": provenance(0)}, f, indent=1)

@@ -335,3 +335,15 @@ def test_the_pores_of_a_module_follow_the_temperature():
     )
     assert_allclose(warm, by_hand, rtol=1e-12)
     assert (abs(warm / cold - 1) > 5e-4).all()
+
+
+def test_a_sweep_on_dask_is_that_of_one_process_to_the_bit():
+    distributed = pytest.importorskip("distributed")
+    rng = np.random.default_rng(3)
+    designs = pd.DataFrame({"pressure": rng.uniform(1, 8, 24) * bar, "feed_flow": rng.uniform(4, 16, 24) / 3600})
+    plant = Plant([Stage(elements=2, vessels=2), Stage(elements=2)], NF270_WATERTAP)
+    here = sweep(SALT, plant, designs, size=8)
+    with distributed.Client(processes=False, n_workers=2, threads_per_worker=1, dashboard_address=None) as client:
+        there = sweep(SALT, plant, designs, size=8, client=client)
+    pd.testing.assert_frame_equal(here, there, check_exact=True)
+    assert 4 < (here.status == "converged").sum() < len(here)
