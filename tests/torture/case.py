@@ -34,7 +34,7 @@ class Tally:
     cases: int = 0
     right: int = 0
     refused: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # Of the processor
     bad: dict[str, list[str]] = field(default_factory=lambda: {v: [] for v in VERDICTS})
 
     def note(self, verdict: str, what: str = ""):
