@@ -90,7 +90,10 @@ def tallied(strategy, n: int, start: int) -> Tally:
     @given(strategy)
     def one(case):
         if tally.cases < n:
-            tally.note(*ran(case))
+            verdict, what = ran(case)
+            tally.note(verdict, what)
+            if verdict in VERDICTS:
+                print(f"--- {verdict}: {what[:1500]}", file=sys.stderr, flush=True)
 
     one()
     tally.seconds = cpu_seconds() - begin
@@ -159,11 +162,7 @@ def made(a) -> tuple[dict[str, Tally], float]:
 
 
 def told(found: dict[str, Tally], seconds: float, as_json: bool, litter: list[str]) -> int:
-    "Failures on standard error, counts on standard output; 1 where something is not right."
-    for name, tally in found.items():
-        for what, bad in tally.bad.items():
-            for text in dict.fromkeys(bad[:40]):
-                print(f"--- {name}, {what}: {text[:1500]}", file=sys.stderr, flush=True)
+    "Counts on standard output; 1 where something is not right."
     if litter:
         print(f"--- left in the temporary folder: {', '.join(litter[:20])}", file=sys.stderr)
     if as_json:

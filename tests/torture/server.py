@@ -35,13 +35,13 @@ def _told(e: BaseException) -> Outcome:
     return Outcome("traceback", None, "".join(traceback.format_exception(e)[-6:]))
 
 
-def _child(job: Callable, folder: Path, pipe: int) -> None:
-    "Run the job in the folder and send its outcome; never returns."
+def _child(job: Callable, folder: Path, pipe: int, heard: bool = False) -> None:
+    "Run the job in the folder and send its outcome; never returns. What it says on standard error may be heard."
     try:
         os.setsid()
         os.chdir(folder)
         null = os.open(os.devnull, os.O_RDWR)
-        for fd in (0, 1, 2):
+        for fd in (0, 1) if heard else (0, 1, 2):
             os.dup2(null, fd)
         sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
         try:
@@ -113,7 +113,7 @@ def side_by_side(jobs: dict[str, Callable], at_once: int) -> dict:
                 pid = os.fork()
                 if pid == 0:
                     os.close(read)
-                    _child(jobs[name], Path.cwd(), write)
+                    _child(jobs[name], Path.cwd(), write, heard=True)
                 os.close(write)
                 running[read] = name, pid
             for read in select.select(list(running), [], [])[0]:
