@@ -127,7 +127,7 @@ def test_an_answer_to_neutral_solutes_and_to_what_does_not_fit(dye):
 
 
 def test_a_neutral_solute_meets_its_own_pore_in_every_door():
-    "`simulate`, `predict` and a module: the pore of neutral solutes is `NEUTRAL_PORE` of the ions', and ions do not notice."
+    "`simulate`, `predict`, a module: neutral solutes meet `NEUTRAL_PORE` of the ions' pore, and ions do not notice."
     from ion_ode.inference.laws import NEUTRAL_PORE
     from ion_ode.module.draws import membranes_of
     from ion_ode.module.law import Law
