@@ -106,8 +106,8 @@ class TrainConfig:
                 raise InputError(f"{name} is {getattr(self, name):g}; expected {least:g} to {most:g}")
         if self.finetuning.patience:
             raise InputError(
-                "finetuning.patience holds data back, and measured compositions are too few for that; the contest "
-                "chooses the number of steps on compositions held out inside"
+                "finetuning.patience arrived, which holds data back; measured compositions are too few for that, so "
+                "give finetuning.steps instead"
             )
         if self.network.n_membrane != n_told(self.network.ions, self.told):
             raise InputError(

@@ -262,11 +262,6 @@ def finetune(
     **kw,  # Of `fit`: folder, key, bar
 ) -> pd.DataFrame:  # Log
     "Teach networks measurements (Eq. 5 of the paper)."
-    if config.finetuning.patience:
-        raise InputError(
-            "finetuning.patience arrived, which holds data back; measured compositions are too few for that, so give "
-            "finetuning.steps instead"
-        )
     n, curves = len(ensemble), measured_curves(measurements, config.film_thickness)
     allowed = torch.ones(n, len(curves), dtype=torch.bool)
     if shown is not None:
