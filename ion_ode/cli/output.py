@@ -84,8 +84,18 @@ class Sink:
             self.file.write("[")
         return self
 
+    def write_feeds(self, rows, columns):
+        "A piece of the rejections of feeds, by row of their file; on the screen as a person reads them."
+        if self.kind == "screen":
+            _show(rows, columns, self)
+            self.rows += len(rows)
+        else:
+            import pandas as pd
+
+            self.write(pd.DataFrame(columns))
+
     def write(self, frame):
-        "A piece of the tidy table."
+        "A piece of a tidy table."
         if self.kind == "csv":
             frame.to_csv(self.file, index=False, header=self.rows == 0, lineterminator="\n")
         elif self.kind in ("json", "jsonl"):
@@ -100,7 +110,7 @@ class Sink:
             self.parquet = self.parquet or pq.ParquetWriter(self.file, table.schema)
             self.parquet.write_table(table.cast(self.parquet.schema))
         else:
-            _show(frame, self)
+            click.echo(frame.to_string(index=False, na_rep="", float_format=lambda v: f"{v:.3g}"))
         self.rows += len(frame)
 
     def __exit__(self, kind, error, trace):
@@ -127,49 +137,50 @@ def _records(frame) -> list[dict]:
 _SCREEN_FEEDS = 20
 
 
-def _show(frame, sink):
+def _show(rows, columns, sink):
     "The table a person reads: for each feed, a row a flux and a column an ion, rejection in percent."
-    flux, interval = "flux_L_m2_h", "lower" in frame
-    if flux not in frame:
-        click.echo(frame.to_string(index=False, na_rep="", float_format=lambda v: f"{v:.3g}"))
-        return
-    for _, g in frame.groupby(frame.index.to_numpy(), sort=False):
+    of = list(zip(rows, (dict(zip(columns, r)) for r in zip(*map(list, columns.values())))))
+    feeds = {row: [r for k, r in of if k == row] for row in dict.fromkeys(k for k, _ in of)}
+    for g in feeds.values():
         sink.shown += 1
         if sink.shown > _SCREEN_FEEDS:
             continue
-        feed = g.drop_duplicates("ion")
-        label = "" if sink.rows == 0 and len(frame.index.unique()) == 1 else f"feed {g['sample'].iloc[0]}: "
-        parts = [
-            f"{i} {c:.4g}" if "pH_feed" in g else f"{i} {c:g}" for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0
-        ]
-        pH = f", pH {g.pH_feed.iloc[0]:.2f}" if "pH_feed" in g else ""
-        click.echo(f"{label}{', '.join(parts)} mol/m³{pH}, rejection in %")
-        ions = [i for i, c in zip(feed.ion, feed.c_feed_mol_m3) if c > 0]
-        cell = lambda r: (
-            f"{100 * r.rejection:.1f}" + (f" [{100 * r.lower:.1f}, {100 * r.upper:.1f}]" if interval else "")
-        )
-        rows = []
-        for f, at in g.groupby(flux, sort=False):
-            here = {r.ion: cell(r) for r in at.itertuples()}
-            status = sorted(set(at["status"])) if "status" in at else []
-            pH = [f"{at.pH_perm.iloc[0]:.2f}"] if "pH_perm" in at else []
-            rows.append([f"{f:.4g}", *(here[i] for i in ions), *pH, *status])
-        more = [name for name, column in (("permeate pH", "pH_perm"), ("status", "status")) if column in g]
-        head = ["flux L/m²/h", *ions, *more]
-        width = [max(len(r[k]) for r in [head, *rows]) for k in range(len(head))]
-        for r in [head, *rows]:
-            click.echo("  " + "  ".join(t.rjust(w) for t, w in zip(r, width)).rstrip())
+        label = "" if sink.rows == 0 and len(feeds) == 1 else f"feed {g[0]['sample']}: "
+        _show_feed(label, g)
 
 
-def _tidy(frame, table):
-    "The library's frame with the file's own names and laboratory units at the edge."
+def _show_feed(label: str, g: list[dict]):
+    "One feed: what it holds, then a line a flux."
+    feed = {r["ion"]: r["c_feed_mol_m3"] for r in reversed(g) if r["c_feed_mol_m3"] > 0}
+    ions = [i for i in dict.fromkeys(r["ion"] for r in g) if i in feed]
+    said = ", ".join(f"{i} {feed[i]:.4g}" if "pH_feed" in g[0] else f"{i} {feed[i]:g}" for i in ions)
+    pH = f", pH {g[0]['pH_feed']:.2f}" if "pH_feed" in g[0] else ""
+    click.echo(f"{label}{said} mol/m³{pH}, rejection in %")
+    interval = lambda r: f" [{100 * r['lower']:.1f}, {100 * r['upper']:.1f}]" if "lower" in r else ""
+    lines = []
+    for f in dict.fromkeys(r["flux_L_m2_h"] for r in g):
+        at = [r for r in g if r["flux_L_m2_h"] == f]
+        here = {r["ion"]: f"{100 * r['rejection']:.1f}{interval(r)}" for r in at}
+        status = sorted({r["status"] for r in at}) if "status" in g[0] else []
+        pH = [f"{at[0]['pH_perm']:.2f}"] if "pH_perm" in g[0] else []
+        lines.append([f"{f:.4g}", *(here[i] for i in ions), *pH, *status])
+    more = [name for name, column in (("permeate pH", "pH_perm"), ("status", "status")) if column in g[0]]
+    lines.insert(0, ["flux L/m²/h", *ions, *more])
+    width = [max(len(r[k]) for r in lines if k < len(r)) for k in range(len(lines[0]))]
+    for r in lines:
+        click.echo("  " + "  ".join(t.rjust(w) for t, w in zip(r, width)).rstrip())
+
+
+def _tidy(found, table) -> tuple:
+    "Rows of the file, and the library's columns with the file's own names and laboratory units at the edge."
     from ion_ode.core import LMH
 
-    frame = frame.rename(columns={"c_feed": "c_feed_mol_m3", "c_perm": "c_perm_mol_m3"})
-    frame.insert(1, "flux_L_m2_h", (frame.pop("flux_m_s") / LMH).round(12))
-    frame.index = frame["sample"]  # rows of the file, even where two have one name
-    frame["sample"] = [table.sample[i] for i in frame.index]
-    return frame
+    said = {"flux_m_s": "flux_L_m2_h", "c_feed": "c_feed_mol_m3", "c_perm": "c_perm_mol_m3"}
+    columns = {said.get(k, k): found[k] if isinstance(found, dict) else found[k].to_numpy() for k in found}
+    columns["flux_L_m2_h"] = (columns["flux_L_m2_h"] / LMH).round(12)
+    rows = columns["sample"]  # of the file, even where two have one name
+    columns["sample"] = [table.sample[i] for i in rows]
+    return list(rows), columns
 
 
 def _run(feed, flux, out, as_json, force, compute, used=()):
@@ -180,8 +191,8 @@ def _run(feed, flux, out, as_json, force, compute, used=()):
     with Sink(out, as_json, force) as sink:
         for table in _feeds(feed, flux, used):
             with _located(table.where):
-                frame = compute(table)
-            sink.write(_tidy(frame, table))
+                found = compute(table)
+            sink.write_feeds(*_tidy(found, table))
             if sys.stderr.isatty() and sink.path:
                 bar = bar if bar is not None else progress(desc="feeds", unit=" feeds")
                 bar.update(len(table.sample))
