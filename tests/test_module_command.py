@@ -64,6 +64,16 @@ def test_the_answers_membranes_as_draws():
     assert row["upper"] - row["lower"] > 0.1 and row["lower"] < row["median"] < row["upper"]
 
 
+def test_a_feed_without_an_operating_point_leaves_the_others(tmp_path):
+    file = tmp_path / "feeds.csv"
+    pd.DataFrame({"Na+ [mM]": [5, 600], "Cl- [mM]": [5, 600]}).to_csv(file, index=False)
+    run = ["--feed-flow", "8", "--pressure", "1.8"]
+    rows = json.loads(ask("--feed", str(file), *run, "--json").stdout)
+    assert [r["status"] == "converged" for r in rows] in ([True, False], [True, True])
+    weak = ask("--feed", "Na+=5,Cl-=5", "--feed-flow", "8", "--pressure", "0.1", status=1).output
+    assert "friction uses up the pressure" in weak and "throw" not in weak
+
+
 @pytest.mark.parametrize(
     "args, said",
     [

@@ -203,7 +203,7 @@ def _solve(
     pH=None,
     **run,
 ):
-    from ion_ode.core import bar
+    from ion_ode.core import ConvergenceError, bar
     from ion_ode.module.answers import simulate_plant
     from ion_ode.module.plant import Plant, Stage
 
@@ -218,7 +218,7 @@ def _solve(
     units = {"feed_flow": 1 / 3600, "recovery": 0.01, "pressure": bar, "permeate_flow": 1 / 3600}
     operation = {k: None if run[k] is None else run[k] * u for k, u in units.items()}
     members = _drawn(draws) if draws else membrane
-    return simulate_plant(
+    sol = simulate_plant(
         water,
         Plant(stages, bypass=bypass),
         membrane=members,
@@ -228,9 +228,12 @@ def _solve(
         osmotic=osmotic,
         activity=activity,
         pH=pH,
-        throw=not draws,
+        throw=False,
         **operation,
     )
+    if not (draws or sol.ok.any()):
+        raise ConvergenceError(sol.status[0], (0,), sol.status[0])
+    return sol
 
 
 def _scale(sol, pH, temperature, sink):
