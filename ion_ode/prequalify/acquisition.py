@@ -47,7 +47,8 @@ def _acquisition(campaign: Campaign):
     shift = tensor([sum(v * campaign.processes[m].mean for m, v in w.items()) for w in campaign.weights])
     made = campaign.as_made()
     front = torch.tensor(np.stack([sum(made[m] * v for m, v in w.items()) for w in campaign.weights], 1))
-    model, sampler = _membranes(processes), _correlated_sampler(campaign.correlation(names), campaign.seed)
+    widen = np.array([campaign.surprise(m) for m in names])
+    model, sampler = _membranes(processes), _correlated_sampler(campaign.correlation(names), widen, campaign.seed)
     if len(weights) == 1:
         scalar = need("botorch.acquisition.objective", "campaign").GenericMCObjective
         one = scalar(lambda s, X=None: (s @ weights.T + shift)[..., 0])
@@ -79,16 +80,17 @@ def _membranes(processes: list[Process]):
     return Membranes(*(p.model for p in processes))
 
 
-def _correlated_sampler(correlation: np.ndarray, seed: int):
-    "Quasi-random normal draws whose outputs are correlated as the errors were."
+def _correlated_sampler(correlation: np.ndarray, widen: np.ndarray, seed: int):
+    "Quasi-random normal draws, as wide as errors on membranes left out, outputs correlated as these were."
     Sobol = need("botorch.sampling.normal", "campaign").SobolQMCNormalSampler
-    if len(correlation) == 1:  # draws of one output carry no axis for it
-        return Sobol(torch.Size([_N_SAMPLES]), seed=seed)
+    root = torch.linalg.cholesky(torch.tensor(widen[:, None] * correlation * widen))
 
     class Correlated(Sobol):
         def _construct_base_samples(self, posterior):
             super()._construct_base_samples(posterior)
-            root = torch.linalg.cholesky(torch.tensor(correlation)).to(self.base_samples)
-            self.base_samples = self.base_samples @ root.T
+            one = len(root) == 1  # draws of one output carry no axis for it
+            self.base_samples = (
+                self.base_samples * root[0, 0] if one else self.base_samples @ root.to(self.base_samples).T
+            )
 
     return Correlated(torch.Size([_N_SAMPLES]), seed=seed)

@@ -13,7 +13,7 @@ from ion_ode.guard import sealed, unsealed
 from ion_ode.prequalify.candidates import check_films, possible_recipes, spread_recipes
 from ion_ode.prequalify.choice import choose, explain_batch
 from ion_ode.prequalify.encoder import Encoder
-from ion_ode.prequalify.process import Process
+from ion_ode.prequalify.process import Process, fit_quantities, predict_out
 from ion_ode.prequalify.weighting import weighted_quantile
 from ion_ode.prequalify.quantities import (
     average_replicates,
@@ -79,17 +79,18 @@ class Campaign:
     def _learn(self, states=None, start=None, ratios=None) -> "Campaign":
         self.table = average_replicates(self.rows, self.schema)
         self.encoder = Encoder(self.schema).fit(self.table)
-        self.processes, self.residuals, self.left_out, self.ratios = {}, {}, [], dict(ratios or {})
+        self.residuals, self.left_out, self.ratios, self.parts = {}, [], dict(ratios or {}), {}
         for m in self.schema.measured:
             known = self.table[m].notna() & ((self.table[m] < 1) | (m == "permeance"))
             if known.sum() < LEAST:
                 self.left_out.append(f"{m}: {known.sum()} values, {LEAST} are needed")
                 continue
             d = self.table[known]
-            one = lambda s, m=m: None if not s else s.get(m)
-            p = Process(self.encoder).fit(d, modelled(d[m], m), d[f"variance {m}"], state=one(states), start=one(start))
+            self.parts[m] = d, modelled(d[m], m), d[f"variance {m}"].to_numpy()
+        self.processes = self._processes(states or {}, start)
+        for m, p in self.processes.items():
             mean, spread = p.leave_out()
-            self.processes[m], self.residuals[m] = p, pd.Series((p.y - mean) / spread, index=d.index)
+            self.residuals[m] = pd.Series((p.y - mean) / spread, index=self.parts[m][0].index)
         if not self.processes:
             raise InputError(
                 f"too few results to learn from ({'; '.join(self.left_out)}); measure more membranes first"
@@ -101,6 +102,12 @@ class Campaign:
             self.pending = self.pending[[m not in made for m in self._marks(self.pending)]].reset_index(drop=True)
         return self
 
+    def _processes(self, states: dict, start: dict | None) -> dict[str, Process]:
+        "Of each quantity, as an earlier fit left it or searched together."
+        if set(self.parts) <= set(states):
+            return {m: Process(self.encoder).fit(*p, state=states[m]) for m, p in self.parts.items()}
+        return fit_quantities(self.encoder, self.parts, start) if self.parts else {}
+
     def aim(self, objectives) -> "Campaign":
         "What more of is wanted, texts as in `read_objective`."
         self.objectives = list(objectives)
@@ -110,15 +117,19 @@ class Campaign:
     def half_width(self, m: str, level: float) -> float:  # Times the spread
         "Conformal half width of a quantity, from recipes left out in folds."
         if m not in self.ratios:
-            p = self.processes[m]
-            mean, spread = p.fit_out(self.table.loc[self.residuals[m].index], seed=self.seed)
-            self.ratios[m] = np.abs(p.y - mean) / spread
+            out = predict_out(self.processes, self.parts, seed=self.seed)
+            self.ratios = {k: np.abs(self.processes[k].y - mean) / spread for k, (mean, spread) in out.items()}
         return weighted_quantile(np.asarray(self.ratios[m]), level)
 
     def widening(self, m: str) -> float:
         "Calibrated over modelled spread of a quantity; 1 where membranes are too few to tell."
         wide = self.half_width(m, 0.9) / norm.ppf(0.95)
         return wide if np.isfinite(wide) else 1.0
+
+    def surprise(self, m: str) -> float:
+        "What the spread of a quantity is multiplied by in a choice: by errors of membranes left out, 1 or more."
+        r = self.residuals[m]
+        return max(1.0, float(np.sqrt((r**2).mean())) * (len(r) + 2) / (len(r) - 2))
 
     def as_made(self) -> pd.DataFrame:  # One row a membrane
         "Modelled quantities of the membranes made: measured less the noise of replicates, predicted where missing."

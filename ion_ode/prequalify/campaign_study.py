@@ -12,7 +12,6 @@ from ion_ode.prequalify.campaign_parts import _leaks_part, _papers_part, _recipe
 from ion_ode.prequalify.campaign_peers import QUANTITIES, header
 from ion_ode.prequalify.progress import made_until
 from ion_ode.prequalify.quantities import modelled, read_objective, reference_point
-from ion_ode.prequalify.table_headers import measured_name
 from ion_ode.prequalify.tables import read_table
 from ion_ode.store import asset, atomic_write, digest, provenance
 
@@ -37,10 +36,7 @@ def replay(
     objectives=_OBJECTIVES,
 ) -> list[int]:  # Rows in the order in which they are made
     "A campaign of one membrane at a time, until 95 % of the final hypervolume."
-    wanted = {m for o in objectives for m in read_objective(o, list(QUANTITIES))}
-    kept = [c for c in table if (measured_name(c) or (None,))[0] in {None, *wanted}]
     points, reference, order = *_objective_points(table, objectives), list(start)
-    table = table[kept]
     place = {n: i for i, n in enumerate(table["name"])}
     c = Campaign(read_table(table)[1], list(objectives), seed).fit(table.iloc[order])
     while made_until(points, order, reference) > len(order):

@@ -1,44 +1,48 @@
 """How alike two recipes are, and two monomers"""
 
+from math import prod
+
 import torch
 
 from ion_ode.core import need
 from ion_ode.prequalify.encoder import Encoder
 
 
-def _recipe_kernel(
+def _likeness(
     encoder: Encoder,  # Fitted
-):  # A kernel of GPyTorch over encoded recipes
-    "Likeness of two membranes (Eq. 6.4)."
-    k = need("gpytorch.kernels", "campaign")
-    Prior = need("gpytorch.priors", "campaign")
+    quantities: int = 1,  # Measured quantities that share it: their prior of a length counts once
+) -> tuple[list, list]:  # Kernels of GPyTorch: numbers if there are any, categories, monomers; two of laboratories
+    "How alike two recipes are in each respect, ln of a length about 0 by 1."
+    k, Prior = need("gpytorch.kernels", "campaign"), need("gpytorch.priors", "campaign")
     categorical = need("botorch.models.kernels.categorical", "campaign").CategoricalKernel
     n, c = encoder.width
-    wide = lambda: Prior.LogNormalPrior(0.0, 1.0)
+    wide = lambda: Prior.LogNormalPrior(quantities - 1.0, quantities**0.5)  # to the power of quantities: (0, 1)
+    own = lambda kernel, at, *a: kernel(*a, active_dims=at, lengthscale_prior=wide())
+    numbers = {"ard_num_dims": n, "active_dims": tuple(range(n)), "lengthscale_prior": wide()}
+    parts = [k.MaternKernel(1.5, **numbers)] if n else []
+    parts += [own(categorical, (n + i,)) for i in range(c)]
+    at = n + c
+    parts += [own(_monomer_kernel(), (at + i,), encoder, m.name) for i, m in enumerate(encoder.monomers)]
+    labs = 2 * (len(encoder.state["laboratories"]) > 1)
+    return parts, [own(categorical, (at + len(encoder.monomers),)) for _ in range(labs)]
+
+
+def _recipe_kernel(
+    encoder: Encoder,  # Fitted
+    likeness: tuple | None = None,  # From `_likeness`, where quantities share it
+):  # A kernel of GPyTorch over encoded recipes
+    "Covariance of a quantity of two membranes (Eq. 6.4)."
+    k = need("gpytorch.kernels", "campaign")
+    Prior = need("gpytorch.priors", "campaign")
     height = lambda kernel: k.ScaleKernel(kernel, outputscale_prior=Prior.GammaPrior(2.0, 2.0))
-    numbers, at = tuple(range(n)), n
-    parts = [k.MaternKernel(nu=1.5, ard_num_dims=n, active_dims=numbers, lengthscale_prior=wide())] if n else []
-    for _ in range(c):
-        parts.append(categorical(active_dims=(at,), lengthscale_prior=wide()))
-        at += 1
-    for m in encoder.monomers:
-        parts.append(_monomer_kernel()(encoder, m.name, active_dims=(at,), lengthscale_prior=wide()))
-        at += 1
-    product = parts[0]
-    for p in parts[1:]:
-        product = product * p
-    total = height(product)
+    parts, labs = likeness or _likeness(encoder)
+    n = encoder.width[0]
+    total = height(prod(parts[1:], start=parts[0]))
     if len(parts) > (1 if n else 0) and n:  # what is common to a category or monomer, whatever the amounts
-        common = parts[1]
-        for p in parts[2:]:
-            common = common * p
-        total = total + height(common)
+        total = total + height(prod(parts[2:], start=parts[1]))
     if n:
-        total = total + height(k.LinearKernel(active_dims=numbers))
-    if len(encoder.state["laboratories"]) > 1:
-        own = lambda: categorical(active_dims=(at,), lengthscale_prior=wide())
-        total = total * own() + height(own())
-    return total
+        total = total + height(k.LinearKernel(active_dims=tuple(range(n))))
+    return total * labs[0] + height(labs[1]) if labs else total
 
 
 def _monomer_kernel():

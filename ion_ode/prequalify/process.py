@@ -8,8 +8,10 @@ import torch
 
 from ion_ode.core import need
 from ion_ode.prequalify.encoder import Encoder
-from ion_ode.prequalify.kernels import _recipe_kernel
+from ion_ode.prequalify.kernels import _likeness, _recipe_kernel
 from ion_ode.prequalify.weighting import group_folds
+
+_SEARCH = {"maxiter": 200, "ftol": 1e-6}  # Of a mean over membranes: 1e-3 of a logarithm of likelihood
 
 
 class Process:
@@ -27,21 +29,23 @@ class Process:
         start: dict | None = None,  # Kernel numbers to search from
     ) -> "Process":
         "Most likely kernel, then everything that prediction needs."
+        if state is not None:
+            return self._set(d, y, variance, state)._solve()
+        return fit_together([self._set(d, y, variance, start)])[0]
+
+    def _set(self, d, y, variance=None, known: dict | None = None, likeness: tuple | None = None) -> "Process":
+        "Measurements and a kernel, numbers as they are known."
         self.x, self.y = self.encoder(d), np.asarray(y, float)
         self.mean, self.sd = float(self.y.mean()), float(self.y.std() or 1.0)
         self.variance = np.zeros(len(y)) if variance is None else np.nan_to_num(np.asarray(variance, float))
-        self.model = self._build()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if (known := start if state is None else state) is not None:
-                self._load(known)
-            if state is None:
-                mll = need("gpytorch.mlls", "campaign").ExactMarginalLogLikelihood(self.model.likelihood, self.model)
-                need("botorch.fit", "campaign").fit_gpytorch_mll(mll, optimizer_kwargs={"options": {"maxiter": 200}})
-        self.model.eval()
-        return self._solve()
+            self.model = self._build(likeness)
+        if known is not None:
+            self._load(known)
+        return self
 
-    def _build(self):
+    def _build(self, likeness: tuple | None):
         likelihoods = need("gpytorch.likelihoods", "campaign")
         floor = np.maximum(self.variance / self.sd**2, 1e-6)
         likelihood = likelihoods.FixedNoiseGaussianLikelihood(torch.tensor(floor), learn_additional_noise=True)
@@ -51,9 +55,8 @@ class Process:
         scatter.register_prior("noise_prior", prior, lambda m: m.noise, lambda m, v: m.initialize(noise=v))
         target = torch.tensor((self.y - self.mean) / self.sd)[:, None]
         gp = need("botorch.models", "campaign").SingleTaskGP
-        return gp(
-            self.x, target, likelihood=likelihood, covar_module=_recipe_kernel(self.encoder), outcome_transform=None
-        )
+        kernel = _recipe_kernel(self.encoder, likeness)
+        return gp(self.x, target, likelihood=likelihood, covar_module=kernel, outcome_transform=None)
 
     @property
     def state(self) -> dict[str, list]:
@@ -68,6 +71,7 @@ class Process:
 
     def _solve(self) -> "Process":
         "Inverse of the covariance of the measurements: prediction and leave-out errors are read off it."
+        self.model.eval()
         with torch.no_grad():
             k = self.model.covar_module(self.x).to_dense().numpy()
             self.constant = float(self.model.mean_module.constant)
@@ -123,3 +127,50 @@ class Process:
         return mean, spread
 
 
+def fit_together(
+    processes: list[Process],  # Set, one a measured quantity; those that share a likeness find one for all
+) -> list[Process]:
+    "The most likely numbers of several quantities at once (L-BFGS of BoTorch), then everything prediction needs."
+    if len(processes) == 1:
+        model = processes[0].model
+        mll = need("gpytorch.mlls", "campaign").ExactMarginalLogLikelihood(model.likelihood, model)
+        fit = lambda: need("botorch.fit", "campaign").fit_gpytorch_mll(mll, optimizer_kwargs={"options": _SEARCH})
+    else:
+        models = need("botorch.models", "campaign").ModelListGP(*(p.model for p in processes)).train()
+        mll = need("gpytorch.mlls", "campaign").SumMarginalLogLikelihood(models.likelihood, models).train()
+        fit = lambda: need("botorch.optim.fit", "campaign").fit_gpytorch_mll_scipy(mll, options=_SEARCH)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit()
+    return [p._solve() for p in processes]
+
+
+def fit_quantities(
+    encoder: Encoder,  # Fitted
+    parts: dict[str, tuple],  # Quantity: recipes, values as modelled, variances of their means
+    start: dict | None = None,  # Quantity: kernel numbers to search from
+) -> dict[str, Process]:
+    "A process for each quantity of the same recipes; what makes two recipes alike is found from all of them (Eq. 6.4)."
+    likeness = _likeness(encoder, len(parts))
+    known = lambda m: (start or {}).get(m)
+    found = {m: Process(encoder)._set(*p, known(m), likeness) for m, p in parts.items()}
+    return dict(zip(found, fit_together(list(found.values())), strict=True))
+
+
+def predict_out(
+    processes: dict[str, Process],  # Fitted together
+    parts: dict[str, tuple],  # As in `fit_quantities`, rows numbered alike in all
+    n_folds: int = 5,
+    seed: int = 0,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:  # Mean and spread of each row by processes that have not seen it
+    "Every recipe by processes searched again without its fold: what intervals are calibrated on."
+    found = {m: p.leave_out() for m, p in processes.items()}  # stays where a fold holds all that is known of one
+    encoder, start = next(iter(processes.values())).encoder, {m: p.state for m, p in processes.items()}
+    rows = sorted({i for d, _, _ in parts.values() for i in d.index})
+    for out in group_folds(rows, n_folds, seed):
+        gone = {m: d.index.isin(np.array(rows)[out]) for m, (d, _, _) in parts.items()}
+        kept = {m: tuple(v[~gone[m]] for v in p) for m, p in parts.items()}
+        for m, p in fit_quantities(encoder, {m: p for m, p in kept.items() if len(p[1]) > 1}, start).items():
+            if gone[m].any():
+                found[m][0][gone[m]], found[m][1][gone[m]] = p.predict(parts[m][0][gone[m]])
+    return found
