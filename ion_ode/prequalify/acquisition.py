@@ -47,8 +47,7 @@ def _acquisition(campaign: Campaign):
     shift = tensor([sum(v * campaign.processes[m].mean for m, v in w.items()) for w in campaign.weights])
     made = campaign.as_made()
     front = torch.tensor(np.stack([sum(made[m] * v for m, v in w.items()) for w in campaign.weights], 1))
-    widen = np.array([campaign.surprise(m) for m in names])
-    model, sampler = _membranes(processes), _correlated_sampler(campaign.correlation(names), widen, campaign.seed)
+    model, sampler = _membranes(processes), _correlated_sampler(campaign.correlation(names), campaign.seed)
     if len(weights) == 1:
         scalar = need("botorch.acquisition.objective", "campaign").GenericMCObjective
         one = scalar(lambda s, X=None: (s @ weights.T + shift)[..., 0])
@@ -80,17 +79,16 @@ def _membranes(processes: list[Process]):
     return Membranes(*(p.model for p in processes))
 
 
-def _correlated_sampler(correlation: np.ndarray, widen: np.ndarray, seed: int):
-    "Quasi-random normal draws, as wide as errors on membranes left out, outputs correlated as these were."
+def _correlated_sampler(correlation: np.ndarray, seed: int):
+    "Quasi-random normal draws whose outputs are correlated as the errors were."
     Sobol = need("botorch.sampling.normal", "campaign").SobolQMCNormalSampler
-    root = torch.linalg.cholesky(torch.tensor(widen[:, None] * correlation * widen))
+    if len(correlation) == 1:  # draws of one output carry no axis for it
+        return Sobol(torch.Size([_N_SAMPLES]), seed=seed)
 
     class Correlated(Sobol):
         def _construct_base_samples(self, posterior):
             super()._construct_base_samples(posterior)
-            one = len(root) == 1  # draws of one output carry no axis for it
-            self.base_samples = (
-                self.base_samples * root[0, 0] if one else self.base_samples @ root.to(self.base_samples).T
-            )
+            root = torch.linalg.cholesky(torch.tensor(correlation)).to(self.base_samples)
+            self.base_samples = self.base_samples @ root.T
 
     return Correlated(torch.Size([_N_SAMPLES]), seed=seed)

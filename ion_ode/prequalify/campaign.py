@@ -126,11 +126,6 @@ class Campaign:
         wide = self.half_width(m, 0.9) / norm.ppf(0.95)
         return wide if np.isfinite(wide) else 1.0
 
-    def surprise(self, m: str) -> float:
-        "What the spread of a quantity is multiplied by in a choice: by errors of membranes left out, 1 or more."
-        r = self.residuals[m]
-        return max(1.0, float(np.sqrt((r**2).mean())) * (len(r) + 2) / (len(r) - 2))
-
     def as_made(self) -> pd.DataFrame:  # One row a membrane
         "Modelled quantities of the membranes made: measured less the noise of replicates, predicted where missing."
         found = self.moments(self.table)[0]
