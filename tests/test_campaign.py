@@ -245,6 +245,21 @@ def test_a_batch_is_new_possible_and_within_bounds(own):
     pd.testing.assert_frame_equal(b, again)
 
 
+def test_a_recipe_is_valued_alike_whenever_it_is_asked(own):
+    acq, x = acquisition._acquisition(own), own.encoder(own._pool(None, None, 3))
+    first = acquisition._ln_volume(acq, x, x[:0])
+    for _ in range(2):
+        acquisition._ln_volume(acq, x[:5], x[:1])
+        assert_allclose(acquisition._ln_volume(acq, x, x[:0]), first, rtol=1e-6)
+
+
+def test_quantities_share_what_makes_recipes_alike_and_nothing_else(own):
+    lengths = [{k: v for k, v in s.items() if k.endswith("lengthscale")} for s in own.states.values()]
+    assert len(lengths) == 3 and lengths[0] and all(v == lengths[0] for v in lengths)
+    heights = [[v for k, v in s.items() if k.endswith("outputscale")] for s in own.states.values()]
+    assert heights[0] and heights[0] != heights[1] != heights[2]
+
+
 def test_a_draw_is_a_membrane_with_its_own_scatter(own):
     x, p = own.encoder(own.table)[:3], own.processes["permeance"]
     drawn, known = acquisition._membranes([p]).posterior(x).variance, p.model.posterior(x).variance

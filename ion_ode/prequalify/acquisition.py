@@ -87,8 +87,10 @@ def _correlated_sampler(correlation: np.ndarray, seed: int):
 
     class Correlated(Sobol):
         def _construct_base_samples(self, posterior):
+            known = self.base_samples
             super()._construct_base_samples(posterior)
-            root = torch.linalg.cholesky(torch.tensor(correlation)).to(self.base_samples)
-            self.base_samples = self.base_samples @ root.T
+            if self.base_samples is not known:  # drawn anew: once, not at every call
+                root = torch.linalg.cholesky(torch.tensor(correlation)).to(self.base_samples)
+                self.base_samples = self.base_samples @ root.T
 
     return Correlated(torch.Size([_N_SAMPLES]), seed=seed)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ion_ode.prequalify.campaign import Campaign
 
 _AT_ONCE = 128  # Recipes valued at once
+_TIE = 1e-6  # Share of a gain below which two recipes are equal: the first is taken, whatever the order of sums
 _N_CHANCE = 2000  # Draws behind a chance to lie beyond the front
 
 
@@ -36,11 +37,11 @@ def choose(
         base = _ln_volume(acquisition, x[idle], under_way)[0] if len(under_way) else -np.inf
         value, order = np.full(len(pool), -np.inf), np.argsort(-bound, kind="stable")
         for part in np.split(order, range(_AT_ONCE, len(order), _AT_ONCE)):
-            if value.max() >= bound[part[0]]:
+            if value.max() - 2 * _TIE >= bound[part[0]]:
                 break
             value[part] = _ln_difference(_ln_volume(acquisition, x[part], under_way), base) - np.log(cost[part])
         value[chosen] = -np.inf
-        chosen.append(int(value.argmax()))
+        chosen.append(int(np.argmax(value >= value.max() - _TIE)))
         gain.append(float(value.max()))
         bound = np.where(np.isfinite(value), value, bound)
         bound[chosen] = -np.inf

@@ -31,7 +31,7 @@ class Process:
         "Most likely kernel, then everything that prediction needs."
         if state is not None:
             return self._set(d, y, variance, state)._solve()
-        return fit_together([self._set(d, y, variance, start)])[0]
+        return _fit_together([self._set(d, y, variance, start)])[0]
 
     def _set(self, d, y, variance=None, known: dict | None = None, likeness: tuple | None = None) -> "Process":
         "Measurements and a kernel, numbers as they are known."
@@ -127,7 +127,7 @@ class Process:
         return mean, spread
 
 
-def fit_together(
+def _fit_together(
     processes: list[Process],  # Set, one a measured quantity; those that share a likeness find one for all
 ) -> list[Process]:
     "The most likely numbers of several quantities at once (L-BFGS of BoTorch), then everything prediction needs."
@@ -154,7 +154,7 @@ def fit_quantities(
     likeness = _likeness(encoder, len(parts))
     known = lambda m: (start or {}).get(m)
     found = {m: Process(encoder)._set(*p, known(m), likeness) for m, p in parts.items()}
-    return dict(zip(found, fit_together(list(found.values())), strict=True))
+    return dict(zip(found, _fit_together(list(found.values())), strict=True))
 
 
 def predict_out(
