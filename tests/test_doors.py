@@ -285,6 +285,8 @@ def test_one_run_of_two_kinds_has_one_feed(tmp_path):
         (["generate", "g", "--curves", "1", "--seed", "1", "--ions", "Na+,Na+,Cl-"], "name each ion once"),
         (["simulate", "--feed", "Na+=1,Cl-=1", "--flux", "5", "--flux", "20"], "--flux is given twice"),
         (["simulate", "--feed", "Na+=1,Cl-=1", "--flux", "5", "--json", "--json"], "--json is given twice"),
+        (["reproduce", "--only", ""], "--only is empty"),
+        (["campaign", __file__, "--objective", ""], "--objective is empty"),
     ],
 )
 def test_sizes_and_repeated_options_are_refused(arguments, words):

@@ -39,12 +39,15 @@ def _on_sigterm(number, frame):
 
 
 class _Once(click.Command):
-    "A command that takes an option once, or says that it came twice."
+    "A command that takes an option once and with a value, or says that it does not."
 
     def parse_args(self, ctx, args):
-        order = [p for p in self.make_parser(ctx).parse_args(list(args))[2] if isinstance(p, click.Option)]
+        values, _, order = self.make_parser(ctx).parse_args(list(args))
+        order = [p for p in order if isinstance(p, click.Option)]
         if twice := [p for p in order if not p.multiple and order.count(p) > 1]:
             raise click.UsageError(f"{twice[0].opts[0]} is given twice; give it once", ctx)
+        if empty := [p for p in order if "" in (values[p.name] if p.multiple else [values[p.name]])]:
+            raise click.UsageError(f"{empty[0].opts[0]} is empty; give it a value, or leave it out", ctx)
         return super().parse_args(ctx, args)
 
 

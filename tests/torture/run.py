@@ -29,6 +29,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from server import side_by_side
 
 WORKERS = min(2, os.cpu_count() or 1)  # Kinds at a time
+OURS = ("torture-", "torchinductor_")  # Folders of this suite, and of torch, which keeps what it compiled
 COLUMNS = ("cases", "right", "refused", *VERDICTS)
 
 
@@ -138,7 +139,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="torture-") as own:
         tempfile.tempdir = own  # what a case leaves in the temporary folder is seen, and goes with it
         found, seconds = made(a)
-        litter = sorted(p.name for p in Path(own).iterdir() if not p.name.startswith("torture-"))
+        litter = sorted(p.name for p in Path(own).iterdir() if not p.name.startswith(OURS))
     return told(found, seconds, a.json, litter)
 
 
