@@ -1,7 +1,7 @@
 """Options that commands share, and what their text means"""
 
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
@@ -92,8 +92,12 @@ def _membrane(text: str):
     from ion_ode.dspmde.membranes import Membrane, get_membrane, membrane_table
 
     if "=" not in text:
-        names = {n.lower(): n for n in membrane_table().name}
-        return get_membrane(names.get(text.strip().lower(), text.strip()))
+        name = text.strip()
+        for said in (name, name.upper()):
+            with suppress(InputError):
+                return get_membrane(said)
+        names = {n.lower(): n for n in membrane_table().name}  # in any case; pandas is not loaded for the name itself
+        return get_membrane(names.get(name.lower(), name))
     values = parse_pairs(text, MEMBRANE_UNITS)
     if 0 < values.get("r_pore", 1.0) < 1e-10:
         raise InputError(f"membrane {text!r}: a pore of {values['r_pore'] / 1e-9:g} nm is narrower than any ion; "
