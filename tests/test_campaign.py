@@ -253,6 +253,16 @@ def test_a_recipe_is_valued_alike_whenever_it_is_asked(own):
         assert_allclose(acquisition._ln_volume(acq, x, x[:0]), first, rtol=1e-6)
 
 
+def test_draws_are_as_wide_and_as_correlated_as_the_errors_of_membranes_left_out(own):
+    acq, x = acquisition._acquisition(own), own.encoder(own._pool(None, None, 3))
+    acquisition._ln_volume(acq, x, x[:0])
+    names = sorted({m for w in own.weights for m in w})
+    wide, drawn = own.missed_by(names), acq.sampler.base_samples.numpy().reshape(-1, len(names))
+    assert (wide >= 1).all()
+    assert_allclose(drawn.std(0), wide, rtol=0.1)
+    assert_allclose(np.corrcoef(drawn.T), own.correlation(names), atol=0.15)
+
+
 def test_quantities_share_what_makes_recipes_alike_and_nothing_else(own):
     lengths = [{k: v for k, v in s.items() if k.endswith("lengthscale")} for s in own.states.values()]
     assert len(lengths) == 3 and lengths[0] and all(v == lengths[0] for v in lengths)

@@ -47,7 +47,8 @@ def _acquisition(campaign: Campaign):
     shift = tensor([sum(v * campaign.processes[m].mean for m, v in w.items()) for w in campaign.weights])
     made = campaign.as_made()
     front = torch.tensor(np.stack([sum(made[m] * v for m, v in w.items()) for w in campaign.weights], 1))
-    model, sampler = _membranes(processes), _correlated_sampler(campaign.correlation(names), campaign.seed)
+    sampler = _correlated_sampler(campaign.correlation(names), campaign.missed_by(names), campaign.seed)
+    model = _membranes(processes)
     if len(weights) == 1:
         scalar = need("botorch.acquisition.objective", "campaign").GenericMCObjective
         one = scalar(lambda s, X=None: (s @ weights.T + shift)[..., 0])
@@ -79,18 +80,17 @@ def _membranes(processes: list[Process]):
     return Membranes(*(p.model for p in processes))
 
 
-def _correlated_sampler(correlation: np.ndarray, seed: int):
-    "Quasi-random normal draws whose outputs are correlated as the errors were."
+def _correlated_sampler(correlation: np.ndarray, widening: np.ndarray, seed: int):
+    "Quasi-random normal draws whose outputs are as wide and as correlated as the errors were."
     Sobol = need("botorch.sampling.normal", "campaign").SobolQMCNormalSampler
-    if len(correlation) == 1:  # draws of one output carry no axis for it
-        return Sobol(torch.Size([_N_SAMPLES]), seed=seed)
+    root = torch.tensor(widening[:, None] * np.linalg.cholesky(correlation))
 
     class Correlated(Sobol):
         def _construct_base_samples(self, posterior):
             known = self.base_samples
             super()._construct_base_samples(posterior)
             if self.base_samples is not known:  # drawn anew: once, not at every call
-                root = torch.linalg.cholesky(torch.tensor(correlation)).to(self.base_samples)
-                self.base_samples = self.base_samples @ root.T
+                by = root.to(self.base_samples)  # draws of one output carry no axis for it
+                self.base_samples = self.base_samples * by[0, 0] if len(by) == 1 else self.base_samples @ by.T
 
     return Correlated(torch.Size([_N_SAMPLES]), seed=seed)

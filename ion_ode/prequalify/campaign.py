@@ -155,6 +155,11 @@ class Campaign:
         c = (vectors * np.maximum(values, 1e-3)) @ vectors.T
         return c / np.sqrt(np.outer(np.diag(c), np.diag(c)))
 
+    def missed_by(self, names) -> np.ndarray:  # (m,)
+        "Factors on the spreads in a choice: as large as the errors of membranes left out, larger where few say so."
+        errors = [self.residuals[m].dropna() for m in names]
+        return np.array([max(1.0, (len(e) + 2) / max(len(e) - 2, 1) * np.sqrt((e**2).mean())) for e in errors])
+
     def predict(
         self,
         recipes,  # Table of recipes
