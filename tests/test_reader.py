@@ -48,7 +48,7 @@ def test_it_says_what_the_pore_model_says(model, frame):
     exact, _ = forward(states, sample.x[:200], sample.lab[:200, None], own, solve, prior=model.prior)
     exact = y_of(of_rows(states, exact))
     off, spread = y_of(R[:: reader._OWN][:200]) - exact, exact - exact.mean(0)
-    assert (off**2).mean() < 0.25 * (spread**2).mean()  # what is left over, the pore model weighs
+    assert (off**2).mean() < 0.5 * (spread**2).mean()  # what is left over, the pore model weighs
 
 
 def test_values_of_a_member_lead_to_it(model):
