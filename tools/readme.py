@@ -3,8 +3,9 @@
     python tools/readme.py           write README.md (and its figures in index_files/) and nbs/llms.txt
     python tools/readme.py --check   fail if one of them is not what the notebooks say
 
-Markdown cells are taken as they are, code cells as Python with their stored outputs. `#| hide` leaves a cell out,
-`#| echo: false` its code, `#| output: false` its outputs. Code that shows nothing stands in one block with the next.
+Markdown cells are taken as they are, code cells as Python; what shown code prints stands below it as comments.
+`#| hide` leaves a cell out, `#| echo: false` its code, `#| output: false` its outputs. Code that shows nothing stands
+in one block with the next.
 Links to notebooks are relative, so that they lead somewhere from every copy of the repository.
 """
 
@@ -57,6 +58,15 @@ def render_output(output, alt: str, figures: dict[str, bytes]) -> str:
     return fence(ANSI.sub("", text(data["text/plain"])), "text")
 
 
+def add(parts: list[str], shown: str):
+    "What code prints, as comments in its block; a figure or a text below it."
+    if shown.startswith("```text") and parts and parts[-1].startswith("```python"):
+        lines = [f"# {line}".rstrip() for line in shown.splitlines()[1:-1]]
+        parts[-1] = fence("\n".join([*parts[-1].splitlines()[1:-1], *lines]), "python")
+    else:
+        parts.append(shown)
+
+
 def render(notebook: Path) -> tuple[str, dict[str, bytes]]:
     "The README and its figures, from the notebook's cells."
     parts, figures = [], {}
@@ -71,12 +81,13 @@ def render(notebook: Path) -> tuple[str, dict[str, bytes]]:
             if d.get("echo") != "false" and source.strip():
                 block = fence(source, "python")
                 if parts and parts[-1].startswith("```python"):
-                    parts[-1] = parts[-1].removesuffix("```") + block.replace("```python", "", 1)
+                    parts[-1] = parts[-1].removesuffix("```") + block.replace("```python\n", "", 1)
                 else:
                     parts.append(block)
             if d.get("output") != "false":
                 alt = d.get("fig-alt", "").strip("\"'")
-                parts += [render_output(o, alt, figures) for o in cell.get("outputs", [])]
+                for shown in (render_output(o, alt, figures) for o in cell.get("outputs", [])):
+                    add(parts, shown)
     head = "<!-- Made from nbs/index.ipynb by tools/readme.py: edit the notebook, then `make readme`. -->"
     return "\n\n".join([head, *(p.strip() for p in parts if p.strip())]) + "\n", figures
 
