@@ -14,7 +14,8 @@ _RENAMED = {  # Module of version 0.1 -> where its names are now
     "contest": (
         "results.contestants",
         "results.benchmarks",
-        "results.cells",
+        "cells",
+        "closure",
         "results.plan",
         "results.heldout",
         "results.trials",

@@ -1,7 +1,9 @@
-"""What code a result depends on: the syntax trees in the import closure of a module, found by reading the imports"""
+"""Cells of computation, and what code each depends on: the syntax trees in the import closure of its function"""
 
 import ast
 import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -9,6 +11,31 @@ from ion_ode.store import digest
 
 ROOT = Path(__file__).parent
 _ALONG = {"ion_ode.attention_odenet.fused": ("assets/fused.cpp",)}  # Files beside Python that take part in computing
+
+CELLS: dict[str, Callable] = {}  # Kind -> what computes it: (folder, spec, found, tick) -> (what is made, its facts)
+
+
+@dataclass(frozen=True)
+class Cell:
+    "One piece of work."
+
+    name: str  # Unique, readable
+    kind: str  # Key of CELLS
+    spec: dict  # Everything it depends on
+    needs: tuple[str, ...] = ()  # Names of cells it builds on
+    cost: int = 1  # Ticks it will report
+
+
+def cell(
+    kind: str,  # Name under which cells ask for it
+):
+    "Register the function that computes the cells of a kind."
+
+    def register(function):
+        CELLS[kind] = function
+        return function
+
+    return register
 
 
 def _module_file(

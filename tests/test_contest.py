@@ -15,12 +15,13 @@ from cluster import scheduler_and_two_workers, wait_for
 from numpy.testing import assert_allclose
 from safetensors.torch import load
 
+from ion_ode import cells as cells_module
+from ion_ode.cells import cell_keys, read_cell, run_cells
+from ion_ode.closure import CELLS
 from ion_ode.core import InputError, WorkersLost
 from ion_ode.data.nf270 import MIXTURES
-from ion_ode.results import cells as cells_module
 from ion_ode.results import contestants, heldout, plan, trials
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, feed_equivalents, held_rows, score, twin_folds
-from ion_ode.results.cells import cell_keys, read_cell, run_cells
 from ion_ode.results.contestants import MAIN, REFERENCES, VARIANTS
 from ion_ode.results.heldout import contest
 from ion_ode.results.plan import PROFILES, plan_cells
@@ -192,20 +193,21 @@ def test_without_a_scheduler_there_is_one_sentence(tmp_path):
 
 
 def test_a_worker_of_another_version_computes_no_cell(tmp_path, monkeypatch):
-    c = cells()
-    made_of = cells_module.fingerprint(cells_module._CELLS[c[0].kind])
+    c = cells()[0]
+    keys, made_of = cell_keys([c]), cells_module.fingerprint(CELLS[c.kind])
     for part in ("code", "tables", "torch", "numpy"):
+        do = cells_module._Stored(tmp_path, keys).job(c)
         with pytest.raises(InputError, match=f"a worker computes with other {part}"):
-            cells_module._run_cell(str(tmp_path), c[0], cell_keys(c), None, made_of | {part: "other"})
+            cells_module._Job(c, CELLS[c.kind], made_of | {part: "other"}, do)()
     assert not list(tmp_path.iterdir())
-    before, real = cell_keys(c), cells_module.fingerprint
+    before, real = cell_keys(cells()), cells_module.fingerprint
     monkeypatch.setattr(cells_module, "fingerprint", lambda f: real(f) | {"torch": "9.9"})
-    assert not set(before.values()) & set(cell_keys(c).values())
+    assert not set(before.values()) & set(cell_keys(cells()).values())
 
 
 def test_a_process_that_is_killed_is_a_sentence(tmp_path, monkeypatch):
-    monkeypatch.setattr(cells_module, "_run_cell", _ended)
-    with pytest.raises(WorkersLost, match=r"a process that computed .* was ended from outside"):
+    monkeypatch.setitem(CELLS, "curves", _ended)
+    with pytest.raises(WorkersLost, match=r"a process that computed curves was ended from outside"):
         run_cells(cells()[:1], tmp_path, workers=1)
 
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import asdict, replace
+from functools import wraps
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
+from ion_ode import cells, workers
+from ion_ode.closure import CELLS
 from ion_ode.core import InputError
 from ion_ode.data import curves as curves_module
-from ion_ode.data import design, shards, workers
+from ion_ode.data import design, shards
 from ion_ode.data.nf270 import load_solutions
 from ion_ode.dspmde import prior, solve
 from ion_ode.dspmde.solve import simulate
@@ -242,8 +245,13 @@ def test_other_settings_and_foreign_folders_are_refused(tmp_path):
 def test_without_dask_the_error_names_the_extra(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "dask.distributed", None)
     with pytest.raises(ImportError, match=r"ion_ode\[cluster\]"):
-        shards.simulate_shards(tmp_path, 4, DESIGN, workers=2)
+        shards.simulate_shards(tmp_path, 4, DESIGN, scheduler="tcp://x:1")
     assert shards.simulate_shards(tmp_path, 4, DESIGN)["curves"] == 4
+
+
+def test_two_processes_make_the_same_bytes(whole, tmp_path):
+    shards.simulate_shards(tmp_path, 320, DESIGN, shard=32, workers=2)
+    assert same(tmp_path, whole)
 
 
 def test_scheduler_and_two_workers_one_killed(whole, tmp_path):
@@ -305,8 +313,9 @@ def test_a_damaged_shard_is_made_again(whole, tmp_path, finished, monkeypatch):
         if finished:
             with pytest.raises(InputError, match="differs from its hash"):
                 shards.ShardedCurves(tmp_path).shard(k)
-    made, real = [], shards._make_shard
-    monkeypatch.setattr(shards, "results", lambda f, jobs, **kw: (made.append(j[1]) or real(*j) for j in jobs))
+    made, real = [], CELLS["shard"]
+    watched = wraps(real)(lambda *a: made.append(a[1]["shard"]) or real(*a))
+    monkeypatch.setitem(CELLS, "shard", watched)
     shards.simulate_shards(tmp_path, 320, DESIGN, shard=32)
     assert made == [*range(len(DAMAGE)), *([] if finished else [9])]
     assert same(tmp_path, whole)
@@ -337,15 +346,19 @@ def test_sets_of_two_versions_never_mix(tmp_path, finished, monkeypatch):
     class Stopped(Exception):
         pass
 
-    def stop(function, jobs, **options):
-        yield function(*next(iter(jobs)))
-        raise Stopped
+    @wraps(CELLS["shard"])
+    def stop(folder, spec, *more):
+        if spec["shard"]:
+            raise Stopped
+        return real(folder, spec, *more)
+
+    real = CELLS["shard"]
 
     if finished:
         shards.simulate_shards(tmp_path, 8, DESIGN, shard=4)
     else:
         with monkeypatch.context() as m, pytest.raises(Stopped):
-            m.setattr(shards, "results", stop)
+            m.setitem(CELLS, "shard", stop)
             shards.simulate_shards(tmp_path, 8, DESIGN, shard=4)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
     monkeypatch.setattr("ion_ode.closure.code_digest", lambda f: "a later version")
@@ -355,10 +368,7 @@ def test_sets_of_two_versions_never_mix(tmp_path, finished, monkeypatch):
 
 
 def test_a_worker_of_another_version_is_refused(tmp_path, monkeypatch):
-    real = shards._make_shard
-    monkeypatch.setattr(
-        shards, "results", lambda f, jobs, **kw: ((*real(*j)[:3], {**real(*j)[3], "code": "other"}) for j in jobs)
-    )
+    monkeypatch.setattr(cells, "_own", lambda f: shards.fingerprint(f) | {"code": "other"})
     with pytest.raises(InputError, match="a worker computes with other code"):
         shards.simulate_shards(tmp_path, 4, DESIGN, shard=4)
     assert not list(tmp_path.glob("shard-*"))
@@ -366,7 +376,7 @@ def test_a_worker_of_another_version_is_refused(tmp_path, monkeypatch):
 
 def test_without_any_worker_left_there_is_a_sentence(tmp_path):
     pytest.importorskip("dask.distributed")
-    quick = "import ion_ode.data.workers as w; w.POLL, w.ALONE = 1, 2\n" + SCRIPT
+    quick = "import ion_ode.workers as w; w.POLL, w.ALONE = 1, 2\n" + SCRIPT
     with scheduler_and_two_workers(tmp_path) as (address, running):
         folder, env = tmp_path / "set", os.environ | {"OMP_NUM_THREADS": "1", "ION_ODE_NO_PROGRESS": "1"}
         command = [sys.executable, "-c", quick, str(folder), "320", json.dumps({"scheduler": address})]

@@ -101,14 +101,11 @@ def generate(folder, curves, seed, family, fluxes, ions, water, spread, workers,
       ion-ode generate runs/curves --curves 20000 --seed 1 --workers 2
       ion-ode generate runs/brine --curves 20000 --seed 1 --water 'seawater brine'
     """
-    from ion_ode.core import need
     from ion_ode.water.ions import ion_name
     from ion_ode.data.design import Design
     from ion_ode.data.shards import simulate_shards
     from ion_ode.dspmde.prior import SLOTS
 
-    if workers or scheduler:
-        need("dask.distributed", "cluster")
     slots = tuple(ion_name(i) for i in ions.split(",")) if ions else SLOTS
     design = Design(seed=seed, n_flux=fluxes, ions=slots, family=family, water=water, spread=spread)
     manifest = simulate_shards(folder, curves, design, workers=workers, scheduler=scheduler)

@@ -47,7 +47,7 @@ LEVEL = click.option(
 )
 FORCE = click.option("--force", is_flag=True, help="Replace the file named by --out if it exists.")
 WORKERS = click.option(
-    "--workers", type=click.IntRange(min=1), metavar="N", help="A local Dask cluster of N processes (extra [cluster])."
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Processes of this machine, one thread each."
 )
 SCHEDULER = click.option(
     "--scheduler", metavar="ADDRESS", help="A running Dask scheduler, tcp://head:8786 (extra [cluster])."

@@ -1,18 +1,31 @@
-"""A set of shards as one set of curves"""
+"""A set of shards as one set of curves, and how a shard is made"""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from fastcore.basics import patch
 
+from ion_ode.closure import cell
 from ion_ode.core import InputError
 from ion_ode.data.curves import CurveSet
+from ion_ode.data.design import Design
 from ion_ode.store import digest
 
 
 def _shard_name(index: int) -> str:
     return f"shard-{index:05d}.safetensors"
+
+
+@cell("shard")
+def _make_shard(folder, spec, found, tick) -> tuple[bytes, dict]:
+    "Shard number `shard` of a design: its bytes, and how many curves they hold."
+    d = Design(**spec["design"])
+    curves, _ = d.solve(spec["count"], spec["shard"] * spec["size"])
+    kept = replace(curves, meta={"design": digest(spec["design"]), "shard": spec["shard"]})
+    tick(1)
+    return kept.to(getattr(torch, spec["dtype"])).to_bytes(), {"curves": len(curves)}
 
 
 def _intact(folder: Path, index: int, known: dict[int, dict]) -> bool:

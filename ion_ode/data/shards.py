@@ -2,16 +2,15 @@
 
 import json
 import os
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
-import torch
-
-from ion_ode.closure import changed, fingerprint
-from ion_ode.core import InputError, progress
+from ion_ode.cells import compute
+from ion_ode.closure import CELLS, Cell, changed, fingerprint
+from ion_ode.core import InputError
 from ion_ode.data.design import Design
 from ion_ode.data.sharded import ShardedCurves, _as_text, _intact, _read_manifest, _shard_name
-from ion_ode.data.workers import results
 from ion_ode.dspmde.prior import parameter_names
 from ion_ode.guard import alone
 from ion_ode.store import atomic_write, digest, provenance
@@ -22,15 +21,6 @@ __all__ = ["simulate_shards", "ShardedCurves"]
 _FORMAT = "ion_ode shards 2"
 _MOST = 10**9  # Points of a set, a terabyte or so
 _MADE = "made.jsonl"  # Hashes of the shards of an unfinished set
-
-
-def _make_shard(design: dict, index: int, size: int, count: int, dtype: str) -> tuple[int, bytes, int, dict]:
-    "Shard `index`: its bytes, how many curves it holds, what made it. Runs on any worker."
-    torch.set_num_threads(1)
-    d = Design(**design)
-    curves, _ = d.solve(count, index * size)
-    keep = replace(curves, meta={"design": digest(design), "shard": index})
-    return index, keep.to(getattr(torch, dtype)).to_bytes(), len(curves), fingerprint(_make_shard)
 
 
 def _begin(folder: Path, plan: dict, made_of: dict) -> dict:
@@ -80,20 +70,36 @@ def _note(folder: Path, index: int, curves: int, data: bytes) -> dict:
     return entry
 
 
-def _keep(folder: Path, manifest: dict, known: dict, index: int, data: bytes, curves: int, made_of: dict) -> None:
-    "Store a shard that was just made, unless other code made it or it is not what a finished set holds there."
-    if other := changed(manifest["made_of"], made_of):
-        raise InputError(
-            f"a worker computes with other {' and '.join(other)}; give all workers the version of this process"
-        )
-    if manifest["complete"] and digest(data) != known[index]["sha256"]:
-        raise InputError(
-            f"{_shard_name(index)} is damaged and comes out differently here, as on another processor; choose an "
-            f"empty folder"
-        )
-    if not manifest["complete"]:
-        known[index] = _note(folder, index, curves, data)
-    atomic_write(folder / _shard_name(index), data)
+class _Shards:
+    "A set of shards as the store of a run: workers send bytes, this process alone writes."
+
+    def __init__(self, folder: Path, manifest: dict):
+        self.folder, self.manifest, self.known = folder, manifest, _known(folder, manifest)
+
+    def has(self, cell: Cell) -> bool:
+        "Whether a shard is there as it was made."
+        return _intact(self.folder, cell.spec["shard"], self.known)
+
+    def job(self, cell: Cell):
+        "What has to be done for it."
+        return partial(_make, cell.spec)
+
+    def keep(self, cell: Cell, made: tuple[bytes, dict]) -> None:
+        "Store a shard that was just made, unless it is not what a finished set holds there."
+        (data, facts), index = made, cell.spec["shard"]
+        if self.manifest["complete"] and digest(data) != self.known[index]["sha256"]:
+            raise InputError(
+                f"{_shard_name(index)} is damaged and comes out differently here, as on another processor; choose an "
+                f"empty folder"
+            )
+        if not self.manifest["complete"]:
+            self.known[index] = _note(self.folder, index, facts["curves"], data)
+        atomic_write(self.folder / _shard_name(index), data)
+
+
+def _make(spec: dict, function, tick) -> tuple[bytes, dict]:
+    "A shard, on any worker."
+    return function(None, spec, None, tick)
 
 
 def _finish(folder: Path, manifest: dict, design: Design, made: list[dict]) -> dict:
@@ -115,17 +121,16 @@ def _resume(folder: Path, n: int, design: Design, shard: int, dtype: str, where:
     "Make the shards that are not there as they were made; the manifest."
     settings = json.loads(json.dumps(asdict(design)))
     plan = {"format": _FORMAT, "design": settings, "points": n, "shard": shard, "dtype": dtype}
-    manifest = _begin(folder, plan, fingerprint(_make_shard))
-    known, total = _known(folder, manifest), -(-n // shard)
-    whole = [k for k in range(total) if _intact(folder, k, known)]
-    jobs = [(settings, k, shard, min(shard, n - k * shard), dtype) for k in range(total) if k not in whole]
-    bar = progress(desc="simulating shards", total=total, initial=len(whole))
-    for made in results(_make_shard, jobs, **where):
-        _keep(folder, manifest, known, *made)
-        bar.update(1)
-    bar.close()
+    manifest = _begin(folder, plan, fingerprint(CELLS["shard"]))
+    store, starts = _Shards(folder, manifest), range(0, n, shard)
+    cut = {"design": settings, "size": shard, "dtype": dtype}
+    cells = [
+        Cell(_shard_name(k), "shard", cut | {"shard": k, "count": min(shard, n - first)})
+        for k, first in enumerate(starts)
+    ]
+    compute(cells, store, **where)
     if not manifest["complete"]:
-        manifest = _finish(folder, manifest, design, [known[k] for k in range(total)])
+        manifest = _finish(folder, manifest, design, [store.known[k] for k in range(len(cells))])
     (folder / _MADE).unlink(missing_ok=True)
     return manifest
 
@@ -138,8 +143,7 @@ def simulate_shards(
     shard: int = 4096,  # Points a shard
     dtype: str = "float32",  # Stored precision, "float32" or "float64"
     scheduler: str | None = None,  # Address of a Dask scheduler, such as tcp://head:8786
-    workers: int | None = None,  # Or: a Dask cluster of this many processes on this machine
-    retries: int = 3,  # How often a shard is tried again when its worker is lost
+    workers: int | None = None,  # Or: this many processes of this machine; neither: in this process
 ) -> dict:  # The manifest
     "Simulate a set of any size into a folder; resumes, and the result does not depend on interruptions or workers."
     folder = Path(folder)
@@ -150,6 +154,6 @@ def simulate_shards(
     if scheduler and workers:
         raise InputError("give either the address of a scheduler or a number of local workers, not both")
     with alone(folder):
-        return _resume(folder, n, design, shard, dtype, dict(scheduler=scheduler, workers=workers, retries=retries))
+        return _resume(folder, n, design, shard, dtype, dict(scheduler=scheduler, workers=workers or 0))
 
 

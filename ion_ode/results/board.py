@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from ion_ode.closure import Cell, cell
 from ion_ode.inference.rows import answer_rows
 from ion_ode.results.entrants import answers_of, own_answers
 from ion_ode.results.protocol import PROTOCOL
@@ -22,6 +23,7 @@ def answers_digest() -> str:
     )
 
 
+@cell("board")
 def _cell_board(folder, spec, found, tick):
     "Answers of all entrants to one fold."
     told, facts = answers_of(spec["held"])
@@ -31,11 +33,11 @@ def _cell_board(folder, spec, found, tick):
     return {"predicted": torch.tensor(told.predicted.to_numpy())}, facts | tables
 
 
-def board_cells(cell) -> list:
-    "A cell for every fold; `cell` makes one of a name, a kind and a specification."
+def board_cells() -> list[Cell]:
+    "A cell for every fold."
     sample = lambda name: digest(asset(f"answers/without-{name}.json").read_bytes())
     return [
-        cell(f"board without {name}", "board", {"split": split, "held": name, "sample": sample(name)}, cost=1)
+        Cell(f"board without {name}", "board", {"split": split, "held": name, "sample": sample(name)}, cost=1)
         for split, name in PROTOCOL.folds()
     ]
 

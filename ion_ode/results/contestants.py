@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ion_ode.attention_odenet.constraints import make_constraint
 from ion_ode.attention_odenet.odenet import n_parameters
+from ion_ode.closure import cell
 from ion_ode.data.curves import CurveSet
 from ion_ode.data.design import Design, simulate_curves
 from ion_ode.data.measurements import Measurements
@@ -87,6 +88,7 @@ class Profile:
         )
 
 
+@cell("curves")
 def _cell_curves(folder, spec, found, tick):
     r = TrainConfig.from_dict(spec["recipe"])
     curves = simulate_curves(r.n_curves + 512, seed=r.seed, n_flux=r.n_flux, family=r.family)
@@ -158,6 +160,7 @@ def _without(held) -> str:
     return f"without {' and '.join(held) or 'nothing'}"
 
 
+@cell("rival")
 def _cell_rival(folder, spec, found, tick):
     b, df = BENCHMARKS[spec["benchmark"]], contest_rows(spec["benchmark"])
     predicted, facts = _FITS[spec["model"]](b, df[~held_rows(df, spec["held"])], df, spec, found)
@@ -202,6 +205,7 @@ def infer_membranes(
     return from_normal(x), pd.DataFrame(said, test.index), facts
 
 
+@cell("membranes")
 def _cell_membranes(folder, spec, found, tick):
     "Membranes that fit what may be seen, and what they say together of the rest."
     b, df = BENCHMARKS[spec["benchmark"]], contest_rows(spec["benchmark"])
@@ -244,6 +248,7 @@ class _Bar:
         self.tick(n * self.members)
 
 
+@cell("pretrain")
 def _cell_pretrain(folder, spec, found, tick):
     "Networks of one architecture, of every bias and seed, taught simulated curves."
     config, curves = TrainConfig.from_dict(spec["config"]), load_curves(found)
@@ -284,6 +289,7 @@ def _started(config: TrainConfig, members, found, variant: str):
     return ensemble
 
 
+@cell("finetune")
 def _cell_finetune(folder, spec, found, tick):
     "Networks of one architecture, each fine-tuned without what it is asked about; asked before and after."
     b, df = BENCHMARKS[spec["benchmark"]], contest_rows(spec["benchmark"])

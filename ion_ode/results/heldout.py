@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ion_ode.attention_odenet.stack import Ensemble
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, held_rows, score
-from ion_ode.results.cells import read_cell
+from ion_ode.cells import read_cell
 from ion_ode.results.contestants import (
     BAYES,
     BAYES_AGAIN,

@@ -9,7 +9,7 @@ import ion_ode
 from ion_ode.core import InputError
 from ion_ode.results import surrogate
 from ion_ode.results.board import answers_digest, board_cells, collect_board, write_board
-from ion_ode.results.cells import Cell, cell_keys, only_for, read_cell, run_cells
+from ion_ode.cells import cell_keys, only_for, read_cell, run_cells
 from ion_ode.results.heldout import TABLES
 from ion_ode.results.plan import PROFILES, plan_cells, store
 from ion_ode.results.seal import key_here, network_probe, seal
@@ -65,12 +65,12 @@ def _comparison(table: str) -> _Part:
 
 def _run_board(folder, profile, workers, scheduler):
     "Every fold of the comparison, a cell each."
-    return run_cells(board_cells(Cell), Path(folder) / "cells" / profile, workers, scheduler)
+    return run_cells(board_cells(), Path(folder) / "cells" / profile, workers, scheduler)
 
 
 def _keep_board(folder, profile) -> Path:
     "Tables of the comparison, what they were made by, and their seal."
-    cells, where = board_cells(Cell), Path(folder) / "cells" / profile
+    cells, where = board_cells(), Path(folder) / "cells" / profile
     keys = cell_keys(cells)
     write_board(collect_board(lambda name: read_cell(where, name, keys[name])[1]), _ASSETS / "results")
     facts = provenance(seed=0, key=key_here("board"), answers=answers_digest(), cells=keys)

@@ -5,9 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ion_ode.results.benchmarks import BENCHMARKS
-from ion_ode.closure import tables_digest
+from ion_ode.closure import Cell, tables_digest
 from ion_ode.results.board import board_cells
-from ion_ode.results.cells import Cell, code_hash, read_cell
+from ion_ode.cells import code_hash, read_cell
 from ion_ode.results.contestants import (
     MAIN,
     PORE_MODEL_CURVES,
@@ -128,7 +128,7 @@ def plan_cells(
     cells += _comparison_cells(profile)
     for b in (BENCHMARKS[name] for name in profile.benchmarks):
         cells += _rival_cells(profile, b)
-    return cells + (board_cells(Cell) if profile.board else [])
+    return cells + (board_cells() if profile.board else [])
 
 
 def store(
@@ -145,7 +145,7 @@ def store(
     records = {n: read_cell(folder, n, keys[n])[1] for n in keys}
     facts = provenance(
         seed=profile.recipe.seed, profile=profile.name, recipe=profile.recipe.to_dict(), seeds=profile.seeds,
-            code=code_hash(), data=tables_digest(),
+            code=code_hash({r["kind"] for r in records.values()}), data=tables_digest(),
         tables=list(made), cells_commit=sorted({r["commit"] for r in records.values()}),
             cpu_seconds={n: r["cpu_s"] for n, r in records.items()},
     )  # fmt: skip

@@ -13,7 +13,7 @@ from ion_ode.data.design import sample_feeds
 from ion_ode.dspmde.prior import SLOTS, membrane_from_parameters, parameter_names
 from ion_ode.dspmde.solve import simulate
 from ion_ode.results.benchmarks import contest_rows
-from ion_ode.results.cells import read_cell
+from ion_ode.cells import read_cell
 from ion_ode.results.contestants import MAIN, VARIANTS, load_curves
 from ion_ode.results.heldout import networks
 from ion_ode.results.protocol import with_feeds

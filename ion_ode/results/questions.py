@@ -11,7 +11,7 @@ from ion_ode.data.points import measurement_points
 from ion_ode.dspmde.prior import SLOTS, parameter_names
 from ion_ode.inference.posterior import predict_membranes
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, held_rows
-from ion_ode.results.cells import read_cell
+from ion_ode.cells import read_cell
 from ion_ode.results.contestants import BAYES, MAIN, membranes_name, rival_name
 from ion_ode.results.heldout import networks
 from ion_ode.results.protocol import FOUR_FITTED, with_feeds

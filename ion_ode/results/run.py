@@ -18,7 +18,7 @@ from ion_ode.inference.posterior import predict_membranes
 from ion_ode.plotting import set_theme
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, held_rows
 from ion_ode.results.board import collect_board, read_board, write_board
-from ion_ode.results.cells import read_cell, run_cells
+from ion_ode.cells import read_cell, run_cells
 from ion_ode.results.claims import metrics, share_within
 from ion_ode.results.contestants import (
     BAYES,

@@ -9,7 +9,7 @@ import pandas as pd
 from ion_ode.core import InputError
 from ion_ode.results.benchmarks import BENCHMARKS
 from ion_ode.closure import tables_digest
-from ion_ode.results.cells import code_hash, read_cell
+from ion_ode.cells import code_hash, read_cell
 from ion_ode.results.contestants import Profile
 from ion_ode.results.heldout import ablation_table, contest
 from ion_ode.results.probes import attention_tables, exact_checks, onset_table, smoothness
@@ -97,7 +97,8 @@ def collect(
         "fits": _fits(records),
     }
     meta = provenance(
-        seed=profile.recipe.seed, profile=profile.name, data=tables_digest(), code=code_hash(),
+        seed=profile.recipe.seed, profile=profile.name, data=tables_digest(),
+            code=code_hash({r["kind"] for r in records.values()}),
             recipe=profile.recipe.to_dict(), seeds=profile.seeds,
         cells_commit=sorted({r["commit"] for r in records.values()}), cpu_seconds=cost,
             cpu_seconds_total=round(sum(cost.values()), 1),

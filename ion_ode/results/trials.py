@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ion_ode.attention_odenet.odenet import n_parameters
+from ion_ode.closure import cell
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
 from ion_ode.results.contestants import (
     MAIN,
@@ -64,6 +65,7 @@ def _networks(spec, found):
     return answers, {"members": members}
 
 
+@cell("ablation")
 def _cell_ablation(folder, spec, found, tick):
     "What each way to fine-tune is worth on compositions held out."
     answers, record = _networks(spec, found)
@@ -71,6 +73,7 @@ def _cell_ablation(folder, spec, found, tick):
     return {"predicted": torch.stack(list(out.values()))}, {"ways": list(out), **record}
 
 
+@cell("start")
 def _cell_start(folder, spec, found, tick):
     "What networks are worth that start closer to the pore model: pre-trained by SOAP, in as many steps."
     (answers, record), config = _networks(spec, found), TrainConfig.from_dict(spec["config"])
@@ -89,6 +92,7 @@ SWEEP = [
 ]  # Attention of the main network
 
 
+@cell("sweep")
 def _cell_sweep(folder, spec, found, tick):
     "Error on unseen curves after a short pre-training, width of attention by width and with or without ion encodings."
     config, curves, rows = TrainConfig.from_dict(spec["config"]), load_curves(found), []
@@ -117,6 +121,7 @@ RECIPES = {  # What is changed in the pre-training of the main network
 }
 
 
+@cell("recipes")
 def _cell_recipes(folder, spec, found, tick):
     "Error on unseen curves after a short pre-training, one change at a time; no measurement is read."
     config, curves, rows = TrainConfig.from_dict(spec["config"]), load_curves(found), []

@@ -1,12 +1,12 @@
-"""Jobs in this process, in processes of this machine, or on a Dask cluster; results come as they get ready"""
+"""Workers of a Dask scheduler: what they send comes as it gets ready, and what is lost with one is asked of another"""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager
 
 from ion_ode.core import InputError, WorkersLost, need
 
-__all__ = ["KEPT", "awaited", "client_of", "results"]
+__all__ = ["KEPT", "awaited", "client_of", "n_workers"]
 
 _CONNECT = "30s"  # How long a scheduler may take to answer
 POLL, ALONE = 5, 40  # Seconds between two looks at the workers; seconds without any after which none is expected
@@ -15,18 +15,12 @@ KEPT = "what is finished is kept: start the same command again"
 
 @contextmanager
 def client_of(
-    scheduler: str | None,  # Address of a Dask scheduler
-    workers: int | None = None,  # Or: this many processes on this machine
+    scheduler: str,  # Address of a Dask scheduler
 ):
-    "A client of the scheduler, or of a cluster of processes that ends with it."
-    distributed, cluster = need("dask.distributed", "cluster"), None
-    if workers:
-        env = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        cluster = distributed.LocalCluster(
-            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, env=env
-        )
+    "A client of the scheduler."
+    distributed = need("dask.distributed", "cluster")
     try:
-        client = distributed.Client(cluster or scheduler, timeout=_CONNECT)
+        client = distributed.Client(scheduler, timeout=_CONNECT)
     except (OSError, TimeoutError, ValueError) as e:
         raise InputError(
             f"no Dask scheduler answers at {scheduler} ({type(e).__name__}); start one with 'dask scheduler' and pass "
@@ -36,8 +30,11 @@ def client_of(
         yield client
     finally:
         client.close(timeout=POLL)
-        if cluster is not None:
-            cluster.close(timeout=POLL)
+
+
+def n_workers(client) -> int:  # Of a Dask scheduler
+    "How many workers it has now."
+    return len(client.scheduler_info()["workers"])
 
 
 def _finished(distributed, client, running: set):
@@ -49,7 +46,7 @@ def _finished(distributed, client, running: set):
             return found.done, found.not_done
         except TimeoutError:
             try:
-                alone = 0 if client.scheduler_info()["workers"] else alone + POLL
+                alone = 0 if n_workers(client) else alone + POLL
             except (OSError, TimeoutError) as e:
                 raise WorkersLost(f"the Dask scheduler no longer answers; {KEPT}") from e
             if alone >= ALONE:
@@ -93,22 +90,3 @@ def awaited(
             future.release()
             running |= set(more())
 
-
-def results(
-    function: Callable,  # Of this package, so that workers find it
-    jobs: Iterable[tuple],  # Its arguments, one tuple a job
-    *,
-    scheduler: str | None = None,  # Address of a Dask scheduler
-    workers: int | None = None,  # Or: this many processes on this machine; neither: in this process
-    retries: int = 3,  # How often a job is tried again when its worker is lost
-) -> Iterator:
-    "What the jobs return, in the order in which they end."
-    todo = iter(jobs)
-    if not scheduler and not workers:
-        yield from (function(*j) for j in todo)
-        return
-    with client_of(scheduler, workers) as client:
-        submit = lambda j: client.submit(function, *j, pure=False, retries=retries)
-        ahead = max(4, 4 * len(client.scheduler_info()["workers"]))
-        next_ = lambda n=1: {submit(j) for _, j in zip(range(n), todo, strict=False)}
-        yield from awaited(client, next_(ahead), next_, retries)

@@ -1,0 +1,314 @@
+"""The one runner: cells of computation in this process, in processes or on Dask, kept under the key of what made them
+
+A function is registered by `closure.cell`. Its cells are computed once: the key of a cell is its specification, the
+code that the function can reach, tables, versions, and the keys of what it builds on."""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from graphlib import TopologicalSorter
+from heapq import heappop, heappush
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ion_ode.closure import CELLS, Cell, changed, code_digest, fingerprint, tables_digest
+from ion_ode.core import InputError, WorkersLost, progress
+from ion_ode.store import CheckpointError, clear_checkpoints, digest, provenance, read_checkpoint, write_checkpoint
+from ion_ode.workers import KEPT, awaited, client_of, n_workers
+
+__all__ = ["cell_keys", "code_hash", "compute", "only_for", "read_cell", "run_cells"]
+
+
+# ---- keys and files
+
+
+def code_hash(
+    kinds: Iterable[str],  # Of cells
+) -> str:
+    "Digest of all code that cells of these kinds can reach."
+    return digest({kind: code_digest(CELLS[kind]) for kind in kinds} | {"data": tables_digest()})
+
+
+def cell_keys(
+    cells: list[Cell],  # As planned
+) -> dict[str, str]:  # name -> key
+    "Key of every cell: its specification, the code it can reach, data and versions, and the keys of what it needs."
+    keys, made_of = {}, {k: fingerprint(CELLS[k]) for k in dict.fromkeys(c.kind for c in cells)}
+    for c in cells:
+        made = {"spec": c.spec, "kind": c.kind, **made_of[c.kind]}
+        keys[c.name] = digest(made | {"needs": [keys[n] for n in c.needs]})
+    return keys
+
+
+def _cell_path(folder, name: str) -> Path:
+    return Path(folder) / name.replace(" ", "_").replace("+", "and") / "latest.json"
+
+
+def read_cell(
+    folder: str | Path,  # Folder of the cells
+    name: str,  # Name of the cell
+    key: str,  # Its key, from cell_keys
+) -> tuple[dict[str, Tensor], dict]:  # Tensors and facts
+    "A stored cell; one that is missing, damaged or of another key is refused."
+    return read_checkpoint(_cell_path(folder, name), key=key)
+
+
+def _store_cell(folder: str, cell: Cell, key: str, needs: dict[str, str], function: Callable, tick: Callable) -> None:
+    "Compute one cell and write it where all workers see it."
+    found = lambda name: read_cell(folder, name, needs[name])
+    started = time.process_time()
+    tensors, record = function(folder, cell.spec | {"key": key}, found, tick)
+    record |= {
+        "key": key,
+        "kind": cell.kind,
+        "spec": cell.spec,
+        "cpu_s": round(time.process_time() - started, 1),
+        **provenance(seed=0),
+    }
+    write_checkpoint(_cell_path(folder, cell.name).parent, tensors, record)
+
+
+class _Stored:
+    "Cells as checkpoints, written by the worker that computed them into a folder that all workers see."
+
+    def __init__(self, folder: str | Path, keys: dict[str, str]):
+        self.folder, self.keys = str(Path(folder).resolve()), keys
+
+    def has(self, cell: Cell) -> bool:
+        "Whether the cell is there, whole and of this key."
+        try:
+            _, record = read_cell(self.folder, cell.name, self.keys[cell.name])
+        except CheckpointError:
+            return False
+        clear_checkpoints(_cell_path(self.folder, cell.name), record["file"])
+        return True
+
+    def job(self, cell: Cell) -> Callable:  # Of the cell's function and a tick; goes to a worker
+        "What has to be done for it."
+        needs = {n: self.keys[n] for n in cell.needs}
+        return partial(_store_cell, self.folder, cell, self.keys[cell.name], needs)
+
+    def keep(self, cell: Cell, made) -> None:
+        "What came back of it: nothing, the worker has written it."
+
+
+# ---- what a worker does
+
+
+@contextmanager
+def _alone():
+    "One thread and no further progress bars, as in every worker."
+    threads, shown = torch.get_num_threads(), os.environ.get("ION_ODE_NO_PROGRESS")
+    torch.set_num_threads(1)
+    os.environ["ION_ODE_NO_PROGRESS"] = "1"
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if shown is None:
+            del os.environ["ION_ODE_NO_PROGRESS"]
+
+
+@lru_cache(maxsize=None)
+def _own(function: Callable) -> dict[str, str]:
+    "Fingerprint of a function as this process has loaded it: files may change while it runs."
+    return fingerprint(function)
+
+
+@dataclass(frozen=True)
+class _Job:
+    "A cell on its way to a worker, which must be of the version that asked for it."
+
+    cell: Cell
+    function: Callable  # Of CELLS
+    made_of: dict[str, str]  # Its fingerprint where it was asked for
+    do: Callable  # From the store
+
+    def __call__(self, ticks=None):
+        if other := changed(self.made_of, _own(self.function)):
+            raise InputError(
+                f"a worker computes with other {' and '.join(other)}; give all workers the version of this process"
+            )
+        sent = {"n": 0, "at": time.monotonic()}
+
+        def tick(n):
+            sent["n"] += n
+            if ticks is not None and time.monotonic() - sent["at"] > 0.5:
+                ticks.put((self.cell.name, sent["n"]))
+                sent.update(n=0, at=time.monotonic())
+
+        with _alone():
+            return self.do(self.function, tick)
+
+
+# ---- what is next
+
+
+def _urgency(todo: dict[str, Cell]) -> dict[str, int]:
+    "Cost of a cell and of the longest chain that waits for it."
+    out, after = {}, dict.fromkeys(todo, 0)
+    for c in reversed(list(todo.values())):
+        out[c.name] = c.cost + after[c.name]
+        for n in c.needs:
+            if n in after:
+                after[n] = max(after[n], out[c.name])
+    return out
+
+
+class _Order:
+    "Cells whose needs are met, the one with the longest chain behind it first."
+
+    def __init__(self, todo: dict[str, Cell], store):
+        self.todo, self.store, self.ready = todo, store, []
+        self.rank = {n: (-u, k) for k, (n, u) in enumerate(reversed(_urgency(todo).items()))}
+        self.made_of = {k: fingerprint(CELLS[k]) for k in {c.kind for c in todo.values()}}
+        self.graph = TopologicalSorter({n: [m for m in c.needs if m in todo] for n, c in todo.items()})
+        self.graph.prepare()
+
+    def next(self) -> _Job | None:
+        "What can be begun, if anything can."
+        for name in self.graph.get_ready():
+            heappush(self.ready, (self.rank[name], name))
+        if not self.ready:
+            return None
+        c = self.todo[heappop(self.ready)[1]]
+        return _Job(c, CELLS[c.kind], self.made_of[c.kind], self.store.job(c))
+
+    def some(self, most: int) -> Iterator[_Job]:
+        "As many as can be begun, and no more than so many."
+        while most > 0 and (job := self.next()) is not None:
+            yield job
+            most -= 1
+
+
+class _Bar:
+    "Progress over all cells, within each as far as it tells."
+
+    def __init__(self, cells: list[Cell], todo: dict[str, Cell]):
+        total, self.cost = sum(c.cost for c in cells), {n: c.cost for n, c in todo.items()}
+        self.bar = progress(desc=f"{len(cells) - len(todo)} of {len(cells)} cells found", total=total)
+        self.bar.update(total - sum(self.cost.values()))
+
+    def put(self, told: tuple[str, int]) -> None:
+        "Ticks of a cell that is being computed."
+        name, n = told
+        step = min(n, self.cost[name])
+        self.cost[name] -= step
+        self.bar.update(step)
+
+    def done(self, name: str) -> None:
+        self.bar.update(self.cost[name])
+
+    def at(self, names: Iterable[str]) -> None:
+        self.bar.set_description(" | ".join(sorted(names)) or "done")
+
+
+# ---- where it is done: each yields name and result as a cell ends, and goes on when that has been taken
+
+
+def _here(order: _Order, bar: _Bar) -> Iterator[tuple]:
+    "In this process."
+    while (job := order.next()) is not None:
+        bar.at([job.cell.name])
+        yield job.cell.name, job(bar)
+
+
+def _in_processes(order: _Order, bar: _Bar, workers: int) -> Iterator[tuple]:
+    "In processes of this machine."
+    context = multiprocessing.get_context("spawn")
+    with context.Manager() as manager, ProcessPoolExecutor(workers, context) as pool:
+        ticks, running = manager.Queue(), {}
+        while True:
+            for job in order.some(workers - len(running)):
+                running[pool.submit(job, ticks)] = job.cell.name
+            if not running:
+                return
+            bar.at(running.values())
+            ended = wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done
+            while not ticks.empty():
+                bar.put(ticks.get())
+            for future in ended:
+                yield running[future], _result(future, running.pop(future))
+
+
+def _result(future, name: str):
+    try:
+        return future.result()
+    except BrokenProcessPool as e:
+        raise WorkersLost(
+            f"a process that computed {name} was ended from outside, perhaps for want of memory; {KEPT}"
+        ) from e
+
+
+def _named(job: _Job) -> tuple:
+    return job.cell.name, job()
+
+
+def _on_cluster(order: _Order, bar: _Bar, scheduler: str) -> Iterator[tuple]:
+    "On the workers of a Dask scheduler; a cell whose worker is lost goes to another."
+    with client_of(scheduler) as client:
+        running = [0]
+
+        def more():
+            jobs = list(order.some(max(4, 4 * n_workers(client)) - running[0]))
+            running[0] += len(jobs)
+            return {client.submit(_named, j, pure=False, retries=3, priority=j.cell.cost) for j in jobs}
+
+        for name, made in awaited(client, more(), more):
+            running[0] -= 1
+            bar.at([name])
+            yield name, made
+
+
+def compute(
+    cells: list[Cell],  # What to compute
+    store,  # `_Stored`, or what has its methods
+    workers: int = 0,  # Processes, one thread each; 0 computes here
+    scheduler: str | None = None,  # Address of a Dask scheduler, such as tcp://head:8786
+) -> None:
+    "Compute what a store does not have, each cell after those it needs; what is made goes to the store as it comes."
+    todo = {c.name: c for c in cells if not store.has(c)}
+    bar, order = _Bar(cells, todo), _Order(todo, store)
+    if scheduler and todo:
+        ended = _on_cluster(order, bar, scheduler)
+    else:
+        ended = _in_processes(order, bar, workers) if workers and todo else _here(order, bar)
+    for name, made in ended:
+        store.keep(todo[name], made)
+        order.graph.done(name)
+        bar.done(name)
+    bar.bar.close()
+
+
+def run_cells(
+    cells: list[Cell],  # What to compute
+    folder: str | Path,  # Where results are kept; all workers must see it
+    workers: int = 2,  # Processes, one thread each; 0 computes here
+    scheduler: str | None = None,  # Address of a Dask scheduler, such as tcp://head:8786
+) -> dict[str, str]:  # name -> key of every cell
+    "Compute what is missing or no longer valid into a folder; the rest is reused."
+    keys = cell_keys(cells)
+    compute(cells, _Stored(folder, keys), workers, scheduler)
+    return keys
+
+
+def only_for(
+    cells: list[Cell],  # As planned
+    name: str,  # A cell's name
+) -> list[Cell]:  # In the same order
+    "A cell and what it needs, directly or not."
+    wanted = {name}
+    for c in reversed(cells):
+        if c.name in wanted:
+            wanted.update(c.needs)
+    if missing := wanted - {c.name for c in cells}:
+        raise InputError(f"this profile has no cell {', '.join(sorted(missing))}; take another profile")
+    return [c for c in cells if c.name in wanted]
