@@ -23,8 +23,8 @@ def _of(d: pd.DataFrame, **labels) -> pd.DataFrame:
 
 
 def _title(benchmark: str) -> str:
-    real = {"nf270": "compositions, real data", "sources": "laboratories, real data"}
-    return real.get(benchmark, "twin, synthetic data")
+    real = {"nf270": "compositions,\nreal data", "sources": "laboratories,\nreal data"}
+    return real.get(benchmark, "twin,\nsynthetic data")
 
 
 def _drawn(tables) -> list[str]:
@@ -94,7 +94,8 @@ def figure_2b(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
             plot_parity(p, ax=ax, limits=(low, 105))
             inside = errors(p, ["unit"]).within_10.mean()
             named = "\n".join(wrap(p.model.iloc[0] + ":", 28))
-            ax.set_title(f"{_title(b)}\n{named}\n{inside:.0%} within ±10 points", fontsize="small")
+            where = _title(b).replace("\n", " ")
+            ax.set_title(f"{where}\n{named}\n{inside:.0%} within ±10 points", fontsize="small")
         parts += each
     fig.set_dpi(200)  # of the points, which are drawn as a picture inside the vectors
     ion_legend(fig, set(pd.concat(parts).ion), linestyle="")

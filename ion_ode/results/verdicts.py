@@ -6,7 +6,7 @@ Docs: https://ion-ode.github.io/ion_ode/results.html.md"""
 
 # %% auto #0
 __all__ = ['board_scores', 'with_networks', 'with_own_networks', 'run_error', 'seed_error', 'standing', 'against', 'figure_board',
-           'for_my_water', 'headline']
+           'for_my_water', 'figure_waters', 'in_words', 'headline']
 
 # %% ../../nbs/05_results.ipynb #556dc115
 import matplotlib.pyplot as plt
@@ -20,7 +20,6 @@ from .contestants import BAYES, BAYES_AGAIN, MAIN, VARIANTS
 from .protocol import CONSTANT, ENTRANTS, LIKELIEST, POSTERIOR, PROTOCOL, SECOND
 from .scores import intervals, mean_predictions
 from ..stats import bootstrap_interval, paired_bootstrap
-
 
 # %% ../../nbs/05_results.ipynb #cfce63b0
 def board_scores(
@@ -54,7 +53,6 @@ def with_networks(
                 more.append(d[[*_TOLD]].assign(split=b.split))
     return pd.concat([told, *more], ignore_index=True)
 
-
 # %% ../../nbs/05_results.ipynb #a5d10c04
 def with_own_networks(
     own: pd.DataFrame,  # `board_own` of `read_board`
@@ -70,7 +68,6 @@ def with_own_networks(
         said = said.assign(model=MAIN, own=k, lower=np.nan, upper=np.nan)
         more.append(said.assign(rejection=said.row_id.map(measured)))
     return pd.concat([own, *more], ignore_index=True)
-
 
 # %% ../../nbs/05_results.ipynb #21663fdd
 def run_error(
@@ -166,11 +163,11 @@ def figure_board(folds: pd.DataFrame):  # Of `board_scores`; returns the figure
 # %% ../../nbs/05_results.ipynb #e9697705
 _WATERS = {
     "NaCl, another laboratory": ("sources", ("ritt2020",)),
-    "KCl, another laboratory and its eleven coupons": ("sources", ("liu2025",)),
-    "a lithium brine (Li, Mg, Cl), another laboratory": ("sources", ("wang2023", "foo2023")),
-    "NaCl with traces, this composition not shown": ("compositions", ("A",)),
-    "MgCl2, Na2SO4 or MgSO4 with traces, not shown": ("compositions", ("B", "C", "D")),
-    "four mixtures, their whole laboratory not shown": ("sources", ("fdly2021",)),
+    "KCl, eleven coupons of another laboratory": ("sources", ("liu2025",)),
+    "lithium brine (Li, Mg, Cl), another laboratory": ("sources", ("wang2023", "foo2023")),
+    "NaCl with traces, not shown": ("compositions", ("A",)),
+    "MgCl₂, Na₂SO₄ or MgSO₄ with traces, not shown": ("compositions", ("B", "C", "D")),
+    "four mixtures, their laboratory not shown": ("sources", ("fdly2021",)),
 }
 
 
@@ -187,21 +184,57 @@ def for_my_water(told: dict[str, pd.DataFrame]) -> pd.DataFrame:  # water; n, er
         rows.append({"water": water, **said})
     return pd.DataFrame(rows).set_index("water")
 
+# %% ../../nbs/05_results.ipynb #w0000027
+_TRUST = {  # trust: colour, word
+    "yes": ("C2", "trust the number"),
+    "the interval, not the number": ("C1", "trust the interval, not the number"),
+    "no": ("C3", "measure first"),
+}
+
+
+def figure_waters(told: dict[str, pd.DataFrame]):  # Of `read_board`; returns the figure
+    "Error and share inside the interval for each kind of water, with the limits of trusting them."
+    w = for_my_water(told)[::-1]
+    inside = w.inside.str.rstrip("%").astype(float)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(PAGE_WIDTH, 2.6), sharey=True)
+    for trust, (color, word) in _TRUST.items():
+        rows = [k for k, t in enumerate(w.trust) if t == trust]
+        left.barh(rows, w["error (RMSE)"].iloc[rows], 0.5, color=color, label=word)
+        right.plot(inside.iloc[rows], rows, "o", ms=7, color=color)
+    left.axvline(0.1, color="0.3", ls="--", lw=1)
+    right.axvline(85, color="0.3", ls="--", lw=1)
+    left.set(xlabel="error of the rejection (RMSE, -)")
+    right.set(xlabel="inside the 90 % interval (%)", xlim=(min(50, inside.min() - 5), 103))
+    left.set_yticks(range(len(w)), w.index)
+    fig.legend(loc="outside lower center", ncols=3)
+    return fig
+
+
+def in_words(told: dict[str, pd.DataFrame]) -> str:  # A sentence a verdict
+    "Which water to trust `predict` for, every name and number from the table."
+    w = for_my_water(told)
+    span = lambda d: f"{d.min():.2f}" + (f" to {d.max():.2f}" if len(d) > 1 else "")
+    why = {
+        "yes": "it is off by {} of R",
+        "the interval, not the number": "that is off by {}, but the interval holds what was measured",
+        "no": "it is off by {}, and the interval says too little about it",
+    }
+    rows = {t: w[w.trust == t] for t in _TRUST if (w.trust == t).any()}
+    said = [
+        f"**{_TRUST[t][1].capitalize()}** for {'; '.join(d.index)}: {why[t].format(span(d['error (RMSE)']))}."
+        for t, d in rows.items()
+    ]
+    return "\n\n".join(said)
+
 # %% ../../nbs/05_results.ipynb #f204ff11
 def _said(s: pd.DataFrame, split: str, unit: str) -> str:
     "One split in a sentence; s is `standing` by split and model."
     p, n = s.loc[split, POSTERIOR], s.loc[split, MAIN]
-    known = s.loc[split].drop([POSTERIOR, SECOND, BAYES_AGAIN, *VARIANTS])
-    fair = ", ".join(f"{known.mse[m]:.3f} for the {m}" for m in (LIKELIEST, CONSTANT))
-    best = known.mse.idxmin()
-    seeds = f", ± {n.monte_carlo:.3f} from two seeds" if np.isfinite(n.monte_carlo) else ""
+    fair = " and ".join(f"{s.mse[split, m]:.3f} for the {m}" for m in (LIKELIEST, CONSTANT))
     return (
-        f"On {p.folds:.0f} {unit} held out, the posterior of DSPM-DE+ has a mean squared error of R of "
-        f"**{p.mse:.3f}** ({p.low:.3f} to {p.high:.3f} over {unit}, ± {p.monte_carlo:.3f} from the sampler) and the "
-        f"network **{n.mse:.3f}** ({n.low:.3f} to {n.high:.3f}{seeds}), against {fair} and "
-        f"{known.mse[best]:.3f} for the best of the others ({best}); 90 % intervals hold {p.coverage:.0%} "
-        f"(posterior, worst fold {p.worst:.0%}) and "
-        f"{n.coverage:.0%} (network, worst fold {n.worst:.0%})."
+        f"On {p.folds:.0f} {unit} held out, the mean squared error of R is **{p.mse:.3f}** for the posterior of "
+        f"DSPM-DE+ and **{n.mse:.3f}** for the network, against {fair}; their 90 % intervals hold {p.coverage:.0%} and "
+        f"{n.coverage:.0%} of the values."
     )
 
 
@@ -216,8 +249,6 @@ def headline(
     own = board_scores(told["board_own"], ("model", "own", "fold"))
     own = np.sqrt(own[own.model == POSTERIOR].groupby("own").mse.mean())
     said.append(
-        f"One state of your own coupon takes the error (RMSE) on its other rows "
-        f"from {own[0]:.3f} to **{own[1]:.3f}**."
+        f"One state of your own coupon takes the error (RMSE) on its other rows from {own[0]:.3f} to **{own[1]:.3f}**."
     )
     return "\n\n".join(said)
-
