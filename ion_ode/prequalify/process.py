@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ion_ode.core import need
+from ion_ode.core import need, progress
 from ion_ode.prequalify.encoder import Encoder
 from ion_ode.prequalify.kernels import _likeness, _recipe_kernel
 from ion_ode.prequalify.weighting import group_folds
@@ -167,7 +167,7 @@ def predict_out(
     found = {m: p.leave_out() for m, p in processes.items()}  # stays where a fold holds all that is known of one
     encoder, start = next(iter(processes.values())).encoder, {m: p.state for m, p in processes.items()}
     rows = sorted({i for d, _, _ in parts.values() for i in d.index})
-    for out in group_folds(rows, n_folds, seed):
+    for out in progress(list(group_folds(rows, n_folds, seed)), "membranes left out"):
         gone = {m: d.index.isin(np.array(rows)[out]) for m, (d, _, _) in parts.items()}
         kept = {m: tuple(v[~gone[m]] for v in p) for m, p in parts.items()}
         for m, p in fit_quantities(encoder, {m: p for m, p in kept.items() if len(p[1]) > 1}, start).items():
