@@ -3,8 +3,9 @@
 Modules:
 
 - `ion_ode.attention_odenet.build`: Compile a C++ source once on this machine; load it again only where it is unchanged
+- `ion_ode.cells`: The one runner of cells of computation, kept under the key of what made them: here, in processes or on Dask
 - `ion_ode.inference.answer`: The best NF270 that open measurements allow, with an error one can use
-- `ion_ode.inference.build`: Shipped samples of membranes, made again: `python -m ion_ode.inference.build FOLDER`
+- `ion_ode.inference.build`: Shipped samples of membranes, made again by `ion-ode reproduce --only answer`
 - `ion_ode.inference.laws`: What an NF270 may be and how its coupons differ: laws, priors and their weights
 - `ion_ode.inference.made`: From a new membrane's salts to its pores, and from there to any water
 - `ion_ode.inference.population`: Membranes carried from the prior to the posterior, with coupons beside them

@@ -16,14 +16,14 @@ from ion_ode.attention_odenet.stack import Ensemble, StackedForward
 from ion_ode.core import InputError
 from ion_ode.data.design import sample_feeds, simulate_curves
 from ion_ode.dspmde.prior import SLOTS
-from ion_ode.results import surrogate
+from ion_ode.results import standins, surrogate
 from ion_ode.store import asset
 from ion_ode.training.models import load_model
 from ion_ode.training.predictor import Predictor
 from ion_ode.training.recipe import build, describe_curves
 from ion_ode.training.teach import surrogate_error
 
-RECIPE = surrogate.recipe(surrogate.PORE, 8, 1, surrogate._EFFORTS["smoke"])
+RECIPE = standins.recipe(standins.PORE, 8, 1, standins.EFFORTS["smoke"])
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_the_exit_is_neutral_and_its_derivative_exact(charge):
 def test_untrained_it_follows_the_pore_model(curves):
     e = build(RECIPE, [0])
     e.skeleton.n_steps = 48
-    error = surrogate.errors(RECIPE, e, curves).error
+    error = standins.errors(RECIPE, e, curves).error
     assert error.median() < 1e-4 and error.quantile(0.9) < 0.01
 
 
@@ -135,13 +135,13 @@ def test_what_the_pore_field_cannot_do_is_refused(network, constraint, says):
 
 def test_a_second_run_keeps_what_is_there_and_storing_chooses_on_validation(tmp_path, monkeypatch):
     first = surrogate.run(tmp_path, "smoke")
-    (tmp_path / "scores" / "network-alone-8.json").unlink()
+    (tmp_path / "network_alone_8" / "latest.json").unlink()
     again = surrogate.run(tmp_path, "smoke")
     same = ["field", "curves", "steps", "median", "within_95"]
     pd.testing.assert_frame_equal(first[same], again[same])
     model = load_model(surrogate.store(tmp_path, "smoke", tmp_path / "assets"))
     facts = json.loads((tmp_path / "assets" / "results" / "surrogate.json").read_text())
-    long = first[first.steps.isin((0, *surrogate._EFFORTS["smoke"].long))].set_index("field").within_95
+    long = first[first.steps.isin((0, *standins.EFFORTS["smoke"].long))].set_index("field").within_95
     assert facts["chosen"] == long.idxmin() and model.config.to_dict() == facts["recipe"]
 
 
@@ -150,7 +150,7 @@ def test_what_ships_is_as_good_as_its_tables_say(curves):
     facts, model = json.loads(asset("results/surrogate.json").read_text()), load_model("dspmde")
     row = table[(table.field == facts["chosen"]) & (table.by == "all") & (table.value == "DSPM-DE+")].iloc[0]
     assert_allclose(list(model.card["scores"].values()), [row["median"], row.within_95], rtol=1e-4)
-    error = surrogate.errors(model.config, model.ensemble, curves).error
+    error = standins.errors(model.config, model.ensemble, curves).error
     assert error.median() < 10 * row["median"] and (error < row.within_95).mean() > 0.8
     e = surrogate_error(replace(model.config), model.ensemble, curves.subset(slice(0, 2)))
     assert set(e.columns) == {"member", "sample", "ion", "flux_m_s", "rejection", "predicted"}
@@ -160,7 +160,7 @@ def test_the_closed_form_ships_without_a_network_that_does_nothing():
     "A network behind a last layer of zeros changes no bit, whatever its size, so the smallest is kept."
     model = load_model("dspmde")
     assert sum(v.numel() for v in model.ensemble.params.values()) < 200
-    config = surrogate.recipe(surrogate.ALONE, 1, 0, surrogate._EFFORTS["full"])
+    config = standins.recipe(standins.ALONE, 1, 0, standins.EFFORTS["full"])
     wide = Predictor(config, build(config, [0]), model.parameters, model.card)
     c_feed, flux = sample_feeds(20, seed=3), torch.linspace(1e-6, 5e-5, 7, dtype=torch.float64).expand(20, -1)
     small, large = (torch.nan_to_num(m.rejections(c_feed, flux)) for m in (model, wide))

@@ -18,7 +18,7 @@ from ion_ode.cli.options import SCHEDULER, WORKERS
 @WORKERS
 @SCHEDULER
 @click.option(
-    "--only", metavar="NAME", help="One part alone, such as recipes, surrogate or twin; a wrong name lists them."
+    "--only", metavar="NAME", help="One part alone, such as answer, campaign or surrogate; a wrong name lists them."
 )
 @click.option(
     "--store", "keep", is_flag=True, help="With --only: write what was made into the package, where it ships."
@@ -50,7 +50,7 @@ def reproduce(profile, out, workers, scheduler, only, keep, as_json):
 
         with alone(out):
             made = reproduce_part(only, out, profile, workers, scheduler, keep)
-        click.echo(f"{only}: made in {out}{f', stored as {made}' if keep else ''}")
+        click.echo(f"{only}: made again, in {made}")
         return
     if keep:
         raise InputError("--store goes with --only NAME: it replaces files that ship with the package")

@@ -6,20 +6,23 @@ Docs: https://ion-ode.github.io/ion_ode/guides/my_water.html.md"""
 # several coupons (Jeong et al. 2023, a compilation). Pore, thickness, permittivity and the charge near neutral are
 # those of an answer, each coupon's charge has a factor of its own, and five numbers say how it follows the pH.
 
+import json
 from dataclasses import astuple, dataclass
+from pathlib import Path
 
 import numpy as np
 
+from ion_ode.closure import Cell, cell
 from ion_ode.core import LMH, T_REF, bar
 from ion_ode.dspmde.charge_pH import ChargeByPH, charge_factor
-from ion_ode.inference.answer import Answer
+from ion_ode.inference.answer import Answer, load_answer
 from ion_ode.inference.pores import passages
 from ion_ode.inference.rows import _all_rows, answer_feeds, osmotic_at_bulk
 from ion_ode.inference.states import _neutral
-from ion_ode.store import atomic_write
+from ion_ode.store import asset, atomic_write, digest
 from ion_ode.water.ions import get_ion
 
-__all__ = ["OverPH", "fit_charge", "measured_over_pH", "rejections_over_pH"]
+__all__ = ["OverPH", "acidity_cells", "fit_charge", "measured_over_pH", "rejections_over_pH", "write_acidity"]
 
 _ASKED = ("Na+", "Cl-", "Br-", "NO3-")  # Ions whose partitioning an answer knows
 _LOWEST = 3.4  # pH below which nothing is used
@@ -125,23 +128,47 @@ def fit_charge(
     return ChargeByPH(*map(float, found.x[:5])), ChargeByPH(*map(float, sd[:5]))
 
 
-def scores() -> dict:  # {source held out: (values, RMSE with the charge fixed, RMSE with the law of the other source)}
-    "Each source held out of the membranes and of the law."
-    from ion_ode.inference.answer import load_answer
-
-    every, out = {s: measured_over_pH(s) for s in ("ritt2020", "jeong2023")}, {}
-    for name, rows in every.items():
-        without = load_answer(f"without-{name}")
-        law, _ = fit_charge([v for k, v in every.items() if k != name], without.thinned(6))
-        off = [rejections_over_pH(rows, without.thinned(24), m) - rows.rejection for m in (None, law)]
-        out[name] = len(rows.rejection), *(float(np.sqrt(np.mean(e**2))) for e in off)
-    return out
+_BOTH = ("ritt2020", "jeong2023")
 
 
-def _write_fit(law: ChargeByPH, sd: ChargeByPH):
+def acidity_cells() -> list[Cell]:
+    "The law that ships, and the law without each source."
+    mark = lambda name: {"answer": name, "sample": digest(asset(f"answers/{name}.json").read_bytes())}
+    held = [Cell(f"charge over pH without {s}", "charge over pH", mark(f"without-{s}") | {"held": s}) for s in _BOTH]
+    return [Cell("charge over pH", "charge over pH", mark("nf270") | {"held": None}), *held]
+
+
+@cell("charge over pH")
+def _cell_acidity(folder, spec, found, tick):
+    "The law of the charge; where a source is held out of the membranes and of the law, what it says of it."
+    every, answer, held = {s: measured_over_pH(s) for s in _BOTH}, load_answer(spec["answer"]), spec["held"]
+    seen = [rows for name, rows in every.items() if name != held]
+    law, sd = fit_charge(seen, answer.thinned(6 if held else 8))
+    facts = {"law": astuple(law), "sd": astuple(sd)}
+    if held:
+        off = [rejections_over_pH(every[held], answer.thinned(24), m) - every[held].rejection for m in (None, law)]
+        fixed, scored = (float(np.sqrt(np.mean(e**2))) for e in off)
+        facts |= {"values": len(every[held].rejection), "RMSE, fixed charge": fixed, "RMSE": scored}
+    tick(1)
+    return {}, facts
+
+
+def write_acidity(
+    read,  # Name of a cell -> its tensors and facts
+    folder: Path | None,  # Where its scores go; None: the law goes into the module that ships it
+) -> Path:
+    "The law and its scores with each source held out."
+    facts = {c.name: read(c.name)[1] for c in acidity_cells()}
+    if folder is None:
+        own = facts["charge over pH"]
+        return _write_fit(ChargeByPH(*own["law"]), ChargeByPH(*own["sd"]))
+    shown = ("law", "sd", "values", "RMSE, fixed charge", "RMSE")
+    out = {name: {k: v for k, v in f.items() if k in shown} for name, f in facts.items()}
+    return atomic_write(folder / "charge_pH.json", json.dumps(out, indent=1) + "\n")
+
+
+def _write_fit(law: ChargeByPH, sd: ChargeByPH) -> Path:
     "Put the law's numbers and their uncertainties into the module that ships them."
-    from pathlib import Path
-
     from ion_ode.dspmde import charge_pH
 
     file, short = Path(charge_pH.__file__), lambda v, form: ", ".join(f"{x:{form}}" for x in astuple(v))
@@ -151,17 +178,4 @@ def _write_fit(law: ChargeByPH, sd: ChargeByPH):
         for name, numbers in new.items():
             if line.startswith(name):
                 lines[k] = f"{name}ChargeByPH({numbers})\n"
-    atomic_write(file, "".join(lines))
-
-
-if __name__ == "__main__":  # --write: into charge_pH.py too
-    import sys
-
-    from ion_ode.inference.answer import load_answer
-
-    law, sd = fit_charge([measured_over_pH(s) for s in ("ritt2020", "jeong2023")], load_answer("nf270").thinned(8))
-    print(*(f"{a:.3g} ± {b:.2g}" for a, b in zip(astuple(law), astuple(sd), strict=True)))
-    if "--write" in sys.argv:
-        _write_fit(law, sd)
-    for name, (n, fixed, scored) in scores().items():
-        print(f"{name} held out, {n} values: RMSE {scored:.3f}, with a fixed charge {fixed:.3f}")
+    return atomic_write(file, "".join(lines))

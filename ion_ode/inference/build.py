@@ -1,66 +1,37 @@
-"""Shipped samples of membranes, made again: `python -m ion_ode.inference.build FOLDER`
+"""Shipped samples of membranes, made again by `ion-ode reproduce --only answer`
 
 nf270.json learns from every row; without-NAME.json are the same with one composition or one source held out,
 for the scores; nf.json is what any nanofiltration membrane may be, from NF270, NF90, DK and NFX; scores.csv is what
 the held-out rows say. Every posterior is two runs of independent starts, half of it from each; what each alone
-scores stands beside the score. A build that was stopped goes on from FOLDER/runs."""
+scores stands beside the score."""
 
-import io
-import sys
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ion_ode.closure import fingerprint
-from ion_ode.store import atomic_write, digest, provenance
+from ion_ode.closure import Cell
+from ion_ode.store import atomic_write, provenance
 from ion_ode.inference.answer import Answer, answer_of, new_coupons
 from ion_ode.inference.laws import GLOBALS, LAWS, Prior, parameters
+from ion_ode.inference.learn import sample_cell, sample_name, sample_read
 from ion_ode.inference.pores import solve
-from ion_ode.inference.population import Population, sample_population
+from ion_ode.inference.population import Population
 from ion_ode.inference.rows import COMPOSITIONS, SOURCES, answer_rows, hold_out, split_table
 from ion_ode.inference.aims import aims
 from ion_ode.inference.score import own_values, predicted, scores
 from ion_ode.inference.states import LOCALS, States, forward, y_of
 
-__all__ = ["any_membrane", "build", "fold_answer", "learn", "likeliest", "write"]
+__all__ = ["any_membrane", "answer_cells", "fold_answer", "likeliest", "write_answers"]
 
 _ANY = Prior(
     r_pore=(0.36e-9, 0.75e-9), thickness=(0.2e-6, 20e-6), permeability=(6.0, 0.6)
 )  # Wider than NF270, in water permeability too
 _RUNS = (0, 1)  # Seeds of independent runs
-_EACH = 128  # Membranes of a run
+_FOLDS, _OTHERS = (*COMPOSITIONS, *SOURCES), ("NF90", "DK", "NFX")
 _MEMBRANES = 192  # That ship or score a fold; of each run of those that ship
-
-
-def learn(
-    rows: pd.DataFrame,  # Of `answer_rows`
-    seed: int = 0,
-    prior: Prior = Prior(),
-    n: int = _EACH,
-) -> Population:
-    "The posterior of a table of rows; its mixtures are learned first."
-    mixtures = rows[rows.composition.isin(COMPOSITIONS)]
-    first = States.of(mixtures, prior) if 0 < len(mixtures) < len(rows) else None
-    return sample_population(States.of(rows, prior), n, first=first, seed=seed, prior=prior)
-
-
-def _kept(folder: Path, name: str, rows: pd.DataFrame, seed: int, prior=Prior(), n: int = _EACH) -> Population:
-    "A posterior from the file a build that was stopped left, where code, rows and prior are the same; else learned."
-    key = digest(fingerprint(sample_population, rows=rows, seed=seed, prior=asdict(prior), n=n))
-    file = folder / f"{name}-{seed}.npz"
-    arrays = ("x", "lab", "coupon", "log_like")
-    if file.exists():
-        with np.load(file) as f:
-            if str(f["key"]) == key:
-                return Population(*(f[k] for k in arrays), float(f["log_evidence"]), prior)
-    p = learn(rows, seed, prior, n)
-    held = io.BytesIO()
-    np.savez(held, key=key, log_evidence=p.log_evidence, **{k: getattr(p, k) for k in arrays})
-    atomic_write(file, held.getvalue())
-    print(f"{name}, run {seed}: {p}", flush=True)
-    return p
 
 
 def likeliest(population: Population, rows: pd.DataFrame) -> int:  # Its place in the population
@@ -149,7 +120,7 @@ def _worth_of_own(models: dict, folds: dict, names=("wang2023", "liu2025", "ritt
     return pd.DataFrame(out)
 
 
-def write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, others: dict, runs) -> Path:
+def _write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, others: dict, runs) -> Path:
     "Score and write everything that ships."
     held, table, models, stretch = _score_folds(folds)
     for name, model in models.items():
@@ -184,10 +155,10 @@ def fold_answer(name: str, population: Population, rows: pd.DataFrame) -> Answer
     return answer_of(population, rows, f"NF270 without {name}")
 
 
-def _fold(folder: Path, name: str, rows: pd.DataFrame) -> tuple[Answer, pd.DataFrame, dict]:
+def _fold(read: Callable, name: str, rows: pd.DataFrame) -> tuple[Answer, pd.DataFrame, dict]:
     "The sample that scores a fold; held-out rows; what each run alone says of them."
     train, test = hold_out(rows, name)
-    each = [_kept(folder, name, train, seed) for seed in _RUNS]
+    each = [sample_read(read(sample_name(name, seed))) for seed in _RUNS]
     said = {"held out": name, "distinct": sum(p.n_distinct for p in each)}
     for seed, p in zip(_RUNS, each, strict=True):
         said[f"mse of run {seed}"] = scores(predicted(answer_of(p, train, name), test))["mse"]
@@ -195,16 +166,24 @@ def _fold(folder: Path, name: str, rows: pd.DataFrame) -> tuple[Answer, pd.DataF
     return fold_answer(name, _joined(each), train), test, said
 
 
-def build(folder: str | Path, names: tuple[str, ...] = (*COMPOSITIONS, *SOURCES)) -> Path:
-    "Learn, hold out, score, and write everything that ships; a build that was stopped goes on."
-    folder, rows = Path(folder), answer_rows()
-    (kept := folder / "runs").mkdir(parents=True, exist_ok=True)
-    folds = {name: _fold(kept, name, rows) for name in names}
-    others = {m: _joined([_kept(kept, m, answer_rows(m), seed, _ANY) for seed in _RUNS]) for m in ("NF90", "DK", "NFX")}
-    whole = _joined([_kept(kept, "NF270", rows, seed, n=_MEMBRANES) for seed in _RUNS])
+def answer_cells(
+    full: bool = True,  # False: runs so small that they only show that all parts fit
+) -> list[Cell]:
+    "Every run that the shipped samples are made of."
+    n, whole = ({}, {"n": _MEMBRANES}) if full else ({"n": 8}, {"n": 8})
+    folds = [sample_cell(name, seed, **n) for name in _FOLDS for seed in _RUNS]
+    others = [sample_cell(m, seed, _ANY, whole=True, **n) for m in _OTHERS for seed in _RUNS]
+    return folds + others + [sample_cell("NF270", seed, whole=True, **whole) for seed in _RUNS]
+
+
+def write_answers(
+    read: Callable,  # Name of a cell -> its tensors and facts
+    folder: Path,  # Where the samples and their scores go
+) -> Path:
+    "Hold out, score, and write everything that ships."
+    rows = answer_rows()
+    folds = {name: _fold(read, name, rows) for name in _FOLDS}
+    run = lambda name, prior=Prior(): _joined([sample_read(read(sample_name(name, s)), prior) for s in _RUNS])
+    others = {m: run(m, _ANY) for m in _OTHERS}
     runs = pd.DataFrame([said for _, _, said in folds.values()])
-    return write(folder, whole, rows, {n: f[:2] for n, f in folds.items()}, others, runs)
-
-
-if __name__ == "__main__":
-    print(build(sys.argv[1]))
+    return _write(folder, run("NF270"), rows, {n: f[:2] for n, f in folds.items()}, others, runs)

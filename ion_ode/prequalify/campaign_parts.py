@@ -1,8 +1,5 @@
 """Parts of the study of campaigns: left out, by round, by paper"""
 
-import sys
-import time
-
 import numpy as np
 import pandas as pd
 
@@ -30,26 +27,11 @@ def held_out(folds, table: pd.DataFrame, seed: int, models: dict) -> list[pd.Dat
     return rows
 
 
-def say(text: str, start=time.monotonic()):
-    print(f"{time.monotonic() - start:6.0f} s  {text}", file=sys.stderr, flush=True)
-
-
-_SEEDS = (1, 2, 3)
-
-
-def _recipes_part() -> dict[str, pd.DataFrame]:
-    "Whole recipes held out, five folds, five times."
+def recipes_part(seed: int) -> pd.DataFrame:
+    "Whole recipes held out, five folds."
     table = pd.read_csv(asset("prequalify/deng2022.csv"))
-    rows = []
-    for seed in _SEEDS:
-        rows += held_out(
-            [(np.flatnonzero(~out), np.flatnonzero(out)) for out in group_folds(table["name"], 5, seed)],
-            table,
-            seed,
-            peers(),
-        )
-        say(f"recipes, seed {seed}")
-    return {"recipes": pd.concat(rows)}
+    folds = [(np.flatnonzero(~out), np.flatnonzero(out)) for out in group_folds(table["name"], 5, seed)]
+    return pd.concat(held_out(folds, table, seed, peers()))
 
 
 def _round_folds(table: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -58,13 +40,13 @@ def _round_folds(table: pd.DataFrame) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(np.flatnonzero(r < k), np.flatnonzero(r == k)) for k in np.unique(r)[1:]]
 
 
-def _rounds_part() -> dict[str, pd.DataFrame]:
+def rounds_part() -> pd.DataFrame:
     "Each round predicted from the rounds before it."
     table = pd.read_csv(asset("prequalify/deng2022.csv"))
-    return {"rounds": pd.concat(held_out(_round_folds(table), table, 0, peers()))}
+    return pd.concat(held_out(_round_folds(table), table, 0, peers()))
 
 
-def _papers_part() -> dict[str, pd.DataFrame]:
+def papers_part() -> pd.DataFrame:
     "Whole papers held out: the shipped screen beside its yardsticks, on the same folds."
     fitted, rows = Screen().fit(), []
     for part in ("permeance", "passage"):
@@ -77,11 +59,12 @@ def _papers_part() -> dict[str, pd.DataFrame]:
             for out in group_folds(d["laboratory"], 5, 0):
                 p[out] = model(d[~out].reset_index(drop=True), y[~out], d[out].reset_index(drop=True))
             rows.append(d[["name", "laboratory", "salt"]].assign(y=y, p=p, part=part, model=name))
-    return {"papers": pd.concat(rows, ignore_index=True).round(4)}
+    return pd.concat(rows, ignore_index=True).round(4)
 
 
-def _leaks_part() -> dict[str, pd.DataFrame]:
-    "Papers held out beside random rows, on polyamides in organic solvents."
-    network = [n for n in models() if n.startswith("published")]
-    plain = leak_study((1, 2, 3), [n for n in models() if n not in network], say=say)
-    return {"leaks": pd.concat([plain, leak_study((1,), network, ("papers held out",), say=say)])}
+def leaks_part(seed: int, network: bool) -> pd.DataFrame:
+    "Papers held out beside random rows, on polyamides in organic solvents; the published network on papers alone."
+    published = [n for n in models() if n.startswith("published")]
+    if network:
+        return leak_study((seed,), published, ("papers held out",))
+    return leak_study((seed,), [n for n in models() if n not in published])

@@ -1,15 +1,18 @@
-"""The measured results of chapter 06: python -m ion_ode.prequalify.campaign_study [PART ...] --out FOLDER"""
+"""The measured results of chapter 06, and the screen that ships: ion-ode reproduce --only campaign"""
 
-import argparse
 import json
+import tempfile
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from ion_ode.closure import Cell, cell
 from ion_ode.prequalify.campaign import Campaign
-from ion_ode.prequalify.campaign_parts import _leaks_part, _papers_part, _recipes_part, _rounds_part, say
+from ion_ode.prequalify.campaign_parts import leaks_part, papers_part, recipes_part, rounds_part
 from ion_ode.prequalify.campaign_peers import QUANTITIES, header
+from ion_ode.prequalify.literature import Screen
 from ion_ode.prequalify.progress import made_until
 from ion_ode.prequalify.quantities import modelled, read_objective, reference_point
 from ion_ode.prequalify.tables import read_table
@@ -50,67 +53,83 @@ def replay(
 _SHARES = (0.8, 0.9, 0.95)  # Of the hypervolume of all membranes
 
 
-def _choice_part(seeds=range(20), n_random: int = 50) -> dict[str, pd.DataFrame]:
+def _choice_part(seed: int, n_random: int = 50) -> pd.DataFrame:
     "Membranes until shares of the final hypervolume: the campaign, and random choice after the same start."
     table = pd.read_csv(asset("prequalify/deng2022.csv"))
-    (points, reference), rows = _objective_points(table, _OBJECTIVES), []
+    (points, reference), rng = _objective_points(table, _OBJECTIVES), np.random.default_rng(seed)
     schema, place = read_table(table)[1], {n: i for i, n in enumerate(table["name"])}
-    for seed in seeds:
-        rng = np.random.default_rng(seed)
-        first = Campaign(schema, seed=seed).start(table, _N_START)["name"]
-        start = [place[n] for n in first]
-        order = replay(table, start, seed)
-        rest = np.setdiff1d(np.arange(len(table)), start)
-        shuffled = [[*start, *rng.permutation(rest)] for _ in range(n_random)]
-        for share in _SHARES:
-            took = lambda o, share=share: made_until(points, o, reference, share)
-            rows.append((seed, share, took(order), np.mean([took(o) for o in shuffled])))
-        say(f"choice, seed {seed}: {rows[-1][2]}, random {rows[-1][3]:.0f}")
-    return {"choice": pd.DataFrame(rows, columns=["seed", "share", "campaign", "random"])}
+    start = [place[n] for n in Campaign(schema, seed=seed).start(table, _N_START)["name"]]
+    order = replay(table, start, seed)
+    rest = np.setdiff1d(np.arange(len(table)), start)
+    shuffled = [[*start, *rng.permutation(rest)] for _ in range(n_random)]
+    took = lambda o, share: made_until(points, o, reference, share)
+    rows = [(seed, s, took(order, s), np.mean([took(o, s) for o in shuffled])) for s in _SHARES]
+    return pd.DataFrame(rows, columns=["seed", "share", "campaign", "random"])
 
 
-# ---- many laboratories
+# ---- cells, and what ships of them
 
-
-# ---- the command
-
-PARTS = {
-    "recipes": _recipes_part,
-    "rounds": _rounds_part,
-    "choice": _choice_part,
-    "papers": _papers_part,
-    "leaks": _leaks_part,
+_PARTS = {
+    "recipes": (recipes_part, [{"seed": s} for s in (1, 2, 3)]),
+    "rounds": (rounds_part, [{}]),
+    "choice": (_choice_part, [{"seed": s} for s in range(20)]),
+    "papers": (papers_part, [{}]),
+    "leaks": (leaks_part, [*({"seed": s, "network": False} for s in (1, 2, 3)), {"seed": 1, "network": True}]),
 }
+_INPUTS = [f"prequalify/{t}.csv" for t in ("deng2022", "nf_intelligence", "osn")] + ["tfc_membranes.csv"]
 
 
-def record(part: str, tables: list[str], folder: Path) -> dict:
-    "Commit, versions, inputs and results of a part."
-    from importlib.metadata import version
+def _inputs() -> dict[str, str]:
+    return {n: digest(asset(n).read_bytes()) for n in _INPUTS}
 
-    inputs = [f"prequalify/{t}.csv" for t in ("deng2022", "nf_intelligence", "osn")] + ["tfc_membranes.csv"]
-    found = provenance(
-        None,
-        command=f"python -m ion_ode.prequalify.campaign_study {part}",
-        inputs={n: digest(asset(n).read_bytes()) for n in inputs},
-        results={n: digest((folder / f"{n}.csv").read_bytes()) for n in tables},
-    )
+
+def campaign_cells(
+    full: bool = True,  # False: one campaign replayed, and the screen
+) -> list[Cell]:
+    "Every part of the study, cut where it can be computed apart, and the screen that ships."
+    inputs, screen = _inputs(), Cell("screen", "screen", {"inputs": _inputs()})
+    cut = {n: v for n, (_, v) in _PARTS.items()} if full else {"choice": _PARTS["choice"][1][:1]}
+    name = lambda part, o: " ".join(["campaign", part, *(f"{k} {v}" for k, v in o.items())])
+    spec = lambda part, o: {"part": part, "options": o, "inputs": inputs}
+    return [screen, *(Cell(name(p, o), "campaign", spec(p, o)) for p, every in cut.items() for o in every)]
+
+
+@cell("campaign")
+def _cell_campaign(folder, spec, found, tick):
+    "A part of the study: its table."
+    table = _PARTS[spec["part"]][0](**spec["options"])
+    tick(1)
+    return {}, {"table": table.to_dict("list")}
+
+
+@cell("screen")
+def _cell_screen(folder, spec, found, tick):
+    "The screen fitted on the literature, as its file holds it."
+    with tempfile.TemporaryDirectory() as tmp:
+        text = Screen().fit().save(Path(tmp) / "screen.json").read_text(encoding="utf-8")
+    tick(1)
+    return {}, {"text": text}
+
+
+def _record(part: str, table: Path) -> dict:
+    "Commit, versions, inputs and result of a part."
+    command = "ion-ode reproduce --only campaign --profile full --store"
+    found = provenance(None, command=command, inputs=_inputs(), results={part: digest(table.read_bytes())})
     found["versions"] |= {p: version(p) for p in ("botorch", "rdkit", "scikit-learn")}
     return found
 
 
-def main(argv=None):
-    "Measure parts and store them with their record."
-    cli = argparse.ArgumentParser(description=__doc__)
-    cli.add_argument("parts", nargs="*", choices=[*PARTS, []], default=list(PARTS))
-    cli.add_argument("--out", default="results/prequalify", type=Path)
-    a = cli.parse_args(argv)
-    a.out.mkdir(parents=True, exist_ok=True)
-    for part in a.parts or PARTS:
-        tables = PARTS[part]()
-        for name, d in tables.items():
-            atomic_write(a.out / f"{name}.csv", d.round(3).to_csv(index=False))
-        atomic_write(a.out / f"study_{part}.json", json.dumps(record(part, list(tables), a.out), indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+def write_campaign(
+    read,  # Name of a cell -> its tensors and facts
+    folder: Path,  # Where tables and records go
+    full: bool = True,  # As for `campaign_cells`
+) -> Path:
+    "A table and its record for every part, and the screen."
+    cells, parts = campaign_cells(full), {}
+    for c in (c for c in cells if c.kind == "campaign"):
+        parts.setdefault(c.spec["part"], []).append(pd.DataFrame(read(c.name)[1]["table"]))
+    for part, tables in parts.items():
+        text = pd.concat(tables).round(3).to_csv(index=False)
+        record = _record(part, atomic_write(folder / f"{part}.csv", text))
+        atomic_write(folder / f"study_{part}.json", json.dumps(record, indent=1) + "\n")
+    return atomic_write(folder / "screen.json", read("screen")[1]["text"])

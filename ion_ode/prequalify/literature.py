@@ -176,14 +176,3 @@ def part_rows(d: pd.DataFrame, part: str) -> tuple[pd.DataFrame, np.ndarray]:
 def shipped_screen() -> Screen:
     "The fitted model of the package: kernels are read, nothing is searched."
     return Screen().fit(state=unsealed(asset("prequalify/screen.json"), "a fitted screen"))
-
-
-def main():
-    "Fit what the package ships: python -m ion_ode.prequalify.literature FILE.json"
-    import sys
-
-    Screen().fit().save(sys.argv[1])
-
-
-if __name__ == "__main__":
-    main()

@@ -5,8 +5,9 @@ import pandas as pd
 
 from ion_ode.data.points import measurement_points
 from ion_ode.inference.answer import Answer, load_answer
-from ion_ode.inference.build import learn, likeliest, fold_answer
+from ion_ode.inference.build import fold_answer, likeliest
 from ion_ode.inference.fit import FOUR, fit_membrane, observations
+from ion_ode.inference.learn import learn
 from ion_ode.inference.scales import Scale
 from ion_ode.inference.score import own_values, predicted
 from ion_ode.results.protocol import (

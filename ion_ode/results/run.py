@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 import ion_ode
-from ion_ode.closure import tables_digest
+from ion_ode.closure import Cell, tables_digest
 from ion_ode.core import InputError, progress
 from ion_ode.data.points import measurement_points
 from ion_ode.dspmde.prior import SLOTS
@@ -196,22 +196,28 @@ def _export_models(
     return [save_model(Predictor(config, ensemble, parameters, card), target, "nf270-network")]
 
 
-def _network_cells(profile: str):
-    "The cells of a profile that the networks' tables are made of."
+def network_cells(
+    profile: str,  # Key of PROFILES
+) -> list[Cell]:
+    "The cells that the networks' tables are made of."
     apart = (TABLES["recipes"], TABLES["start"])  # Tables of their own
     return [c for c in plan_cells(PROFILES[profile]) if c.kind != "board" and c.name not in apart]
 
 
-def make_networks(
-    folder: str | Path,  # Folder that `reproduce` writes
-    profile: str = "full",  # Key of PROFILES
-    workers: int = 1,  # Processes, one thread each
-    scheduler: str | None = None,  # Address of a Dask scheduler
-) -> list[Path]:  # Cards of the networks written, in `weights`
-    "Networks trained and asked: their tables into `tables`, those that learned from all rows into `weights`."
-    p, where = PROFILES[profile], Path(folder) / "cells" / profile
-    keys = run_cells(_network_cells(profile), where, workers, scheduler)
+def write_networks(
+    profile: str,  # Key of PROFILES
+    where: str | Path,  # Folder of the cells
+    keys: dict[str, str],  # Of `network_cells`
+    target: Path,  # Gets `results`, the tables, and `weights`, the networks that learned from all rows
+) -> list[Path]:  # Cards of the networks written
+    "Networks asked: their tables, and those that ship."
+    p = PROFILES[profile]
     tables, meta = collect(p, where, keys)
-    meta["read"] = _logged(meta, Path(folder))
-    write_tables(tables, meta, Path(folder) / "tables")
-    return _export_models(p, where, keys, Path(folder) / "weights")
+    meta["read"] = _logged(meta, target / "results")
+    write_tables(tables, meta, target / "results")
+    cards = _export_models(p, where, keys, target / "weights")
+    own = {f for c in cards for f in (c.name, json.loads(c.read_text())["file"])}
+    for old in (target / "weights").glob("nf270-network*"):
+        if old.name not in own:
+            old.unlink()
+    return cards

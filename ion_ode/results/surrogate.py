@@ -1,220 +1,60 @@
 """How well a network stands in for the pore model"""
 
 import json
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-import ion_ode
-from ion_ode.attention_odenet.field import FieldConfig
 from ion_ode.attention_odenet.stack import Ensemble
-from ion_ode.closure import fingerprint
-from ion_ode.core import InputError
+from ion_ode.cells import cell_keys, read_cell, run_cells
 from ion_ode.data.curves import CurveSet
 from ion_ode.data.design import Design
-from ion_ode.data.shards import ShardedCurves, simulate_shards
+from ion_ode.data.shards import simulate_shards
 from ion_ode.dspmde.membranes import NF270_WATERTAP
 from ion_ode.dspmde.prior import SLOTS, parameter_names
-from ion_ode.guard import sealed, unsealed
-from ion_ode.store import atomic_write, digest, provenance
-from ion_ode.training.optimise import Plan
+from ion_ode.results.standins import ALONE, EFFORTS, SETS, Effort, errors, place_of, read_set, recipe, standin_cells
+from ion_ode.results.standins import summary as _summary
+from ion_ode.store import atomic_write, provenance
 from ion_ode.training.predictor import Predictor, save_model, trained_ranges
 from ion_ode.training.recipe import TrainConfig, build
-from ion_ode.training.teach import pretrain, surrogate_error
-from ion_ode.training.told import n_told
-
 
 AIM = {"median": 0.003, "within_95": 0.02}  # Errors of the rejection asked for [-]
-PLAIN, ADAM, PORE, ALONE = "network alone", "network alone by Adam", "closed form and network", "closed form alone"
 
 
-@dataclass(frozen=True)
-class Effort:
-    "How much is computed."
-
-    sizes: tuple[int, ...] = (
-        100,
-        1000,
-        10_000,
-        100_000,
-        1_000_000,
-    )  # Simulated curves of the learning curve; the last also trains what may ship
-    steps: tuple[int, int] = (3000, 60)  # Steps of the networks of the learning curve, PLAIN and PORE
-    long: tuple[int, int] = (30_000, 500)  # Steps of the networks that may ship
-    batch: int = 256  # Curves a step
-    unseen: int = 2048  # Curves for validation, and again as many for the test
-    width: int = 64  # Width of the linear layers
+def _simulate(folder: Path, name: str, n: int, **where) -> None:
+    "A set of curves, or what is missing of it."
+    seed, family = SETS[name]
+    simulate_shards(place_of(folder, name), n, Design(seed=seed, n_flux=16, family=family), **where)
+    read_set.cache_clear()
 
 
-_EFFORTS = {
-    "full": Effort(),
-    "large": Effort(long=(100_000, 20_000), batch=1024),
-    "smoke": Effort((8, 16), steps=(3, 2), long=(6, 5), batch=8, unseen=8, width=16),
-}
-
-
-def recipe(
-    field: str,  # PLAIN, ADAM, PORE or ALONE
-    curves: int,  # Simulated curves
-    steps: int,  # Steps
-    effort: Effort,  # Sizes
-) -> TrainConfig:
-    "How one of them is trained."
-    plain = dict(architecture="odenet", solver_steps=4)
-    (
-        told,
-        optimiser,
-        lr,
-        clip,
-        options,
-    ) = {  # tried on validation curves; SOAP is quicker still at higher rates, until a long training leaves the rails
-        PLAIN: ("entry", "soap", 3e-3, 0.05, plain),
-        ADAM: ("entry", "adam", 1.5e-3, 0.05, plain),
-        PORE: ("pore", "soap", 3e-4, 0.3, dict(architecture="pore_odenet", solver_steps=8)),
-        ALONE: ("pore", "soap", 3e-4, 0.3, dict(architecture="pore_odenet", solver_steps=8, pretrained=False)),
-    }[field]
-    network = FieldConfig(
-        ions=SLOTS,
-        context="feed+membrane",
-        n_membrane=n_told(SLOTS, told),
-        width=effort.width,
-        flux_ref=1e-7 if told == "entry" else 3e-10,
-    )
-    plan = Plan(steps, lr=lr, schedule="cosine", optimiser=optimiser, clip=clip)
-    return TrainConfig(
-        network=network,
-        told=told,
-        members=1,
-        family="dspmde+",
-        n_curves=curves,
-        pretraining=plan,
-        pretraining_batch=effort.batch,
-        **options,
-    )
-
-
-_SETS = {
-    "train": (0, "dspmde+"),
-    "validation": (101, "dspmde+"),
-    "test": (102, "dspmde+"),
-    "test of four parameters": (103, "dspmde"),
-}
-
-
-def _make_curves(
-    folder: str | Path,  # Where they are kept
-    name: str,  # Key of _SETS
-    n: int,  # Points of the design
-    scheduler: str | None = None,  # Address of a Dask scheduler
-) -> CurveSet:
-    "Simulate a set, or what is missing of it, and read it."
-    seed, family = _SETS[name]
-    where = Path(folder) / "curves" / name.replace(" ", "-")
-    simulate_shards(where, n, Design(seed=seed, n_flux=16, family=family), scheduler=scheduler)
-    shards = ShardedCurves(where)
-    parts = [shards.shard(k) for k in range(len(shards.manifest["shards"]))]
-    joined = {
-        f: torch.cat([getattr(p, f) for p in parts])
-        for f in ("c_feed", "flux", "c_perm", "valid", "membrane", "parameters")
-    }
-    return CurveSet(SLOTS, **joined, meta={"parameters": list(shards.parameter_names)})
-
-
-def errors(
-    config: TrainConfig,  # Recipe
-    ensemble: Ensemble,  # Networks; their mean is judged
-    curves: CurveSet,  # Curves they have not seen
-) -> pd.DataFrame:  # sample, ion, flux_m_s, rejection, error
-    "Absolute error of the rejection, predictions above 1 read as 1."
-    e = surrogate_error(config, ensemble, curves)
-    e = e.groupby(["sample", "ion", "flux_m_s"], as_index=False).agg(
-        rejection=("rejection", "first"), predicted=("predicted", "mean")
-    )
-    return e.assign(error=(e.predicted.clip(upper=1) - e.rejection).abs()).drop(columns="predicted")
-
-
-def _scores(e: pd.DataFrame) -> dict:
-    return {
-        "median": float(e.error.median()),
-        "within_95": float(e.error.quantile(0.95)),
-        "mean": float(e.error.mean()),
-    }
-
-
-def _fits(effort: Effort) -> dict[str, tuple[str, TrainConfig]]:
-    "Everything that is trained, by name; what may ship comes first."
-    most, fields = effort.sizes[-1], list(enumerate((PLAIN, PORE)))
-    out = {
-        f"{field} {most} long": (field, recipe(field, most, effort.long[k], effort))
-        for k, field in reversed(fields)
-    }
-    out |= {
-        f"{field} {n}": (field, recipe(field, n, effort.steps[k], effort))
-        for n in effort.sizes
-        for k, field in fields
-    }
-    return out | {f"{ADAM} {most}": (ADAM, recipe(ADAM, most, effort.steps[0], effort))}
-
-
-def _key(config: TrainConfig) -> str:
-    "What a network depends on: its recipe, the curves, code, tables and versions."
-    return digest(fingerprint(run, config=config.to_dict(), sets=_SETS))
-
-
-def _trained(folder: Path, name: str, config: TrainConfig, curves: CurveSet, device=None) -> Ensemble:
-    "Train one, or what is missing of it."
-    return pretrain(
-        config,
-        curves.subset(slice(0, config.n_curves)),
-        [config.seed],
-        folder=folder / "networks" / name.replace(" ", "-"),
-        key=_key(config),
-        device=device,
-    )[0]
-
-
-def _score_file(folder: Path, name: str) -> Path:
-    return folder / "scores" / f"{name.replace(' ', '-')}.json"
-
-
-def _kept(folder: Path, name: str, config: TrainConfig) -> dict | None:
-    "Scores of a network as they were written; None where they are missing, damaged or of another network."
-    try:
-        row = unsealed(_score_file(folder, name), "scores of a network")
-    except InputError:
-        return None
-    return row if row.get("key") == _key(config) else None
+def simulate_sets(
+    folder: str | Path,  # Of the cells
+    effort: str = "full",  # Key of EFFORTS
+    workers: int = 0,  # Processes, one thread each; 0 computes here
+    scheduler: str | None = None,  # Address of a Dask scheduler; its workers must see `folder`
+) -> None:
+    "The curves that networks are taught, and those by which one is chosen."
+    size = EFFORTS[effort]
+    for name, n in (("train", size.sizes[-1]), ("validation", size.unseen)):
+        _simulate(Path(folder), name, n, workers=workers, scheduler=scheduler)
 
 
 def run(
-    folder: str | Path,  # Where curves, checkpoints and scores are kept
-    effort: str = "full",  # Key of _EFFORTS
-    scheduler: str | None = None,  # Address of a Dask scheduler for the simulations
+    folder: str | Path,  # Where curves and networks are kept
+    effort: str = "full",  # Key of EFFORTS
+    scheduler: str | None = None,  # Address of a Dask scheduler; its workers must see `folder`
     device=None,  # Where networks are trained, such as "cuda"; None: the CPU
+    workers: int = 0,  # Processes, one thread each; 0 computes here
 ) -> pd.DataFrame:  # field, curves, steps, median, within_95, mean, cpu_s
     "Simulate, train and score on validation curves; what is there already is kept."
-    folder, size = Path(folder), _EFFORTS[effort]
-    torch.set_num_threads(1)
-    seen, unseen = (
-        _make_curves(folder, s, n, scheduler) for s, n in (("train", size.sizes[-1]), ("validation", size.unseen))
-    )
-    for name, (field, config) in _fits(size).items():
-        if _kept(folder, name, config):
-            continue
-        started = time.process_time()
-        ensemble = _trained(folder, name, config, seen, device)
-        row = {
-            "field": field,
-            "curves": min(config.n_curves, len(seen)),
-            "steps": config.pretraining.steps,
-        } | _scores(errors(config, ensemble, unseen))
-        row |= {"cpu_s": round(time.process_time() - started, 1), "key": _key(config)}
-        atomic_write(_score_file(folder, name), sealed(row, 1))
-    return scores(folder, effort)
+    folder = Path(folder).resolve()
+    simulate_sets(folder, effort, workers, scheduler)
+    run_cells(standin_cells(EFFORTS[effort], device), folder, workers, scheduler)
+    return scores(folder, effort, device)
 
 
 def _closed_form(effort: Effort) -> tuple[TrainConfig, Ensemble]:
@@ -227,17 +67,28 @@ def _closed_form(effort: Effort) -> tuple[TrainConfig, Ensemble]:
 
 def scores(
     folder: str | Path,  # Of `run`
-    effort: str = "full",  # Key of _EFFORTS
+    effort: str = "full",  # Key of EFFORTS
+    device=None,  # As for `run`
 ) -> pd.DataFrame:  # One row a network, and one for the closed form alone
-    "Validation scores of everything trained so far."
-    rows = [r for n, (_, c) in _fits(_EFFORTS[effort]).items() if (r := _kept(Path(folder), n, c))]
-    alone = errors(*_closed_form(_EFFORTS[effort]), _make_curves(folder, "validation", _EFFORTS[effort].unseen))
-    return pd.DataFrame(
-        [
-            {"field": ALONE, "curves": 0, "steps": 0, **_scores(alone), "cpu_s": 0.0},
-            *({k: v for k, v in r.items() if k != "key"} for r in rows),
-        ]
-    )
+    "Validation scores of the networks and of the closed form."
+    cells = standin_cells(EFFORTS[effort], device)
+    keys, shown = cell_keys(cells), ("field", "curves", "steps", "median", "within_95", "mean", "cpu_s")
+    made = [read_cell(folder, c.name, keys[c.name])[1] for c in cells]
+    alone = _summary(errors(*_closed_form(EFFORTS[effort]), read_set(Path(folder).resolve(), "validation")))
+    first = {"field": ALONE, "curves": 0, "steps": 0, **alone, "cpu_s": 0.0}
+    return pd.DataFrame([first, *({k: r[k] for k in shown} for r in made)])
+
+
+def _candidates(folder: Path, size: Effort, device) -> dict[str, tuple[TrainConfig, Ensemble]]:
+    "What may ship, by field: the networks that were trained longest, and the closed form."
+    cells, out = standin_cells(size, device), {}
+    keys = cell_keys(cells)
+    for c in (c for c in cells if c.name.endswith("long")):
+        config = TrainConfig.from_dict(c.spec["config"])
+        ensemble = build(config, [config.seed])
+        ensemble.load_state(read_cell(folder, c.name, keys[c.name])[0])
+        out[c.spec["field"]] = config, ensemble
+    return out | {ALONE: _closed_form(size)}
 
 
 def _by_region(
@@ -263,65 +114,70 @@ def _by_region(
     return pd.concat(parts, ignore_index=True)[["by", "value", "median", "within_95", "n"]]
 
 
-def store(
-    folder: str | Path,  # Of `run`
-    effort: str = "full",  # Key of _EFFORTS
-    target: str | Path | None = None,  # Where `results/` and `weights/` are; None: the assets of the package
-) -> Path:  # The card of the model that ships
-    "Choose on validation curves, read the test curves, write tables and weights."
-    folder, size = Path(folder), _EFFORTS[effort]
-    target = Path(ion_ode.__file__).parent / "assets" if target is None else Path(target)
-    seen, fits, learning = _make_curves(folder, "train", size.sizes[-1]), _fits(size), scores(folder, effort)
-    candidates = {
-        fits[n][0]: (fits[n][1], _trained(folder, n, fits[n][1], seen)) for n in fits if n.endswith("long")
-    }
-    candidates[ALONE] = _closed_form(size)
-    tests = {s: _make_curves(folder, s, size.unseen) for s in ("test", "test of four parameters")}
-    rows, chosen = [], learning[learning.steps.isin((0, *size.long))].sort_values("within_95").field.iloc[0]
-    for field, (config, ensemble) in candidates.items():
-        for s, label in (("test", "DSPM-DE+"), ("test of four parameters", "DSPM-DE")):
-            e = errors(config, ensemble, tests[s])
+def _on_tests(folder: Path, candidates: dict, n: int, chosen: str) -> tuple[pd.DataFrame, pd.Series]:
+    "Errors of what may ship on test curves, by region; of what ships, every one."
+    rows, kept = [], None
+    for s, label in (("test", "DSPM-DE+"), ("test of four parameters", "DSPM-DE")):
+        _simulate(folder, s, n)
+        curves = read_set(folder, s)
+        for field, (config, ensemble) in candidates.items():
+            e = errors(config, ensemble, curves)
             if (field, s) == (chosen, "test"):
                 kept = e.error
-            t = _by_region(e, tests[s], label)
+            t = _by_region(e, curves, label)
             rows.append((t if s == "test" else t[t.by == "all"]).assign(field=field))
-    table = pd.concat(rows, ignore_index=True)
-    config, ensemble = candidates[chosen]
-    facts = provenance(
-        seed=config.seed,
-        effort=effort,
-        sizes=asdict(size),
-        chosen=chosen,
-        recipe=config.to_dict(),
-        curves=len(seen),
-        aim=AIM,
-    )
-    for name, t in (("surrogate", table), ("surrogate_learning", learning)):
-        atomic_write(target / "results" / f"{name}.csv", t.to_csv(index=False, float_format="%.6g"))
-    atomic_write(target / "results" / "surrogate.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    order = {field: k for k, field in enumerate(candidates)}
+    return pd.concat(sorted(rows, key=lambda t: order[t.field.iloc[0]]), ignore_index=True), kept
 
-    parameters = parameter_names(config.family, SLOTS)
-    flat = {k: float(v) for k, v in NF270_WATERTAP.tensors().items() if v is not None}
+
+def _spans(seen: CurveSet, parameters) -> dict[str, list]:
+    "Least and largest value of every parameter of the membranes, and its unit."
     units = {"r_pore": "m", "thickness": "m", "eps_pore": "-", "charge_density": "mol/m³"}
-    spans = {
+    return {
         n: [float(seen.parameters[:, k].min()), float(seen.parameters[:, k].max()), units.get(n, "-")]
         for k, n in enumerate(parameters)
     }
-    card = {
+
+
+def _card(chosen: str, config: TrainConfig, seen: CurveSet, error: pd.Series, facts: dict) -> dict:
+    "What the model says of itself."
+    taught = f"{len(seen)} simulated curves (no measurements)"
+    nothing = "nothing: on simulated validation curves no network made the closed form better"
+    return {
         "name": "dspmde",
         "what": f"stand-in for the pore model over membranes around NF270 ({chosen}); without membrane= it answers "
                 f"for the example set NF270-watertap of the membrane table",
-        "trained_on": f"{len(seen)} simulated curves (no measurements)"
-        if config.pretrained
-        else "nothing: on simulated validation curves no network made the closed form better",
+        "trained_on": taught if config.pretrained else nothing,
         "scores": {
-            "median error of R on unseen curves": float(kept.median()),
-            "95 % within": float(kept.quantile(0.95)),
+            "median error of R on unseen curves": float(error.median()),
+            "95 % within": float(error.quantile(0.95)),
         },
         "limits": "an approximation of a model that is itself an approximation; use simulate() where accuracy matters",
-        "errors": sorted(round(float(x), 7) for x in kept.quantile(np.linspace(0.0005, 0.9995, 999))),
-        "ranges": trained_ranges(seen.c_feed, seen.flux, SLOTS, spans),
+        "errors": sorted(round(float(x), 7) for x in error.quantile(np.linspace(0.0005, 0.9995, 999))),
+        "ranges": trained_ranges(seen.c_feed, seen.flux, SLOTS, _spans(seen, parameter_names(config.family, SLOTS))),
         "provenance": facts,
-    }
-    told = torch.tensor([[flat.get(n, 0.0) for n in parameters]] * len(ensemble), dtype=torch.float64)
+    }  # fmt: skip
+
+
+def store(
+    folder: str | Path,  # Of `run`
+    effort: str,  # Key of EFFORTS
+    target: str | Path,  # Where `results/` and `weights/` are
+    device=None,  # As for `run`
+) -> Path:  # The card of the model that ships
+    "Choose on validation curves, read the test curves, write tables and weights."
+    folder, size, target = Path(folder).resolve(), EFFORTS[effort], Path(target)
+    candidates, learning = _candidates(folder, size, device), scores(folder, effort, device)
+    chosen = learning[learning.steps.isin((0, *size.long))].sort_values("within_95").field.iloc[0]
+    table, error = _on_tests(folder, candidates, size.unseen, chosen)
+    (config, ensemble), seen = candidates[chosen], read_set(folder, "train")
+    sizes = {"effort": effort, "sizes": asdict(size), "curves": len(seen), "aim": AIM}
+    facts = provenance(seed=config.seed, chosen=chosen, recipe=config.to_dict(), **sizes)
+    for name, t in (("surrogate", table), ("surrogate_learning", learning)):
+        atomic_write(target / "results" / f"{name}.csv", t.to_csv(index=False, float_format="%.6g"))
+    atomic_write(target / "results" / "surrogate.json", json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    flat = {k: float(v) for k, v in NF270_WATERTAP.tensors().items() if v is not None}
+    asked = [[flat.get(n, 0.0) for n in parameter_names(config.family, SLOTS)]] * len(ensemble)
+    told = torch.tensor(asked, dtype=torch.float64)
+    card = _card(chosen, config, seen, error, facts)
     return save_model(Predictor(config, ensemble, told, card), target / "weights", "dspmde")

@@ -6,12 +6,11 @@ Docs: https://ion-ode.github.io/ion_ode/results/twin.html.md"""
 
 # %% auto #0
 __all__ = ['FITS', 'Truth', 'pore_classes', 'charge_at', 'simulate_truth', 'make_twin', 'store_twin', 'load_twin', 'twin_truth',
-           'misfit', 'load_twin_fit', 'store_twin_fit']
+           'misfit', 'twin_fit_cells', 'load_twin_fit', 'write_twin_fit']
 
 # %% ../../nbs/results/twin.ipynb #4807a733
 import io
 import json
-import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ..closure import Cell, cell
 from ..core import T_REF, InputError, nm, um
 from ..data.curves import CurveSet
 from ..data.design import noise_sd, sample_feeds, water_types
@@ -320,6 +320,26 @@ def _fit_twin(
     predicted = fit.predict(states)[states.state, states.ion].numpy()
     return pd.Series(predicted, index=pd.Index(states.row, name="row_id"), name="predicted"), fit
 
+# %% ../../nbs/results/twin.ipynb #af6752ef
+def twin_fit_cells(
+    starts: int = 4,  # Local searches of each fit
+) -> list[Cell]:
+    "Both fits of the twin."
+    spec = {"starts": starts, "twin": _stored()[1]["sha256"]}
+    return [Cell(f"twin fit, {how}", "twin fit", spec | {"how": how}, cost=starts) for how in FITS]
+
+
+@cell("twin fit")
+def _cell_twin_fit(folder, spec, found, tick):
+    "What the four-parameter pore model predicts once fitted to the twin, and its estimates."
+    predicted, fit = _fit_twin(spec["how"], n_starts=spec["starts"], n_sobol=64, intervals="wald", seed=0)
+    tick(spec["starts"])
+    facts = {
+        "estimates": fit.estimates[["parameter", "estimate", "lower", "upper", "unit"]].to_dict("records"),
+        "cost of each start": fit.starts.cost.tolist(),
+    }
+    return {"predicted": torch.from_numpy(predicted.to_numpy(copy=True))}, facts | {"rows": list(predicted.index)}
+
 # %% ../../nbs/results/twin.ipynb #af6752ee
 _COMMAND = "ion-ode reproduce --only twin --store --profile full"
 
@@ -334,22 +354,17 @@ def load_twin_fit() -> tuple[
     return pd.read_csv(io.BytesIO(data)).set_index("row_id"), record
 
 
-def store_twin_fit(
-    folder: str | Path | None = None,  # Where twin_fit.csv and twin_fit.json go; None: the assets of the package
-    starts: int = 4,  # Local searches of each fit
+def write_twin_fit(
+    read,  # Name of a cell -> its tensors and facts
+    folder: str | Path,  # Where twin_fit.csv and twin_fit.json go
 ) -> Path:  # The record written
-    "Fit the four-parameter pore model to the twin and store what it predicts."
-    folder = asset("twin.csv").parent if folder is None else Path(folder)
-    torch.set_num_threads(1)
-    cpu, out, fits = time.process_time(), {}, {}
-    for how in FITS:
-        out[how], fit = _fit_twin(how, n_starts=starts, n_sobol=64, intervals="wald", seed=0)
-        fits[how] = {
-            "estimates": fit.estimates[["parameter", "estimate", "lower", "upper", "unit"]].to_dict("records"),
-            "cost of each start": fit.starts.cost.tolist(),
-        }
-    text = pd.DataFrame(out).to_csv(float_format="%.7g")
-    record = provenance(0, command=_COMMAND, cpu_seconds=round(time.process_time() - cpu), fits=fits)
+    "Both fits of the twin, as `load_twin_fit` reads them."
+    made = {how: read(f"twin fit, {how}") for how in FITS}
+    rows = pd.Index(made["plain"][1]["rows"], name="row_id")
+    text = pd.DataFrame({how: t["predicted"].numpy() for how, (t, _) in made.items()}, rows).to_csv(float_format="%.7g")
+    fits = {how: {k: f[k] for k in ("estimates", "cost of each start")} for how, (_, f) in made.items()}
+    cpu = round(sum(f["cpu_s"] for _, f in made.values()))
+    record = provenance(0, command=_COMMAND, cpu_seconds=cpu, fits=fits)
     record |= {"twin": _stored()[1]["sha256"], "sha256": digest(text.encode())}
-    atomic_write(folder / "twin_fit.csv", text)
-    return atomic_write(folder / "twin_fit.json", json.dumps(record, indent=1) + "\n")
+    atomic_write(Path(folder) / "twin_fit.csv", text)
+    return atomic_write(Path(folder) / "twin_fit.json", json.dumps(record, indent=1) + "\n")

@@ -1,13 +1,13 @@
 """Teaches the network that reads measured points of `inference.reader`, by the pore model
 
-    python -m ion_ode.training.reader FILE [--lots 60] [--steps 10000] [--seed 0]
+    ion-ode reproduce --only reader --profile full --store
 
 A lot is five hundred membranes of the shipped samples and some way around them, each with a coupon, a film and a
 permeability of its own, and the anchors, all asked at the values of one design. Least squares of ln(1.05 - R)."""
 
-import argparse
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from scipy.linalg import qr
 from torch import Tensor
 
 from ..attention_odenet.point_reader import PointReader
+from ..closure import Cell, cell
 from ..core import T_REF
 from ..inference.answer import Answer, load_answer
 from ..inference.laws import Prior, charge_of, offset_of
@@ -24,10 +25,10 @@ from ..inference.pores import passages
 from ..inference.reader import Anchors, effective, smoothed, tell_membranes
 from ..inference.rows import COMPOSITIONS, SOURCES, answer_feeds
 from ..inference.states import _CHARGE, y_of
-from ..store import provenance
+from ..store import asset, digest, provenance
 from ..water.ions import get_ion
 
-__all__ = ["Design", "Lot", "error", "misfit", "teach"]
+__all__ = ["Design", "Lot", "error", "misfit", "reader_cells", "teach", "write_reader"]
 
 _POOL = ("Na+", "K+", "Li+", "NH4+", "Mg+2", "Ca+2", "Cl-", "SO4-2", "NO3-", "HCO3-", "Br-", "F-", "Cs+")
 _MOST = 7  # Ions of a feed
@@ -198,31 +199,62 @@ def error(net: PointReader, lots: list[Lot]) -> dict[str, float]:
     return {"ln(1.05 - R)": rms(said - y), "R": rms(said.exp() - y.exp())}
 
 
-def main() -> None:
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("file", help="such as ion_ode/assets/answers/reader.safetensors")
-    ask.add_argument("--lots", type=int, default=60)
-    ask.add_argument("--steps", type=int, default=10_000)
-    ask.add_argument("--seed", type=int, default=0)
-    a = ask.parse_args()
-    torch.set_num_threads(1)
-    models = [load_answer("nf270"), *(load_answer(f"without-{n}") for n in (*COMPOSITIONS, *SOURCES))]
-    anchors, basis = _choose_anchors(models, seed=a.seed)
-    lots = []
-    for k in range(a.lots + 4):
-        design = _draw_design(models[0].prior, np.random.default_rng([a.seed, k]))
-        lots.append(_draw_lot(models, anchors, design, 10_000 * a.seed + k))
-        if k % 10 == 0:
-            print(f"lot {k}", flush=True)
-    held, lots = lots[:4], lots[4:]
-    torch.manual_seed(a.seed)
-    net = PointReader(lots[0].membranes.shape[1], torch.as_tensor(basis, dtype=torch.float32))
-    said = lambda step, loss: step % 500 == 0 and print(f"step {step}: {loss**0.5:.4f}, {error(net, held)}", flush=True)
-    teach(net, lots, a.steps, seed=a.seed, report=said)
-    card = dict(lots=a.lots, steps=a.steps, error=error(net, held), provenance=provenance(seed=a.seed))
-    card |= {"prior": asdict(models[0].prior), "anchors": {k: v.tolist() for k, v in asdict(anchors).items()}}
-    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, a.file, {"card": json.dumps(card)})
+def reader_cells(
+    full: bool = True,  # False: so small that it only shows that all parts fit
+    seed: int = 0,
+) -> list[Cell]:
+    "The anchors, lots to learn from and to judge by, and the network."
+    more = {"samples": {n: digest(asset(f"answers/{n}.json").read_bytes()) for n in _MODELS}, "seed": seed}
+    n, held, steps, size = (60, 4, 10_000, {}) if full else (2, 1, 20, {"membranes": 24})
+    anchors = Cell("reader anchors", "reader anchors", more | size)
+    lots = [Cell(f"reader lot {k}", "reader lot", more | size | {"lot": k}, (anchors.name,)) for k in range(n + held)]
+    plan = more | {"lots": n, "held": held, "steps": steps}
+    return [anchors, *lots, Cell("reader", "reader", plan, (anchors.name, *(c.name for c in lots)), steps // 100)]
 
 
-if __name__ == "__main__":
-    main()
+_MODELS = ("nf270", *(f"without-{n}" for n in (*COMPOSITIONS, *SOURCES)))
+
+
+@cell("reader anchors")
+def _cell_anchors(folder, spec, found, tick):
+    size = {"membranes": spec["membranes"], "sets": 4, "n": 6} if "membranes" in spec else {}
+    anchors, basis = _choose_anchors([load_answer(n) for n in _MODELS], seed=spec["seed"], **size)
+    tick(1)
+    return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in (asdict(anchors) | {"basis": basis}).items()}, {}
+
+
+@cell("reader lot")
+def _cell_lot(folder, spec, found, tick):
+    models, t = [load_answer(n) for n in _MODELS], found("reader anchors")[0]
+    anchors = Anchors(t["x"].numpy(), t["coupon"].numpy())
+    design = _draw_design(models[0].prior, np.random.default_rng([spec["seed"], spec["lot"]]))
+    size = {k: spec[k] for k in ("membranes",) if k in spec}
+    lot = _draw_lot(models, anchors, design, 10_000 * spec["seed"] + spec["lot"], **size)
+    tick(1)
+    return lot._asdict(), {}
+
+
+@cell("reader")
+def _cell_reader(folder, spec, found, tick):
+    "The network after its lots, and its error on lots it has not seen."
+    lots = [Lot(**found(f"reader lot {k}")[0]) for k in range(spec["lots"] + spec["held"])]
+    held, lots, basis = lots[: spec["held"]], lots[spec["held"] :], found("reader anchors")[0]["basis"]
+    torch.manual_seed(spec["seed"])
+    net = PointReader(lots[0].membranes.shape[1], basis.float())
+    teach(net, lots, spec["steps"], seed=spec["seed"], report=lambda step, loss: step % 100 or tick(1))
+    return net.state_dict(), {"error": error(net, held)}
+
+
+def write_reader(
+    read,  # Name of a cell -> its tensors and facts
+    file: Path,  # Such as answers/reader.safetensors
+) -> Path:
+    "The network as `inference.reader` reads it."
+    (weights, facts), anchors = read("reader"), read("reader anchors")[0]
+    spec = facts["spec"]
+    card = {k: spec[k] for k in ("lots", "steps")} | {"error": facts["error"]}
+    card |= {"provenance": provenance(seed=spec["seed"]), "prior": asdict(load_answer("nf270").prior)}
+    card |= {"anchors": {k: anchors[k].tolist() for k in ("x", "coupon")}}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    save_file({k: v.contiguous() for k, v in weights.items()}, file, {"card": json.dumps(card)})
+    return file

@@ -176,12 +176,17 @@ def _scores(folder):
     from ion_ode.results.parts import reproduce_part
 
     reproduce_part("surrogate", folder, "quick")
+    shutil.rmtree(folder / "made")
 
 
 def _scores_read():
+    import pandas as pd
+
     from ion_ode.results.parts import reproduce_part
 
-    return reproduce_part("surrogate", Path(), "quick").drop(columns="cpu_s").to_csv(float_format="%.9g")
+    made = pd.read_csv(reproduce_part("surrogate", Path(), "quick") / "results" / "surrogate_learning.csv")
+    shutil.rmtree("made")
+    return made.drop(columns="cpu_s").to_csv(float_format="%.9g")
 
 
 def _library(folder):
@@ -242,7 +247,7 @@ KINDS = {
     "training folder": Kind(_train, _trained, resumes=True),
     "campaign": Kind(_campaign, _campaign_read),
     "curves": Kind(_curves, _curves_read),
-    "scores of networks": Kind(_scores, _scores_read, "scores/*.json", resumes=True),
+    "scores of networks": Kind(_scores, _scores_read, "latest*", resumes=True),
     "compiled library": Kind(_library, _library_read, "cache/*.so"),
     "compiled loop": Kind(_loop, _loop, "*.nb?", resumes=True),
 }
