@@ -168,6 +168,39 @@ def test_replicates_are_one_membrane_and_their_scatter_is_the_noise():
     assert_allclose(m["variance permeance"], [pooled / 2, pooled / 2, pooled])
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("name;PIP [wt%];permeance\na;1;1.234\nb;2;3\n", "'1.234' may be 1234 or 1.234; write 1234, or 1.2340"),
+        ('name,PIP [wt%],permeance\na,1,"1,234"\nb,2,3\n', "'1,234' may be 1234 or 1.234"),
+        ("name;PIP [wt%];permeance\na;0,5;8\nb;0.5;3\n", "and some a decimal point"),
+    ],
+)
+def test_a_number_that_may_be_two_is_asked(tmp_path, text, says):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(InputError, match=says):
+        tables.read_table(tmp_path / "t.csv")
+
+
+def test_a_decimal_comma_is_read_where_cells_show_it(tmp_path):
+    (tmp_path / "t.csv").write_text("name;PIP [wt%];SDS;permeance;rejection NaCl\na,1;0,5;none;12,5;95,5%\nb;2;1;8;\n")
+    d, s = tables.read_table(tmp_path / "t.csv")
+    assert [c.kind for c in s.columns] == ["number", "number"] and list(d["PIP [wt%]"]) == ["0.5", "2"]
+    assert_allclose(d[["permeance", "rejection NaCl"]].iloc[0], [12.5, 0.955])
+    assert list(d["name"]) == ["a,1", "b"]
+
+
+def test_what_a_membrane_did_is_read_for_its_pores():
+    rows = tables.read_table("deng2022")[0]
+    permeance, salts = tables.tests_of(rows, "D041")
+    assert_allclose([permeance, salts["MgCl2"]], [15.225, 0.962], rtol=2e-3)
+    assert set(salts) == {"NaCl", "MgCl2", "Na2SO4"}  # PEG400 is no salt
+    with pytest.raises(InputError, match="there is no membrane 'D41' in the table; near are D041"):
+        tables.tests_of(rows, "D41")
+    with pytest.raises(InputError, match="rejections of NaCl arrived; expected .* two salts"):
+        tables.tests_of(rows[["name", "permeance", "rejection NaCl"]], "D041")
+
+
 # --- process ---
 
 
@@ -324,6 +357,15 @@ def test_costs_and_pending_change_the_batch(own):
     )
 
 
+def test_what_too_few_membranes_bound_has_no_interval(own):
+    few = Campaign(objectives=own.objectives).fit(io.StringIO(OWN.replace("9,48,97.5", "9,,97.5")), own.states)
+    batch = few.suggest(1, remember=False)
+    shown = report.batch_table(few, batch).iloc[0]
+    assert all("too few to tell" in shown[c] for c in ("rejection NaCl %", "selectivity NaCl/MgSO4"))
+    assert "[" in shown["permeance"] and "inf" not in " ".join(map(str, shown))
+    assert few.used().set_index("column").why["rejection NaCl"] == "8 membranes, an interval of 90 % needs 9"
+
+
 def test_candidates_that_cannot_react_are_named(own):
     text = "name,amine,amine [wt%],acyl chloride,acyl chloride [wt%],additive\nx,CCO,1,TMC,0.1,none\n"
     with pytest.raises(InputError, match="column 'amine': the aqueous monomer CCO has 0 amines"):
@@ -400,6 +442,18 @@ def test_command_from_table_to_file_and_back(tmp_path, monkeypatch):
     assert r.exit_code == 2 and "COLUMN=LOW:HIGH" in r.stderr
     r = CliRunner().invoke(main, ["campaign", "own.csv", "--bound", "water=1:2"])
     assert r.exit_code == 2 and "there is no recipe column 'water'" in r.stderr
+
+
+def test_own_water_through_a_membrane_of_the_table():
+    ask = ["campaign", "deng2022", "--through", "D041", "--feed", "Na+=2,Mg+2=1,Cl-=4", "--flux", "30"]
+    r = CliRunner().invoke(main, [*ask, "--json"])
+    assert r.exit_code == 0, r.output
+    found = pd.DataFrame(json.loads(r.stdout)).set_index("ion")
+    assert (found.lower <= found.rejection).all() and found.rejection["Mg+2"] > found.rejection["Na+"]
+    assert "tested at 5 bar and 1000 mg/L" in r.stderr and "r_pore [nm]" in r.stderr
+    for changed, says in (([*ask, "--tested", "5"], "expected pressure"), (ask[:4], "name a membrane")):
+        r = CliRunner().invoke(main, changed)
+        assert r.exit_code == 2 and says in r.stderr
 
 
 def test_replay_needs_rounds(tmp_path):

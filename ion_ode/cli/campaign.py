@@ -4,7 +4,7 @@ from pathlib import Path
 import click
 from ion_ode.cli.group import main
 from ion_ode.cli.options import SOURCE, _limits, _pairs, output_options
-from ion_ode.cli.output import Sink
+from ion_ode.cli.output import Sink, _frame, _run
 
 
 @main.command()
@@ -46,6 +46,20 @@ from ion_ode.cli.output import Sink
 @click.option(
     "--replay", is_flag=True, help="Instead of a batch: each round of the table predicted from the rounds before it."
 )
+@click.option(
+    "--through",
+    metavar="NAME",
+    help="Instead: your own water (--feed, --flux) through this membrane, by what it did with permeance and salts.",
+)
+@click.option("--feed", metavar="TEXT|FILE|-", help="With --through: the water, as for ion-ode predict.")
+@click.option("--flux", metavar="TEXT", help="With --through: water fluxes in L m⁻² h⁻¹, as for ion-ode predict.")
+@click.option(
+    "--tested",
+    metavar="BAR,MG_L",
+    default="5,1000",
+    show_default=True,
+    help="With --through: pressure and salt of the tests.",
+)
 @click.option("--save", "saved", metavar="FILE.json", help="Keep the campaign; name that file as TABLE to go on.")
 @click.option("--report", metavar="FILE.html|.md", help="Figure, batch with reasons, front, columns used.")
 @click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), default=0, show_default=True)
@@ -62,6 +76,10 @@ def campaign(
     pending,
     schema,
     replay,
+    through,
+    feed,
+    flux,
+    tested,
     saved,
     report,
     seed,
@@ -81,6 +99,7 @@ def campaign(
       ion-ode campaign my.json --add results.csv --next 6 --bound "TMC=0.02:0.2" --report next.html
       ion-ode campaign possible.csv --start 5
       ion-ode campaign deng2022 --replay
+      ion-ode campaign deng2022 --through D041 --feed "Na+=2,Ca+2=2.5,Cl-=3,HCO3-=4" --flux 30
     """
     from ion_ode.core import InputError
     from ion_ode.guard import alone, read_json
@@ -92,6 +111,9 @@ def campaign(
         if name and Path(name).exists() and not force:
             raise InputError(f"{name} exists and stays as it is; choose another name, or add --force to replace it")
     ranges, prices = _ranges(bounds), _prices(costs)  # before the work
+    if through or feed or flux:
+        _through(table, through, (feed, flux, out, as_json, force), tested)
+        return
     with alone(saved, False), alone(report, False):
         with Sink(out, as_json, force) as sink:
             if replay:
@@ -138,3 +160,27 @@ def _prices(costs) -> dict | None:
     except ValueError:
         form = "expected COLUMN=C with a number from 0, as in --cost SDS=0.01"
         raise InputError(f"--cost {', '.join(costs)}: {form}") from None
+
+
+def _through(table: str, name: str | None, ask: tuple, tested: str):
+    "Own water through a membrane of the table: its salts choose among membranes, and these predict."
+    from ion_ode.core import InputError
+    from ion_ode.inference.made import membrane_made, pores_of
+    from ion_ode.prequalify.campaign import Campaign
+    from ion_ode.prequalify.tables import read_table, tests_of
+
+    if not name or ask[0] is None:
+        raise InputError('name a membrane and its water, as in --through D041 --feed "Na+=2,Cl-=2" --flux 30')
+    try:
+        pressure, mg_L = (float(v) for v in tested.split(","))
+    except ValueError:
+        form = "expected pressure [bar] and salt [mg/L] of the tests, as in --tested 5,1000"
+        raise InputError(f"--tested {tested}: {form}") from None
+    rows = Campaign.load(table).rows if table.endswith(".json") else read_table(table)[0]
+    permeance, salts = tests_of(rows, name)
+    model = membrane_made(salts, permeance, pressure=pressure, mg_L=mg_L)
+    said = ", ".join(f"{s} {r:.3g}" for s, r in salts.items())
+    at = f"taken as tested at {pressure:g} bar and {mg_L:g} mg/L"
+    click.echo(f"{name}: {permeance:.3g} LMH/bar and rejections {said}, {at}", err=True)
+    click.echo(pores_of(model).to_string(float_format=lambda v: f"{v:.3g}"), err=True)
+    _run(*ask, lambda t: model.predict(_frame(t), t.flux))

@@ -29,6 +29,7 @@ from ion_ode.store import atomic_write, digest, provenance
 
 FORMAT = "ion_ode campaign 1"
 LEAST = 5  # Membranes with a result before a process is fitted
+_LEAST_BOUND = 9  # The ninth of ten: with fewer, no error of a membrane left out bounds 90 % of them (Eq. 6.5)
 
 
 class Campaign:
@@ -182,6 +183,8 @@ class Campaign:
             if len(w) > 1:
                 centre, half = self._objective(w, mean, spread, c)
                 half = half * norm.ppf(0.5 + level / 2)
+                if not all(np.isfinite(self.half_width(m, level)) for m in w):
+                    half = np.full_like(half, np.inf)
                 out[o], out[f"{o} lower"], out[f"{o} upper"] = (
                     np.exp(centre),
                     np.exp(centre - half),
@@ -305,7 +308,8 @@ class Campaign:
         labs = len(self.encoder.state["laboratories"])
         if labs > 1:
             rows.append(("laboratory", "used", f"{labs} laboratories, each with its own offset"))
-        rows += [(m, "learned", f"{len(p.y)} membranes") for m, p in self.processes.items()]
+        few = lambda n: "" if n >= _LEAST_BOUND else f", an interval of 90 % needs {_LEAST_BOUND}"
+        rows += [(m, "learned", f"{len(p.y)} membranes{few(len(p.y))}") for m, p in self.processes.items()]
         rows += [(m.split(":")[0], "not used", m.split(": ", 1)[1]) for m in self.left_out]
         return pd.DataFrame(
             [*rows, *((k, "not used", v) for k, v in self.schema.ignored.items())], columns=["column", "use", "why"]

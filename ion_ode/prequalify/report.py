@@ -27,9 +27,10 @@ def batch_table(
     shown = dict.fromkeys([*campaign.objectives, *(m for w in campaign.weights for m in w)])
     for o in [o for o in shown if o in batch]:
         scale, unit = (100, " %") if o.startswith("rejection") else (1, "")
-        text = lambda v, scale=scale: f"{scale * v:.3g}"
+        ends = batch[[o, f"{o} lower", f"{o} upper"]].to_numpy() * scale
         out[o + unit] = [
-            f"{text(a)} [{text(b)}, {text(c)}]" for a, b, c in batch[[o, f"{o} lower", f"{o} upper"]].to_numpy()
+            f"{a:.3g} [{b:.3g}, {c:.3g}]" if np.isfinite([b, c]).all() else f"{a:.3g} [too few to tell]"
+            for a, b, c in ends
         ]
     for c in ("chance", "cost", "reason"):
         if c in batch:
@@ -82,5 +83,3 @@ def write_report(
         text += f'<img alt="Membranes made, their front and the next batch" src="data:image/png;base64,{data}">{body}'
     atomic_write(path, text + "\n")
     return path
-
-

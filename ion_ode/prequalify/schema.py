@@ -72,5 +72,3 @@ def _bare(header: str) -> tuple[str, str]:
     "Name and unit of a header: 'PIP [wt%]' -> ('PIP', 'wt%')."
     m = re.fullmatch(r"\s*(.*?)\s*[\[(]([^\])]*)[\])]\s*", plain(header))
     return (m.group(1), m.group(2).strip()) if m and m.group(1) else (plain(header), "")
-
-

@@ -1,6 +1,8 @@
 """Tables of recipes: a laboratory's own in any columns, and the three that come with the package."""
 
+import difflib
 import io
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from ion_ode.prequalify.schema import Schema, _bare, _key, _role
 from ion_ode.prequalify.table_headers import NONE, _float, _read_header, measured_name
 from ion_ode.store import asset
 from ion_ode.water import files
-from ion_ode.water.cells import text_of
+from ion_ode.water.cells import TableError, decimal_mark, text_of
+from ion_ode.water.numbers import _unmarked
+from ion_ode.water.salts import SALTS
 
 __all__ = ["read_table", "load_recipes", "sources", "TABLES"]
 
@@ -99,12 +103,30 @@ def _read_cells(path) -> tuple[str, pd.DataFrame]:
         if str(path) != "-" and not Path(path).exists():
             raise InputError(f"there is no file {path}; name a CSV file, or one of the tables {', '.join(TABLES)}")
         found = files.read_table(path)
-        return found.name, found.cells.map(text_of)
+        return found.name, _pointed(found)
     try:
         raw = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as e:
         raise InputError(f"the table cannot be read as CSV ({e}); save it as comma-separated UTF-8 text") from None
     return "table", raw.map(lambda v: plain(v) if isinstance(v, str) else v)
+
+
+def _pointed(raw: files.RawTable) -> pd.DataFrame:
+    "Cells as text, numbers with a decimal point; what may be one number or another is asked, as of any table."
+    text, problems = raw.cells.map(text_of), []
+    used = [c for c in text if _role(c) not in ("name", "note", "laboratory")]
+    mark = decimal_mark((text[c] for c in used), None, raw.separator)
+    for c in used:
+        for i, v in text[c].items():
+            if re.search("[,.]", v) and re.fullmatch(r"[-+]?[\d,. ']+%?", v):
+                pointed = _unmarked(v.removesuffix("%").strip(), *mark)
+                if isinstance(pointed, tuple):
+                    problems.append((raw.rows[i], c, v, *pointed))
+                else:
+                    text.loc[i, c] = pointed + "%" * v.endswith("%")
+    if problems:
+        raise TableError(raw.name, problems)
+    return text
 
 
 @lru_cache(maxsize=8)
@@ -119,6 +141,26 @@ def load_recipes(
     if name not in TABLES:
         raise InputError(f"there is no table {name!r}; the package has {', '.join(TABLES)}")
     return _shipped(name).copy()
+
+
+def tests_of(
+    rows: pd.DataFrame,  # Of `read_table`
+    name: str,  # Of a membrane
+) -> tuple[float, dict[str, float]]:  # Permeance [L m⁻² h⁻¹ bar⁻¹], {salt: rejection}
+    "What a membrane did with pure water and with the salts whose ions are known; replicates on average."
+    own = rows[rows["name"] == name]
+    if own.empty:
+        close = difflib.get_close_matches(name, rows["name"], 3, 0.0)
+        raise InputError(f"there is no membrane {name!r} in the table; near are {', '.join(close)}")
+    salts = {s: own[f"rejection {s}"].mean() for s in SALTS if f"rejection {s}" in own}
+    salts = {s: float(r) for s, r in salts.items() if np.isfinite(r)}
+    permeance = own["permeance"].mean() if "permeance" in own else np.nan
+    if not permeance > 0 or len(salts) < 2:
+        raise InputError(
+            f"{name}: permeance {permeance:.3g} and rejections of {', '.join(salts) or 'no salt'} arrived; expected "
+            "its permeance and the rejections of two salts or more, such as NaCl and MgSO4"
+        )
+    return float(permeance), salts
 
 
 def sources() -> pd.DataFrame:
