@@ -1,54 +1,64 @@
-"""The closed form beside the certified solver: curves a CPU-second and what the stand-in costs in R.
+"""Stand-ins beside the certified solver: states a CPU-second and what each costs in R.
 
-    OMP_NUM_THREADS=1 python benchmarks/stand_in.py [--feeds 512]
+    OMP_NUM_THREADS=1 python benchmarks/stand_in.py [--feeds 2048] [--train 1200] [--store]
 
 Membranes of load_model("nf270") behind a film of 25 µm, feeds of Na+, Mg+2, Cl-, SO4-2. A stand-in has a place in an
-answer where it is faster than the certified solver and its error is a tenth of the interval; both are printed. Then
-ions beyond the eight of the NF270 studies, before random membranes and films, by the ion whose R is asked.
-"""
+answer where it is faster than the certified solver and its error is a tenth of the interval. Both are printed: for the
+closed form, and for a network that maps straight to the permeate (`direct_network.py`), trained here for so many
+CPU-seconds. Then what an answer costs at the door, the solver's part of it, and ions beyond the eight of the NF270
+studies, by the ion whose R is asked. `--store` writes what page 02h reads."""
 
 import argparse
+import json
 import time
+import warnings
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import torch
+from direct_network import FLUX_TOLD, draw_feeds, look, solve, taught, tell_any
 
+import ion_ode
 from ion_ode.attention_odenet.set_pore import PoreTold, SetPoreODENet
-from ion_ode.core import LMH, T_REF
-from ion_ode.dspmde.certify import REFINED, certify
-from ion_ode.dspmde.entry import born_energy, hindrance_dechadilok_deen, partition_steric
+from ion_ode.core import LMH
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
-from ion_ode.dspmde.problem import Transport, transport_problem
+from ion_ode.dspmde.problem import transport_problem
 from ion_ode.dspmde.solve import simulate
-from ion_ode.inference.answer import load_answer
+from ion_ode.inference import answer
 from ion_ode.inference.laws import charge_of, offset_of
-from ion_ode.water.ions import eps_water, get_ion
+from ion_ode.store import atomic_write, provenance
+from ion_ode.water.ions import get_ion
 
 IONS = ("Na+", "Mg+2", "Cl-", "SO4-2")
-FLUX_TOLD = 1e-5
+FILM = 25e-6
+SHARES = {"median": 0.5, "within_95": 0.95, "within_999": 0.999}
+
+
+def some_feeds(n: int, seed: int = 0) -> np.ndarray:  # (n, IONS) [mol/m³]
+    c = np.exp(np.random.default_rng(seed).uniform(np.log(0.3), np.log(40), (n, 3)))
+    return np.column_stack([c[:, 0] + 2 * c[:, 2], c[:, 1], c[:, 0] + 2 * c[:, 1], c[:, 2]])
 
 
 def problem(n: int, seed: int = 0):
     "n feeds, each before one membrane of the answer."
-    rng, p = np.random.default_rng(seed), load_answer("nf270").parameters
-    c = np.exp(rng.uniform(np.log(0.3), np.log(40), (n, 3)))
-    feed = np.column_stack([c[:, 0] + 2 * c[:, 2], c[:, 1], c[:, 0] + 2 * c[:, 1], c[:, 2]])
-    q = p.iloc[rng.integers(0, len(p), n)]
+    p = answer.load_answer("nf270").parameters
+    q = p.iloc[np.random.default_rng(seed + 1).integers(0, len(p), n)]
     t = lambda v: torch.tensor(np.asarray(v, float))
     membrane = Membrane(*(t(q[k]) for k in ("r_pore", "thickness", "charge", "eps_pore")),
                         ln_partition={i: t(q[f"ln {i}"]) for i in IONS})  # fmt: skip
-    return t(feed), membrane
+    return t(some_feeds(n, seed)), membrane
 
 
 def cpu(f, repeat=3):
     "Least CPU seconds of f() and what it returned."
-    out, taken = f(), []
-    for _ in range(repeat):
+    taken = []
+    for _ in range(repeat + 1):
         start = time.process_time()
         out = f()
         taken.append(time.process_time() - start)
-    return min(taken), out
+    return min(taken[1:]), out
 
 
 def told(feed, membrane, film):
@@ -58,60 +68,75 @@ def told(feed, membrane, film):
     return PoreTold(q.z.T, q.ln_entry.T, q.peclet.T, q.K_conv.T, q.charge, q.film_peclet.T)
 
 
-def draw_feeds(
-    rng: np.random.Generator,
-    z: np.ndarray,  # (ion,)
-    n: int,
-) -> np.ndarray:  # (n, ion) [mol/m³]
-    "Neutral feeds of two to all of the ions, .5 to 600 equivalents/m³, three decades between major and minor."
-    equivalents = np.exp(rng.uniform(np.log(0.5), np.log(600), n))
-    share, rank = 10.0 ** (-3 * rng.random((n, len(z)))), rng.random((n, len(z)))
-    for sign in (1, -1):  # one of each sign comes first
-        rank[np.arange(n), np.where(z * sign > 0, rank, np.inf).argmin(1)] = -1
-    count = rng.integers(2, len(z) + 1, (n, 1))
-    share = np.where(rank.argsort(1).argsort(1) < count, share, 0.0)
-    up, down = (share * (z > 0)).sum(1, keepdims=True), (share * (z < 0)).sum(1, keepdims=True)
-    return equivalents[:, None] * share / np.where(z > 0, up, down) / np.abs(z)
+def direct(net, c_feed, flux, what: PoreTold) -> torch.Tensor:
+    "Permeate over feed (curve, point, ion) by the network that maps straight to it."
+    seen, share, z = (v.float() for v in look(c_feed, flux, what))
+    with torch.no_grad():
+        return net(seen, share, z).exp().double().view(*flux.shape, -1)
 
 
-def tell_any(
-    c_feed: np.ndarray,  # (n, ion) [mol/m³]
-    z: np.ndarray,  # Valences (ion,)
-    D: np.ndarray,  # Diffusivities (ion,) [m²/s]
-    r_stokes: np.ndarray,  # (ion,) [m]
-    membrane: dict[str, np.ndarray],  # r_pore, thickness, eps_pore, charge, film (n,), SI
-    excess: np.ndarray,  # ln of the excess partitioning (n, ion)
-) -> PoreTold:
-    "What membranes and films make of ions that need no row in the table."
-    z, D, r, excess = (torch.as_tensor(x) for x in (z, D, r_stokes, excess))
-    m, n = {k: torch.tensor(v) for k, v in membrane.items()}, len(c_feed)
-    water, T = eps_water(T_REF), torch.full((n,), T_REF, dtype=torch.float64)
-    lam = (r[:, None] / m["r_pore"]).clamp(max=0.97)
-    K_conv, K_diff = hindrance_dechadilok_deen(lam)
-    ln_mouth = partition_steric(lam).log() - born_energy(z[:, None], r[:, None], m["eps_pore"], water, T) + excess.T
-    peclet, film = FLUX_TOLD * m["thickness"] / (K_diff * D[:, None]), FLUX_TOLD * m["film"] / D[:, None]
-    return PoreTold(z.expand(n, -1), ln_mouth.T, peclet.T, K_conv.T, m["charge"], film.T)
+def sized(e: np.ndarray) -> dict:
+    "Quantiles of absolute errors."
+    return {k: float(np.quantile(np.abs(e), q)) for k, q in SHARES.items()}
 
 
-def solve(
-    c_feed: torch.Tensor,  # (curve, ion) [mol/m³]
-    flux: torch.Tensor,  # (curve, point) [m/s]
-    told: PoreTold,  # The same valences in every curve
-    rtol: float = 1e-6,
-) -> torch.Tensor:  # Permeate over feed, (curve, point, ion); nan where absent or without a certified solution
-    "The certified solver's answer to what the field is told."
-    n, points = flux.shape
-    wide = lambda t: t.T.repeat_interleave(points, -1)
-    present, j = wide(c_feed > 0), flux.reshape(-1) / FLUX_TOLD
-    q = Transport(
-        told.z[0][:, None], present, torch.where(present, wide(torch.where(c_feed > 0, c_feed, 1.0)).log(), 0.0),
-        torch.where(present, wide(told.ln_mouth), 0.0), wide(told.peclet) * j, wide(told.K_conv),
-        told.charge.repeat_interleave(points), film_peclet=wide(told.film) * j,
-    )  # fmt: skip
-    found = certify(q, None, rtol, n_flux=points)
-    through = (found.u[: q.n_ions] - q.ln_feed).exp()
-    good = present & (found.code <= REFINED)
-    return torch.where(good, through, torch.nan).T.reshape(n, points, -1)
+def said(name: str, row: dict) -> None:
+    rate = f"{row['states_per_cpu_s']:10,.0f} states/CPU-s   " if "states_per_cpu_s" in row else ""
+    print(f"  {name:26} {rate}" + "  ".join(f"{row[k]:.1e}" for k in SHARES), flush=True)
+
+
+def beside(n: int, points: int, net) -> list[dict]:
+    "Speed and error of all ways to one table of questions."
+    feed, membrane = problem(n)
+    film = Film(thickness=FILM)
+    flux = torch.tensor(np.geomspace(5, 100, points) if points > 1 else [20.0]).expand(n, -1) * LMH
+    exact = lambda rtol: simulate(feed, flux, membrane, ions=IONS, film=film, rtol=rtol, throw=False).rejection
+    ways = {"certified, rtol 1e-4": lambda: exact(1e-4)}
+    for steps in (4, 6):
+        form = SetPoreODENet(steps)
+        ways[f"closed form, {steps} steps"] = lambda form=form: 1 - form.passage(feed, flux, told(feed, membrane, film))
+    if net is not None:
+        ways["direct network"] = lambda: 1 - direct(net, feed, flux, told(feed, membrane, film))
+    print(f"{n} curves of {points} flux(es); |ΔR| against rtol 1e-8: median, 95 %, 99.9 %")
+    best, rows = exact(1e-8).numpy(), []
+    for name, f in ways.items():
+        with torch.no_grad():
+            seconds, R = cpu(f)
+        e = (R.numpy() - best)[np.isfinite(best)]
+        rows.append({"way": name, "fluxes": points, "states_per_cpu_s": n * points / seconds, **sized(e)})
+        said(name, rows[-1])
+    return rows
+
+
+def at_the_door(n: int, net) -> dict:
+    "What `predict` costs, what it would cost if the pore model cost nothing, and means of a network beside its own."
+    model, c = answer.load_answer("nf270"), some_feeds(n)
+    feed = {i: c[:, k] for k, i in enumerate(IONS)}
+    ask = lambda: model.predict(feed, flux=20 * LMH, film=FILM)
+    whole, table = cpu(ask, 2)
+    kept = []
+    keep = lambda *a, _f=answer.passages, **k: kept.append(_f(*a, **k)) or kept[-1]
+    with mock.patch.object(answer, "passages", keep):
+        ask()
+    stored = iter(kept * 3)
+    with mock.patch.object(answer, "passages", lambda *a, **k: next(stored)):
+        rest, _ = cpu(ask, 2)
+    out = {"feeds": n, "membranes": len(model), "cpu_s": whole, "without_solver_cpu_s": rest}
+    line = f"door: {n} feeds before {len(model)} membranes {whole:.2f} CPU-s, with a pore model that costs nothing"
+    print(f"{line} {rest:.2f}: at most {whole / rest:.1f} times as fast by any stand-in", flush=True)
+    if net is not None:
+        wide, m, offset, thick, _ = model._problem(IONS, c, "observed", FILM, 298.15)
+        t = lambda v: torch.tensor(np.asarray(v, float))
+        membrane = Membrane(*(t(m[k]) for k in ("r_pore", "thickness", "charge", "eps_pore")),
+                            ln_partition={i: t(offset[:, k]) for k, i in enumerate(IONS)})  # fmt: skip
+        flux = torch.full((len(wide), 1), 20 * LMH, dtype=torch.float64)
+        R = 1 - direct(net, t(wide), flux, told(t(wide), membrane, Film(thickness=t(thick))))
+        mean = R.view(len(model), n, len(IONS)).mean(0).flatten().numpy()
+        order = table.sort_values(["sample", "ion"], key=lambda s: s.map(IONS.index) if s.name == "ion" else s)
+        off, width = np.abs(mean - order.rejection.to_numpy()), (order.upper - order.lower).to_numpy()
+        out |= {"within_a_tenth": float((off <= 0.1 * width).mean()), "mean": sized(off)}
+        print(f"  direct network, means over membranes: {out['within_a_tenth']:.1%} within a tenth of the interval")
+    return out
 
 
 # D of La+3 from its limiting conductivity, 69.7 S cm2/mol an equivalent (CRC Handbook of Chemistry and Physics,
@@ -120,55 +145,48 @@ OTHERS = {"La+3": (3.0, 0.619e-9, 0.396e-9)}
 UNSEEN = ("Cs+", "H+", "La+3", "F-", "Br-", "HCO3-", "OH-")
 
 
-def unseen(n: int, points: int = 4):
+def unseen(n: int, net, points: int = 4) -> list[dict]:
     "Mixtures of ions beyond the eight before membranes of the answer, beside the certified solver."
     own = lambda i: OTHERS.get(i) or (float(get_ion(i).z), get_ion(i).D_bulk, get_ion(i).r_stokes)
     z, D, r = (np.array(v) for v in zip(*map(own, UNSEEN), strict=True))
-    rng, p = np.random.default_rng(1), load_answer("nf270").parameters
+    rng, p = np.random.default_rng(1), answer.load_answer("nf270").parameters
     q = {k: v.to_numpy() for k, v in p.iloc[rng.integers(0, len(p), n)].items()}
     c = draw_feeds(rng, z, n)
-    m = {k: q[k] for k in ("r_pore", "thickness", "eps_pore")} | {"film": np.full(n, 25e-6)}
+    m = {k: q[k] for k in ("r_pore", "thickness", "eps_pore")} | {"film": np.full(n, FILM)}
     m["charge"] = charge_of(q, c, z, UNSEEN)
-    told = tell_any(c, z, D, r, m, np.stack([offset_of(q, i, int(v)) for i, v in zip(UNSEEN, z, strict=True)], 1))
+    what = tell_any(c, z, D, r, m, np.stack([offset_of(q, i, int(v)) for i, v in zip(UNSEEN, z, strict=True)], 1))
     c, flux = torch.tensor(c), torch.tensor(np.geomspace(5, 100, points)).expand(n, -1) * LMH
-    exact = solve(c, flux, told)
-    for steps in (4, 6):
+    exact, rows = solve(c, flux, what), []
+    ways = {"closed form, 6 steps": lambda: SetPoreODENet(6).passage(c, flux, what)}
+    if net is not None:
+        ways["direct network"] = lambda: direct(net, c, flux, what)
+    for way, f in ways.items():
         with torch.no_grad():
-            e = (SetPoreODENet(steps).passage(c, flux, told) - exact).abs().numpy()
-        print(f"closed form, {steps} steps, {n} feeds of two to {len(UNSEEN)} ions beyond the eight; |ΔR|: "
-              "median, 95 %, 99.9 %")  # fmt: skip
+            e = (f() - exact).numpy()
+        print(f"{way}, {n} feeds of two to {len(UNSEEN)} ions beyond the eight; |ΔR|: median, 95 %, 99.9 %")
         for k, name in enumerate((*UNSEEN, "all")):
             column = slice(None) if name == "all" else slice(k, k + 1)
-            x = e[:, :, column][exact[:, :, column].isfinite()]
-            print(f"  {name:6} " + "  ".join(f"{v:.1e}" for v in np.quantile(x, [0.5, 0.95, 0.999])), flush=True)
+            rows.append({"way": way, "ion": name, **sized(e[:, :, column][exact[:, :, column].isfinite()])})
+            said(name, rows[-1])
+    return rows
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--feeds", type=int, default=512)
-    n = parser.parse_args().feeds
+    parser.add_argument("--feeds", type=int, default=2048)
+    parser.add_argument("--train", type=float, default=0, help="CPU-seconds of training for the direct network")
+    parser.add_argument("--store", action="store_true")
+    a = parser.parse_args()
     torch.set_num_threads(1)
-    feed, membrane = problem(n)
-    film = Film(thickness=25e-6)
-    for points in (1, 16):
-        flux = torch.tensor(np.geomspace(5, 100, points) if points > 1 else [20.0]).expand(n, -1) * LMH
-        exact = lambda rtol, flux=flux: simulate(feed, flux, membrane, ions=IONS, film=film, rtol=rtol, throw=False)
-        best = exact(1e-8).rejection.numpy()
-        rows = [
-            (f"certified, rtol {r:g}", lambda r=r, exact=exact: exact(r).rejection.numpy()) for r in (1e-3, 1e-4, 1e-6)
-        ]
-        for steps in (4, 6):
-            net = SetPoreODENet(steps)
-            ask = lambda net=net, flux=flux: (1 - net.passage(feed, flux, told(feed, membrane, film))).numpy()
-            rows.append((f"closed form, {steps} steps", ask))
-        print(f"{n} curves of {points} flux(es); |ΔR| against rtol 1e-8: median, 95 %, 99.9 %")
-        for name, f in rows:
-            with torch.no_grad():
-                seconds, R = cpu(f)
-            e = np.abs(R - best)[np.isfinite(best)]
-            q = np.quantile(e, [0.5, 0.95, 0.999])
-            print(f"  {name:24} {n / seconds:9,.0f} curves/s   " + "  ".join(f"{v:.1e}" for v in q), flush=True)
-    unseen(n)
+    warnings.simplefilter("ignore")
+    net, facts = taught(a.train) if a.train else (None, {})
+    if a.train:
+        print(f"direct network: {facts}", flush=True)
+    record = {"states": [row for points in (1, 16) for row in beside(a.feeds, points, net)]}
+    record |= {"door": at_the_door(min(a.feeds, 500), net), "unseen": unseen(a.feeds, net), "direct": facts}
+    if a.store:
+        path = Path(ion_ode.__file__).parent / "assets" / "stand_in.json"
+        atomic_write(path, json.dumps(record | {"provenance": provenance(seed=0)}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -20,11 +20,12 @@ from ion_ode.cells import cell_keys, read_cell, run_cells
 from ion_ode.closure import CELLS
 from ion_ode.core import InputError, WorkersLost
 from ion_ode.data.nf270 import MIXTURES
-from ion_ode.results import contestants, heldout, plan, trials
+from ion_ode.results import chosen, contestants, heldout, plan, trials, tuning
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, feed_equivalents, held_rows, score, twin_folds
 from ion_ode.results.contestants import MAIN, REFERENCES, VARIANTS
 from ion_ode.results.heldout import contest
 from ion_ode.results.plan import PROFILES, plan_cells
+from ion_ode.results.tables import read_tables
 from ion_ode.store import asset
 from ion_ode.training.recipe import build
 
@@ -234,6 +235,69 @@ def test_every_cell_comes_after_what_it_needs():
         for c in plan_cells(p):
             assert set(c.needs) <= seen and c.name not in seen
             seen.add(c.name)
+
+
+def made_up_choice(moved=0.0, fold="A"):
+    "Predictions of networks that were not trained: measured values, each way off by its own error on each fold."
+    spec = {"members": {b: tuning.choice_members(BENCHMARKS[b], 1) for b in ("nf270", "sources")}}
+    rng, tensors = np.random.default_rng(0), {}
+    for b, members in spec["members"].items():
+        df = contest_rows(b)
+        off = {g: rng.normal(0.2, 0.05, (len(tuning.WAYS), len(members))) for g in BENCHMARKS[b].folds}
+        said = np.full((len(tuning.WAYS), len(members), len(df)), np.nan)
+        for g in BENCHMARKS[b].folds:
+            at = held_rows(df, [g])
+            said[..., at] = df.rejection.to_numpy()[at] + (off[g] + (moved if g == fold else 0.0))[..., None]
+        tensors[f"{b} predicted"] = torch.tensor(said)
+        tensors[f"{b} membranes"] = torch.tensor(df.rejection.to_numpy() + 0.1).expand(len(members), -1)
+    return tensors, {"spec": spec}
+
+
+def test_the_way_to_fine_tune_is_chosen_without_the_fold_it_is_for(monkeypatch):
+    tables = []
+    for moved in (0.0, 3.0):
+        monkeypatch.setattr(chosen, "read_cell", lambda *_, m=moved: made_up_choice(m))
+        tables.append(chosen.choice_table(None, {tuning.CHOICE: ""}).set_index(["benchmark", "held", "way", "share"]))
+    a, b = (t.xs("A", level="held") for t in tables)
+    assert_allclose(a.inside, b.inside, rtol=1e-12)
+    assert (a.taken == b.taken).all() and (a.outside.loc["nf270"] != b.outside.loc["nf270"]).any()
+    assert (tables[0].xs("B", level="held").inside != tables[1].xs("B", level="held").inside).any()
+    for (_, _), d in tables[0].reset_index().groupby(["benchmark", "held"]):
+        alone = d[(d.share == 0) & (d.way != chosen.BAR)]
+        assert alone.loc[alone.inside.idxmin(), "taken"] == "network"
+        taken = d[d.taken == "correction"]
+        assert (taken.upper < 0).all() and len(d[d.taken.str.startswith("correction")]) == 1
+    summary = chosen.choice_summary(tables[0].reset_index()).set_index(["benchmark", "what"])
+    assert_allclose(summary.mse["nf270", chosen.BAR], 0.01, rtol=1e-6)
+
+
+def test_ways_to_fine_tune_are_tried_on_folds_and_pairs_of_folds(tmp_path, monkeypatch):
+    ways = {w: tuning.WAYS[w] for w in (tuning.NONE, tuning.PUBLISHED, "rate a tenth, simulated curves replayed")}
+    for module in (tuning, chosen, plan):
+        monkeypatch.setattr(module, "WAYS", ways)
+    monkeypatch.setattr(tuning, "_ASKED", 1)
+    few = lambda b, seeds: [m for m in tuning.choice_members(b, seeds) if set(m["held"]) <= set(b.folds[:2])]
+    monkeypatch.setattr(plan, "choice_members", few)
+    short = replace(SMOKE, choose=True, variants=(MAIN,), benchmarks=("nf270", "sources"))
+    asked = only_for(plan_cells(short), tuning.CHOICE)
+    keys = run_cells(asked, tmp_path, workers=0)
+    tensors, record = read_cell(tmp_path, tuning.CHOICE, keys[tuning.CHOICE])
+    for b in ("nf270", "sources"):
+        members, said, df = record["spec"]["members"][b], tensors[f"{b} predicted"].numpy(), contest_rows(b)
+        assert [len(m["held"]) for m in members] == [1, 1, 2]
+        hidden = np.stack([held_rows(df, m["held"]) for m in members])
+        assert (np.isfinite(said) == hidden).all()
+        assert (said[1][hidden] != said[0][hidden]).all()
+
+
+def test_the_stored_choice_is_that_of_its_own_numbers():
+    d = read_tables()[0]["choice"]
+    two = d[(d.held == "") & (d.benchmark != "both")].groupby(["way", "share"]).inside.mean()
+    both = d[d.benchmark == "both"].set_index(["way", "share"])
+    assert_allclose(both.inside, two.reindex(both.index), rtol=1e-5)
+    alone = both.xs(0.0, level="share").drop(chosen.BAR)
+    assert alone.taken[alone.inside.idxmin()] == "network"
+    assert set(alone.index) == set(tuning.WAYS) and (d.outside.notna() == (d.held != "")).all()
 
 
 def test_stored_tables_of_training_are_whole_and_agree():

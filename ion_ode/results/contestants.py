@@ -67,6 +67,7 @@ class Profile:
     rivals: tuple[str, ...] = RIVALS  # Which other models, where the protocol's entrants do not stand beside them
     biases: tuple[str, ...] = BIASES  # Neutrality by construction, by a penalty
     ablate: bool = False  # Also compare ways to fine-tune
+    choose: bool = False  # Also choose one inside the training folds
     sweep_steps: int = 0  # Pre-training steps of networks with other attention; 0: none
     board: bool = False  # Also ask the protocol's entrants
 

@@ -20,14 +20,15 @@ from ion_ode.results.contestants import (
 from ion_ode.results.heldout import TABLES, tables
 from ion_ode.results.protocol import FOUR_FITTED, GAUSSIAN, PER_ION
 from ion_ode.results.trials import ABLATIONS, RECIPES, SWEEP
+from ion_ode.results.tuning import CHOICE, WAYS, choice_members
 from ion_ode.store import atomic_write, provenance
 from ion_ode.training.optimise import Plan
 from ion_ode.training.recipe import TrainConfig
 
 
-# Written before any network was trained: no number of steps is chosen, all networks take the recipe's. Budgets are
-# those that a shared core holds in a quarter of an hour: 1000 steps of pre-training on 8192 curves, two networks of
-# each kind.
+# Written before any network was trained: the eight networks of a comparison take the recipe's steps, and the main one
+# is fine-tuned besides in the way that is chosen inside the training folds (`tuning.WAYS`). Budgets are those that a
+# shared core holds in a quarter of an hour: 1000 steps of pre-training on 8192 curves, two networks of each kind.
 _RECIPE = TrainConfig(
     family="dspmde+",
     network=replace(TrainConfig().network, width=64),
@@ -39,7 +40,7 @@ _RECIPE = TrainConfig(
 PROFILES = {
     "full": Profile(
         "full", _RECIPE, seeds=2, starts=2, draws=256, rivals=(FOUR_FITTED, PER_ION), ablate=True, sweep_steps=300,
-        board=True,
+        board=True, choose=True,
     ),
     "quick": Profile(
         "quick", replace(_RECIPE, n_curves=1024, pretraining=replace(_RECIPE.pretraining, steps=150)),
@@ -56,9 +57,10 @@ def _membrane_cells(profile: Profile, b) -> list[Cell]:
     "Membranes that networks are told of: one cell a set of training rows, on measured ones a second run of it."
     base = {"benchmark": b.name, "draws": profile.draws, "drawn_from": profile.drawn_from}
     runs = (False, True) if profile.drawn_from == "posterior" and b.split else (False,)
+    pairs = [(g, h) for k, g in enumerate(b.folds) for h in b.folds[k + 1 :]] if profile.choose and b.split else []
     cells = []
-    for held in [*([()] if b.name == "nf270" else []), *((g,) for g in b.folds)]:
-        for again in runs if held else (False,):
+    for held in [*([()] if b.name == "nf270" else []), *((g,) for g in b.folds), *pairs]:
+        for again in runs if len(held) == 1 else (False,):
             spec = base | {"held": list(held), "seed": profile.recipe.seed + again}
             cells.append(Cell(membranes_name(b.name, held, again), "membranes", spec, cost=300))
     return cells
@@ -113,7 +115,20 @@ def _comparison_cells(profile: Profile) -> list[Cell]:
         n = len(BENCHMARKS["nf270"].folds) * config.finetuning.steps
         cells.append(Cell(TABLES["ablation"], "ablation", spec, needs, len(ABLATIONS) * n))
         cells.append(Cell(TABLES["start"], "start", spec, needs, profile.seeds * config.pretraining.steps + 2 * n))
+    if profile.choose:
+        cells.append(_choice_cell(profile))
     return cells
+
+
+def _choice_cell(profile: Profile) -> Cell:
+    "Ways to fine-tune the main network, on both benchmarks of real measurements."
+    config, asked = profile.config(MAIN), [b for b in BENCHMARKS.values() if b.split]
+    members = {b.name: choice_members(b, profile.seeds) for b in asked}
+    tuned = {b.name: replace(config, film_thickness=b.film).to_dict() for b in asked}
+    held = {(b.name, tuple(m["held"])) for b in asked for m in members[b.name]}
+    needs = ("curves", f"pretrain {MAIN}", *sorted(membranes_name(*h) for h in held))
+    cost = sum(map(len, members.values())) * config.finetuning.steps * (len(WAYS) - 1)
+    return Cell(CHOICE, "choice", {"config": tuned, "seeds": profile.seeds, "members": members}, needs, cost)
 
 
 def plan_cells(

@@ -104,11 +104,12 @@ def scoreboard(
 def mean_predictions(
     pred: pd.DataFrame,  # From `contest`
     benchmark: str,  # Key of BENCHMARKS
-    model: str,  # Contestant; networks are pre-trained, hard, fine-tuned
+    model: str,  # Contestant; networks are pre-trained and hard
+    rule: str = "last",  # When networks are read: "last" is after the published fine-tuning
 ) -> pd.DataFrame:  # One row a measurement; `spread`: sd of `log_passage` over networks or posterior membranes
     "The mean prediction of a contestant, with the measurements."
     d = pred[(pred.benchmark == benchmark) & (pred.model == model)]
-    d = d[d["rule"].isin(["", "last"]) & d.pretrained.isin(["", "PT"]) & d.bias.isin(["", "hard"])]
+    d = d[d["rule"].isin(["", rule]) & d.pretrained.isin(["", "PT"]) & d.bias.isin(["", "hard"])]
     d = d.assign(passed=log_passage(d.predicted)).groupby(["benchmark", "model", "fold", "row_id"], sort=False)
     d = d.agg(predicted=("predicted", "mean"), apart=("passed", "std"), spread=("spread", "mean")).reset_index()
     return with_measurements(d.assign(spread=np.hypot(d.spread, d.apart.fillna(0.0))).drop(columns="apart"))

@@ -10,12 +10,14 @@ from ion_ode.core import InputError
 from ion_ode.results.benchmarks import BENCHMARKS
 from ion_ode.closure import tables_digest
 from ion_ode.cells import code_hash, read_cell
+from ion_ode.results.chosen import choice_table
 from ion_ode.results.contestants import Profile
 from ion_ode.results.heldout import ablation_table, contest
 from ion_ode.results.probes import attention_tables, exact_checks, onset_table, smoothness
 from ion_ode.results.protocol import FOUR_FITTED, SECOND
 from ion_ode.results.rollouts import rollouts
 from ion_ode.results.scores import scoreboard
+from ion_ode.results.tuning import CHOICE
 from ion_ode.store import asset, atomic_write, provenance
 from ion_ode.training.recipe import TrainConfig, build
 
@@ -35,6 +37,7 @@ TABLES = (
     "sweep",
     "fits",
     "membranes",
+    "choice",
 )
 
 
@@ -95,6 +98,7 @@ def collect(
         "sweep": _sweep(folder, keys),
         "membranes": pd.DataFrame(drawn, columns=["cell", "n_effective", "membranes", "log_evidence"]),
         "fits": _fits(records),
+        "choice": choice_table(folder, keys) if CHOICE in keys else pd.DataFrame({"benchmark": []}),
     }
     meta = provenance(
         seed=profile.recipe.seed, profile=profile.name, data=tables_digest(),
@@ -159,7 +163,7 @@ def read_tables(
         raise InputError(
             f"{folder.name} lacks {', '.join(missing)}; compute the results with reproduce('full') and store them"
         )
-    columns = ("seed_sd", "mse_R", "value", "change", "change_pore", "error", "roughness")
+    columns = ("seed_sd", "mse_R", "value", "change", "change_pore", "error", "roughness", "outside")
     numbers = dict.fromkeys(columns, "")
     tables = {n: pd.read_csv(f, keep_default_na=False, na_values=numbers) for n, f in files.items()}
     return tables, json.loads((folder / "meta.json").read_text())

@@ -47,7 +47,9 @@ class Predictor:
         kind = self.config.architecture.replace("_", " ").replace("odenet", "ODENet") + (
             " with attention" if self.config.network.attention else ""
         )
-        networks = f"the mean of {len(self.ensemble)} networks" if len(self.ensemble) > 1 else "one network"
+        each = self.card.get("membranes_each", 1)
+        networks = f"the mean of {len(self.ensemble) // each} networks" if len(self.ensemble) > 1 else "one network"
+        networks += f", each told of {each} membranes," * (each > 1)
         if self.config.architecture == "pore_odenet" and not self.config.pretrained:
             networks = "the pore in closed form, with a network that was not trained"
         top, errors = self.card["ranges"]["flux_m_s"][1] / LMH, self.card["errors"]

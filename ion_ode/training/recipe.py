@@ -149,6 +149,7 @@ class TrainConfig:
             else "all layers moving"
         )
         last = f"fine-tuned with {moves} (loss on {self.loss}, {self.finetuning})"
+        last = last if self.finetuning.steps else "not fine-tuned"
         return f"{self.members} x {network}, {told}, constraint {self.constraint}; {first}; {last}"
 
     @classmethod
