@@ -279,7 +279,7 @@ def test_ways_to_fine_tune_are_tried_on_folds_and_pairs_of_folds(tmp_path, monke
     few = lambda b, seeds: [m for m in tuning.choice_members(b, seeds) if set(m["held"]) <= set(b.folds[:2])]
     monkeypatch.setattr(plan, "choice_members", few)
     short = replace(SMOKE, choose=True, variants=(MAIN,), benchmarks=("nf270", "sources"))
-    asked = only_for(plan_cells(short), tuning.CHOICE)
+    asked = cells_module.only_for(plan_cells(short), tuning.CHOICE)
     keys = run_cells(asked, tmp_path, workers=0)
     tensors, record = read_cell(tmp_path, tuning.CHOICE, keys[tuning.CHOICE])
     for b in ("nf270", "sources"):
