@@ -25,7 +25,7 @@ _N_START = 5  # Membranes made before the campaign has a say: one at random, the
 # ---- one laboratory
 
 
-def _objective_points(table: pd.DataFrame, objectives) -> tuple[np.ndarray, np.ndarray]:  # (n, objective), reference
+def objective_points(table: pd.DataFrame, objectives) -> tuple[np.ndarray, np.ndarray]:  # (n, objective), reference
     "Objectives of every membrane, as measured."
     found = [read_objective(o, list(QUANTITIES)) for o in objectives]
     points = np.stack([sum(w * modelled(table[header(m)], m) for m, w in f.items()) for f in found], 1)
@@ -39,7 +39,7 @@ def replay(
     objectives=_OBJECTIVES,
 ) -> list[int]:  # Rows in the order in which they are made
     "A campaign of one membrane at a time, until 95 % of the final hypervolume."
-    points, reference, order = *_objective_points(table, objectives), list(start)
+    points, reference, order = *objective_points(table, objectives), list(start)
     place = {n: i for i, n in enumerate(table["name"])}
     c = Campaign(read_table(table)[1], list(objectives), seed).fit(table.iloc[order])
     while made_until(points, order, reference) > len(order):
@@ -56,7 +56,7 @@ _SHARES = (0.8, 0.9, 0.95)  # Of the hypervolume of all membranes
 def _choice_part(seed: int, n_random: int = 50) -> pd.DataFrame:
     "Membranes until shares of the final hypervolume: the campaign, and random choice after the same start."
     table = pd.read_csv(asset("prequalify/deng2022.csv"))
-    (points, reference), rng = _objective_points(table, _OBJECTIVES), np.random.default_rng(seed)
+    (points, reference), rng = objective_points(table, _OBJECTIVES), np.random.default_rng(seed)
     schema, place = read_table(table)[1], {n: i for i, n in enumerate(table["name"])}
     start = [place[n] for n in Campaign(schema, seed=seed).start(table, _N_START)["name"]]
     order = replay(table, start, seed)

@@ -81,7 +81,7 @@ def plot_campaign(
         ax.step(front[names[0]], front[names[1]], where="pre", color="0.2", lw=1)
     if batch is not None and len(batch):
         x, y = (_objective_columns(campaign, batch, n) for n in names)
-        spread = lambda v: np.clip([v[0] - v[1], v[2] - v[0]], 0, None)
+        spread = lambda v: np.where(np.isfinite(v[2]), np.clip([v[0] - v[1], v[2] - v[0]], 0, None), 0.0)
         ax.errorbar(
             x[0], y[0], xerr=spread(x), yerr=spread(y), fmt="D", ms=5, color="C1", lw=1, label="next, 90 % interval"
         )
@@ -99,5 +99,6 @@ def _objective_columns(campaign: Campaign, batch: pd.DataFrame, name: str) -> np
     (m, sign), *more = campaign.weights[campaign.objectives.index(name)].items()
     if more:
         return batch[[name, f"{name} lower", f"{name} upper"]].to_numpy(float).T
-    ends = [np.exp(sign * modelled(batch[c], m)) for c in (m, f"{m} lower", f"{m} upper")]
+    with np.errstate(divide="ignore"):  # from 0 to infinity where no interval is known
+        ends = [np.exp(sign * modelled(batch[c], m)) for c in (m, f"{m} lower", f"{m} upper")]
     return np.array([ends[0], np.minimum(*ends[1:]), np.maximum(*ends[1:])])
