@@ -169,10 +169,11 @@ class Direct(nn.Module):
         return y + 0.5 * torch.sign(z) * (down - up)
 
 
-def taught(seconds: float, sets: int = 3000, seed: int = 0, batch: int = 4096) -> tuple[Direct, dict]:
+def taught(seconds: float, seed: int = 0, batch: int = 4096) -> tuple[Direct, dict]:
     "A network trained for so many CPU seconds on certified solutions of invented ions, and what that took."
     began = time.process_time()
-    parts = [torch.cat(p) for p in zip(*(drawn(10_000 * seed + k) for k in range(sets)), strict=True)]
+    sets = range(10_000 * seed, 10_000 * seed + int(min(3000, 10 * seconds)))
+    parts = [torch.cat(p) for p in zip(*map(drawn, sets), strict=True)]
     made = time.process_time() - began
     torch.manual_seed(seed)
     net, draw, began, step = Direct(), torch.Generator().manual_seed(seed), time.process_time(), 0

@@ -1,11 +1,11 @@
 """Cost of one training step of the attention ODENet: fixed steps against torchdiffeq, its adjoint, torchode and
 diffrax.
 
-    OMP_NUM_THREADS=1 python benchmarks/ode_training_step.py [--batch 32 256 4096] [--members 8] [--compile] [--out
-    FILE]
-    FILE.json]
+    OMP_NUM_THREADS=1 python benchmarks/ode_training_step.py [--field slots|set] [--batch 32 256 4096] [--members 8]
+        [--compile] [--out FILE.json]
 
-Every line solves the same field (default configuration, 8 ions, briefly trained on the pore model; 32 fluxes) and
+Every line solves the same field (default configuration, 8 ions, briefly trained on the pore model; 32 fluxes): that of
+a slot for each ion, or that which all ions share (`set`, which has no fused path and is not written in JAX). A line
 reports the CPU time of forward, backward and Adam, the least of repeated steps in one single-threaded process
 (whatever else runs on the machine only adds to it), beside the error of the rejection that the solver makes (99th
 percentile over curves and ions, against 64 steps in float64). torchdiffeq gets one flux grid for all curves, which
@@ -36,12 +36,13 @@ from ion_ode.attention_odenet.fused import tape_bytes  # noqa: E402
 from ion_ode.attention_odenet.ode import warp_flux  # noqa: E402
 from ion_ode.attention_odenet.odenet import ODENet, n_parameters
 from ion_ode.attention_odenet.reference import solve_reference  # noqa: E402
+from ion_ode.attention_odenet.set_field import SetODENet, tell_ions  # noqa: E402
 from ion_ode.attention_odenet.stack import StackedForward  # noqa: E402
 from ion_ode.core import LMH
 from ion_ode.data.design import sample_feeds  # noqa: E402
 from ion_ode.dspmde.solve import simulate  # noqa: E402
 from ion_ode.store import atomic_write, provenance  # noqa: E402
-from ion_ode.water.ions import IONS  # noqa: E402
+from ion_ode.water.ions import IONS, ion_arrays  # noqa: E402
 
 CHUNK = 256  # Curves at once on the fixed-step path; larger batches accumulate their gradients
 STEPS = (2, 3, 4, 6, 8)
@@ -74,23 +75,35 @@ def gemm_rate():
 
 def flop(model):
     "Arithmetic of the matrix products in one evaluation of the field for one curve."
+    if isinstance(model, SetODENet):
+        d, f = len(IONS), model.field
+        layers = (f.state, f.query, f.key, f.value, *f.linears)
+        return 2 * d * sum(layer.weight.numel() for layer in layers) + 4 * d * d * f.config.width
     d, token = len(model.config.ions), model.field.encoder.width
     per_ion = model.field.encoder.state.in_features * token + 2 * token * token
     return 2 * (sum(layer.weight.numel() for layer in model.linears) + d * per_ion + 2 * d * d * token)
 
 
-def network():
+class Shared(SetODENet):
+    "The field that all ions share, told of the eight where it is told of nothing."
+
+    def start(self, c_feed, flux, membrane=None, mask=None):
+        return super().start(c_feed, flux, tell_ions(IONS) if membrane is None else membrane, mask)
+
+
+def network(field):
     """A network of the default configuration after 300 short steps towards the pore model: its curves are as steep as
     real ones."""
     torch.manual_seed(0)
-    model = ODENet(FieldConfig(), make_constraint("equivalents"), n_steps=4)
+    model = Shared() if field == "set" else ODENet(FieldConfig(), make_constraint("equivalents"), n_steps=4)
+    model.n_steps = 4
     c = sample_feeds(256, 11, ions=IONS, equivalents=(2.0, 200.0))
     flux, _ = warp_flux(
         torch.linspace(0.05, 1, 16, dtype=torch.float64), torch.full((256, 1), 4e-5, dtype=torch.float64)
     )
     truth = torch.where(c[:, None] > 0, simulate(c, flux, ions=IONS).c_perm / c[:, None], 0.0).float()
     with torch.no_grad():
-        as_ratio = model.field.prepare(c).inverse.T[:, None]
+        as_ratio = model.start(c, flux)[0].inverse.T[:, None]
     kept, draw = model.dense_weights(flux), torch.Generator().manual_seed(0)
     adam = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(300):
@@ -112,7 +125,8 @@ class Case:
         self.own = 5 * LMH + 150 * LMH * torch.rand(batch, 32, dtype=torch.float64, generator=generator)
         self.grid = self.own[:1].sort(1).values.expand(batch, -1)
         double = copy.deepcopy(model).double()
-        scale = torch.where(self.c > 0, self.c / (self.c * double.z.abs()).sum(1, keepdim=True), torch.inf)
+        charge = (self.c * ion_arrays(IONS).z.abs()).sum(1, keepdim=True)
+        scale = torch.where(self.c > 0, self.c / charge, torch.inf)
         self.scale, self.present = scale[:, None], (self.c > 0)[:, None].expand(batch, 32, len(IONS))
         with torch.no_grad():
             solve = lambda j: torch.cat(
@@ -155,6 +169,11 @@ def saved_bytes(forward, parameters):
     return sum(kept.values())
 
 
+def covered(model):
+    "Whether the fused path knows the field."
+    return type(model) is ODENet and model.work() is not None
+
+
 def ours(model, case, o):
     "name, parts (functions from nothing to h), parameters, members, evaluations of the field."
     chunks = list(zip(case.c.split(CHUNK), case.own.split(CHUNK), strict=True))
@@ -168,8 +187,8 @@ def ours(model, case, o):
         params, buffers = torch.func.stack_module_state([model] * members)
         params = {k: torch.nn.Parameter(v.detach()) for k, v in params.items()}
         for compiled in list(WAYS)[: 3 if o.compile else 2]:
-            if members == 1 and not compiled:
-                continue  # that is the line above
+            if (members == 1 and not compiled) or (compiled == "fused" and not covered(model)):
+                continue  # that is the line above, or there is no such path
             stack = StackedForward(model, compiled=compiled)
             for n in (4, 6):
                 kept = [model.dense_weights(j, n) for _, j in chunks]
@@ -213,7 +232,7 @@ def count(model, run):
 
 def by_adjoint(model, case, tol):
     static, y0, flux_max = model.start(case.c, case.grid)
-    needed = tuple(p for p in (*model.parameters(), *static) if p.requires_grad)
+    needed = tuple(p for p in (*model.parameters(), *static) if isinstance(p, torch.Tensor) and p.requires_grad)
     solver = functools.partial(odeint_adjoint, adjoint_params=needed)
     field = lambda s, y: model.rate(s, y, static, flux_max)
     return model.finish(
@@ -366,7 +385,7 @@ def measure(batch, model, o, rate):
         with torch.no_grad():
             error = case.error(run(), flux)
         line(name, torch_step(parameters, [run]), error, 1, evaluations, True, saved_bytes(run, parameters))
-    if importlib.util.find_spec("diffrax"):
+    if importlib.util.find_spec("diffrax") and type(model) is ODENet:
         for name, step, h, evaluations in diffrax_lines(model, case):
             if batch <= 1024 or "1e-05" not in name:
                 line(name, step, case.error(h, case.own), 1, evaluations, True)
@@ -394,6 +413,8 @@ def predictions(model, n, o):
     rows, c = [], sample_feeds(n, 4, ions=IONS, equivalents=(2.0, 200.0)).float()
     given = c, 5 * LMH + 150 * LMH * torch.rand(n, 32, generator=torch.Generator().manual_seed(1))
     for compiled in list(WAYS)[: 3 if o.compile else 2]:
+        if compiled == "fused" and not covered(model):
+            continue
         stack = StackedForward(model, compiled=compiled)
         for steps in (4, 8):
             run = lambda stack=stack, steps=steps: stack.predict(params, buffers, *given, n_steps=steps, tol=torch.inf)
@@ -406,6 +427,7 @@ def predictions(model, n, o):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--field", choices=("slots", "set"), default="slots")
     arguments.add_argument("--batch", type=int, nargs="+", default=[32, 256])
     arguments.add_argument("--members", type=int, default=8)
     arguments.add_argument("--repeat", type=int, default=5)
@@ -414,7 +436,7 @@ def main():
     arguments.add_argument("--out", help="write the rows as JSON")
     o = arguments.parse_args()
     torch.set_num_threads(1)
-    rate, model = gemm_rate(), network()
+    rate, model = gemm_rate(), network(o.field)
     print(f"{n_parameters(model)} parameters, {flop(model):,} FLOP a field; matrix product at {rate / 1e9:.0f} "
           f"GFLOP/s\n")
     print(f"{'batch':>6} {'members':>7}  {'solver':40} {'ms/step':>9} {'NFE':>5} {'x floor':>8} {'error of R':>10} "
@@ -426,7 +448,7 @@ def main():
         if batch == max(o.batch):
             rows += predictions(model, max(batch, CHUNK), o)
         if o.out:
-            facts = provenance(compile=o.compile, processor=processor())
+            facts = provenance(field=o.field, compile=o.compile, processor=processor())
             atomic_write(o.out, json.dumps({"rows": rows, "gemm_flops": rate} | facts, indent=1))
 
 
