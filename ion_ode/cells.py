@@ -1,4 +1,4 @@
-"""The one runner of cells of computation, kept under the key of what made them: here, in processes or on Dask
+"""One runner of cells of computation, kept under the key of what made them: in processes or on Dask
 
 A function is registered by `closure.cell`. Its cells are computed once: the key of a cell is its specification, the
 code that the function can reach, tables, versions, and the keys of what it builds on."""
