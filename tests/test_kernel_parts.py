@@ -133,7 +133,7 @@ def test_one_problem_from_the_permeate_to_the_feed():
 def test_an_inverse_times_its_matrix_is_one():
     J = np.array([[4.0, 1.0], [2.0, 3.0]])[..., None]
     inverse = np.empty((1, 2, 2))
-    _invert(J, 0, inverse, 0, np.empty((2, 2)), np.empty(2, int))
+    _invert.py_func(J, 0, inverse, 0, np.empty((2, 2)), np.empty(2, int))
     assert_allclose(J[..., 0] @ inverse[0], np.eye(2), atol=1e-14)
 
 
@@ -141,9 +141,9 @@ def test_rows_are_exchanged_where_a_pivot_is_small():
     A = np.random.default_rng(0).normal(size=(9, 9))
     A[0, 0] = A[3, 3] = 0.0
     inverse = np.empty((1, 9, 9))
-    _invert(A[..., None], 0, inverse, 0, np.empty((9, 9)), np.empty(9, int))
+    _invert.py_func(A[..., None], 0, inverse, 0, np.empty((9, 9)), np.empty(9, int))
     assert_allclose(A @ inverse[0], np.eye(9), atol=1e-12)
-    _invert(np.ones((2, 2, 1)), 0, inverse, 0, np.empty((2, 2)), np.empty(2, int))
+    _invert.py_func(np.ones((2, 2, 1)), 0, inverse, 0, np.empty((2, 2)), np.empty(2, int))
     assert np.isnan(inverse[0, 0, 0])
 
 
@@ -156,9 +156,8 @@ def a_block(r, inverse):
     count, state = np.zeros((8, 1), np.int64), np.full((9, 1), np.inf)
     count[MESH], state[ALPHA] = 16, 1.0
     empty, one = np.empty((0, 0, 1)), np.zeros((1, 1))
-    return Block(None, None, None, None, np.ones(1), np.zeros(4, np.int64), empty, np.zeros((2, 1)),
-                 *np.zeros((3, 1, 1)), np.full((1, 1), r), np.full((1, 1, 1), inverse), count, state, one, None,
-                 None)  # fmt: skip
+    return Block(np.ones(1), np.zeros(4, np.int64), empty, np.zeros((2, 1)), *np.zeros((3, 1, 1)),
+                 np.full((1, 1), r), np.full((1, 1, 1), inverse), count, state, one)  # fmt: skip
 
 
 def test_newton_takes_the_whole_way_or_half_of_it():
@@ -203,16 +202,16 @@ def test_a_power_is_a_product():
 def test_a_cubic_is_followed_exactly():
     past, x, u = np.zeros((4, 1, 1)), np.arange(4.0)[:, None], np.zeros((1, 1))
     past[:, 0, 0] = x[:, 0] ** 3
-    _extrapolated(past, x, 4, 5.0, u, 0)
+    _extrapolated.py_func(past, x, 4, 5.0, u, 0)
     assert_allclose(u, 125.0)  # a cubic is followed exactly
 
 
 def test_a_block_takes_up_a_problem_and_lays_its_root_down_there():
     b, u = a_block(0.0, 1.0), np.array([[4.0], [5.0], [6.0]])
-    own, count, state, at = np.zeros((3, 2)), np.zeros((3, 8), np.int64), np.zeros((3, 9)), np.array([1])
+    own, count, state, at = np.zeros((2, 3)), np.zeros((3, 8), np.int64), np.zeros((3, 9)), np.array([1])
     memory = np.zeros((4, 1, 1)), np.zeros((4, 1)), np.zeros(1, np.int64)
-    _taken_up(b, np.empty((3, 0, 0)), own, u, count, state, at, *memory)
+    _taken_up.py_func(b, np.empty((0, 0, 3)), own, u, count, state, at, *memory)
     assert b.u[0, 0] == 5.0
     b.u[:] = 7.0
-    _laid_down(b, u, np.empty((3, 0)), count, state, at, *memory)
+    _laid_down.py_func(b, u, np.empty((3, 0)), count, state, at, *memory)
     assert (u == [[4.0], [7.0], [6.0]]).all() and memory[2] == 1

@@ -12,7 +12,7 @@ from numba.types import float64
 from .._torch import bare
 from .kernel_back import explicit_back, exponential_back, midpoint_back
 from .kernel_march import explicit, exponential, midpoint
-from .kernel_newton import CODE, FAILED, MESH, MESH_FILM, STEPS, STIFF, curves
+from .kernel_newton import CODE, FAILED, LANES, MESH, MESH_FILM, STEPS, STIFF, curves
 from .kernel_shot import (
     BEFORE_FILM, DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED,
     NERNST_PLANCK_FILM, NO_FILM, NODES, P_PERM, PECLET, PLACE, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, linear_film,
@@ -38,7 +38,7 @@ class _Words(event.Listener):
     def on_start(self, e):
         if not _Words.said:
             print(
-                "ion_ode: compiling the pore model for this machine, once (some twenty seconds)",
+                "ion_ode: compiling the pore model for this machine, once (some ten seconds)",
                 file=sys.stderr,
                 flush=True,
             )
@@ -94,13 +94,10 @@ def mesh(top, rtol):
 
 def _solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=None, threads: int = 1) -> dict:
     "Problems of packed coefficients, curve * n_flux + flux, from a guess or along each curve."
-    rows, d, size = q.shape
+    _, d, size = q.shape
     u = np.empty((size, d + (2 if form[FILM_KIND] == LINEAR_FILM else 1)))
     if guess is not None:
         u[:] = guess.T
-    each = np.empty((size, rows, d))  # what belongs to a problem lies together in memory
-    for k in range(rows):
-        each[:, k] = q[k].T
     c_wall, count, state = np.empty((size, d)), np.ones((size, 4), np.int64), np.empty((size, 5))
     count[:, STEPS] = guess is None
     for row, top in zip((MESH, MESH_FILM), rates(q, form), strict=False):
@@ -112,11 +109,12 @@ def _solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=No
         order = np.take_along_axis(order, place.argsort(1), 1)
     order = order[place.max(1).argsort()]  # neighbours share their meshes
     run, ways = compiled("curves"), (compiled(int(form[FILM_KIND])), compiled("shoot"), *_marches(q, form))
-    problem = (z, each, np.ascontiguousarray(own.T), form)
-    work = lambda part: run(*ways, *problem, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state)
+    work = lambda part: run(*ways, z, q, own, form, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state)
     if threads > 1 and size >= 4096:
+        few = min(LANES, -(-len(order) // threads))  # blocks as one thread takes them, the long ones first
+        many = few * -(-len(order) // (8 * threads * few))
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, [order[k::threads] for k in range(threads)]))
+            list(pool.map(work, [order[k : k + many] for k in range(0, len(order), many)][::-1]))
     else:
         work(order)
     c_wall = np.exp(q[LN_FEED]) if form[FILM_KIND] == NO_FILM else c_wall.T

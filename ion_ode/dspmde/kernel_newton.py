@@ -4,7 +4,7 @@ import math
 from collections import namedtuple
 
 import numpy as np
-from ion_ode.dspmde.kernel_march import fast, part
+from ion_ode.dspmde.kernel_march import fast, once, part
 from ion_ode.dspmde.kernel_shot import (
     ALPHA, ATTEMPTS, BEFORE, DAVIES, ERROR, FILM_KIND, LAST, LAW, LN_FEED, NERNST_PLANCK_FILM, NO_FILM, NORM, P_PERM,
     PLACE, RESIDUAL, S_PERM,
@@ -14,16 +14,17 @@ CODE, STEPS, MESH, MESH_FILM, STAGE, TRIED, BEGUN, KEPT = range(8)  # whole numb
 SOLVING, CHECKING, DONE = range(3)
 CONVERGED, REFINED, NO_SOLUTION, FAILED = range(4)
 _N_MAX = 65536  # Steps beyond which a problem is given up
-_LANES = 64  # Problems side by side: as many as fit the first cache
+LANES = 64  # Problems side by side: as many as fit the first cache
 STIFF = 60.0  # Rate from which a layer is marched by exponential steps
 
-# problems side by side and their state: (row, ion, lane), (row, lane), (unknown, lane), inverses (lane, unknown,
-# unknown); x: where to shoot from next
-Block = namedtuple("Block", "film shoot explicit implicit z form q own u x step r inverse count state c_wall at shot")
-_Shot = namedtuple("Shot", "q own u state r J c_wall group taken renew square swaps")  # of one mesh
+# problems side by side: (row, ion, lane), (row, lane), (unknown, lane), inverses (lane, unknown, unknown); x: where to
+# shoot from next
+Block = namedtuple("Block", "z form q own u x step r inverse count state c_wall")
+# what shoots, and what it reads and fills: problems of one mesh
+Shot = namedtuple("Shot", "film shoot explicit implicit q own u state r J c_wall group taken renew at square swaps")
 
 
-@part
+@once
 def _pivot(A, i):
     "The row below i with the largest entry of its column, exchanged with it; -1 if there is none."
     best, top = i, abs(A[i, i])
@@ -38,7 +39,7 @@ def _pivot(A, i):
     return best
 
 
-@part
+@once
 def _invert(J, k, inverse, l, A, swaps):
     "Gauss-Jordan with partial pivoting of J[:, :, k] in A, into inverse[l]; NaN if singular."
     m = len(A)
@@ -68,19 +69,19 @@ def _invert(J, k, inverse, l, A, swaps):
             inverse[l, i, j] = A[i, j]
 
 
-@part
+@once
 def _grouped(b, lanes, group, taken):
     "Next lanes that share both meshes and are not taken; returns how many."
     size, n, n_film = 0, 0, 0
     for l in lanes:
-        if taken[l]:
+        if taken[l] != 0:
             continue
         if size == 0:
             n, n_film = b.count[MESH, l], b.count[MESH_FILM, l]
         if b.count[MESH, l] == n and b.count[MESH_FILM, l] == n_film:
             group[size] = l
             size += 1
-            taken[l] = True
+            taken[l] = 1
     return size
 
 
@@ -90,10 +91,9 @@ def _coarser(n):
     return max(4, n // 2) if n > 0 else min(-16, -(-n // 2))
 
 
-@part
-def _gathered(b, x, size):
+@once
+def _gathered(b, s, x, size):
     "Coefficients and guesses x of a group, side by side."
-    s = b.shot
     for o in range(size):
         l = s.group[o]
         for k in range(b.q.shape[0]):
@@ -106,10 +106,9 @@ def _gathered(b, x, size):
         s.state[P_PERM, o], s.state[S_PERM, o] = b.state[P_PERM, l], b.state[S_PERM, l]
 
 
-@part
-def _scattered(b, x, size):
+@once
+def _scattered(b, s, x, size):
     "What a shot at x found, back to its lanes."
-    s = b.shot
     for o in range(size):
         l = s.group[o]
         for i in range(len(x)):
@@ -120,27 +119,28 @@ def _scattered(b, x, size):
 
 
 @part
-def _shoot_lanes(b, lanes, x, jac):
+def _shoot_lanes(b, s, lanes, x, jac):
     "Residuals of the given lanes at x, or their inverse Jacobians on half the mesh."
-    s, shoot = b.shot, b.shoot
+    shoot = s.shoot
     for l in lanes:
-        s.taken[l] = False
-    size = _grouped(b, lanes, s.group, s.taken)
-    while size:
-        _gathered(b, x, size)
+        s.taken[l] = 0
+    while True:
+        size = _grouped(b, lanes, s.group, s.taken)
+        if size == 0:
+            break
+        _gathered(b, s, x, size)
         n, n_film = b.count[MESH, s.group[0]], b.count[MESH_FILM, s.group[0]]
         if jac:
             n, n_film = _coarser(n), _coarser(n_film)
         shoot(
-            b.film, b.explicit, b.implicit, b.z, s.q, s.own, b.form, s.u, s.state, size, n, n_film, jac, s.r, s.J,
+            s.film, s.explicit, s.implicit, b.z, s.q, s.own, b.form, s.u, s.state, size, n, n_film, jac, s.r, s.J,
             s.c_wall,
         )  # fmt: skip
         if jac:
             for o in range(size):
                 _invert(s.J, o, b.inverse, s.group[o], s.square, s.swaps)
         else:
-            _scattered(b, x, size)
-        size = _grouped(b, lanes, s.group, s.taken)
+            _scattered(b, s, x, size)
 
 
 @part
@@ -214,7 +214,7 @@ def _stepped(b, l, most, tol):
     return True
 
 
-@part
+@once
 def _claimed(b, l, size, top, before):
     "Bound of what the first step on a mesh leaves, and the same where the inverse at hand is trusted."
     film, mesh, mesh_film = b.form[FILM_KIND] == NERNST_PLANCK_FILM, b.count[MESH, l], b.count[MESH_FILM, l]
@@ -285,8 +285,8 @@ def begin(b, l):
         state[row, l] = np.inf
 
 
-@part
-def close(b, lanes):
+@once
+def close(b, s, lanes):
     "Wall and potentials of the solutions themselves; without a film neither asks for a march."
     for l in lanes:
         b.count[TRIED, l], b.count[BEGUN, l] = b.count[MESH, l], b.count[MESH_FILM, l]
@@ -295,19 +295,19 @@ def close(b, lanes):
             b.count[MESH, l] = 1
         for i in range(len(b.u)):
             b.x[i, l] = b.u[i, l]
-    _shoot_lanes(b, lanes, b.x, False)
+    _shoot_lanes(b, s, lanes, b.x, False)
     for l in lanes:
         b.count[MESH, l], b.count[MESH_FILM, l] = b.count[TRIED, l], b.count[BEGUN, l]
 
 
-@part
-def _stepping(b, lanes, rtol, tol):
+@once
+def _stepping(b, s, lanes, rtol, tol):
     "One shot of each lane, and what follows from it; returns how many ask for a new inverse."
     fresh = 0
     for l in lanes:
         for i in range(len(b.u)):
             b.x[i, l] = b.u[i, l] + (b.state[ALPHA, l] * b.step[i, l] if b.state[ALPHA, l] > 0 else 0.0)
-    _shoot_lanes(b, lanes, b.x, False)
+    _shoot_lanes(b, s, lanes, b.x, False)
     for l in lanes:
         if b.count[STAGE, l] == CHECKING:
             checked(b, l, rtol)
@@ -316,22 +316,22 @@ def _stepping(b, lanes, rtol, tol):
         b.count[STEPS, l] += 1
         verdict = judged(b, l)
         if verdict == 1 or (verdict == 0 and not _stepped(b, l, 1e-2, tol)):
-            b.shot.renew[fresh] = l
+            s.renew[fresh] = l
             fresh += 1
     return fresh
 
 
-@part
-def _solve_block(b, many, rtol):
+@once
+def _solve_block(b, s, many, rtol):
     "Solve and certify the first lanes of a block, each on its own: what one needs does not change another."
-    lanes, renew, w, tol = b.at, b.shot.renew, many, min(1e-6, rtol)
+    lanes, renew, w, tol = s.at, s.renew, many, min(1e-6, rtol)
     for l in range(many):
         lanes[l], b.count[CODE, l], b.count[STEPS, l] = l, FAILED, 0
         begin(b, l)
     while w:
-        fresh = _stepping(b, lanes[:w], rtol, tol)
+        fresh = _stepping(b, s, lanes[:w], rtol, tol)
         if fresh:
-            _shoot_lanes(b, renew[:fresh], b.u, True)
+            _shoot_lanes(b, s, renew[:fresh], b.u, True)
             for l in renew[:fresh]:
                 b.count[KEPT, l], b.state[LAST, l] = 0, np.inf
                 if not _stepped(b, l, np.inf, tol):
@@ -346,10 +346,10 @@ def _solve_block(b, many, rtol):
                 w += 1
     for l in range(many):
         lanes[l] = l
-    close(b, lanes[:many])
+    close(b, s, lanes[:many])
 
 
-@part
+@once
 def _extrapolated(past, x, have, now, u, l):
     "Lagrange's polynomial through the latest solutions of the curve, at x = now."
     k = min(have, past.shape[0])
@@ -377,15 +377,15 @@ def remember(b, l, past, x, have):
     have[l] += 1
 
 
-@part
+@once
 def _taken_up(b, q, own, u, count, state, lane_of, past, x, have):
     "Coefficients of the problems `lane_of`, and their guesses: those given, from rest, or the curve so far."
     for l in range(len(lane_of)):
         g = lane_of[l]
-        for k in range(q.shape[1]):
-            for i in range(q.shape[2]):
-                b.q[k, i, l] = q[g, k, i]
-        b.own[0, l], b.own[1, l], b.state[PLACE, l] = own[g, 0], own[g, 1], state[g, PLACE]
+        for k in range(q.shape[0]):
+            for i in range(q.shape[1]):
+                b.q[k, i, l] = q[k, i, g]
+        b.own[0, l], b.own[1, l], b.state[PLACE, l] = own[0, g], own[1, g], state[g, PLACE]
         b.count[BEGUN, l] = 0 if have[l] or count[g, STEPS] == 0 else 1
         b.count[MESH, l], b.count[MESH_FILM, l] = count[g, MESH], count[g, MESH_FILM]
         if have[l]:
@@ -395,7 +395,7 @@ def _taken_up(b, q, own, u, count, state, lane_of, past, x, have):
                 b.u[i, l] = u[g, i]
 
 
-@part
+@once
 def _laid_down(b, u, c_wall, count, state, lane_of, past, x, have):
     "What was found for the problems `lane_of`, and remembered for the next flux."
     for l in range(len(lane_of)):
@@ -416,21 +416,22 @@ def _laid_down(b, u, c_wall, count, state, lane_of, past, x, have):
 
 @fast
 def curves(film, shoot, explicit, implicit, z, q, own, form, order, rtol, u, c_wall, count, state):
-    "Problems (first axis) of `order` (flux ascending, curve), blocks of curves side by side, each flux from the last."
+    "Problems of `order` (flux ascending, curve), blocks of curves side by side, each flux from the last."
     F, S = order.shape
-    rows, d, m = q.shape[1], len(z), u.shape[1]
-    W = min(_LANES, S)
-    s = _Shot(np.empty((rows, d, W)), np.empty((2, W)), np.empty((m, W)), np.empty((2, W)), np.empty((m, W)),
-             np.empty((m, m, W)), np.empty((d, W)), np.empty(W, np.int64), np.empty(W, np.bool_),
-             np.empty(W, np.int64), np.empty((m, m)), np.empty(m, np.int64))  # fmt: skip
+    rows, d, m = len(q), len(z), u.shape[1]
+    W = min(LANES, S)
+    whole, rows_d, rows_m = np.zeros((5, max(m, W)), np.int64), np.zeros((1, d, W)), np.zeros((2, m, W))
+    s = Shot(film, shoot, explicit, implicit, np.zeros((rows, d, W)), np.zeros((1, 2, W))[0], rows_m[0],
+             np.zeros((1, 2, W))[0], rows_m[1], np.zeros((m, m, W)), rows_d[0], whole[0], whole[1], whole[2],
+             whole[3], np.zeros((1, m, m))[0], whole[4])  # fmt: skip
     for first in range(0, S, W):
         many = min(W, S - first)
-        b = Block(film, shoot, explicit, implicit, z, form, np.empty((rows, d, W)), np.empty((2, W)),
-                  np.zeros((m, W)), np.zeros((m, W)), np.zeros((m, W)), np.zeros((m, W)), np.zeros((W, m, m)),
-                  np.zeros((8, W), np.int64), np.zeros((9, W)), np.empty((d, W)), np.empty(W, np.int64), s)  # fmt: skip
-        past, x, have = np.zeros((4, m, W)), np.zeros((4, W)), np.zeros(W, np.int64)
+        way, real = np.zeros((4, m, W)), np.zeros((1, 9, W))
+        b = Block(z, form, np.zeros((rows, d, W)), np.zeros((1, 2, W))[0], way[0], way[1], way[2], way[3],
+                  np.zeros((W, m, m)), np.zeros((8, W), np.int64), real[0], np.zeros((1, d, W))[0])  # fmt: skip
+        past, x, have = np.zeros((4, m, W)), np.zeros((1, 4, W))[0], np.zeros((1, W), np.int64)[0]
         for f in range(F):
             now = order[f, first : first + many]
             _taken_up(b, q, own, u, count, state, now, past, x, have)
-            _solve_block(b, many, rtol)
+            _solve_block(b, s, many, rtol)
             _laid_down(b, u, c_wall, count, state, now, past, x, have)

@@ -59,7 +59,7 @@ class Transport:
 
 
 @patch
-def take(self: Transport, index: Tensor) -> "Transport":
+def take(self: Transport, index: Tensor | slice) -> "Transport":
     "Some of the problems."
     pick = lambda t: t if t is None else t[..., index]
     return replace(self, present=self.present[:, index], **{k: pick(getattr(self, k)) for k in self.FIELDS})

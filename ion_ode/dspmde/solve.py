@@ -123,8 +123,10 @@ def _in_parts(q: Transport, J: Tensor, rtol: float, show_progress: bool) -> Cert
     rows = max(1, _AT_ONCE // n_flux) if J.device.type == "cpu" else batch
     parts, found = range(0, batch, rows), []
     for i in progress(parts, "DSPM-DE") if show_progress else parts:
-        index = torch.arange(i * n_flux, min(i + rows, batch) * n_flux, device=J.device)
-        found.append(certify(q.take(index), None, rtol, n_flux=n_flux))
+        some = slice(i * n_flux, min(i + rows, batch) * n_flux)
+        found.append(certify(q.take(some), None, rtol, n_flux=n_flux))
+    if len(found) == 1:
+        return found[0]
     return Certified(*(torch.cat(f, -1) for f in zip(*(vars(c).values() for c in found), strict=True)))
 
 # %% ../../nbs/00_dspmde.ipynb #154340cc
