@@ -1,12 +1,14 @@
 """The posterior of membranes: its slope, its moves, and that runs of independent starts find the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from ion_ode.core import InputError
 from ion_ode.inference.laws import GLOBALS, Prior, parameters
-from ion_ode.inference.population import resampled, sample_population
+from ion_ode.inference.population import resampled, sample_population, settled
 from ion_ode.inference.pores import solve
 from ion_ode.inference.rows import answer_rows
 from ion_ode.inference.slopes import information, slope_of_target
@@ -85,6 +87,19 @@ def test_runs_of_independent_starts_agree(rows):
     r = [parameters(p.x)["r_pore"] for p in (one, two)]
     assert abs(r[0].mean() - r[1].mean()) < 0.6 * r[0].std()
     assert_allclose(one.log_like, log_likelihood(s, *forward(s, one.x, one.lab, one.coupon, solve)), rtol=1e-9)
+
+
+def test_copies_of_one_membrane_become_a_sample(rows):
+    "Numbers that no measurement touches have the prior's spread again, however few the ancestors."
+    s, n = States.of(rows[rows.source_id == "wang2023"]), 32
+    p = sample_population(s, n, last=1, seed=2)
+    one = replace(p, **{k: np.repeat(getattr(p, k)[:1], n, 0) for k in ("x", "lab", "coupon", "log_like")})
+    p = settled(s, one, moves=9, keep=3, seed=1)
+    assert len(p.x) == 3 * n
+    at = [GLOBALS.index(k) for k in ("near F-", "near I-", "near ClO4-", "shift Ca+2", "saturation")]
+    spread = p.x[2 * n :, at].std(0)
+    assert (spread > 0.6).all() and (spread < 1.5).all(), spread
+    assert_allclose(p.log_like, log_likelihood(s, *forward(s, p.x, p.lab, p.coupon, solve)), rtol=1e-9)
 
 
 def test_members_are_drawn_by_weight():

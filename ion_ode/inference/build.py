@@ -31,7 +31,7 @@ _ANY = Prior(
 )  # Wider than NF270, in water permeability too
 _RUNS = (0, 1)  # Seeds of independent runs
 _FOLDS, _OTHERS = (*COMPOSITIONS, *SOURCES), ("NF90", "DK", "NFX")
-_MEMBRANES = 192  # That ship or score a fold; of each run of those that ship
+_MEMBRANES = 192  # That ship or score a fold, half of each run
 
 
 def likeliest(population: Population, rows: pd.DataFrame) -> int:  # Its place in the population
@@ -170,10 +170,10 @@ def answer_cells(
     full: bool = True,  # False: runs so small that they only show that all parts fit
 ) -> list[Cell]:
     "Every run that the shipped samples are made of."
-    n, whole = ({}, {"n": _MEMBRANES}) if full else ({"n": 8}, {"n": 8})
+    n = {} if full else {"n": 32}
     folds = [sample_cell(name, seed, **n) for name in _FOLDS for seed in _RUNS]
     others = [sample_cell(m, seed, _ANY, whole=True, **n) for m in _OTHERS for seed in _RUNS]
-    return folds + others + [sample_cell("NF270", seed, whole=True, **whole) for seed in _RUNS]
+    return folds + others + [sample_cell("NF270", seed, whole=True, **n) for seed in _RUNS]
 
 
 def write_answers(

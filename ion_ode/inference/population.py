@@ -10,10 +10,10 @@ not follow. Its metric is the Fisher information of the measurements and of the 
 10.1111/j.1467-9868.2010.00765.x), here its mean over the membranes; with the covariance of the population instead,
 numbers that descend from few ancestors would stay together, whether measurements hold them or not.
 
-A step of differential evolution (ter Braak and Vrugt 2008, 10.1007/s11222-008-9104-9) carries membranes from law to
-law, random walks move the coupons, accepted laboratory by laboratory, because given the membrane they do not know of
-each other. Moves along which no rejection changes cost nothing and are made often (Yu and Meng 2011,
-10.1198/jcgs.2011.203main)."""
+A step of differential evolution (ter Braak and Vrugt 2008, 10.1007/s11222-008-9104-9) and draws from the prior carry
+membranes from law to law, random walks move the coupons, accepted laboratory by laboratory, because given the
+membrane they do not know of each other. Moves along which no rejection changes cost nothing and are made often (Yu
+and Meng 2011, 10.1198/jcgs.2011.203main)."""
 
 from dataclasses import dataclass, field
 
@@ -26,10 +26,11 @@ from ion_ode.inference.pores import solve
 from ion_ode.inference.slopes import information, slope_of_target
 from ion_ode.inference.states import LOCALS, States, forward, log_likelihood
 
-__all__ = ["Population", "next_power", "resampled", "sample_population"]
+__all__ = ["Population", "next_power", "resampled", "sample_population", "settled"]
 
 _STEPS = 8  # Of a trajectory
 _ACCEPTED = 0.75  # Share of trajectories to accept
+_LAWS_TRIED = 4  # Between two trajectories at the full likelihood
 _ASKED = 2  # Times the information is asked for a trajectory
 _FAR = 6.0  # Normal numbers beyond which nothing is tried
 
@@ -101,6 +102,7 @@ class _Walk:
         join = lambda v: np.concatenate([v[0], v[1].reshape(len(v[1]), -1), v[2]], 1)
         part = lambda q: (q[:, :d], q[:, d:split].reshape(self.lab.shape), q[:, split:])
         root = self._metric(beta)
+        root[GLOBALS.index("law")] = 0  # where a law ends the likelihood has a cliff, which a slope does not show
         wide = lambda p: p @ root.T
         white = lambda g: g @ root
 
@@ -144,6 +146,16 @@ class _Walk:
         yes = np.log(self.rng.random(n)) < ratio
         self.x[yes], self.lab[yes], self.coupon[yes], self.like[yes] = x[yes], lab[yes], coupon[yes], like[yes]
         return yes.mean()
+
+    def move_law(self, beta):
+        "Another law from the prior, with or without another saturation; the likelihood decides."
+        x, n = self.x.copy(), len(self.x)
+        for name, often in (("law", 1.0), ("saturation", 0.5)):
+            some, k = self.rng.random(n) < often, GLOBALS.index(name)
+            x[some, k] = self.rng.standard_normal(some.sum())
+        like = self.look(x, self.lab, self.coupon)
+        yes = np.log(self.rng.random(n)) < (like - self.like) @ beta
+        self.x[yes], self.like[yes] = x[yes], like[yes]
 
     def move_free(self):
         "Moves that leave every rejection as it is: the membrane takes over what all coupons share, or their scale."
@@ -245,6 +257,17 @@ def next_power(total, beta, goal):
     return low
 
 
+def _moved(w: _Walk, power, scale: float, step: float) -> tuple:
+    "Every kind of move once: shares accepted, and the sizes that the next ones should have."
+    share = w.move_globals(power, scale)
+    scale = float(np.clip(scale * np.exp(0.5 * (share - 0.22)), 0.08, 1.5))
+    local = w.move_coupons(power, 1.0)
+    for _ in range(5):
+        w.move_free()
+    along = w.move_along(power, step)
+    return share, local, along, scale, float(np.clip(step * np.exp(along - _ACCEPTED), 0.01, 0.5))
+
+
 def _climb(w: _Walk, start: np.ndarray, effective: float, last: int, step: float) -> tuple[float, list]:
     "Raise the powers of the curves from `start` to 1; log evidence gained, history."
     n, at, evidence, history, scale = len(w.x), 0.0, 0.0, [], 1.0
@@ -258,13 +281,7 @@ def _climb(w: _Walk, start: np.ndarray, effective: float, last: int, step: float
             at = new
         power = start + at * (1 - start)
         for _ in range(last if at == 1 else 1):
-            share = w.move_globals(power, scale)
-            scale = float(np.clip(scale * np.exp(0.5 * (share - 0.22)), 0.08, 1.5))
-            local = w.move_coupons(power, 1.0)
-            for _ in range(5):
-                w.move_free()
-            along = w.move_along(power, step)
-            step = float(np.clip(step * np.exp(0.6 * (along - _ACCEPTED)), 0.01, 0.5))
+            share, local, along, scale, step = _moved(w, power, scale, step)
         said = {"power": at, "evolved": float(share), "coupons": float(local), "along": float(along), "step": step}
         history.append(said | {"log_like": float((w.like @ power).mean())})
         if at == 1:
@@ -296,6 +313,29 @@ def sample_population(
     w = _Walk(states, n, prior, rng, start)
     more, steps = _climb(w, begin, effective, last, step)
     return Population(w.x, w.lab, w.coupon, w.like, float(evidence + more), prior, history + steps)
+
+
+def settled(
+    states: States,  # What was measured
+    population: Population,  # Of `sample_population`
+    moves: int = 8,  # At the full likelihood
+    keep: int = 4,  # Times the membranes are written down, evenly over these moves
+    seed: int = 0,
+) -> Population:  # keep times as many membranes
+    "Membranes moved on until they have forgotten which few ancestors they descend from, and written down on the way."
+    rng, history = np.random.default_rng(seed), []
+    w = _Walk(states, len(population.x), population.prior, rng, (population.x, population.lab, population.coupon))
+    one, scale, step, kept = np.ones(len(states.curve_coupon)), 0.5, population.history[-1]["step"], []
+    marks = np.linspace(moves / keep, moves, keep).round()
+    for k in range(moves):
+        for _ in range(_LAWS_TRIED):
+            w.move_law(one)
+        share, local, along, scale, step = _moved(w, one, scale, step)
+        said = {"power": 1.0, "evolved": float(share), "coupons": float(local), "along": float(along), "step": step}
+        history.append(said | {"log_like": float(w.like.sum(1).mean())})
+        kept += [(w.x.copy(), w.lab.copy(), w.coupon.copy(), w.like.copy())] if k + 1 in marks else []
+    arrays = (np.concatenate(v) for v in zip(*kept, strict=True))
+    return Population(*arrays, population.log_evidence, population.prior, population.history + history)
 
 
 def _carried(first: States, states: States, lab, coupon, rng):
