@@ -78,10 +78,16 @@ def test_the_information_is_that_of_the_errors(rows):
     assert got[free, free] == 0
 
 
-def test_runs_of_independent_starts_agree(rows):
-    "Evidence and means of two runs on one source, within what so few members say."
+@pytest.fixture(scope="module")
+def runs(rows):
+    "States of one source, and two runs on them."
     s = States.of(rows[rows.source_id == "wang2023"])
-    one, two = (sample_population(s, 64, last=4, seed=k) for k in (0, 1))
+    return s, *(sample_population(s, 64, last=4, seed=k) for k in (0, 1))
+
+
+def test_runs_of_independent_starts_agree(runs):
+    "Evidence and means of two runs on one source, within what so few members say."
+    s, one, two = runs
     assert abs(one.log_evidence - two.log_evidence) < 2.5
     assert min(one.n_distinct, two.n_distinct) > 48
     r = [parameters(p.x)["r_pore"] for p in (one, two)]
@@ -89,15 +95,14 @@ def test_runs_of_independent_starts_agree(rows):
     assert_allclose(one.log_like, log_likelihood(s, *forward(s, one.x, one.lab, one.coupon, solve)), rtol=1e-9)
 
 
-def test_copies_of_one_membrane_become_a_sample(rows):
+def test_copies_of_one_membrane_become_a_sample(runs):
     "Numbers that no measurement touches have the prior's spread again, however few the ancestors."
-    s, n = States.of(rows[rows.source_id == "wang2023"]), 32
-    p = sample_population(s, n, last=1, seed=2)
+    s, p, n = runs[0], runs[1], 32
     one = replace(p, **{k: np.repeat(getattr(p, k)[:1], n, 0) for k in ("x", "lab", "coupon", "log_like")})
-    p = settled(s, one, moves=9, keep=3, seed=1)
-    assert len(p.x) == 3 * n
+    p = settled(s, one, moves=6, keep=2, seed=1)
+    assert len(p.x) == 2 * n
     at = [GLOBALS.index(k) for k in ("near F-", "near I-", "near ClO4-", "shift Ca+2", "saturation")]
-    spread = p.x[2 * n :, at].std(0)
+    spread = p.x[n:, at].std(0)
     assert (spread > 0.6).all() and (spread < 1.5).all(), spread
     assert_allclose(p.log_like, log_likelihood(s, *forward(s, p.x, p.lab, p.coupon, solve)), rtol=1e-9)
 
