@@ -43,8 +43,8 @@ class ChargeByPH:
         return self.amine / (1 + 10 ** (np.asarray(pH, float) - self.pK_amine)) - self.acids(pH)
 
 
-FITTED = ChargeByPH(5.99, 6.04, 9.82, 0.169, 3.13)
-FITTED_SD = ChargeByPH(0.079, 1.7, 0.25, 0.25, 0.91)
+FITTED = ChargeByPH(6.06, 5.82, 9.81, 0.265, 3)
+FITTED_SD = ChargeByPH(0.085, 1.7, 0.25, 0.39, 0.84)
 
 
 def _valid(pH) -> np.ndarray:
