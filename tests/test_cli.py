@@ -458,7 +458,7 @@ def test_benchmark_prints_ratios_to_named_peers(monkeypatch):
         "pore model": ("dspmde_speed.py", ["--curves", "8", "--repeat", "1", "--backends", "auto"]),
         "training step": ("ode_training_step.py", ["--batch", "4", "--members", "2", "--repeat", "1"]),
     }
-    monkeypatch.setattr("ion_ode.cli.make.BENCHMARKS", smallest)
+    monkeypatch.setattr("ion_ode.cli.benchmark.BENCHMARKS", smallest)
     r = invoke("benchmark", "--json")
     assert r.exit_code == 0, r.stderr
     rows = json.loads(r.stdout)["rows"]
@@ -469,7 +469,7 @@ def test_benchmark_prints_ratios_to_named_peers(monkeypatch):
 
 
 def test_benchmark_compares_at_no_larger_error_than_the_peer_s():
-    from ion_ode.cli.make import _ratios
+    from ion_ode.cli.benchmark import _ratios
 
     row = lambda solver, peer, ms, error: {"solver": solver, "peer": peer, "ms": ms, "error": error}
     rows = [
@@ -486,7 +486,7 @@ def test_benchmark_compares_at_no_larger_error_than_the_peer_s():
 
 
 def test_benchmark_says_where_it_can_run(monkeypatch, tmp_path):
-    monkeypatch.setattr("ion_ode.cli.make.__file__", str(tmp_path / "site" / "ion_ode" / "cli" / "make.py"))
+    monkeypatch.setattr("ion_ode.cli.benchmark.__file__", str(tmp_path / "site" / "ion_ode" / "cli" / "make.py"))
     r = invoke("benchmark")
     assert r.exit_code == 2 and "repository" in r.stderr
 

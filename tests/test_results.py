@@ -9,10 +9,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 from ion_ode.core import InputError
+from ion_ode.results.audit import _agreement, audit
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, held_rows
 from ion_ode.results.board import read_board
 from ion_ode.results.claims import claims, metrics
-from ion_ode.results.claims_exact import _agreement, audit
 from ion_ode.results.contestants import BAYES, BAYES_AGAIN, MAIN, log_passage
 from ion_ode.results.figures import FIGURES, draw_figures
 from ion_ode.results.protocol import CONSTANT, FOUR_FITTED, LIKELIEST, POSTERIOR

@@ -3,7 +3,7 @@ reproduce | benchmark
 
 Docs: https://ion-ode.github.io/ion_ode/guides/command_line.html.md"""
 
-from ion_ode.cli import ask, campaign, design, make, measured, natural  # noqa: F401  each puts its commands into the group
+from ion_ode.cli import ask, benchmark, campaign, design, make, measured, natural  # noqa: F401  all put commands there
 from ion_ode.cli.group import main
 from ion_ode.cli.options import BALANCE, MEMBRANE, _membrane, output_options, own_ions
 from ion_ode.cli.output import Sink

@@ -10,7 +10,8 @@ from ion_ode.results.board import read_board
 from ion_ode.results.claims_exact import exact_claims
 from ion_ode.results.claims_networks import network_claims
 from ion_ode.results.contestants import MAIN
-from ion_ode.results.figures import _drawn, _of
+from ion_ode.results.figures import _drawn
+from ion_ode.results.page import page_of
 from ion_ode.results.protocol import CONSTANT, LIKELIEST, POSTERIOR, PROTOCOL
 from ion_ode.results.scores import interval_table
 from ion_ode.results.tables import with_entrants
@@ -76,48 +77,6 @@ def _board_record(tables: dict[str, pd.DataFrame], board: dict[str, pd.DataFrame
     return {k: plain(v) for k, v in parts.items()} | {"headline": headline(board, folds, tables["scores"])}
 
 
-def _page(record: dict, drawn: list, main: pd.DataFrame, c: pd.DataFrame, held: pd.DataFrame, meta: dict) -> str:
-    "What was found, as a page."
-    name = lambda r: " ".join(
-        x for x in (r.model, r.pretrained, r.bias, "(mean of seeds)" if r.scored == "ensemble" else "") if x
-    )
-    text = ["# Results", "", record["board"]["headline"], "", "# Networks", ""]
-    for b in drawn:
-        text += [
-            f"## {b}: {meta['data_kind'][b]}",
-            "",
-            "| model | MSE of R | 90 % interval | MSE of h | within ±0.1 |\n|---|---|---|---|---|",
-            *[
-                f"| {name(r)} | {r.mse_R:.3f} | {r.lower:.3f} to {r.upper:.3f} | {r.mse_h:.5f} | {r.within_10:.0%} |"
-                for r in _of(main, benchmark=b).sort_values("mse_R").itertuples()
-            ],
-            "",
-        ]
-    text += [
-        "## Claims",
-        "",
-        "| | claim | on | ours | verdict |\n|---|---|---|---|---|",
-        *[f"| {r.number} | {r.claim} | {r.benchmark} | {r.ours} | {r.verdict} |" for r in c.itertuples()],
-        "",
-        "## Intervals (90 %)",
-        "",
-        "| on | model | coverage | median width |\n|---|---|---|---|",
-        *[
-            f"| {r.benchmark} | {r.model} | {r.coverage:.0%} | {r.width:.2f} |"
-            for r in held[held.ion == "all"].itertuples()
-        ],
-        "",
-        "## Provenance",
-        "",
-        f"profile {meta['profile']}, seed {meta['seed']} and following ({meta['seeds']} networks of each kind), "
-        f"commit {meta['commit']}, device {meta['device']}, Python {meta['python']}, "
-        + ", ".join(f"{k} {v}" for k, v in meta["versions"].items())
-        + f"; data {meta['data'][:12]}, code {meta['code'][:12]}; {meta['cpu_seconds_total']:.0f} CPU seconds.",
-        "",
-    ]
-    return "\n".join(text)
-
-
 def metrics(
     tables: dict[str, pd.DataFrame],  # From `collect` or `read_tables`
     meta: dict,  # Provenance
@@ -136,4 +95,4 @@ def metrics(
         "provenance": meta,
     }
     record["board"] = _board_record(tables, board)
-    return record, _page(record, _drawn(tables), main, c, held, meta)
+    return record, page_of(record, _drawn(tables), main, c, held, meta)

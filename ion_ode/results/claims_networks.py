@@ -4,8 +4,8 @@ import pandas as pd
 
 from ion_ode.results.contestants import LIKELIEST_TOLD, MAIN, VARIANTS
 from ion_ode.results.protocol import CONSTANT, FOUR_FITTED, LIKELIEST
-from ion_ode.results.figures import _drawn, _of
-from ion_ode.results.scores import errors, interval_table, mean_predictions
+from ion_ode.results.figures import _of
+from ion_ode.results.scores import errors, mean_predictions
 from ion_ode.stats import paired_bootstrap
 
 
