@@ -208,4 +208,4 @@ def test_the_default_membrane_is_the_likeliest_of_the_sample_and_its_first_numbe
         assert_allclose(kept[name], likeliest[name], rtol=2e-4, err_msg=name)
     cold = at_temperature(NF270, 293.15)
     R = simulate({"Na+": 10, "Cl-": 10}, np.array([30, 50, 100]) * LMH, cold, temperature=293.15).rejection[0, :, 0]
-    assert_allclose(R, [0.43, 0.55, 0.79], atol=0.06)
+    assert_allclose(R, [0.43, 0.55, 0.79], atol=0.08)
