@@ -5,7 +5,8 @@
 Membranes of load_model("nf270") behind a film of 25 µm, feeds of Na+, Mg+2, Cl-, SO4-2. A stand-in has a place in an
 answer where it is faster than the certified solver and its error is a tenth of the interval. Both are printed: for the
 closed form, and for a network that maps straight to the permeate (`direct_network.py`), trained here for so many
-CPU-seconds, or untrained (0) and then asked for its speed alone. Then what an answer costs at the door, the solver's part of it, and ions beyond the eight of the NF270
+CPU-seconds, or untrained (0) and then asked for its speed alone. Then what an answer costs at the door, the solver's
+part of it, and ions beyond the eight of the NF270
 studies, by the ion whose R is asked. `--store` writes what page 02h reads."""
 
 import argparse
