@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ion_ode.closure import CELLS, Cell, changed, code_digest, fingerprint, tables_digest
-from ion_ode.core import InputError, WorkersLost, progress
+from ion_ode.core import InputError, WorkersLost, need, progress
 from ion_ode.store import CheckpointError, clear_checkpoints, digest, provenance, read_checkpoint, write_checkpoint
 from ion_ode.workers import KEPT, awaited, client_of, n_workers
 
@@ -276,6 +276,8 @@ def compute(
 ) -> None:
     "Compute what a store does not have, each cell after those it needs; what is made goes to the store as it comes."
     todo = {c.name: c for c in cells if not store.has(c)}
+    if scheduler and todo:
+        need("dask.distributed", "cluster")
     bar, order = _Bar(cells, todo), _Order(todo, store)
     if scheduler and todo:
         ended = _on_cluster(order, bar, scheduler)

@@ -72,7 +72,7 @@ def test_verdicts_follow_their_intervals():
 def test_words_for_a_water_follow_its_numbers(told):
     for r in for_my_water(told).itertuples(index=False):
         inside = float(r.inside.rstrip("%")) / 100
-        want = "no" if inside < 0.85 else "yes" if r[1] <= 0.1 else "the interval, not the number"
+        want = "no" if inside < 0.85 else "yes" if r[1] < 0.1 else "the interval, not the number"
         assert r.trust == want
 
 

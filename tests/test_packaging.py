@@ -203,7 +203,7 @@ def test_command_line_without_extras(plain, command):
 NEEDS = {  # what a person types without the extra
     "data": ["simulate", "--feed", "Na+=10,Cl-=10", "--flux", "5", "--out", "a.parquet"],
     "data, measurements": ["check", "lab.parquet"],
-    "cluster": ["generate", "set", "--curves", "2", "--seed", "1", "--workers", "2"],
+    "cluster": ["generate", "set", "--curves", "2", "--seed", "1", "--scheduler", "tcp://127.0.0.1:9"],
     "log": ["train", "run", "--tensorboard"],
 }
 

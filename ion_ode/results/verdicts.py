@@ -177,10 +177,10 @@ def for_my_water(told: dict[str, pd.DataFrame]) -> pd.DataFrame:  # water; n, er
     for water, (split, names) in _WATERS.items():
         t = told["board"]
         g = board_scores(t[(t.model == POSTERIOR) & (t.split == split) & t.fold.isin(names)], ("model", "fold"))
-        n, rmse = g.n.sum(), float(np.sqrt((g.mse * g.n).sum() / g.n.sum()))
-        inside = float((g.coverage * g.n).sum() / n)
-        trust = "no" if inside < 0.85 else "yes" if rmse <= 0.1 else "the interval, not the number"
-        said = {"values": n, "error (RMSE)": round(rmse, 3), "inside": f"{inside:.1%}", "trust": trust}
+        n, error = g.n.sum(), round(float(np.sqrt((g.mse * g.n).sum() / g.n.sum())), 3)
+        inside = round(float((g.coverage * g.n).sum() / n), 3)
+        trust = "no" if inside < 0.85 else "yes" if error < 0.1 else "the interval, not the number"
+        said = {"values": n, "error (RMSE)": error, "inside": f"{inside:.1%}", "trust": trust}
         rows.append({"water": water, **said})
     return pd.DataFrame(rows).set_index("water")
 
