@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from graphlib import TopologicalSorter
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from ion_ode.closure import CELLS, Cell, changed, code_digest, fingerprint, tables_digest
-from ion_ode.core import InputError, WorkersLost, need, progress
+from ion_ode.core import InputError, WorkersLost, progress
 from ion_ode.store import CheckpointError, clear_checkpoints, digest, provenance, read_checkpoint, write_checkpoint
 from ion_ode.workers import KEPT, awaited, client_of, n_workers
 
@@ -252,20 +252,19 @@ def _named(job: _Job) -> tuple:
     return job.cell.name, job()
 
 
-def _on_cluster(order: _Order, bar: _Bar, scheduler: str) -> Iterator[tuple]:
+def _on_cluster(order: _Order, bar: _Bar, client) -> Iterator[tuple]:
     "On the workers of a Dask scheduler; a cell whose worker is lost goes to another."
-    with client_of(scheduler) as client:
-        running = [0]
+    running = [0]
 
-        def more():
-            jobs = list(order.some(max(4, 4 * n_workers(client)) - running[0]))
-            running[0] += len(jobs)
-            return {client.submit(_named, j, pure=False, retries=3, priority=j.cell.cost) for j in jobs}
+    def more():
+        jobs = list(order.some(max(4, 4 * n_workers(client)) - running[0]))
+        running[0] += len(jobs)
+        return {client.submit(_named, j, pure=False, retries=3, priority=j.cell.cost) for j in jobs}
 
-        for name, made in awaited(client, more(), more):
-            running[0] -= 1
-            bar.at([name])
-            yield name, made
+    for name, made in awaited(client, more(), more):
+        running[0] -= 1
+        bar.at([name])
+        yield name, made
 
 
 def compute(
@@ -276,18 +275,17 @@ def compute(
 ) -> None:
     "Compute what a store does not have, each cell after those it needs; what is made goes to the store as it comes."
     todo = {c.name: c for c in cells if not store.has(c)}
-    if scheduler and todo:
-        need("dask.distributed", "cluster")
-    bar, order = _Bar(cells, todo), _Order(todo, store)
-    if scheduler and todo:
-        ended = _on_cluster(order, bar, scheduler)
-    else:
-        ended = _in_processes(order, bar, workers) if workers and todo else _here(order, bar)
-    for name, made in ended:
-        store.keep(todo[name], made)
-        order.graph.done(name)
-        bar.done(name)
-    bar.bar.close()
+    with client_of(scheduler) if scheduler and todo else nullcontext() as client:  # before a bar that it would cut
+        bar, order = _Bar(cells, todo), _Order(todo, store)
+        if client:
+            ended = _on_cluster(order, bar, client)
+        else:
+            ended = _in_processes(order, bar, workers) if workers and todo else _here(order, bar)
+        for name, made in ended:
+            store.keep(todo[name], made)
+            order.graph.done(name)
+            bar.done(name)
+        bar.bar.close()
 
 
 def run_cells(

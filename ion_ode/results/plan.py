@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 from ion_ode.results.benchmarks import BENCHMARKS
@@ -57,7 +58,7 @@ def _membrane_cells(profile: Profile, b) -> list[Cell]:
     "Membranes that networks are told of: one cell a set of training rows, on measured ones a second run of it."
     base = {"benchmark": b.name, "draws": profile.draws, "drawn_from": profile.drawn_from}
     runs = (False, True) if profile.drawn_from == "posterior" and b.split else (False,)
-    pairs = [(g, h) for k, g in enumerate(b.folds) for h in b.folds[k + 1 :]] if profile.choose and b.split else []
+    pairs = combinations(b.folds, 2) if profile.choose and b.split else ()
     cells = []
     for held in [*([()] if b.name == "nf270" else []), *((g,) for g in b.folds), *pairs]:
         for again in runs if len(held) == 1 else (False,):

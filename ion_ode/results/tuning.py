@@ -1,6 +1,7 @@
 """Ways to fine-tune the main network, each tried without one fold and without two"""
 
 from dataclasses import replace
+from itertools import combinations
 
 import torch
 from torch import Tensor
@@ -54,8 +55,7 @@ def choice_members(
     seeds: int,  # Networks of each kind
 ) -> list[dict]:  # As `network_members`: one a fold, and one a pair of folds
     "Networks that are trained without one fold, and without two."
-    pairs = [(g, h) for k, g in enumerate(b.folds) for h in b.folds[k + 1 :]]
-    held = [*((g,) for g in b.folds), *pairs]
+    held = [*((g,) for g in b.folds), *combinations(b.folds, 2)]
     return [{"held": list(h), "pretrained": True, "bias": "hard", "seed": s} for h in held for s in range(seeds)]
 
 
