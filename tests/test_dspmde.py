@@ -618,6 +618,15 @@ def test_notes_say_where_the_ground_is_thin():
     assert "the wall holds up to" in polarised.notes[0]
 
 
+def test_a_linear_film_below_the_flux_says_that_it_gains_salt():
+    at = lambda film: simulate({"Ca+2": 5, "Cl-": 10}, 2e-5, NF270_WATERTAP, film=film)
+    gained = at(Film(k=0.9 * 2e-5))
+    assert (gained.c_wall[0, 0, 0] > gained.c_feed[0, 0]) and (gained.c_perm[0, 0, 0] > gained.c_feed[0, 0])
+    assert any("the permeate holds more salt than the feed" in w for w in gained.notes)
+    for film in (None, Film(k=6e-5), Film(thickness=5e-5)):
+        assert not any("linear film" in w for w in at(film).notes)
+
+
 def test_the_constant_of_davies_can_be_set():
     at = lambda **kw: simulate(MIX, 1e-5, activity="davies", **kw).c_perm
     assert_allclose(at(davies_A=debye_huckel_A()), at(eps_bulk=EPS_REF), rtol=1e-12)

@@ -58,6 +58,22 @@ def _without_pitzer(ions) -> list[str]:
     return [f"{', '.join(lone)}: without Pitzer parameters, active by charge alone"] if lone else []
 
 
+def linear_film_notes(
+    ions: tuple[str, ...],  # Names, the order of the last axis
+    c_feed: np.ndarray,  # Feed (batch, ion) [mol/m³]
+    c_wall: np.ndarray,  # At the membrane's face (batch, flux, ion) [mol/m³]
+    c_perm: np.ndarray,  # Permeate (batch, flux, ion) [mol/m³]
+) -> list[str]:
+    "A sentence where wall and permeate behind a linear film both hold more salt than the feed: k is below the flux."
+    plus = np.maximum(ion_arrays(ions, lib=np).z, 0)  # salt in equivalents of its cations
+    feed, wall, perm = (c_feed @ plus)[:, None], c_wall @ plus, c_perm @ plus
+    with np.errstate(invalid="ignore"):
+        more = (wall > feed * (1 + 1e-6)) & (perm > feed * (1 + 1e-6))
+    said = "the linear film carries less back than the water brings (k below the flux): "
+    gain = "the permeate holds more salt than the feed; use Film(thickness=...) or a lower flux"
+    return [said + gain] if more.any() else []
+
+
 def solution_notes(
     ions: tuple[str, ...],  # Names, the order of the last axis
     c_feed: np.ndarray,  # Feed (batch, ion) [mol/m³]

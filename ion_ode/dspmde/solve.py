@@ -26,7 +26,7 @@ from .gradient import _Implicit
 from .march import nernst_planck, rk4_step
 from .membranes import NF270, Membrane
 from .pressure import at_pressure
-from .notes import failure, shuts_out, solution_notes
+from .notes import failure, linear_film_notes, shuts_out, solution_notes
 from .options import one_batch, read_options
 from .problem import Transport, transport_problem
 from .residual import shoot
@@ -53,6 +53,7 @@ class Solution:
     n_steps: Tensor  # Newton steps (batch, n_flux)
     n_mesh: Tensor  # Steps of the finest mesh, negative: exponential ones (batch, n_flux)
     activity: str = "ideal"  # As asked for
+    linear_film: bool = False  # Whether Eq. 0.8 stands before the membrane
 
     @property
     def rejection(self) -> Tensor:
@@ -68,8 +69,9 @@ class Solution:
     @property
     def notes(self) -> list[str]:
         "Words for answers on ground the model does not know; nothing is refused for them."
-        found = (t.detach().cpu().numpy() for t in (self.c_feed, self.c_wall, self.c_perm))
-        return solution_notes(self.ions, *found, self.activity)
+        found = [t.detach().cpu().numpy() for t in (self.c_feed, self.c_wall, self.c_perm)]
+        before = linear_film_notes(self.ions, *found) if self.linear_film else []
+        return before + solution_notes(self.ions, *found, self.activity)
 
     def __repr__(self):
         names, counts = np.unique(self.status.astype(str), return_counts=True)
@@ -187,7 +189,7 @@ def _solution(names, c_feed, J, membrane, q, aux, found: Certified, state, statu
         names, J, c_feed, c_perm, c_wall, torch.stack([blank(u[d]),
             blank(p_perm)], -1) * (R_GAS * T / FARADAY)[..., None],
         J * resistance + osmotic, osmotic, status.reshape(*J.shape), *map(grid, (found.residual, found.error)),
-        *map(grid, (found.n_steps, found.n)), activity,
+        *map(grid, (found.n_steps, found.n)), activity, q.film_ratio is not None,
     )  # fmt: skip
 
 # %% ../../nbs/00_dspmde.ipynb #19757f39
