@@ -87,10 +87,10 @@ class Measurements:
         return _said(self)
 
     @classmethod
-    def from_frame(cls, df, ions=None, feeds=None, balance=None) -> "Measurements":
+    def from_frame(cls, frame, ions=None, feeds=None, balance=None) -> "Measurements":
         """From a tidy table in SI; `feeds`: solution_id (or state_id), ion, c_feed_mol_m3 of every ion; `balance`: the
         ion that closes each feed."""
-        return _from_frame(df, ions, feeds, balance)
+        return _from_frame(frame, ions, feeds, balance)
 
     @property
     def bound(self) -> np.ndarray:
@@ -147,22 +147,22 @@ def _said(m: Measurements) -> str:
     return said + "".join(f"; {n} {what}" for what, n in more.items() if n)
 
 
-def _columns(df: pd.DataFrame) -> pd.DataFrame:
+def _columns(frame: pd.DataFrame) -> pd.DataFrame:
     "All columns of both lists, silent ones filled in."
-    if missing := [c for c in ("ion", "c_feed_mol_m3", "rejection") if c not in df]:
+    if missing := [c for c in ("ion", "c_feed_mol_m3", "rejection") if c not in frame]:
         raise InputError(
             f"measurements lack the column(s) {', '.join(missing)}; expected ion, flux_m_s (or 'flux [LMH]'), "
             "c_feed_mol_m3 (or 'feed [mg/L]'), "
             "rejection (or 'rejection [%]') and, if known, state_id, solution_id, temperature_K, kind, weight"
         )
-    if df.empty:
+    if frame.empty:
         raise InputError("the measurements are empty; give one row an ion")
-    out = {"ion": [ion_name(i) for i in df["ion"]], "c_feed_mol_m3": df["c_feed_mol_m3"].to_numpy(dtype=float)}
+    out = {"ion": [ion_name(i) for i in frame["ion"]], "c_feed_mol_m3": frame["c_feed_mol_m3"].to_numpy(dtype=float)}
     for column, silent in [*(_STATE | _VALUE).values(), ("bound", "")]:
         v = (
-            df[column]
-            if column in df
-            else pd.Series(df.index.astype(str) if column == "row_id" else [silent] * len(df))
+            frame[column]
+            if column in frame
+            else pd.Series(frame.index.astype(str) if column == "row_id" else [silent] * len(frame))
         )
         v = v.fillna(silent) if silent == silent else v
         out[column] = v.to_numpy() if not isinstance(silent, float) else v.to_numpy(dtype=float)
@@ -239,11 +239,11 @@ def _feeds(
     return names, c
 
 
-def _from_frame(df, ions=None, feeds=None, balance=None) -> Measurements:
+def _from_frame(frame, ions=None, feeds=None, balance=None) -> Measurements:
     "Compose a container from a tidy table."
-    feeds = df.attrs.get("feeds") if feeds is None else feeds
-    d = _states(_columns(df))
-    first = d.drop_duplicates("state")
+    feeds = frame.attrs.get("feeds") if feeds is None else feeds
+    d = _states(_columns(frame))
+    first = d.drop_duplicates("state")[[column for column, _ in _STATE.values()]]
     names, c = _feeds(d, None if ions is None else tuple(ion_name(i) for i in ions), feeds)
     if balance is not None and ion_name(balance) not in names:
         names, c = (*names, ion_name(balance)), np.column_stack([c, np.zeros(len(c))])
@@ -316,14 +316,14 @@ def _to_frame(m: Measurements) -> pd.DataFrame:
     "One row a value, index row_id."
     state = {column: getattr(m, f)[m.state] for f, (column, _) in _STATE.items()}
     name = np.array(m.ions, dtype=object)[m.ion]
-    values = {"ion": name, "z": [get_ion(i).z for i in name], "c_feed_mol_m3": m.c_feed[m.state, m.ion]}
-    values |= {column: getattr(m, f) for f, (column, _) in _VALUE.items()}
-    values |= {
+    value = {"ion": name, "z": [get_ion(i).z for i in name], "c_feed_mol_m3": m.c_feed[m.state, m.ion]}
+    value |= {column: getattr(m, f) for f, (column, _) in _VALUE.items()}
+    value |= {
         "sd_meaning": np.where(np.isfinite(m.sd), "as given", "not given"),
         "censored": m.censored != "",
         "bound": m.censored,
     }
-    out = pd.DataFrame(state | values).set_index("row_id")
+    out = pd.DataFrame(state | value).set_index("row_id")
     at, j = np.nonzero(m.c_feed > 0)
     out.attrs["feeds"] = pd.DataFrame(
         {"state_id": m.run[at], "ion": np.array(m.ions, dtype=object)[j], "c_feed_mol_m3": m.c_feed[at, j]}

@@ -34,15 +34,15 @@ def _known_feeds(d: pd.DataFrame, solutions: pd.DataFrame | None) -> pd.DataFram
 
 
 def measurement_points(
-    df: pd.DataFrame | Measurements | None = None,  # Measurements; None: `independent_rows()` of NF270
+    measurements: pd.DataFrame | Measurements | None = None,  # Measurements; None: `independent_rows()` of NF270
     *,
     ions: tuple[str, ...] = SLOTS,  # Slots; must hold every ion of the feeds
     solutions: pd.DataFrame | None = None,  # Full feeds; None: those of the package, else the table's own
 ) -> Measurements:  # Values in the order of the rows
     "One state for each run and kind, with its whole neutral feed."
-    if isinstance(df, Measurements):
-        return df.on(ions)
-    d = independent_rows() if df is None else df
+    if isinstance(measurements, Measurements):
+        return measurements.on(ions)
+    d = independent_rows() if measurements is None else measurements
     if d.flux_m_s.isna().any():
         raise InputError(
             f"{int(d.flux_m_s.isna().sum())} of {len(d)} rows have no flux; take independent_rows(df) first"
@@ -50,13 +50,30 @@ def measurement_points(
     return Measurements.from_frame(d.assign(rejection_sd=np.nan), ions, _known_feeds(d, solutions))
 
 # %% ../../nbs/01h_points.ipynb #bf125adc
-def _complete(feed, perm, measured, ions):
+def _complete(feed, c_perm, measured, ions):
     "Permeate with one unmeasured ion found from electroneutrality; nan where more are missing."
     z = torch.tensor([get_ion(i).z for i in ions], dtype=torch.float64)
     missing = (feed > 0) & ~measured
-    c = -(perm @ z)[:, None] / z
-    out = torch.where(missing & (missing.sum(-1, keepdim=True) == 1), c, perm)
+    c = -(c_perm @ z)[:, None] / z
+    out = torch.where(missing & (missing.sum(-1, keepdim=True) == 1), c, c_perm)
     return torch.where(missing & (missing.sum(-1, keepdim=True) > 1), torch.nan, out)
+
+
+def _wall(m: Measurements, feed, c_perm, measured, film: float) -> torch.Tensor:
+    "Concentration at the membrane: behind the film of observed states, the bulk of intrinsic ones."
+    c_perm, wall = _complete(feed, c_perm, measured, m.ions), feed.clone()
+    through = torch.from_numpy(m.kind != "intrinsic")
+    if (gap := through & torch.isnan(c_perm).any(-1)).any():
+        raise InputError(
+            f"the film at {m.run[int(gap.nonzero()[0, 0])]} needs the whole permeate, but more than one ion of its "
+            "feed was not measured; "
+            "pass film=None to take the bulk feed"
+        )
+    own = torch.tensor(m.film)[through]
+    thickness = torch.where(own.isnan(), film, own)[:, None] if own.isfinite().any() else film
+    flux, temperature = torch.tensor(m.flux)[through], torch.tensor(m.temperature)[through]
+    wall[through] = film_wall(feed[through], c_perm[through], flux, m.ions, thickness, temperature)
+    return wall
 
 
 def at_membrane(
@@ -67,25 +84,7 @@ def at_membrane(
     "Concentrations on both sides of the membrane, from measured rejections."
     feed, rejection = torch.tensor(m.c_feed), torch.from_numpy(m.grid("rejection"))
     measured = torch.isfinite(rejection)
-    perm, wall = torch.where(measured, feed * (1 - rejection), 0.0), feed.clone()
-    through = torch.from_numpy(m.kind != "intrinsic")
-    if film is None or not through.any():
-        return wall, perm
-    full = _complete(feed, perm, measured, m.ions)
-    if (gap := through & torch.isnan(full).any(-1)).any():
-        raise InputError(
-            f"the film at {m.run[int(gap.nonzero()[0, 0])]} needs the whole permeate, but more than one ion of its "
-            "feed was not measured; "
-            "pass film=None to take the bulk feed"
-        )
-    own = torch.tensor(m.film)[through]
-    thickness = torch.where(own.isnan(), film, own)[:, None] if own.isfinite().any() else film
-    wall[through] = film_wall(
-        feed[through],
-        full[through],
-        torch.tensor(m.flux)[through],
-        m.ions,
-        thickness,
-        torch.tensor(m.temperature)[through],
-    )
-    return wall, perm
+    c_perm = torch.where(measured, feed * (1 - rejection), 0.0)
+    if film is None or (m.kind == "intrinsic").all():
+        return feed.clone(), c_perm
+    return _wall(m, feed, c_perm, measured, film), c_perm

@@ -304,9 +304,10 @@ def _amounts(t: Columns, v: pd.DataFrame):
 def _rejections(t: Columns, v: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     "Rejection of every value, given or 1 - c_perm/c_feed, and whether it is a bound."
     derived = 1 - v.c_perm_si.to_numpy() / v.c_feed_si.where(v.c_feed_si > 0).to_numpy()
-    given = v.rejection_si.to_numpy()
-    bound = np.where(np.isfinite(given), v.rejection_bound, v.c_perm_bound.map({"": "", "<": ">", ">": "<"}))
-    R = np.where(np.isfinite(given), given, derived)
+    R = v.rejection_si.to_numpy()
+    given = np.isfinite(R)
+    some = given | np.isfinite(derived)
+    bound = np.where(given, v.rejection_bound, v.c_perm_bound.map({"": "", "<": ">", ">": "<"}))
     wrong = {(p[0], p[1]) for p in t.problems}
     for k in range(len(v)):
         row, where = t.raw.rows[v.k[k]], v.rejection[k] or v.c_perm[k]
@@ -314,7 +315,7 @@ def _rejections(t: Columns, v: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
             t.problems.append(
                 (row, where, "ND", "a value below a limit that is not given", "write the detection limit, as in <0.1")
             )
-        elif not np.isfinite(R[k]) and not any((row, c) in wrong for c in (v.rejection[k], v.c_perm[k], v.c_feed[k])):
+        elif not (some[k] or any((row, c) in wrong for c in (v.rejection[k], v.c_perm[k], v.c_feed[k]))):
             t.problems.append(
                 (
                     row,
@@ -324,17 +325,17 @@ def _rejections(t: Columns, v: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
                     "give one of them or remove the row",
                 )
             )
-        elif np.isfinite(given[k]) and abs(given[k] - derived[k]) > 0.02 and not v.c_perm_bound[k]:
+        elif given[k] and abs(R[k] - derived[k]) > 0.02 and not v.c_perm_bound[k]:
             t.problems.append(
                 (
                     row,
                     v.rejection[k],
                     f"{v.rejection_shown[k]:g}",
-                    f"the rejection {given[k]:.3f} contradicts 1 - c_perm/c_feed = {derived[k]:.3f}",
+                    f"the rejection {R[k]:.3f} contradicts 1 - c_perm/c_feed = {derived[k]:.3f}",
                     "correct one of the three cells",
                 )
             )
-        elif not np.isfinite(given[k]) and derived[k] < LOWEST:
+        elif not given[k] and derived[k] < LOWEST:
             t.problems.append(
                 (
                     row,
@@ -344,7 +345,7 @@ def _rejections(t: Columns, v: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
                     "check the units of feed and permeate",
                 )
             )
-    return R, bound
+    return np.where(given, R, derived), bound
 
 
 _TRUE = dict.fromkeys(("true", "1", "yes", "y", "1.0"), True) | dict.fromkeys(

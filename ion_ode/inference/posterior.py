@@ -349,7 +349,7 @@ def sample_posterior(
 
 # %% ../../nbs/inference/posterior.ipynb #87136abd
 def predict_membranes(
-    df: pd.DataFrame,  # Measurements; only feeds, fluxes, temperatures and kinds are read
+    measurements: pd.DataFrame,  # Measurements; only feeds, fluxes, temperatures and kinds are read
     parameters: Tensor,  # (membrane, parameter) SI, columns `parameter_names(family)`
     film: float = FILM_THICKNESS,  # Film in front of observed values [m]
     family: str = "dspmde+",  # or "dspmde"
@@ -358,7 +358,7 @@ def predict_membranes(
     are inferred."""
     from ion_ode.data.points import measurement_points
 
-    m, n = measurement_points(df), len(parameters)
+    m, n = measurement_points(measurements), len(parameters)
     membrane = membrane_from_parameters(
         parameters.repeat_interleave(m.n_states, 0), parameter_names(family, SLOTS), SLOTS
     )

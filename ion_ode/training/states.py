@@ -34,7 +34,7 @@ def measured_curves(
     known: bool = True,  # Whether measured permeates may set the wall (training); False leaves the wall at the bulk
 ) -> CurveSet:  # `place`: which value stands where
     "Curves of measurements: one for each intrinsic solution, one for each observed state."
-    wall, perm = at_membrane(m, film_thickness if known else None)
+    wall, c_perm = at_membrane(m, film_thickness if known else None)
     key = np.where(m.kind == "intrinsic", m.sample, m.run)
     groups = [np.flatnonzero(key == k) for k in pd.unique(key)]
     groups = [g[np.argsort(m.flux[g], kind="stable")] for g in groups]
@@ -45,7 +45,7 @@ def measured_curves(
     grid[m.state, m.ion] = np.arange(len(m))
     place = torch.where(real, torch.from_numpy(grid)[at], -1)
     sd = np.where(np.isfinite(m.sd), m.sd, replicate_sd()[0])
-    curves = CurveSet(m.ions, wall[at[:, 0]], torch.tensor(m.flux)[at], perm[at] * real, place=place)
+    curves = CurveSet(m.ions, wall[at[:, 0]], torch.tensor(m.flux)[at], c_perm[at] * real, place=place)
     return replace(curves, valid=curves.laid(m.weight), sd=curves.laid(sd), meta={"rows": len(m)})
 
 

@@ -181,35 +181,34 @@ def _chances(curves: CurveSet, allowed: Tensor) -> tuple[Tensor, Tensor]:
 
 def _drawn_permeates(config: TrainConfig, m: Measurements, curves: CurveSet, seeds) -> Callable:
     "step -> permeates (member, curve, flux, ion) as measured, or drawn anew around that."
-    s = curves.to(torch.float32)
-    c_perm = s.c_perm.expand(len(seeds), *s.c_perm.shape)
+    c_perm = curves.c_perm.float().expand(len(seeds), *curves.c_perm.shape)
     if not config.resample:
         return lambda step: c_perm
-    noise = Draws(seeds, 2, tuple(s.c_perm.shape), "standard_normal", block=8)
+    noise = Draws(seeds, 2, tuple(curves.c_perm.shape), "standard_normal", block=8)
     bulk = torch.tensor(m.c_feed[m.state[first_values(curves)]])
-    sd, together = (s.sd * bulk.float()[:, None]) * (s.valid > 0), leads(m, curves).flatten()
+    sd, together = (curves.sd.float() * bulk.float()[:, None]) * (curves.valid > 0), leads(m, curves).flatten()
     return lambda step: c_perm + sd * noise(step).flatten(1)[:, together].view_as(c_perm)
 
 # %% ../../nbs/04_training.ipynb #7f147de3
 def _measured_batches(config: TrainConfig, m: Measurements, curves: CurveSet, told, seeds, allowed) -> Callable:
     "step -> the states a member draws; of few curves each is solved once and the draw weighs its states."
-    s, n = curves.to(torch.float32), len(seeds)
     index, ladder = _chances(curves, allowed)
     pick, permeates = Draws(seeds, 1, (config.batch,)), _drawn_permeates(config, m, curves, seeds)
-    ratio, scale = _as_ratio(s.c_feed, s.z), (s.c_feed * s.z.abs()).sum(-1)[:, None, None]
-    unit = s.valid / s.valid.sum(-1, keepdim=True).clamp_min(1e-9)
-    bound, rows = curves.laid(m.bound), torch.arange(n)[:, None]
+    bound, n, curves = curves.laid(m.bound), len(seeds), curves.to(torch.float32)
+    ratio, scale = _as_ratio(curves.c_feed, curves.z), (curves.c_feed * curves.z.abs()).sum(-1)[:, None, None]
+    unit = curves.valid / curves.valid.sum(-1, keepdim=True).clamp_min(1e-9)
+    rows = torch.arange(n)[:, None]
     every, target = lambda x: x.expand(n, *x.shape), lambda c, q, r: _valued(config.loss, c / q, r)
 
     def whole(c_perm, curve, at):
-        drawn = torch.zeros(n, *s.flux.shape)
+        drawn = torch.zeros(n, *curves.flux.shape)
         drawn.index_put_((rows.expand_as(curve), curve, at), torch.ones(curve.shape), accumulate=True)
-        out = {"c_feed": every(s.c_feed), "flux": every(s.flux), "ratio": every(ratio), "membrane": told}
+        out = {"c_feed": every(curves.c_feed), "flux": every(curves.flux), "ratio": every(ratio), "membrane": told}
         out |= {"target": target(c_perm, scale, ratio[:, None]), "weight": drawn[..., None] * unit}
         return out | ({"bound": every(bound)} if bounded else {})
 
     def single(c_perm, curve, at):
-        out = {"c_feed": s.c_feed[curve], "flux": s.flux[curve, at][..., None], "ratio": ratio[curve]}
+        out = {"c_feed": curves.c_feed[curve], "flux": curves.flux[curve, at][..., None], "ratio": ratio[curve]}
         values = target(c_perm[rows, curve, at], scale[curve, 0], ratio[curve])
         out |= {"target": values[:, :, None], "weight": unit[curve, at][:, :, None]}
         out["membrane"] = None if told is None else told[rows, curve]
@@ -219,7 +218,7 @@ def _measured_batches(config: TrainConfig, m: Measurements, curves: CurveSet, to
         state = torch.searchsorted(ladder, pick(step).contiguous())
         return lay(permeates(step), index[state, 0], index[state, 1])
 
-    bounded, lay = bool((bound != 0).any()), whole if len(s) <= config.batch // 2 else single
+    bounded, lay = bool((bound != 0).any()), whole if len(curves) <= config.batch // 2 else single
     return batch
 
 # %% ../../nbs/04_training.ipynb #40f27275

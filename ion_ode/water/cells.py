@@ -72,13 +72,13 @@ def is_empty(v) -> bool:
     return text_of(v).lower() in _EMPTY
 
 
-def empty_cells(column: pd.Series) -> np.ndarray:
+def empty_cells(cells: pd.Series) -> np.ndarray:
     "Which cells of a column say that there is nothing."
     import pandas as pd
 
-    if pd.api.types.is_numeric_dtype(column):
-        return column.isna().to_numpy(bool)
-    return np.array([is_empty(v) if not isinstance(v, str) or len(v) < 9 else False for v in column], dtype=bool)
+    if pd.api.types.is_numeric_dtype(cells):
+        return cells.isna().to_numpy(bool)
+    return np.array([is_empty(v) if not isinstance(v, str) or len(v) < 9 else False for v in cells], dtype=bool)
 
 
 def decimal_mark(

@@ -243,22 +243,22 @@ class SiColumn:
 
 
 def si_column(
-    table: Columns,  # The table
+    t: Columns,  # The table
     quantity: str,  # What the column holds
     column: str,  # Its header
     ions=None,  # Ion of each row, or of all, for a concentration
     among=None,  # (row,) bool: rows that are looked at; None: all
 ) -> SiColumn:
     "Cells of a column in SI; what is not a number goes to the problems."
-    cells, rows = table.raw.cells[column], table.raw.rows
-    x: Numbers = numbers(cells, rows, column, table.mark)
+    cells, rows = t.raw.cells[column], t.raw.rows
+    x: Numbers = numbers(cells, rows, column, t.mark)
     look = np.ones(len(cells), bool) if among is None else among
-    table.problems.extend(p for p in x.problems if p[0] is None or look[np.flatnonzero(rows == p[0])].any())
+    t.problems.extend(p for p in x.problems if p[0] is None or look[np.flatnonzero(rows == p[0])].any())
     empty = empty_cells(cells)
-    unit = table.unit.get(column, "" if quantity in ("rejection", "sd", "pH", "weight") else None)
+    unit = t.unit.get(column, "" if quantity in ("rejection", "sd", "pH", "weight") else None)
     if quantity not in ("rejection", "sd"):
         for k in np.flatnonzero(x.percent & look):
-            table.problems.append(
+            t.problems.append(
                 (
                     rows[k],
                     column,
@@ -276,8 +276,8 @@ def si_column(
     return SiColumn(value, x.value, x.bound, x.absent, empty, np.isnan(x.value) & ~empty & ~x.absent)
 
 
-def equivalents(table: Columns, quantity: str) -> np.ndarray:
+def equivalents(t: Columns, quantity: str) -> np.ndarray:
     "Hardness or alkalinity as mol of charge/m³."
-    column = table.one[quantity]
+    column = t.one[quantity]
     ion = get_ion("Ca+2" if quantity == "hardness" else "HCO3-")
-    return si_column(table, quantity, column, ion.name).value * abs(ion.z)
+    return si_column(t, quantity, column, ion.name).value * abs(ion.z)

@@ -366,21 +366,21 @@ def _frames(kind, path, stream, name, notes, size, sheet):
         yield _json_frame(data.decode("utf-8-sig"), name, False)
 
 
-def _of_frame(frame: pd.DataFrame, name: str) -> RawTable:
+def _of_frame(source: pd.DataFrame, name: str) -> RawTable:
     "A frame with any index; a named index is a column."
     import pandas as pd
 
-    if frame.columns.nlevels > 1:
+    if source.columns.nlevels > 1:
         raise _refuse(
             name,
             "the columns of the frame have several levels",
             "join their names: frame.columns = ['feed Na+ [mM]', ...]",
         )
-    named = [n for n in frame.index.names if n is not None]
+    named = [n for n in source.index.names if n is not None]
     d = pd.DataFrame(
-        frame.reset_index(level=[n for n in named if n not in frame.columns])
-        if named and not isinstance(frame.index, pd.RangeIndex)
-        else frame
+        source.reset_index(level=[n for n in named if n not in source.columns])
+        if named and not isinstance(source.index, pd.RangeIndex)
+        else source
     )
     d = d.reset_index(drop=True)
     names = [str(c) for c in d.columns]

@@ -268,15 +268,15 @@ def to_mol_m3(
 
 
 def si_values(
-    values,  # Numbers in `unit`
+    value,  # Numbers in `unit`
     unit: str,  # As written
     quantity: str,  # What they are
     ions=None,  # Ion of each value, or of all, for a concentration
 ) -> np.ndarray:  # The same in SI: m/s, mol/m³, fraction, Pa, K, m
     "Laboratory units to SI."
-    x, u = np.asarray(values, dtype=float), parse_unit(unit, quantity)
+    value, u = np.asarray(value, dtype=float), parse_unit(unit, quantity)
     if not quantity.startswith("c_"):
-        return x * u.factor + u.offset
+        return value * u.factor + u.offset
     names = [ions] if isinstance(ions, str) else list(ions)
     each = {n: _per_mole(u, get_ion(n)) for n in set(names)}
-    return x * (each[names[0]] if isinstance(ions, str) else np.array([each[n] for n in names]))
+    return value * (each[names[0]] if isinstance(ions, str) else np.array([each[n] for n in names]))
