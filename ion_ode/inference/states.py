@@ -126,75 +126,104 @@ class States:
         "Rows in the form the posterior needs."
         feeds = answer_feeds() if feeds is None else feeds
         feeds = feeds[feeds.solution_id.isin(d.solution_id)]
-        order = ("Na+", "K+", "Li+", "NH4+", "Mg+2", "Ca+2", "Cl-", "SO4-2", "NO3-", "HCO3-", "Br-")
-        ions = (
-            tuple(i for i in order if i in set(feeds.ion)) + tuple(sorted(set(feeds.ion) - set(order)))
-            if ions is None
-            else ions
-        )
+        ions = _slots(feeds) if ions is None else ions
         z = np.array([get_ion(i).z for i in ions], float)
-        d = d.assign(curve_of=d.laboratory + "|" + d.coupon + "|" + d.solution_id + "|" + d.ion).sort_values(
-            ["curve_of", "flux_m_s", "pressure_Pa"], kind="stable"
-        )
-        wide = (
-            feeds.pivot_table(index="solution_id", columns="ion", values="c_feed_mol_m3")
-            .reindex(columns=list(ions))
-            .fillna(0.0)
-        )
-        wide = pd.DataFrame(_neutral(wide.to_numpy(copy=True), z), index=wide.index)
-        d = d.assign(J=_flux(d, wide, ions, prior))
-        problems, at, weight = [], [], []
-        place = {}
-        alike = ["laboratory", "coupon", "solution_id", "kind", "temperature_K", *({"charge_pH"} & set(d))]
-        for _, g in d.groupby([*alike, d.flux_m_s.isna()], sort=False, dropna=False):
-            own = np.unique(g.J.round(12))
-            nodes, matrix = _nodes(own)
-            start = len(problems)
-            problems += [(g.iloc[0], J) for J in nodes]
-            for label, J in zip(g.index, g.J.round(12), strict=True):
-                place[label] = start, matrix[np.searchsorted(own, J)]
-        width = max(len(w) for _, w in place.values())
-        for label in d.index:
-            start, w = place[label]
-            at.append([start + k if k < len(w) else start for k in range(width)])
-            weight.append([w[k] if k < len(w) else 0.0 for k in range(width)])
-        laboratories, coupons = tuple(dict.fromkeys(d.laboratory)), tuple(dict.fromkeys(d.coupon))
-        home = d.drop_duplicates("coupon").set_index("coupon").laboratory
-        curve, first = np.unique(d.curve_of.to_numpy(), return_index=True)
-        heads = d.iloc[first]
-        column = np.array([ions.index(i) for i in d.ion])
-        share = share_of_sign(wide.loc[d.solution_id].to_numpy(), z)
-        take = lambda f: np.array([f(row) for row, _ in problems])
-        return cls(
-            ions,
-            z,
-            wide.loc[[row.solution_id for row, _ in problems]].to_numpy(),
-            np.array([J for _, J in problems]),
-            take(lambda r: r.temperature_K),
-            take(lambda r: ("intrinsic", "observed", "unstated").index(r.kind)),
-            take(lambda r: bool(np.isnan(r.flux_m_s))),
-            take(lambda r: laboratories.index(r.laboratory)),
-            take(lambda r: coupons.index(r.coupon)),
-            laboratories,
-            coupons,
-            np.array([laboratories.index(home[c]) for c in coupons]),
-            np.array(at),
-            np.array(weight),
-            column,
-            share[np.arange(len(d)), column],
-            d.rejection.to_numpy(float),
-            (d.rejection_sd.fillna(0.0) / (1.05 - d.rejection)).clip(upper=0.5).to_numpy(float),
-            (d.censored & (d.rejection > 0.5)).to_numpy(bool),
-            d.source_id.eq("jeong2023").to_numpy(bool),
-            np.searchsorted(curve, d.curve_of),
-            np.array([coupons.index(c) for c in heads.coupon]),
-            np.array([laboratories.index(c) for c in heads.laboratory]),
-            d.index.to_numpy(),
-            curve,
-            laboratories.index(ANCHOR) if ANCHOR in laboratories else None,
-            take(lambda r: r.film_m) if "film_m" in d else None,
-            take(lambda r: r.charge_pH) if "charge_pH" in d else None,
-        )
+        c_feed = _neutral_feeds(feeds, ions, z)
+        d = _in_curves(d).assign(J=lambda d: _flux(d, c_feed, ions, prior))
+        solved, mixture = _nodes_of(d)
+        names = tuple(dict.fromkeys(d.laboratory)), tuple(dict.fromkeys(d.coupon))
+        parts = _by_problem(solved, c_feed, names) | mixture | _by_row(d, c_feed, ions, z) | _by_curve(d, names)
+        return cls(ions, z, **parts)
+
+
+_COMMON = ("Na+", "K+", "Li+", "NH4+", "Mg+2", "Ca+2", "Cl-", "SO4-2", "NO3-", "HCO3-", "Br-")
+
+
+def _slots(feeds: pd.DataFrame) -> tuple[str, ...]:
+    "Ions of the feeds, those of most waters first."
+    found = set(feeds.ion)
+    return tuple(i for i in _COMMON if i in found) + tuple(sorted(found - set(_COMMON)))
+
+
+def _neutral_feeds(feeds: pd.DataFrame, ions, z) -> pd.DataFrame:
+    "Feed of every solution, a column an ion [mol/m³]."
+    wide = feeds.pivot_table(index="solution_id", columns="ion", values="c_feed_mol_m3")
+    wide = wide.reindex(columns=list(ions)).fillna(0.0)
+    return pd.DataFrame(_neutral(wide.to_numpy(copy=True), z), index=wide.index)
+
+
+def _in_curves(d: pd.DataFrame) -> pd.DataFrame:
+    "Rows with the name of their curve, curve after curve, by flux."
+    name = d.laboratory + "|" + d.coupon + "|" + d.solution_id + "|" + d.ion
+    return d.assign(curve_of=name).sort_values(["curve_of", "flux_m_s", "pressure_Pa"], kind="stable")
+
+
+def _nodes_of(d: pd.DataFrame) -> tuple[list[tuple], dict]:
+    "Problems that are solved, as (a row like them, flux), and which of them make up each row."
+    problems, place = [], {}
+    alike = ["laboratory", "coupon", "solution_id", "kind", "temperature_K", *({"charge_pH"} & set(d))]
+    for _, g in d.groupby([*alike, d.flux_m_s.isna()], sort=False, dropna=False):
+        own = np.unique(g.J.round(12))
+        nodes, matrix = _nodes(own)
+        place |= {
+            label: (len(problems), matrix[np.searchsorted(own, J)])
+            for label, J in zip(g.index, g.J.round(12), strict=True)
+        }
+        problems += [(g.iloc[0], J) for J in nodes]
+    width = max(len(w) for _, w in place.values())
+    at = [[start + k if k < len(w) else start for k in range(width)] for start, w in map(place.get, d.index)]
+    weight = [np.pad(w, (0, width - len(w))) for _, w in map(place.get, d.index)]
+    return problems, {"row_problem": np.array(at), "row_weight": np.array(weight)}
+
+
+def _by_problem(solved: list[tuple], c_feed: pd.DataFrame, names) -> dict:
+    "What a problem has: feed, flux, temperature, kind, and whose it is."
+    take = lambda f: np.array([f(row) for row, _ in solved])
+    known = lambda column: take(lambda r: r[column]) if column in solved[0][0] else None
+    laboratories, coupons = names
+    return {
+        "c_feed": c_feed.loc[[row.solution_id for row, _ in solved]].to_numpy(),
+        "flux": np.array([J for _, J in solved]),
+        "temperature": take(lambda r: r.temperature_K),
+        "kind": take(lambda r: ("intrinsic", "observed", "unstated").index(r.kind)),
+        "by_pressure": take(lambda r: bool(np.isnan(r.flux_m_s))),
+        "laboratory": take(lambda r: laboratories.index(r.laboratory)),
+        "coupon": take(lambda r: coupons.index(r.coupon)),
+        "film": known("film_m"),
+        "pH": known("charge_pH"),
+    }
+
+
+def _by_row(d: pd.DataFrame, c_feed: pd.DataFrame, ions, z) -> dict:
+    "What a value has: ion, rejection, its error on the scale of y, whether it is a limit or was selected."
+    column = np.array([ions.index(i) for i in d.ion])
+    share = share_of_sign(c_feed.loc[d.solution_id].to_numpy(), z)
+    return {
+        "row_id": d.index.to_numpy(),
+        "row_ion": column,
+        "row_share": share[np.arange(len(d)), column],
+        "rejection": d.rejection.to_numpy(float),
+        "sd": (d.rejection_sd.fillna(0.0) / (1.05 - d.rejection)).clip(upper=0.5).to_numpy(float),
+        "limit": (d.censored & (d.rejection > 0.5)).to_numpy(bool),
+        "selected": d.source_id.eq("jeong2023").to_numpy(bool),
+    }
+
+
+def _by_curve(d: pd.DataFrame, names) -> dict:
+    "Which curve a value is of; coupon and laboratory of every curve, laboratory of every coupon."
+    laboratories, coupons = names
+    curve, first = np.unique(d.curve_of.to_numpy(), return_index=True)
+    heads, home = d.iloc[first], d.drop_duplicates("coupon").set_index("coupon").laboratory
+    return {
+        "laboratories": laboratories,
+        "coupons": coupons,
+        "home": np.array([laboratories.index(home[c]) for c in coupons]),
+        "curve": np.searchsorted(curve, d.curve_of),
+        "curve_id": curve,
+        "curve_coupon": np.array([coupons.index(c) for c in heads.coupon]),
+        "curve_laboratory": np.array([laboratories.index(c) for c in heads.laboratory]),
+        "anchor": laboratories.index(ANCHOR) if ANCHOR in laboratories else None,
+    }
 
 
 def _neutral(c, z):
