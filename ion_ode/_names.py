@@ -15,6 +15,7 @@ _RENAMED = {  # Module of version 0.1 -> where its names are now
         "results.contestants",
         "results.benchmarks",
         "cells",
+        "runner",
         "closure",
         "results.plan",
         "results.heldout",

@@ -16,7 +16,8 @@ from numpy.testing import assert_allclose
 from safetensors.torch import load
 
 from ion_ode import cells as cells_module
-from ion_ode.cells import cell_keys, read_cell, run_cells
+from ion_ode import runner
+from ion_ode.cells import cell_keys, read_cell
 from ion_ode.closure import CELLS
 from ion_ode.core import InputError, WorkersLost
 from ion_ode.data.nf270 import MIXTURES
@@ -26,6 +27,7 @@ from ion_ode.results.contestants import MAIN, REFERENCES, VARIANTS
 from ion_ode.results.heldout import contest
 from ion_ode.results.plan import PROFILES, plan_cells
 from ion_ode.results.tables import read_tables
+from ion_ode.runner import run_cells
 from ion_ode.store import asset
 from ion_ode.training.recipe import build
 
@@ -197,9 +199,9 @@ def test_a_worker_of_another_version_computes_no_cell(tmp_path, monkeypatch):
     c = cells()[0]
     keys, made_of = cell_keys([c]), cells_module.fingerprint(CELLS[c.kind])
     for part in ("code", "tables", "torch", "numpy"):
-        do = cells_module._Stored(tmp_path, keys).job(c)
+        do = cells_module.Stored(tmp_path, keys).job(c)
         with pytest.raises(InputError, match=f"a worker computes with other {part}"):
-            cells_module._Job(c, CELLS[c.kind], made_of | {part: "other"}, do)()
+            runner._Job(c, CELLS[c.kind], made_of | {part: "other"}, do)()
     assert not list(tmp_path.iterdir())
     before, real = cell_keys(cells()), cells_module.fingerprint
     monkeypatch.setattr(cells_module, "fingerprint", lambda f: real(f) | {"torch": "9.9"})

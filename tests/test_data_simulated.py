@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from ion_ode import cells, workers
+from ion_ode import runner, workers
 from ion_ode.closure import CELLS
 from ion_ode.core import InputError
 from ion_ode.data import curves as curves_module
@@ -368,7 +368,7 @@ def test_sets_of_two_versions_never_mix(tmp_path, finished, monkeypatch):
 
 
 def test_a_worker_of_another_version_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(cells, "_own", lambda f: shards.fingerprint(f) | {"code": "other"})
+    monkeypatch.setattr(runner, "_own", lambda f: shards.fingerprint(f) | {"code": "other"})
     with pytest.raises(InputError, match="a worker computes with other code"):
         shards.simulate_shards(tmp_path, 4, DESIGN, shard=4)
     assert not list(tmp_path.glob("shard-*"))

@@ -6,13 +6,13 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from ion_ode.cells import compute
 from ion_ode.closure import CELLS, Cell, changed, fingerprint
 from ion_ode.core import InputError
 from ion_ode.data.design import Design
 from ion_ode.data.sharded import ShardedCurves, _as_text, _intact, _read_manifest, _shard_name
 from ion_ode.dspmde.prior import parameter_names
 from ion_ode.guard import alone
+from ion_ode.runner import compute
 from ion_ode.store import atomic_write, digest, provenance
 
 __all__ = ["simulate_shards", "ShardedCurves"]

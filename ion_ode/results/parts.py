@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ion_ode
-from ion_ode.cells import read_cell, run_cells, only_for
+from ion_ode.cells import only_for, read_cell
 from ion_ode.closure import Cell
 from ion_ode.core import InputError
 from ion_ode.inference.acidity import acidity_cells, write_acidity
@@ -22,6 +22,7 @@ from ion_ode.results.seal import key_here, network_probe, seal
 from ion_ode.results.standins import EFFORTS, standin_cells
 from ion_ode.results.tables import read_tables
 from ion_ode.results.twin import store_twin, twin_fit_cells, write_twin_fit
+from ion_ode.runner import run_cells
 from ion_ode.store import atomic_write, provenance
 from ion_ode.training.reader import reader_cells, write_reader
 

@@ -18,7 +18,7 @@ from ion_ode.inference.posterior import predict_membranes
 from ion_ode.plotting import set_theme
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, held_rows
 from ion_ode.results.board import collect_board, read_board, write_board
-from ion_ode.cells import read_cell, run_cells
+from ion_ode.cells import read_cell
 from ion_ode.results.chosen import chosen_networks
 from ion_ode.results.claims import metrics
 from ion_ode.results.contestants import (
@@ -41,6 +41,7 @@ from ion_ode.results.scores import LABELS, mean_predictions, scoreboard
 from ion_ode.results.seal import key_here
 from ion_ode.results.tables import collect, read_tables, with_entrants, write_tables
 from ion_ode.results.tuning import CHOICE, PUBLISHED
+from ion_ode.runner import run_cells
 from ion_ode.store import asset, atomic_write, provenance
 from ion_ode.training.predictor import Predictor, save_model, trained_ranges
 from ion_ode.training.recipe import build

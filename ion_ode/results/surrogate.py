@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from ion_ode.attention_odenet.stack import Ensemble
-from ion_ode.cells import cell_keys, read_cell, run_cells
+from ion_ode.cells import cell_keys, read_cell
 from ion_ode.data.curves import CurveSet
 from ion_ode.data.design import Design
 from ion_ode.data.shards import simulate_shards
@@ -17,6 +17,7 @@ from ion_ode.dspmde.membranes import NF270_WATERTAP
 from ion_ode.dspmde.prior import SLOTS, parameter_names
 from ion_ode.results.standins import ALONE, EFFORTS, SETS, Effort, errors, place_of, read_set, recipe, standin_cells
 from ion_ode.results.standins import summary as _summary
+from ion_ode.runner import run_cells
 from ion_ode.store import atomic_write, provenance
 from ion_ode.training.predictor import Predictor, save_model, trained_ranges
 from ion_ode.training.recipe import TrainConfig, build
