@@ -9,6 +9,19 @@ from ion_ode.water.feeds import measured_in_si
 class Rejections(pd.DataFrame):
     "A tidy table of rejections that draws itself; what is cut or computed from it is a plain DataFrame."
 
+    def _printed(self) -> pd.DataFrame:
+        "Fluxes of some 1e-6 m/s with three digits, where pandas would keep one or none."
+        d = pd.DataFrame(self)
+        if "flux_m_s" not in d:
+            return d
+        return d.assign(flux_m_s=d.flux_m_s.map({v: f"{v:.3g}" for v in d.flux_m_s.unique()}))
+
+    def __repr__(self):
+        return repr(self._printed())
+
+    def _repr_html_(self):
+        return self._printed()._repr_html_()
+
     def plot(
         self,
         ax=None,  # Axes for a single feed

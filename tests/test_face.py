@@ -124,6 +124,7 @@ def test_what_comes_out_draws_itself(model):
     assert len(sol.plot()) == 2 and not hasattr(sol.plot(sample=1), "__len__")
     table = sol.to_frame()
     assert isinstance(table, Rejections) and type(table[["ion", "rejection"]]) is pd.DataFrame
+    assert "5.56e-06" in repr(table) and "5.56e-06" in table._repr_html_() and table.flux_m_s.dtype == float
     ax = plt.figure().add_subplot()
     assert table[table["sample"] == 0].shape[0] == 6 and sol.plot(ax, sample=0) is ax
     many = simulate([{"Na+": 10, "Cl-": 10}] * 7, 5 * LMH)

@@ -24,7 +24,7 @@ def build(job):
         notebook["cells"] = tidy(notebook["cells"])
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown" and LIST in (text := "".join(cell["source"])):
-                cell["source"] = text.replace(LIST, every_name(ROOT, names))
+                cell["source"] = text.replace(LIST, every_name(ROOT, names)).splitlines(keepends=True)
         page.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
 
 

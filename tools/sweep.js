@@ -36,9 +36,15 @@ const unnamed = [...document.querySelectorAll('button, input:not([type=hidden]),
   && !(e.getAttribute('aria-label') || e.getAttribute('title') || e.getAttribute('aria-labelledby') || e.textContent.trim()
     || (e.labels && e.labels.length) || e.querySelector('img[alt]:not([alt=""])'))).map(name);
 const main = document.querySelector('main') || document.body;
+// what a page must typeset, not print: a heading or TeX that stayed text, a name of the process that built the page
+const printed = [...main.querySelectorAll('p, li, td')].filter((e) => !e.closest('pre, #ion-explore')).map((e) => {
+  const words = e.cloneNode(true);
+  words.querySelectorAll('code, mjx-container, script, style').forEach((c) => c.remove());
+  return words.textContent.match(/.{0,20}(?:#{2,} \w|\\(?:frac|mathrm|ln|sum|Delta)\b|__main__).{0,20}/)?.[0];
+}).filter(Boolean);
 const figure = [...main.querySelectorAll('img, svg, canvas')].find((e) => e.getBoundingClientRect().height > 80);
 return {
-  wide, pale: [...pale].slice(0, 8), unnamed: unnamed.slice(0, 5), width: document.documentElement.scrollWidth,
+  printed: printed.slice(0, 5), wide, pale: [...pale].slice(0, 8), unnamed: unnamed.slice(0, 5), width: document.documentElement.scrollWidth,
   figure: figure ? Math.round(figure.getBoundingClientRect().top + scrollY) : null,
   ids: [...document.querySelectorAll('[id]')].map((e) => e.id),
   links: [...document.querySelectorAll('a[href]')].map((e) => e.href).filter((h) => h.startsWith(location.origin)),

@@ -3,8 +3,9 @@
     python tools/sweep.py _docs
 
 At 390 and 1,280 px, in light and dark: pages wider than the window, text of too little contrast (WCAG 2.1, 4.5 or 3 for
-large text), controls without a name, broken images, requests to other hosts, errors in the console, links and anchors
-that lead nowhere; and that the first figure of a chapter stands within the first 1,500 px.
+large text), text that should have been typeset, controls without a name, broken images, requests to other hosts, errors
+in the console, links and anchors that lead nowhere; and that the first figure of a chapter stands within the first
+1,500 px.
 """
 
 import argparse
@@ -81,6 +82,7 @@ def look(driver, base: str, page: str, width: int, scheme: str) -> tuple[dict, l
     seen = driver.execute_script(LOOK)
     bad = [f"wider than {width} px ({seen['width']}): {', '.join(seen['wide'])}"] if seen["width"] > width else []
     bad += [f"contrast {ratio} of {name}" for name, ratio in seen["pale"]]
+    bad += [f"not typeset: {text}" for text in seen["printed"]]
     bad += [f"no name: {name}" for name in seen["unnamed"]] + [f"broken image {src}" for src in seen["broken"]]
     bad += [f"asks {url[:100]}" for url in requests(driver) if not url.startswith((base, "data:", "blob:", "about:"))]
     bad += [f"console: {entry['message'][:160]}" for entry in driver.get_log("browser")]

@@ -151,7 +151,7 @@ class Static(NamedTuple):
     c_scale: Tensor  # Total charge of the feed [mol/m³], (*batch, 1)
     context: Tensor  # What the field knows besides, (*batch, feature)
     tokens: (
-        Tensor  # Tokens, what they ask and what they answer, apart from what the state adds to them, (row, ion, *batch)
+        Tensor  # Tokens, queries and values, apart from what the state adds to them, (row, ion, *batch)
     )
     inverse: Tensor  # 1 / h_feed, 0 where absent, (ion, *batch)
     share: Tensor  # Share of the feed's equivalents of one sign, (ion, *batch)
@@ -294,7 +294,7 @@ def tokens(
 
 @patch
 def _attend(self: IonEncoder, rows: Tensor, static: Static) -> tuple[Tensor, Tensor, Tensor]:
-    "Tokens; exp of the logits, (head, ion asking, ion answering, *batch); values, (head, feature, ion, *batch)."
+    "Tokens; exp of the logits, (head, query ion, key ion, *batch); values, (head, feature, ion, *batch)."
     heads, width = self.config.heads, self.width
     tokens, asks, values = rows.split((width, heads * width, width))
     # written out, since a batch of 8 x 8 products is slower than its sum
@@ -309,7 +309,7 @@ def weights(
     h: Float[Tensor, "*batch ion"],  # State
     static: Static,  # From prepare
 ) -> Float[Tensor, "*batch head ion ion"]:
-    "Attention weights, ion asking by ion answering; an absent ion neither asks nor is asked."
+    "Attention weights, query ion by key ion; an absent ion has neither query nor key."
     _, e, _ = self._attend(self.tokens(h, static), static)
     w = e / e.sum(2, keepdim=True) * static.here.unsqueeze(1)
     return w.movedim((0, 1, 2), (-3, -2, -1))

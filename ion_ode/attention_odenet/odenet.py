@@ -322,7 +322,7 @@ def predict_adaptive(self: ODENet, c_feed, flux, membrane=None, *, mask=None, rt
 # %% ../../nbs/02_attention_odenet.ipynb #00e5aa1c
 @patch
 def attention_map(self: ODENet, c_feed, flux, membrane=None, *, mask=None) -> Tensor:
-    "Attention weights along every curve, (*batch, flux, head, ion asking, ion answering); absent rows are zero."
+    "Attention weights along every curve, (*batch, flux, head, query ion, key ion); absent rows are zero."
     if not self.config.attention:
         raise InputError("this network was built without attention; build it with FieldConfig(attention=True)")
     h = self(c_feed, flux, membrane, mask=mask)

@@ -163,11 +163,11 @@ def figure_2c(tables: dict[str, pd.DataFrame]) -> tuple:  # Figure, table behind
     image = inset.imshow(grid, cmap="cividis", vmin=0)
     ticks = [ion_label(i) for i in IONS]
     inset.set(
-        xticks=range(8), yticks=range(8), xlabel="answering", ylabel="asking", title="attention, mean"
+        xticks=range(8), yticks=range(8), xlabel="key ion", ylabel="query ion"
     )
     inset.set_xticklabels(ticks, rotation=60, fontsize=7)
     inset.set_yticklabels(ticks, fontsize=7)
-    fig.colorbar(image, ax=inset, label="attention (-)", shrink=0.8)
+    fig.colorbar(image, ax=inset, label="mean attention (-)", shrink=0.8)
     return fig, pd.concat([nets, s[s.model.isin([*ENTRANTS, BAYES, LIKELIEST_TOLD, *REFERENCES])]])[
         ["benchmark", "model", "mse_R", "lower", "upper", "mse_h", "seed_sd"]
     ]

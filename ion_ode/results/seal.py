@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ion_ode.closure import code_digest, tables_digest
-from ion_ode.core import InputError
+from ion_ode.core import InputError, progress
 from ion_ode.data.design import simulate_curves
 from ion_ode.dspmde.prior import NAMES
 from ion_ode.inference.posterior import Experiment
@@ -46,7 +46,7 @@ def network_probe() -> dict[str, list[float]]:
     x = torch.randn(2, len(NAMES), generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 2
     said["posterior"] = Experiment(with_feeds(df)).ask(x)[0].flatten().tolist()
     m, told = with_scatter(with_feeds(df)), curves.parameters[:1]
-    for v in VARIANTS:
+    for v in progress(VARIANTS, "what the networks rest on"):
         c = PROFILES["full"].config(v)
         c = replace(c, n_curves=12, pretraining_batch=6, batch=6, solver_steps=2, compiled=False)
         c = replace(c, pretraining=replace(c.pretraining, steps=_STEPS), finetuning=replace(c.finetuning, steps=_STEPS))
@@ -123,5 +123,5 @@ def said_of(part: str) -> str:
     "Of what code a part is, as pages print it."
     own = _kept()[part]
     if own["key"] == key_here(part) and not _moved(own.get("probe", {}), network_probe() if "probe" in own else {}):
-        return f"made by the code that ships (key {own['key'][:8]})"
-    return f"of older code (key {own['key'][:8]}): make it again by {COMMANDS[part]}"
+        return "made by the code that ships"
+    return f"of older code: make it again by {COMMANDS[part]}"

@@ -153,7 +153,8 @@ def figure_board(folds: pd.DataFrame):  # Of `board_scores`; returns the figure
             ax.plot(np.sqrt(g.mse.mean()), k, "|", ms=22, mew=3, color=color)
             ax.plot(g.rmse, [k] * len(g), "o", ms=4, color=color, alpha=0.6)
             for fold, x, up in _apart(g.fold, g.rmse):
-                ax.annotate(fold[:2], (x, k), (0, up), textcoords="offset points", ha="center", fontsize=7)
+                ax.annotate(fold[:2], (x, k), (0, up), textcoords="offset points", ha="center", fontsize=7,
+                            bbox={"fc": "w", "ec": "none", "pad": 0.4, "alpha": 0.8})  # fmt: skip
         ax.set(xscale="log", xlabel="RMSE of the rejection (-)", title=f"{split} held out ({len(names)})")
         ax.set_xticks([0.03, 0.1, 0.3, 1.0], ["0.03", "0.1", "0.3", "1"])
     axes[0].set_yticks(range(len(shown)), [_SHORT.get(m, m) for m in shown])

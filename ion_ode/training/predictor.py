@@ -49,7 +49,7 @@ class Predictor:
         )
         each = self.card.get("membranes_each", 1)
         networks = f"the mean of {len(self.ensemble) // each} networks" if len(self.ensemble) > 1 else "one network"
-        networks += f", each told of {each} membranes," * (each > 1)
+        networks += f", each told of {each} membranes" * (each > 1)
         if self.config.architecture == "pore_odenet" and not self.config.pretrained:
             networks = "the pore in closed form, with a network that was not trained"
         top, errors = self.card["ranges"]["flux_m_s"][1] / LMH, self.card["errors"]
