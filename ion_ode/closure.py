@@ -38,6 +38,16 @@ def cell(
     return register
 
 
+class Ticks:
+    "A loop's progress bar that tells the runner of its cell, in steps of every member."
+
+    def __init__(self, tick: Callable, members: int = 1):
+        self.tick, self.members = tick, members
+
+    def update(self, n: int) -> None:
+        self.tick(n * self.members)
+
+
 def _module_file(
     module: str,  # Full name
     root: Path = ROOT,  # Folder of the package

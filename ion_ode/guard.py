@@ -223,11 +223,12 @@ def typed(
 def sealed(
     record: dict,  # JSON-ready
     indent: int | None = None,  # As for `json.dumps`
+    sort_keys: bool = False,  # As for `json.dumps`
 ) -> str:  # Text of the file
     "A record as text that carries the digest of everything else in it."
     from ion_ode.store import digest
 
-    return json.dumps({**record, "sha256": digest(record)}, indent=indent) + "\n"
+    return json.dumps({**record, "sha256": digest(record)}, indent=indent, sort_keys=sort_keys) + "\n"
 
 
 def unsealed(

@@ -71,7 +71,7 @@ def _ion_of_rows(t: Columns) -> np.ndarray:
             )
             if is_salt(spelling):
                 fix = "it is a salt: give a row for each of its ions, both with its rejection and true in 'salt_level'"
-            t.problems.append((row, column, spelling, what, fix))
+            t.wrong(row, column, spelling, what, fix)
     return np.array(out, dtype=object)
 
 
@@ -82,26 +82,22 @@ def _long(t: Columns) -> pd.DataFrame:
         v[q] = pd.Series([t.one.get(q)] * len(v), dtype=object)
     for q in ("rejection", "c_perm"):
         for ion, column in t.ions(q).items():
-            t.problems.append(
-                (
-                    1,
-                    column,
-                    "",
-                    f"{column!r} belongs to {ion}, but the rows name their ion in {t.one['ion']!r}",
-                    "use one row an ion, or one column an ion",
-                )
+            t.wrong(
+                1,
+                column,
+                "",
+                f"{column!r} belongs to {ion}, but the rows name their ion in {t.one['ion']!r}",
+                "use one row an ion, or one column an ion",
             )
     if t.ions("c_feed"):
         v["c_feed"] = pd.Series([t.ions("c_feed").get(i) if i else None for i in v.ion], dtype=object)
         for k in np.flatnonzero(v.c_feed.isna() & v.ion.notna()):
-            t.problems.append(
-                (
-                    t.raw.rows[k],
-                    t.one["ion"],
-                    v.ion[k],
-                    f"{v.ion[k]} is asked for, which no column of the feed names",
-                    f"it names {', '.join(t.ions('c_feed'))}",
-                )
+            t.wrong(
+                t.raw.rows[k],
+                t.one["ion"],
+                v.ion[k],
+                f"{v.ion[k]} is asked for, which no column of the feed names",
+                f"it names {', '.join(t.ions('c_feed'))}",
             )
     return v
 
@@ -134,28 +130,24 @@ def named_rows(t: Columns, needs_flux: bool) -> pd.DataFrame:
         if not has(q) and not (q == "ion" and wide) and not (q == "flux" and not needs_flux):
             t.problems.append(missing(t, q))
     if not has("rejection") and not has("c_perm"):
-        t.problems.append(
-            (
-                1,
-                "",
-                "",
-                "neither rejection nor c_perm is given",
-                "add a column such as 'rejection [%]' or 'permeate [mg/L]'",
-            )
+        t.wrong(
+            1,
+            "",
+            "",
+            "neither rejection nor c_perm is given",
+            "add a column such as 'rejection [%]' or 'permeate [mg/L]'",
         )
     if t.problems:
         raise TableError(t.raw.name, t.problems)
     v = _wide(t) if wide else _long(t)
     for q in ("c_feed", "c_perm", "rejection", "sd"):
         if wide and q in t.one:
-            t.problems.append(
-                (
-                    1,
-                    t.one[q],
-                    "",
-                    f"{t.one[q]!r} names no ion, though other columns do",
-                    "put the ion into its name, or give one row an ion",
-                )
+            t.wrong(
+                1,
+                t.one[q],
+                "",
+                f"{t.one[q]!r} names no ion, though other columns do",
+                "put the ion into its name, or give one row an ion",
             )
     return v
 
@@ -200,7 +192,7 @@ def _bounds(t: Columns, v: pd.DataFrame):
         x = (v[f"{q}_si"] if q in ("c_perm", "sd") else v[q]).to_numpy(dtype=float)
         for k in np.flatnonzero((x < low) | (x > high)):
             shown = v[f"{q}_shown"].iloc[k]
-            t.problems.append((t.raw.rows[v.k[k]], one(q).iloc[k], f"{shown:g}", f"{shown:g} is {what}", fix))
+            t.wrong(t.raw.rows[v.k[k]], one(q).iloc[k], f"{shown:g}", f"{shown:g} is {what}", fix)
     R = v.rejection_si.to_numpy()
     if (over := (R > 1 + 1e-12) & (R <= _HIGHEST)).any():
         t.notes.append(f"{over.sum()} rejections above 1, {R[over].max():.3g} at most, are taken as measured")
@@ -217,14 +209,12 @@ def _bounds(t: Columns, v: pd.DataFrame):
                 "check the value" if percent else "for percent write 'rejection [%]'"
             )
         word = "above 1" if R[k] > 1 else f"below {LOWEST:g}"
-        t.problems.append(
-            (
-                t.raw.rows[v.k[k]],
-                v.rejection[k],
-                f"{v.rejection_shown[k]:g}",
-                f"{v.rejection_shown[k]:g} is a rejection {word}",
-                fix,
-            )
+        t.wrong(
+            t.raw.rows[v.k[k]],
+            v.rejection[k],
+            f"{v.rejection_shown[k]:g}",
+            f"{v.rejection_shown[k]:g} is a rejection {word}",
+            fix,
         )
 
 
@@ -236,26 +226,22 @@ def _flux(t: Columns, v: pd.DataFrame, needed: bool):
     for k, (J, shown, empty) in enumerate(zip(v.flux, v.flux_shown, v.flux_empty, strict=True)):
         row = t.raw.rows[v.k[k]]
         if empty and needed:
-            t.problems.append((row, column, "", "the cell is empty", "give a number or remove the row"))
+            t.wrong(row, column, "", "the cell is empty", "give a number or remove the row")
         elif J <= 0:
-            t.problems.append(
-                (
-                    row,
-                    column,
-                    f"{shown:g}",
-                    f"{shown:g} is not a water flux above zero",
-                    "a flux is positive, from feed to permeate",
-                )
+            t.wrong(
+                row,
+                column,
+                f"{shown:g}",
+                f"{shown:g} is not a water flux above zero",
+                "a flux is positive, from feed to permeate",
             )
         elif J > 1e-3 or J < 1e-9:
-            t.problems.append(
-                (
-                    row,
-                    column,
-                    f"{shown:g}",
-                    f"{shown:g} {unit} is {J:.2g} m/s, far from nanofiltration",
-                    "check the unit of flux",
-                )
+            t.wrong(
+                row,
+                column,
+                f"{shown:g}",
+                f"{shown:g} {unit} is {J:.2g} m/s, far from nanofiltration",
+                "check the unit of flux",
             )
 
 
@@ -267,37 +253,31 @@ def _amounts(t: Columns, v: pd.DataFrame):
             continue
         if is_ == "empty":
             cell = str(t.raw.cells[v.c_feed[k]].iloc[v.k[k]] or "").strip()
-            t.problems.append(
-                (
-                    row,
-                    v.c_feed[k],
-                    cell,
-                    f"{cell!r} is not a number"
-                    if cell and cell.lower() not in ("none", "nan") or cell == "NaN" and t.raw.name != "the table"
-                    else "the cell is empty",
-                    "give a number or remove the row",
-                )
+            t.wrong(
+                row,
+                v.c_feed[k],
+                cell,
+                f"{cell!r} is not a number"
+                if cell and cell.lower() not in ("none", "nan") or cell == "NaN" and t.raw.name != "the table"
+                else "the cell is empty",
+                "give a number or remove the row",
             )
         elif is_ == "absent" or v.c_feed_bound[k]:
             cell = str(t.raw.cells[v.c_feed[k]].iloc[v.k[k]])
-            t.problems.append(
-                (
-                    row,
-                    v.c_feed[k],
-                    cell,
-                    f"{cell!r} is a bound: a rejection needs a number for the feed of its ion",
-                    "give the concentration, or remove the value",
-                )
+            t.wrong(
+                row,
+                v.c_feed[k],
+                cell,
+                f"{cell!r} is a bound: a rejection needs a number for the feed of its ion",
+                "give the concentration, or remove the value",
             )
         elif not 0 < c <= SATURATED:
-            t.problems.append(
-                (
-                    row,
-                    v.c_feed[k],
-                    f"{v.c_feed_shown[k]:g}",
-                    f"{v.c_feed_shown[k]:g} is not a feed concentration (above 0, at most {SATURATED / 1000:g} mol/L)",
-                    "leave out ions that the feed lacks, check the unit",
-                )
+            t.wrong(
+                row,
+                v.c_feed[k],
+                f"{v.c_feed_shown[k]:g}",
+                f"{v.c_feed_shown[k]:g} is not a feed concentration (above 0, at most {SATURATED / 1000:g} mol/L)",
+                "leave out ions that the feed lacks, check the unit",
             )
 
 
@@ -312,38 +292,32 @@ def _rejections(t: Columns, v: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     for k in range(len(v)):
         row, where = t.raw.rows[v.k[k]], v.rejection[k] or v.c_perm[k]
         if v.c_perm_is[k] == "absent" or v.rejection_is[k] == "absent":
-            t.problems.append(
-                (row, where, "ND", "a value below a limit that is not given", "write the detection limit, as in <0.1")
+            t.wrong(
+                row, where, "ND", "a value below a limit that is not given", "write the detection limit, as in <0.1"
             )
         elif not (some[k] or any((row, c) in wrong for c in (v.rejection[k], v.c_perm[k], v.c_feed[k]))):
-            t.problems.append(
-                (
-                    row,
-                    where,
-                    "",
-                    "the row has neither a rejection nor a permeate concentration",
-                    "give one of them or remove the row",
-                )
+            t.wrong(
+                row,
+                where,
+                "",
+                "the row has neither a rejection nor a permeate concentration",
+                "give one of them or remove the row",
             )
         elif given[k] and abs(R[k] - derived[k]) > 0.02 and not v.c_perm_bound[k]:
-            t.problems.append(
-                (
-                    row,
-                    v.rejection[k],
-                    f"{v.rejection_shown[k]:g}",
-                    f"the rejection {R[k]:.3f} contradicts 1 - c_perm/c_feed = {derived[k]:.3f}",
-                    "correct one of the three cells",
-                )
+            t.wrong(
+                row,
+                v.rejection[k],
+                f"{v.rejection_shown[k]:g}",
+                f"the rejection {R[k]:.3f} contradicts 1 - c_perm/c_feed = {derived[k]:.3f}",
+                "correct one of the three cells",
             )
         elif not given[k] and derived[k] < LOWEST:
-            t.problems.append(
-                (
-                    row,
-                    v.c_perm[k],
-                    f"{v.c_perm_shown[k]:g}",
-                    f"the permeate is {1 - derived[k]:.3g} times the feed",
-                    "check the units of feed and permeate",
-                )
+            t.wrong(
+                row,
+                v.c_perm[k],
+                f"{v.c_perm_shown[k]:g}",
+                f"the permeate is {1 - derived[k]:.3g} times the feed",
+                "check the units of feed and permeate",
             )
     return np.where(given, R, derived), bound
 
@@ -363,9 +337,7 @@ def flags(t: Columns, v: pd.DataFrame, quantity: str) -> np.ndarray:
         if quantity == "censored" and cell in ("<", ">"):
             out[k] = cell
         elif cell not in _TRUE:
-            t.problems.append(
-                (t.raw.rows[v.k[k]], column, cell, f"{cell!r} is neither true nor false", "write true or false")
-            )
+            t.wrong(t.raw.rows[v.k[k]], column, cell, f"{cell!r} is neither true nor false", "write true or false")
         else:
             out[k] = _TRUE[cell]
     return out
@@ -406,14 +378,12 @@ def no_value_twice(t: Columns, v: pd.DataFrame, state, kind, salt, R):
     seen: dict = {}
     for k, key in enumerate(zip(state, v.ion, kind, strict=True)):
         if key[1] and key in seen:
-            t.problems.append(
-                (
-                    t.raw.rows[v.k[k]],
-                    t.one.get("ion", v.rejection[k] or v.c_perm[k]),
-                    key[1],
-                    f"{key[1]} of run {key[0]} stands already in row {t.raw.rows[seen[key]]}",
-                    "remove one, or tell the runs apart in a column 'run'",
-                )
+            t.wrong(
+                t.raw.rows[v.k[k]],
+                t.one.get("ion", v.rejection[k] or v.c_perm[k]),
+                key[1],
+                f"{key[1]} of run {key[0]} stands already in row {t.raw.rows[seen[key]]}",
+                "remove one, or tell the runs apart in a column 'run'",
             )
         elif key[1]:
             seen[key] = v.k[k]
@@ -421,28 +391,24 @@ def no_value_twice(t: Columns, v: pd.DataFrame, state, kind, salt, R):
     for (_, ion), g in pd.DataFrame({"s": state, "i": v.ion, "c": c}).dropna().groupby(["s", "i"]):
         if len(g) > 1 and g.c.max() > 1.02 * g.c.min():
             k = g.index[-1]
-            t.problems.append(
-                (
-                    t.raw.rows[v.k[k]],
-                    v.c_feed[k],
-                    f"{v.c_feed_shown[k]:g}",
-                    f"{ion} has two feed concentrations in one run",
-                    "give each run its own name in a column 'run'",
-                )
+            t.wrong(
+                t.raw.rows[v.k[k]],
+                v.c_feed[k],
+                f"{v.c_feed_shown[k]:g}",
+                f"{ion} has two feed concentrations in one run",
+                "give each run its own name in a column 'run'",
             )
     pairs = pd.DataFrame(
         {"k": range(len(v)), "s": state, "kd": kind, "z": [get_ion(i or "Na+").z for i in v.ion], "R": R}
     )[salt]
     for _, g in pairs.groupby(["s", "kd"]):
         if len(g) != 2 or g.z.prod() > 0 or np.ptp(g.R) > 1e-6:
-            t.problems.append(
-                (
-                    t.raw.rows[v.k[g.k.iloc[0]]],
-                    t.one["salt_level"],
-                    "true",
-                    f"{len(g)} row(s) of this run are marked salt-level",
-                    "mark its one cation and its one anion, both with the salt's rejection",
-                )
+            t.wrong(
+                t.raw.rows[v.k[g.k.iloc[0]]],
+                t.one["salt_level"],
+                "true",
+                f"{len(g)} row(s) of this run are marked salt-level",
+                "mark its one cation and its one anion, both with the salt's rejection",
             )
 
 
@@ -451,7 +417,7 @@ def kinds(t: Columns, v: pd.DataFrame, kind: str) -> np.ndarray:
     found = np.array([k.lower() for k in t.text("kind", t.kind or kind)], dtype=object)[v.k]
     for k in np.flatnonzero(~np.isin(found, KINDS)):
         said = (t.raw.rows[v.k[k]], t.one.get("kind", ""), found[k])
-        t.problems.append((*said, f"{found[k]!r} is not a kind of rejection", f"write one of {', '.join(KINDS)}"))
+        t.wrong(*said, f"{found[k]!r} is not a kind of rejection", f"write one of {', '.join(KINDS)}")
     return found
 
 

@@ -11,6 +11,7 @@ from ion_ode.closure import cell
 from ion_ode.core import InputError
 from ion_ode.data.curves import CurveSet
 from ion_ode.data.design import Design
+from ion_ode.guard import sealed
 from ion_ode.store import digest
 
 
@@ -54,8 +55,7 @@ def _read_manifest(folder: Path) -> dict | None:
 
 def _as_text(manifest: dict, indent: int | None = 1) -> str:
     "A manifest, or a line about one shard, with the digest of all else in it."
-    rest = {k: v for k, v in manifest.items() if k != "sha256"}
-    return json.dumps(rest | {"sha256": digest(rest)}, indent=indent, sort_keys=True) + "\n"
+    return sealed({k: v for k, v in manifest.items() if k != "sha256"}, indent, sort_keys=True)
 
 
 class ShardedCurves:

@@ -257,15 +257,17 @@ def next_power(total, beta, goal):
     return low
 
 
-def _moved(w: _Walk, power, scale: float, step: float) -> tuple:
-    "Every kind of move once: shares accepted, and the sizes that the next ones should have."
+def _moved(w: _Walk, power, at: float, scale: float, step: float) -> tuple[float, float, dict]:
+    "Every kind of move once, at `at` of the likelihood: the sizes that the next should have, and what is noted."
     share = w.move_globals(power, scale)
     scale = float(np.clip(scale * np.exp(0.5 * (share - 0.22)), 0.08, 1.5))
     local = w.move_coupons(power, 1.0)
     for _ in range(5):
         w.move_free()
     along = w.move_along(power, step)
-    return share, local, along, scale, float(np.clip(step * np.exp(along - _ACCEPTED), 0.01, 0.5))
+    step = float(np.clip(step * np.exp(along - _ACCEPTED), 0.01, 0.5))
+    said = {"power": at, "evolved": float(share), "coupons": float(local), "along": float(along), "step": step}
+    return scale, step, said | {"log_like": float((w.like @ power).mean())}
 
 
 def _climb(w: _Walk, start: np.ndarray, effective: float, last: int, step: float) -> tuple[float, list]:
@@ -281,9 +283,8 @@ def _climb(w: _Walk, start: np.ndarray, effective: float, last: int, step: float
             at = new
         power = start + at * (1 - start)
         for _ in range(last if at == 1 else 1):
-            share, local, along, scale, step = _moved(w, power, scale, step)
-        said = {"power": at, "evolved": float(share), "coupons": float(local), "along": float(along), "step": step}
-        history.append(said | {"log_like": float((w.like @ power).mean())})
+            scale, step, said = _moved(w, power, at, scale, step)
+        history.append(said)
         if at == 1:
             return evidence, history
 
@@ -330,9 +331,8 @@ def settled(
     for k in range(moves):
         for _ in range(_LAWS_TRIED):
             w.move_law(one)
-        share, local, along, scale, step = _moved(w, one, scale, step)
-        said = {"power": 1.0, "evolved": float(share), "coupons": float(local), "along": float(along), "step": step}
-        history.append(said | {"log_like": float(w.like.sum(1).mean())})
+        scale, step, said = _moved(w, one, 1.0, scale, step)
+        history.append(said)
         kept += [(w.x.copy(), w.lab.copy(), w.coupon.copy(), w.like.copy())] if k + 1 in marks else []
     arrays = (np.concatenate(v) for v in zip(*kept, strict=True))
     return Population(*arrays, population.log_evidence, population.prior, population.history + history)

@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 
 from ..core import InputError, progress
 from .answers import PlantSolution, report, simulate_plant, summary
-from .plant import OPERATION, Plant, Stage
+from .plant import OPERATION, Plant
 from .solve import Search, Setting, Solved, differentiate, evaluate, propose
 from .vessel import Vessel, linearise
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..core import InputError, bar
+from ..core import InputError
 from ..dspmde.membranes import NF270, Membrane
 from .element import Element, get_element
 

@@ -124,11 +124,12 @@ def _chosen_way(
 def chosen_predictions(
     folder,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
+    table: pd.DataFrame,  # Of `choice_table`
     benchmark: str,  # Key of BENCHMARKS
 ) -> pd.DataFrame:  # row_id, fold, seed, rule, predicted
     "What networks say of a fold, fine-tuned the way that was chosen without it, and the way that ships."
     tensors, record = read_cell(folder, CHOICE, keys[CHOICE])
-    table, df, rows = choice_table(folder, keys), contest_rows(benchmark).reset_index(), []
+    df, rows = contest_rows(benchmark).reset_index(), []
     for k, m in enumerate(record["spec"]["members"][benchmark]):
         if len(m["held"]) == 1:
             g, test = m["held"][0], held_rows(df, m["held"])

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from ion_ode.attention_odenet.constraints import make_constraint
 from ion_ode.attention_odenet.odenet import n_parameters
-from ion_ode.closure import cell
+from ion_ode.closure import Ticks, cell
 from ion_ode.data.curves import CurveSet
 from ion_ode.data.design import Design, simulate_curves
 from ion_ode.data.measurements import Measurements
 from ion_ode.data.points import measurement_points
 from ion_ode.dspmde.film import FILM_THICKNESS
-from ion_ode.dspmde.prior import NAMES, SLOTS, from_normal
+from ion_ode.dspmde.prior import from_normal
 from ion_ode.inference.fit import fit_membrane, observations
 from ion_ode.inference.scales import FOUR, Scale
-from ion_ode.inference.posterior import Experiment, find_modes, predict_membranes, sample_posterior
+from ion_ode.inference.posterior import Experiment, predict_membranes, sample_posterior
 from ion_ode.results.baselines import predict_constant, predict_ion_mean, predict_nearest
 from ion_ode.results.benchmarks import BENCHMARKS, Benchmark, contest_rows, held_rows
 from ion_ode.results.protocol import CONSTANT, FOUR_FITTED, GAUSSIAN, NEAREST, PER_ION, PROTOCOL, SHIFT, with_feeds
@@ -81,12 +81,8 @@ class Profile:
             size = n_parameters(
                 ARCHITECTURES["odenet"](replace(network, attention=True), make_constraint(self.recipe.constraint))
             )
-            network = match_width(
-                ARCHITECTURES[v["architecture"]], replace(network, attention=v["attention"]), size
-            )
-        return replace(
-            self.recipe, architecture=v["architecture"], network=replace(network, attention=v["attention"])
-        )
+            network = match_width(ARCHITECTURES[v["architecture"]], replace(network, attention=v["attention"]), size)
+        return replace(self.recipe, architecture=v["architecture"], network=replace(network, attention=v["attention"]))
 
 
 @cell("curves")
@@ -239,16 +235,6 @@ def _constraint(config: TrainConfig, bias: str) -> str:
     return config.constraint if bias == "hard" else "soft"
 
 
-class _Bar:
-    "Passes a loop's progress on, in member steps."
-
-    def __init__(self, tick, members):
-        self.tick, self.members = tick, members
-
-    def update(self, n):
-        self.tick(n * self.members)
-
-
 @cell("pretrain")
 def _cell_pretrain(folder, spec, found, tick):
     "Networks of one architecture, of every bias and seed, taught simulated curves."
@@ -257,13 +243,10 @@ def _cell_pretrain(folder, spec, found, tick):
     seeds, states, log = [config.seed + s for s in range(spec["seeds"])], [], []
     for bias in spec["biases"]:
         keep, kinds = Path(folder) / f"running-{spec['key'][:12]}-{bias}", [_constraint(config, bias)] * len(seeds)
-        bar = _Bar(tick, len(seeds))
+        bar = Ticks(tick, len(seeds))
         ensemble, _ = pretrain(config, train, seeds, kinds, folder=keep, key=spec["key"], bar=bar)
         e = _quantiles(surrogate_error(config, ensemble, unseen), "member").to_numpy()
-        log += [
-            {"bias": bias, "seed": s, "median_error": float(a), "error_95": float(b)}
-            for s, (a, b) in enumerate(e)
-        ]
+        log += [{"bias": bias, "seed": s, "median_error": float(a), "error_95": float(b)} for s, (a, b) in enumerate(e)]
         states.append(ensemble.state())
         shutil.rmtree(keep, ignore_errors=True)
     members = [[u["bias"], u["seed"]] for u in log]
@@ -303,7 +286,7 @@ def _cell_finetune(folder, spec, found, tick):
         ensemble = _started(config, members, found, spec["variant"])
         out["before"][at] = _held_out_predictions(config, ensemble, measured, told, hidden)
         seeds, first = [1000 + config.seed + m["seed"] for m in members], [m["pretrained"] for m in members]
-        bar = _Bar(tick, len(members))
+        bar = Ticks(tick, len(members))
         finetune(config, ensemble, measured, seeds, shown=~hidden, parameters=told, pretrained=first, bar=bar)
         out["predicted"][at] = _held_out_predictions(config, ensemble, measured, told, hidden)
         if spec["variant"] == MAIN:

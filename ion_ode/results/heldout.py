@@ -9,7 +9,7 @@ from torch import Tensor
 from ion_ode.attention_odenet.stack import Ensemble
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows, held_rows, score
 from ion_ode.cells import read_cell
-from ion_ode.results.chosen import chosen_predictions
+from ion_ode.results.chosen import choice_table, chosen_predictions
 from ion_ode.results.contestants import (
     BAYES,
     BAYES_AGAIN,
@@ -76,7 +76,7 @@ def contest(
     """Everyone's prediction of what it was not shown; `rule` says whether a network was read before ("none") or after
     fine-tuning ("last", "own" with a state of the coupon, "chosen" in the way taken inside the training
     folds, "shipped" in the way that ships), `spread` how far membranes are apart (`log_passage`)."""
-    rows = []
+    rows, choice = [], choice_table(folder, keys) if CHOICE in keys else None
     for b in (b for b in BENCHMARKS.values() if membranes_name(b.name, b.folds[:1]) in keys):
         df = contest_rows(b.name)
         base = df.reset_index()[["row_id"]].assign(benchmark=b.name)
@@ -88,9 +88,9 @@ def contest(
             ]
         for cell in (n for n in keys if n.startswith((f"{b.name} finetune ", f"{b.name} own "))):
             rows += _networks_said(base, df, cell.split(" ", 2)[2], *read_cell(folder, cell, keys[cell]))
-        if CHOICE in keys and b.split:
+        if choice is not None and b.split:
             label = dict(benchmark=b.name, model=MAIN, bias="hard", pretrained=True)
-            rows.append(chosen_predictions(folder, keys, b.name).assign(**label))
+            rows.append(chosen_predictions(folder, keys, choice, b.name).assign(**label))
     out = pd.concat(rows, ignore_index=True)
     out[["bias", "rule"]] = out[["bias", "rule"]].fillna("")
     out["pretrained"] = out.pretrained.map({True: "PT", False: "NPT"}).fillna("")

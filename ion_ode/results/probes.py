@@ -25,6 +25,8 @@ from ion_ode.training.states import measured_curves, with_scatter
 from ion_ode.training.teach import pretrain
 from ion_ode.water.ions import IONS, get_ion
 
+_CHLORIDE, _NITRATE = SLOTS.index("Cl-"), SLOTS.index("NO3-")
+
 
 def _attention(config, ensemble, parameters, feed: Tensor, flux: float) -> Tensor:
     "(network, feed, asking, answering) attention at one flux."
@@ -48,6 +50,47 @@ def _all_eight(
     return (share / z.abs())[None]
 
 
+def _kinds(main: tuple, curves, steps: int, seeds: int) -> dict:  # name -> (recipe, networks, their membranes)
+    "The main networks, and such as were pre-trained briefly with and without encodings of the ions."
+    out, own = {"main": main}, main[0]
+    for name, encoding in {"with ion encodings": own.network.encoding, "without ion encodings": "none"}.items():
+        plan = Plan(steps, lr=4e-3, schedule="cosine", clip=0.3)
+        short = replace(own, network=replace(own.network, encoding=encoding), pretraining=plan)
+        taught, _ = pretrain(short, curves.subset(slice(0, short.n_curves)), range(seeds))
+        out[name] = short, taught, main[2][:1].expand(seeds, -1)
+    return out
+
+
+def _without_nitrate() -> tuple[Tensor, Tensor]:  # (feed, slot) twice [mol/m³]
+    "Feeds that hold chloride and nitrate, and the same with nitrate removed, their cations scaled to what is left."
+    feeds = sample_feeds(256, 7, ions=SLOTS, equivalents=(5.0, 60.0), n_ions=(4, 8))
+    feeds = feeds[(feeds[:, _CHLORIDE] > 0) & (feeds[:, _NITRATE] > 0)][:48]
+    z = torch.tensor([get_ion(i).z for i in SLOTS], dtype=torch.float64)
+    left = torch.where(torch.arange(len(SLOTS)) == _NITRATE, 0.0, feeds)
+    scale = (left * -z.clamp(max=0)).sum(1) / (left * z.clamp(min=0)).sum(1)
+    return feeds, torch.where(z > 0, left * scale[:, None], left)
+
+
+def _chloride_changes(solve, feeds: Tensor, left: Tensor) -> Tensor:
+    "Rejection of Cl- without nitrate less that with it; `solve` gives (..., feed, flux, slot)."
+    return solve(left)[..., 0, _CHLORIDE] - solve(feeds)[..., 0, _CHLORIDE]
+
+
+def _removal(name: str, kind: tuple, flux: float, feeds: Tensor, left: Tensor) -> pd.DataFrame:
+    "Score of NO3- with Cl-, and the change of Cl- by the network and by the pore model of the membrane it was told of."
+    config, ensemble, parameters = kind
+    score = _attention(config, ensemble, parameters, feeds, flux)[:, :, _CHLORIDE, _NITRATE]
+    model = Predictor(config, ensemble, parameters, {"name": name})
+    change = _chloride_changes(lambda c: model.rejections(c, torch.full((len(c), 1), flux)), feeds, left)
+    parts = []
+    for m in range(len(score)):
+        membrane = membrane_from_parameters(parameters[m : m + 1], parameter_names(config.family, SLOTS), SLOTS)
+        pore = lambda c, membrane=membrane: simulate(c, flux, membrane, ions=SLOTS, throw=False).rejection
+        d = {"network": name, "seed": m, "feed": range(len(feeds)), "score": score[m].double(), "change": change[m]}
+        parts.append(pd.DataFrame(d | {"change_pore": _chloride_changes(pore, feeds, left)}))
+    return pd.concat(parts)
+
+
 def attention_tables(
     folder: str | Path,  # Folder of the cells
     keys: dict[str, str],  # From run_cells
@@ -57,61 +100,16 @@ def attention_tables(
     pd.DataFrame, pd.DataFrame
 ]:  # Scores (network, seed, asking, answering, weight); nitrate removed (network, seed, feed, score, changes)
     "Attention between the eight ions, and what the removal of NO3- does to Cl-."
-    main = networks(folder, keys, "nf270", None)
     curves = load_curves(lambda name: read_cell(folder, name, keys[name]))
-    kinds, flux = {"main": main}, 1e-5
-    for name, encoding in {"with ion encodings": main[0].network.encoding, "without ion encodings": "none"}.items():
-        short = replace(
-            main[0],
-            network=replace(main[0].network, encoding=encoding),
-            pretraining=Plan(steps, lr=4e-3, schedule="cosine", clip=0.3),
-        )
-        kinds[name] = (
-            short,
-            pretrain(short, curves.subset(slice(0, short.n_curves)), range(seeds))[0],
-            main[2][:1].expand(seeds, -1),
-        )
-    slot = {i: k for k, i in enumerate(SLOTS)}
-    feeds = sample_feeds(256, 7, ions=SLOTS, equivalents=(5.0, 60.0), n_ions=(4, 8))
-    feeds = feeds[(feeds[:, slot["Cl-"]] > 0) & (feeds[:, slot["NO3-"]] > 0)][:48]
-    z = torch.tensor([get_ion(i).z for i in SLOTS], dtype=torch.float64)
-    left = torch.where(torch.arange(len(SLOTS)) == slot["NO3-"], 0.0, feeds)
-    left = torch.where(
-        z > 0, left * ((left * -z.clamp(max=0)).sum(1) / (left * z.clamp(min=0)).sum(1))[:, None], left
-    )
-    maps, removal = [], []
-    for name, (config, ensemble, parameters) in kinds.items():
-        grid = _attention(config, ensemble, parameters, _all_eight(), flux)[:, 0]
-        maps += [
-            {"network": name, "seed": m, "asking": a, "answering": b, "weight": float(grid[m, slot[a], slot[b]])}
-            for m in range(len(grid))
-            for a in IONS
-            for b in IONS
-        ]
-        score = _attention(config, ensemble, parameters, feeds, flux)[:, :, slot["Cl-"], slot["NO3-"]]
-        model, chloride = Predictor(config, ensemble, parameters, {"name": name}), slot["Cl-"]
-        change = (
-            model.rejections(left, torch.full((len(left), 1), flux))[:, :, 0, chloride]
-            - model.rejections(feeds, torch.full((len(feeds), 1), flux))[:, :, 0, chloride]
-        )
-        for m in range(len(grid)):
-            membrane = membrane_from_parameters(parameters[m : m + 1], parameter_names(config.family, SLOTS), SLOTS)
-            pore = [
-                simulate(c, flux, membrane, ions=SLOTS, throw=False).rejection[:, 0, chloride]
-                for c in (feeds, left)
-            ]
-            removal.append(
-                pd.DataFrame(
-                    {
-                        "network": name,
-                        "seed": m,
-                        "feed": range(len(feeds)),
-                        "score": score[m].double(),
-                        "change": change[m],
-                        "change_pore": pore[1] - pore[0],
-                    }
-                )
-            )
+    kinds, flux = _kinds(networks(folder, keys, "nf270", None), curves, steps, seeds), 1e-5
+    maps = [
+        {"network": name, "seed": m, "asking": a, "answering": b, "weight": float(w[SLOTS.index(a), SLOTS.index(b)])}
+        for name, kind in kinds.items()
+        for m, w in enumerate(_attention(*kind, _all_eight(), flux)[:, 0])
+        for a in IONS
+        for b in IONS
+    ]
+    removal = [_removal(name, kind, flux, *_without_nitrate()) for name, kind in kinds.items()]
     return pd.DataFrame(maps), pd.concat(removal, ignore_index=True)
 
 
@@ -215,9 +213,7 @@ def exact_checks(
         if m["pretrained"]
     )
     values = {
-        "largest |sum z h| / sum |z| h": float(
-            ((h * z).sum(-1).abs() / (h * z.abs()).sum(-1).clamp_min(1e-30)).max()
-        ),
+        "largest |sum z h| / sum |z| h": float(((h * z).sum(-1).abs() / (h * z.abs()).sum(-1).clamp_min(1e-30)).max()),
         "largest permeate of an absent ion": float(h[:, (bulk == 0)[:, None].expand(h.shape[1:])].abs().max()),
         "change when the embedding of absent ions is moved": float(moved),
         "order of the integrator (64 to 256 steps)": math.log2(error[0] / error[1]) / 2,

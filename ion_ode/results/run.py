@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import torch
 
-import ion_ode
 from ion_ode.closure import Cell, tables_digest
 from ion_ode.core import InputError, progress
 from ion_ode.data.points import measurement_points

@@ -10,7 +10,7 @@ import torch
 
 from ion_ode.attention_odenet.field import FieldConfig
 from ion_ode.attention_odenet.stack import Ensemble
-from ion_ode.closure import Cell, cell
+from ion_ode.closure import Cell, Ticks, cell
 from ion_ode.data.curves import CurveSet
 from ion_ode.data.sharded import ShardedCurves
 from ion_ode.dspmde.prior import SLOTS
@@ -164,17 +164,10 @@ def _cell_standin(folder, spec, found, tick):
     keep = Path(folder) / f"running-{spec['key'][:12]}"
     taught = seen.subset(slice(0, config.n_curves))
     kept = {"folder": keep, "key": spec["key"], "device": spec["device"]}
-    ensemble, _ = pretrain(config, taught, [config.seed], bar=_Ticks(tick), **kept)
+    ensemble, _ = pretrain(config, taught, [config.seed], bar=Ticks(tick), **kept)
     shutil.rmtree(keep, ignore_errors=True)
     row = {"field": spec["field"], "curves": len(taught), "steps": config.pretraining.steps}
     return ensemble.state(), row | summary(errors(config, ensemble, read_set(folder, "validation")))
-
-
-class _Ticks:
-    "A progress bar that tells a cell's runner."
-
-    def __init__(self, tick):
-        self.update = tick
 
 
 def standin_cells(

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 
 from ion_ode.attention_odenet.odenet import n_parameters
-from ion_ode.closure import cell
+from ion_ode.closure import Ticks, cell
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
 from ion_ode.results.contestants import (
     MAIN,
-    _Bar,
     _cell_pretrain,
     _held_out_predictions,
     _quantiles,
@@ -21,7 +20,7 @@ from ion_ode.results.contestants import (
     network_members,
 )
 from ion_ode.results.protocol import with_feeds
-from ion_ode.training.recipe import TrainConfig, build
+from ion_ode.training.recipe import TrainConfig
 from ion_ode.training.states import with_scatter
 from ion_ode.training.teach import finetune, pretrain, surrogate_error
 
@@ -58,7 +57,7 @@ def _networks(spec, found):
             replayed = load_curves(found).subset(slice(0, config.n_curves)) if recipe.replay else None
             finetune(
                 recipe, ensemble, measured, seeds, shown=~held, parameters=parameters, simulated=replayed,
-                bar=_Bar(tick, 1),
+                bar=Ticks(tick, 1),
             )  # fmt: skip
         return _held_out_predictions(config, ensemble, measured, parameters, held)
 
@@ -100,7 +99,7 @@ def _cell_sweep(folder, spec, found, tick):
     seeds = [config.seed + s for s in range(spec["seeds"])]
     for change in SWEEP:
         own = replace(config, network=replace(config.network, **change))
-        ensemble, _ = pretrain(own, train, seeds, bar=_Bar(tick, len(seeds)))
+        ensemble, _ = pretrain(own, train, seeds, bar=Ticks(tick, len(seeds)))
         e = _quantiles(surrogate_error(own, ensemble, unseen), "member")
         rows += [
             change
@@ -134,7 +133,7 @@ def _cell_recipes(folder, spec, found, tick):
         if "pretraining_batch" in change:
             change["pretraining_batch"] = max(1, int(change["pretraining_batch"] * config.pretraining_batch))
         own = replace(config, **change)
-        ensemble, _ = pretrain(own, train, seeds, bar=_Bar(tick, len(seeds)))
+        ensemble, _ = pretrain(own, train, seeds, bar=Ticks(tick, len(seeds)))
         e = _quantiles(surrogate_error(own, ensemble, unseen), "member").to_numpy()
         rows += [
             {"way": way, "seed": s, "steps": steps, "median": float(a), "within_95": float(b)}

@@ -6,11 +6,10 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
-from ion_ode.closure import cell
+from ion_ode.closure import Ticks, cell
 from ion_ode.results.benchmarks import BENCHMARKS, Benchmark, contest_rows
 from ion_ode.results.contestants import (
     MAIN,
-    _Bar,
     _held_out_predictions,
     _started,
     left_out,
@@ -95,7 +94,7 @@ def _cell_choice(folder, spec, found, tick):
         start = lambda config=config, members=members: _started(config, members, found, MAIN)
         said = []
         for way in WAYS:
-            nets = tuned(config, way, start, measured, hidden, told, members, found, _Bar(tick, len(members)))
+            nets = tuned(config, way, start, measured, hidden, told, members, found, Ticks(tick, len(members)))
             said.append(_asked(config, nets, measured, told, hidden))
         mean = [found(membranes_name(name, m["held"]))[0]["predicted"] for m in members]
         out |= {f"{name} predicted": torch.stack(said), f"{name} membranes": torch.stack(mean)}

@@ -25,25 +25,21 @@ def _column(t: Columns, ion: str, column: str, empty_is_zero: bool) -> np.ndarra
     shown = lambda k: text_of(cells.iloc[k])
     if not empty_is_zero:
         for k in np.flatnonzero(x.empty):
-            t.problems.append(
-                (
-                    rows[k],
-                    column,
-                    shown(k),
-                    "the cell is empty" if not shown(k) else f"{shown(k)!r} is not a number",
-                    "write 0 for an ion that is absent, expected a number",
-                )
+            t.wrong(
+                rows[k],
+                column,
+                shown(k),
+                "the cell is empty" if not shown(k) else f"{shown(k)!r} is not a number",
+                "write 0 for an ion that is absent, expected a number",
             )
     for k in np.flatnonzero(x.bound == ">"):
-        t.problems.append((rows[k], column, shown(k), f"{shown(k)!r} is a bound", "give the concentration"))
+        t.wrong(rows[k], column, shown(k), f"{shown(k)!r} is a bound", "give the concentration")
     for k in np.flatnonzero(x.value < 0):
-        t.problems.append(
-            (rows[k], column, shown(k), f"a concentration is negative ({shown(k)})", "a concentration is not negative")
+        t.wrong(
+            rows[k], column, shown(k), f"a concentration is negative ({shown(k)})", "a concentration is not negative"
         )
     for k in np.flatnonzero(x.value > SATURATED):
-        t.problems.append(
-            (rows[k], column, shown(k), f"{x.value[k]:g} mol/m3 is more than water dissolves", "check the unit")
-        )
+        t.wrong(rows[k], column, shown(k), f"{x.value[k]:g} mol/m3 is more than water dissolves", "check the unit")
     below = x.absent | (x.bound == "<")
     if below.any():
         t.notes.append(
@@ -65,28 +61,24 @@ def _hardness(t: Columns, found: dict[str, np.ndarray]):
         sum_ = 2 * (found["Ca+2"] + found["Mg+2"])
         if (bad := np.abs(sum_ - total) > 0.1 * np.maximum(total, 1e-12)).any():
             k = int(bad.argmax())
-            t.problems.append(
-                (
-                    t.raw.rows[k],
-                    column,
-                    f"{total[k]:.3g}",
-                    f"a hardness of {total[k]:.3g} meq/L contradicts calcium and magnesium, together {sum_[k]:.3g}",
-                    "correct one of the three",
-                )
+            t.wrong(
+                t.raw.rows[k],
+                column,
+                f"{total[k]:.3g}",
+                f"a hardness of {total[k]:.3g} meq/L contradicts calcium and magnesium, together {sum_[k]:.3g}",
+                "correct one of the three",
             )
     else:
         other = "Mg+2" if have == ["Ca+2"] else "Ca+2"
         rest = np.nan_to_num(total / 2 - found[have[0]])
         if (bad := rest < -0.05 * np.nan_to_num(total)).any():
             k = int(bad.argmax())
-            t.problems.append(
-                (
-                    t.raw.rows[k],
-                    column,
-                    f"{total[k]:.3g}",
-                    f"a hardness of {total[k]:.3g} meq/L is less than its {have[0]}",
-                    "check the units",
-                )
+            t.wrong(
+                t.raw.rows[k],
+                column,
+                f"{total[k]:.3g}",
+                f"a hardness of {total[k]:.3g} meq/L is less than its {have[0]}",
+                "check the units",
             )
         found[other] = np.maximum(rest, 0.0)
         t.notes.append(f"{other} is what {column!r} leaves beside {have[0]}")
@@ -120,7 +112,7 @@ def _bases(t: Columns, found: dict, parts: dict, k: int, pH: float, total: float
         s = carried(speciate(held, float(pH), alkalinity=float(total)))
     except InputError as e:
         said = str(e).split("; ")[0]
-        t.problems.append((t.raw.rows[k], t.one["alkalinity"], f"{pH:g}", said, "check pH and alkalinity"))
+        t.wrong(t.raw.rows[k], t.one["alkalinity"], f"{pH:g}", said, "check pH and alkalinity")
         return
     hydroxide = s.get("OH-", 0.0) - s.get("H+", 0.0)
     carbonate = s.get("CO3-2", 0.0)

@@ -13,7 +13,7 @@ from ion_ode.water.ions import get_ion
 from ion_ode.water.cells import Numbers, Problem, decimal_mark, empty_cells, text_of
 from ion_ode.water.numbers import numbers
 from ion_ode.water.files import RawTable
-from ion_ode.water.headers import PER_ION, QUANTITIES, TEXT, UNUSED, Header, parse_header
+from ion_ode.water.headers import QUANTITIES, TEXT, UNUSED, Header, parse_header
 from ion_ode.water.units import EXAMPLE, parse_unit, si_values
 
 __all__ = ["Columns", "SiColumn", "equivalents", "is_salt", "missing", "name_columns", "si_column"]
@@ -42,6 +42,10 @@ class Columns:
     mark: tuple[str | None, bool] = (None, False)  # Decimal sign
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    def wrong(self, row, column, value, problem: str, fix: str) -> None:
+        "One more problem: where it is, what stands there, what is wrong with it and what to do."
+        self.problems.append((row, column, value, problem, fix))
 
     def ions(self, quantity: str) -> dict[str, str]:
         "{ion: column} of the columns an ion."
@@ -88,27 +92,23 @@ def _place(out: Columns, headers: dict[str, Header]):
         elif h.ion is not None:
             key = (h.quantity, h.ion)
             if key in out.per_ion:
-                out.problems.append(
-                    (
-                        1,
-                        column,
-                        "",
-                        f"two columns hold {h.quantity} of {h.ion}: {out.per_ion[key]!r} and {column!r}",
-                        "keep one of them",
-                    )
+                out.wrong(
+                    1,
+                    column,
+                    "",
+                    f"two columns hold {h.quantity} of {h.ion}: {out.per_ion[key]!r} and {column!r}",
+                    "keep one of them",
                 )
             out.per_ion.setdefault(key, column)
         elif h.quantity in out.one and h.quantity in TEXT:
             idle.append(column)
         elif h.quantity in out.one:
-            out.problems.append(
-                (
-                    1,
-                    column,
-                    "",
-                    f"two columns hold {h.quantity}: {out.one[h.quantity]!r} and {column!r}",
-                    "keep one of them",
-                )
+            out.wrong(
+                1,
+                column,
+                "",
+                f"two columns hold {h.quantity}: {out.one[h.quantity]!r} and {column!r}",
+                "keep one of them",
             )
         else:
             out.one[h.quantity] = column
@@ -121,8 +121,8 @@ def _place(out: Columns, headers: dict[str, Header]):
                 if is_salt(h.label)
                 else "leave it out, or add the ion with read_ion_table"
             )
-            out.problems.append(
-                (1, h.text, "", f"{h.text!r} is neither an ion of the table nor a quantity that is known here", fix)
+            out.wrong(
+                1, h.text, "", f"{h.text!r} is neither an ion of the table nor a quantity that is known here", fix
             )
     if idle:
         out.notes.append(f"read and not used: {', '.join(map(repr, idle))}")
@@ -140,13 +140,13 @@ def _units(out: Columns, headers: dict[str, Header], given: dict[str, str]):
     asked = {_OLD.get(k, k): v for k, v in given.items()}
     for k in given:
         if _OLD.get(k, k) not in EXAMPLE:
-            out.problems.append((None, "", k, f"units names {k!r}", f"expected one of {', '.join(EXAMPLE)}"))
+            out.wrong(None, "", k, f"units names {k!r}", f"expected one of {', '.join(EXAMPLE)}")
     for q, column in [*out.one.items(), *((q, c) for (q, _), c in out.per_ion.items())]:
         if q in TEXT or q in ("pH", "weight"):
             continue
         h, u = headers[column], asked.get(q)
         if u and h.unit and h.unit != u:
-            out.problems.append((1, column, "", f"the header says {h.unit!r}, units says {u!r}", "keep one of them"))
+            out.wrong(1, column, "", f"the header says {h.unit!r}, units says {u!r}", "keep one of them")
         unit = u or h.unit
         if not unit and q == "sd":
             unit = (
@@ -166,14 +166,12 @@ def _units(out: Columns, headers: dict[str, Header], given: dict[str, str]):
             unit = "mol/m3"
         elif not unit:
             example = EXAMPLE.get(q, "mg/L as CaCO3")
-            out.problems.append(
-                (
-                    1,
-                    column,
-                    "",
-                    f"no unit for {q} ({column!r} needs a unit of {q})",
-                    f"write '{q} [{example}]' or pass units={{'{q}': '{example}'}}",
-                )
+            out.wrong(
+                1,
+                column,
+                "",
+                f"no unit for {q} ({column!r} needs a unit of {q})",
+                f"write '{q} [{example}]' or pass units={{'{q}': '{example}'}}",
             )
             continue
         _understood(out, q, column, unit, h.ion)
@@ -185,7 +183,7 @@ def _understood(out: Columns, q: str, column: str, unit: str, ion: str | None):
         if q.startswith("c_") and ion:
             si_values([1.0], unit, q, ion)
     except InputError as e:
-        out.problems.append((1, column, unit, str(e), f"write for instance '{q} [{EXAMPLE.get(q, 'mg/L')}]'"))
+        out.wrong(1, column, unit, str(e), f"write for instance '{q} [{EXAMPLE.get(q, 'mg/L')}]'")
         return
     out.unit[column] = unit
     if u.note and u.note not in out.notes:
@@ -211,7 +209,7 @@ def name_columns(
             raw.separator,
         )
     except InputError as e:
-        out.problems.append((None, "", "", str(e).split("; ")[0], "write all numbers with a decimal point"))
+        out.wrong(None, "", "", str(e).split("; ")[0], "write all numbers with a decimal point")
     return out
 
 
@@ -258,14 +256,12 @@ def si_column(
     unit = t.unit.get(column, "" if quantity in ("rejection", "sd", "pH", "weight") else None)
     if quantity not in ("rejection", "sd"):
         for k in np.flatnonzero(x.percent & look):
-            t.problems.append(
-                (
-                    rows[k],
-                    column,
-                    str(cells.iloc[k]),
-                    f"{cells.iloc[k]!r} carries a unit",
-                    "put the unit in the column name and keep the number",
-                )
+            t.wrong(
+                rows[k],
+                column,
+                str(cells.iloc[k]),
+                f"{cells.iloc[k]!r} carries a unit",
+                "put the unit in the column name and keep the number",
             )
     value = np.full(len(cells), np.nan)
     if unit is not None:

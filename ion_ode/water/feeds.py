@@ -181,14 +181,12 @@ def _feed_numbers(t: Columns) -> np.ndarray | None:
     x = si_column(t, "flux", column)
     for k in np.flatnonzero(~(x.value > 0) & ~x.wrong):
         cell = text_of(t.raw.cells[column].iloc[k])
-        t.problems.append(
-            (
-                t.raw.rows[k],
-                column,
-                cell,
-                "the cell is empty" if x.empty[k] else f"a water flux must be positive, it is {cell}",
-                "expected a number above zero",
-            )
+        t.wrong(
+            t.raw.rows[k],
+            column,
+            cell,
+            "the cell is empty" if x.empty[k] else f"a water flux must be positive, it is {cell}",
+            "expected a number above zero",
         )
     if column in t.unit and np.isfinite(x.value).all() and (x.value > 0).all():
         _plausible(x.value / LMH, f"{t.raw.name}, column {column!r}")
@@ -206,8 +204,8 @@ def _one_row_an_ion(t: Columns) -> tuple[tuple[str, ...], np.ndarray, np.ndarray
         try:
             names.append(get_ion(spelling).name)
         except UnknownIon:
-            t.problems.append(
-                (row, t.one["ion"], spelling, f"{spelling!r} is not an ion of the table", "name the ion, such as Na+")
+            t.wrong(
+                row, t.one["ion"], spelling, f"{spelling!r} is not an ion of the table", "name the ion, such as Na+"
             )
             names.append("Na+")
     x = si_column(t, "c_feed", t.one["c_feed"], names)
@@ -216,24 +214,20 @@ def _one_row_an_ion(t: Columns) -> tuple[tuple[str, ...], np.ndarray, np.ndarray
     for k, (f, i) in enumerate(zip(code, names, strict=True)):
         j, cell = ions.index(i), text_of(t.raw.cells[t.one["c_feed"]].iloc[k])
         if not (x.wrong[k] or 0 <= x.value[k] <= SATURATED) or x.bound[k]:
-            t.problems.append(
-                (
-                    t.raw.rows[k],
-                    t.one["c_feed"],
-                    cell,
-                    f"{cell!r} is no concentration",
-                    f"give a number of 0 to {SATURATED:g} mol/m3; check the unit",
-                )
+            t.wrong(
+                t.raw.rows[k],
+                t.one["c_feed"],
+                cell,
+                f"{cell!r} is no concentration",
+                f"give a number of 0 to {SATURATED:g} mol/m3; check the unit",
             )
         elif np.isfinite(c[f, j]) and abs(c[f, j] - x.value[k]) > 0.02 * abs(c[f, j]):
-            t.problems.append(
-                (
-                    t.raw.rows[k],
-                    t.one["c_feed"],
-                    cell,
-                    f"{i} has two concentrations in one feed",
-                    "tell the feeds apart in a column 'sample'",
-                )
+            t.wrong(
+                t.raw.rows[k],
+                t.one["c_feed"],
+                cell,
+                f"{i} has two concentrations in one feed",
+                "tell the feeds apart in a column 'sample'",
             )
         c[f, j] = x.value[k]
     return ions, np.nan_to_num(c), np.unique(code, return_index=True)[1]
@@ -264,17 +258,15 @@ def _feed_table(raw: RawTable, first: int = 0, used: tuple[str, ...] = ()) -> Fe
     for column in raw.cells:
         h = parse_header(column)
         if h.quantity is None and not h.solute and not all(map(_words_only, raw.cells[column])):
-            t.problems.append(
-                (
-                    1,
-                    column,
-                    "",
-                    f"{column!r} is neither an ion such as 'Na+ [mM]' nor a flux nor anything else known here",
-                    "a feed table has a column an ion (a salt is written as its ions) and a row a feed",
-                )
+            t.wrong(
+                1,
+                column,
+                "",
+                f"{column!r} is neither an ion such as 'Na+ [mM]' nor a flux nor anything else known here",
+                "a feed table has a column an ion (a salt is written as its ions) and a row a feed",
             )
     if not t.ions("c_feed") and not {"ion", "c_feed"} <= set(t.one):
-        t.problems.append((1, "", "", "there is no ion column", "expected a header such as 'Na+ [mM],Cl- [mM]'"))
+        t.wrong(1, "", "", "there is no ion column", "expected a header such as 'Na+ [mM],Cl- [mM]'")
     if t.problems:
         raise TableError(raw.name, t.problems)
     if t.ions("c_feed"):
