@@ -176,15 +176,8 @@ def predict(
 ) -> Rejections:  # .plot() draws it; .attrs["solver_error"]: the integrator's largest
     "Rejection of every ion, with an interval."
     names, c = read_feed(feed, ions, balance)
-    flux = flux_of(feed, flux)
-    slots = self.config.network.ions
-    strange = [n for i, n in enumerate(names) if n not in slots and (c[:, i] > 0).any()]
-    if strange:
-        raise InputError(f"this model does not know {', '.join(strange)}; it knows {', '.join(slots)}")
-    c_feed = torch.stack(
-        [c[:, names.index(s)] if s in names else torch.zeros(len(c), dtype=torch.float64) for s in slots], -1
-    )
-    J = read_flux(flux, len(c_feed))
+    c_feed = self._slots(names, c)
+    J = read_flux(flux_of(feed, flux), len(c_feed))
     batch = max(len(c_feed), len(J))
     c_feed, J = c_feed.expand(batch, -1), J.expand(batch, -1)
     if membrane is not None and not self.config.network.n_membrane:
@@ -196,29 +189,42 @@ def predict(
     for sentence in self.outside(c_feed, J, membrane):
         warnings.warn(sentence, stacklevel=2)
     each, error = self.solve(c_feed, J, membrane)
-    middle = each.mean(0).clamp(max=1.0)
-    half = conformal_quantile(self.card["errors"], level)
+    table = self._table(c_feed, J, each.mean(0).clamp(max=1.0), level)
+    table.attrs["solver_error"] = None if error is None else error.max().item()
+    return table
+
+
+@patch
+def _slots(self: Predictor, names, c: Tensor) -> Tensor:  # (sample, slot) [mol/m³]
+    "A feed in the columns of the networks; an ion they have no slot for is refused."
+    slots = self.config.network.ions
+    strange = [n for i, n in enumerate(names) if n not in slots and (c[:, i] > 0).any()]
+    if strange:
+        raise InputError(f"this model does not know {', '.join(strange)}; it knows {', '.join(slots)}")
+    none = torch.zeros(len(c), dtype=torch.float64)
+    return torch.stack([c[:, names.index(s)] if s in names else none for s in slots], -1)
+
+
+@patch
+def _table(self: Predictor, c_feed: Tensor, flux: Tensor, rejection: Tensor, level: float) -> Rejections:
+    "Rejections (sample, flux, slot) row by row, with the interval that the known errors give."
+    half, n = conformal_quantile(self.card["errors"], level), len(self.card["errors"])
     if not math.isfinite(half):
-        raise InputError(
-            f"level is {level}; {len(self.card['errors'])} held-out errors support at most "
-            f"{len(self.card['errors']) / (len(self.card['errors']) + 1):.3f}"
-        )
-    b, t, i = torch.nonzero(torch.isfinite(middle), as_tuple=True)
-    r = middle[b, t, i].numpy()
-    table = Rejections(
+        raise InputError(f"level is {level}; {n} held-out errors support at most {n / (n + 1):.3f}")
+    b, t, i = torch.nonzero(torch.isfinite(rejection), as_tuple=True)
+    c, r = c_feed[b, i].numpy(), rejection[b, t, i].numpy()
+    return Rejections(
         {
             "sample": b.numpy(),
-            "flux_m_s": J[b, t].numpy(),
-            "ion": np.array(slots, dtype=object)[i.numpy()],
-            "c_feed": c_feed[b, i].numpy(),
-            "c_perm": c_feed[b, i].numpy() * (1 - r),
+            "flux_m_s": flux[b, t].numpy(),
+            "ion": np.array(self.config.network.ions, dtype=object)[i.numpy()],
+            "c_feed": c,
+            "c_perm": c * (1 - r),
             "rejection": r,
             "lower": r - half,
             "upper": np.minimum(r + half, 1.0),
         }
     )
-    table.attrs["solver_error"] = None if error is None else error.max().item()
-    return table
 
 
 def trained_ranges(
