@@ -22,6 +22,7 @@ from ion_ode.prequalify import (
     acquisition,
     choice,
     monomers,
+    other_kernels,
     process,
     progress,
     reactions,
@@ -279,7 +280,7 @@ def test_a_batch_is_new_possible_and_within_bounds(own):
 
 
 def test_a_recipe_is_valued_alike_whenever_it_is_asked(own):
-    acq, x = acquisition._acquisition(own), own.encoder(own._pool(None, None, 3))
+    acq, x = acquisition._acquisition(own, own.processes), own.encoder(own._pool(None, None, 3))
     first = acquisition._ln_volume(acq, x, x[:0])
     for _ in range(2):
         acquisition._ln_volume(acq, x[:5], x[:1])
@@ -287,7 +288,7 @@ def test_a_recipe_is_valued_alike_whenever_it_is_asked(own):
 
 
 def test_draws_are_as_wide_and_as_correlated_as_the_errors_of_membranes_left_out(own):
-    acq, x = acquisition._acquisition(own), own.encoder(own._pool(None, None, 3))
+    acq, x = acquisition._acquisition(own, own.processes), own.encoder(own._pool(None, None, 3))
     acquisition._ln_volume(acq, x, x[:0])
     names = sorted({m for w in own.weights for m in w})
     wide, drawn = own.missed_by(names), acq.sampler.base_samples.numpy().reshape(-1, len(names))
@@ -301,6 +302,26 @@ def test_quantities_share_what_makes_recipes_alike_and_nothing_else(own):
     assert len(lengths) == 3 and lengths[0] and all(v == lengths[0] for v in lengths)
     heights = [[v for k, v in s.items() if k.endswith("outputscale")] for s in own.states.values()]
     assert heights[0] and heights[0] != heights[1] != heights[2]
+
+
+def test_other_kernels_are_as_far_off_as_the_membranes_allow(own):
+    about = {m: np.concatenate([v[2] for v in other_kernels._numbers(p).values()]) for m, p in own.processes.items()}
+    known = other_kernels.information(dict(own.processes))
+    assert_allclose(known, known.T, rtol=1e-6, atol=1e-9)
+    assert np.linalg.eigvalsh(known).min() > 0 and np.diag(known)[:3].min() >= 1  # lengths: the prior at least
+    drawn = other_kernels.other_kernels(own, ["permeance"], 32)
+    found = np.array([np.concatenate([v[2] for v in other_kernels._numbers(p["permeance"]).values()]) for p in drawn])
+    where = other_kernels._where(own.processes)["permeance"]
+    assert_allclose(found.std(0), np.sqrt(np.diag(np.linalg.inv(known)))[where], rtol=0.35)
+    assert np.abs((found.mean(0) - about["permeance"]) / found.std(0)).max() < 0.5
+    for m, v in about.items():  # the campaign keeps its own
+        assert_allclose(np.concatenate([v[2] for v in other_kernels._numbers(own.processes[m]).values()]), v, rtol=1e-6)
+
+
+def test_lengths_are_drawn_alike_for_all_quantities(own):
+    drawn = other_kernels.other_kernels(own, list(own.processes), 2)[1]
+    lengths = [{k: v[2].tolist() for k, v in other_kernels._numbers(p).items() if "length" in k} for p in drawn.values()]
+    assert lengths[0] == lengths[1] == lengths[2] and lengths[0]
 
 
 def test_a_draw_is_a_membrane_with_its_own_scatter(own):

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.special import logsumexp
 
 from ion_ode.core import need
+from ion_ode.prequalify.other_kernels import other_kernels
 from ion_ode.prequalify.quantities import reference_point
 
 if TYPE_CHECKING:
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
     from ion_ode.prequalify.process import Process
 
 
-_N_SAMPLES = 128  # Quasi-random draws behind an expected hypervolume
-
+_N_SAMPLES = 32  # Quasi-random draws behind an expected hypervolume, with each kernel
+_N_KERNELS = 4  # Beside the most likely one
 
 _NOTHING = 1e-12  # Of the hypervolume of those under way
 
@@ -38,16 +40,28 @@ def _ln_difference(a: np.ndarray, b: float) -> np.ndarray:
     return b + np.where(more > _NOTHING, np.log(np.maximum(more, _NOTHING)), np.log(_NOTHING) + np.minimum(a - b, 0.0))
 
 
-def _acquisition(campaign: Campaign):
+def _acquisitions(campaign: Campaign) -> list:
+    "One with the most likely kernel, one with each of the others that the membranes allow (Eq. 6.5)."
+    others = other_kernels(campaign, sorted({m for w in campaign.weights for m in w}), _N_KERNELS)
+    return [_acquisition(campaign, fitted, k) for k, fitted in enumerate((campaign.processes, *others))]
+
+
+def _mean_ln_volume(acquisitions: list, x: torch.Tensor, under_way: torch.Tensor) -> np.ndarray:  # (n,)
+    "As `_ln_volume`, the expectation also over the kernels."
+    return logsumexp([_ln_volume(a, x, under_way) for a in acquisitions], axis=0) - np.log(len(acquisitions))
+
+
+def _acquisition(campaign: Campaign, fitted: dict[str, Process], draws: int = 0):
     "Expected hypervolume of BoTorch over the processes of the objectives; of one objective, expected improvement."
     names = sorted({m for w in campaign.weights for m in w})
-    processes = [campaign.processes[m] for m in names]
+    processes = [fitted[m] for m in names]
     tensor = lambda rows: torch.tensor(rows, dtype=torch.float64)
     weights = tensor([[w.get(m, 0.0) * p.sd for m, p in zip(names, processes, strict=True)] for w in campaign.weights])
     shift = tensor([sum(v * campaign.processes[m].mean for m, v in w.items()) for w in campaign.weights])
-    made = campaign.as_made()
+    made, errors = campaign.as_made(fitted), campaign.left_out_errors(fitted)
     front = torch.tensor(np.stack([sum(made[m] * v for m, v in w.items()) for w in campaign.weights], 1))
-    sampler = _correlated_sampler(campaign.correlation(names), campaign.missed_by(names), campaign.seed)
+    wide, alike = campaign.missed_by(names, errors), campaign.correlation(names, errors)
+    sampler = _correlated_sampler(alike, wide, campaign.seed + draws)
     model = _membranes(processes)
     if len(weights) == 1:
         scalar = need("botorch.acquisition.objective", "campaign").GenericMCObjective

@@ -29,7 +29,7 @@ from ion_ode.store import atomic_write, digest, provenance
 
 FORMAT = "ion_ode campaign 1"
 LEAST = 5  # Membranes with a result before a process is fitted
-_LEAST_BOUND = 9  # The ninth of ten: with fewer, no error of a membrane left out bounds 90 % of them (Eq. 6.5)
+_LEAST_BOUND = 9  # The ninth of ten: with fewer, no error of a membrane left out bounds 90 % of them (Eq. 6.6)
 
 
 class Campaign:
@@ -80,7 +80,7 @@ class Campaign:
     def _learn(self, states=None, start=None, ratios=None) -> "Campaign":
         self.table = average_replicates(self.rows, self.schema)
         self.encoder = Encoder(self.schema).fit(self.table)
-        self.residuals, self.left_out, self.ratios, self.parts = {}, [], dict(ratios or {}), {}
+        self.left_out, self.ratios, self.parts = [], dict(ratios or {}), {}
         for m in self.schema.measured:
             known = self.table[m].notna() & ((self.table[m] < 1) | (m == "permeance"))
             if known.sum() < LEAST:
@@ -89,9 +89,7 @@ class Campaign:
             d = self.table[known]
             self.parts[m] = d, modelled(d[m], m), d[f"variance {m}"].to_numpy()
         self.processes = self._processes(states or {}, start)
-        for m, p in self.processes.items():
-            mean, spread = p.leave_out()
-            self.residuals[m] = pd.Series((p.y - mean) / spread, index=self.parts[m][0].index)
+        self.residuals = self.left_out_errors(self.processes)
         if not self.processes:
             raise InputError(
                 f"too few results to learn from ({'; '.join(self.left_out)}); measure more membranes first"
@@ -108,6 +106,11 @@ class Campaign:
         if set(self.parts) <= set(states):
             return {m: Process(self.encoder).fit(*p, state=states[m]) for m, p in self.parts.items()}
         return fit_quantities(self.encoder, self.parts, start) if self.parts else {}
+
+    def left_out_errors(self, processes: dict[str, Process]) -> dict[str, pd.Series]:
+        "Errors over spreads of membranes left out one by one, by quantity."
+        out = {m: (p.y, *p.leave_out()) for m, p in processes.items()}
+        return {m: pd.Series((y - mean) / spread, self.parts[m][0].index) for m, (y, mean, spread) in out.items()}
 
     def aim(self, objectives) -> "Campaign":
         "What more of is wanted, texts as in `read_objective`."
@@ -127,11 +130,12 @@ class Campaign:
         wide = self.half_width(m, 0.9) / norm.ppf(0.95)
         return wide if np.isfinite(wide) else 1.0
 
-    def as_made(self) -> pd.DataFrame:  # One row a membrane
+    def as_made(self, processes: dict[str, Process] | None = None) -> pd.DataFrame:  # One row a membrane
         "Modelled quantities of the membranes made: measured less the noise of replicates, predicted where missing."
-        found = self.moments(self.table)[0]
-        for m, p in self.processes.items():
-            found.loc[self.residuals[m].index, m] = p.as_made()
+        processes = processes or self.processes
+        found = pd.DataFrame({m: p.predict(self.table)[0] for m, p in processes.items()}, index=self.table.index)
+        for m, p in processes.items():
+            found.loc[self.parts[m][0].index, m] = p.as_made()
         return found
 
     def _marks(self, d: pd.DataFrame) -> list[tuple]:
@@ -145,9 +149,9 @@ class Campaign:
         "Recipes to ask about: a table without results is enough."
         return read_table(d, schema=self.schema)[0]
 
-    def correlation(self, names) -> np.ndarray:  # (m, m)
+    def correlation(self, names, errors: dict | None = None) -> np.ndarray:  # (m, m)
         "Of the leave-one-out errors of measured quantities, drawn a little towards none."
-        r = pd.DataFrame({m: self.residuals[m] for m in names})
+        r = pd.DataFrame({m: (errors or self.residuals)[m] for m in names})
         n = r.notna().astype(int)
         n = (n.T @ n).to_numpy()
         c = r.corr(min_periods=3).fillna(0.0).to_numpy() * n / (n + 5.0)
@@ -156,9 +160,9 @@ class Campaign:
         c = (vectors * np.maximum(values, 1e-3)) @ vectors.T
         return c / np.sqrt(np.outer(np.diag(c), np.diag(c)))
 
-    def missed_by(self, names) -> np.ndarray:  # (m,)
+    def missed_by(self, names, errors: dict | None = None) -> np.ndarray:  # (m,)
         "Factors on the spreads in a choice: as large as the errors of membranes left out, larger where few say so."
-        errors = [self.residuals[m].dropna() for m in names]
+        errors = [(errors or self.residuals)[m].dropna() for m in names]
         return np.array([max(1.0, (len(e) + 2) / max(len(e) - 2, 1) * np.sqrt((e**2).mean())) for e in errors])
 
     def predict(

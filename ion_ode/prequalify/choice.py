@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 import torch
 
-from ion_ode.prequalify.acquisition import _acquisition, _ln_difference, _ln_volume
+from ion_ode.prequalify.acquisition import _acquisitions, _ln_difference, _mean_ln_volume
 from ion_ode.prequalify.monomers import label
 
 if TYPE_CHECKING:
@@ -26,26 +27,35 @@ def choose(
     n: int,  # Size of the batch
 ) -> tuple[list[int], list[float]]:  # Rows of the pool; ln of the hypervolume each is expected to add, by cost
     "Greedy batch by gain over cost, the others counted as under way; lazy as in Minoux 1978, 10.1007/BFb0006528."
-    acquisition, x, pending = _acquisition(campaign), campaign.encoder(pool), campaign.pending
+    acquisitions, x, pending = _acquisitions(campaign), campaign.encoder(pool), campaign.pending
     waiting = x[:0] if pending is None or pending.empty else campaign.encoder(pending)
     every = np.array_split(np.arange(len(pool)), -(-len(pool) // _AT_ONCE))
-    alone = np.concatenate([_ln_volume(acquisition, x[part], x[:0]) for part in every])
+    alone = np.concatenate([_mean_ln_volume(acquisitions, x[part], x[:0]) for part in every])
     bound, idle = alone - np.log(cost), [int(alone.argmin())]  # what is under way never adds to the gain of another
     chosen, gain = [], []
     for _ in range(n):
         under_way = torch.cat([waiting, x[chosen]])
-        base = _ln_volume(acquisition, x[idle], under_way)[0] if len(under_way) else -np.inf
-        value, order = np.full(len(pool), -np.inf), np.argsort(-bound, kind="stable")
-        for part in np.split(order, range(_AT_ONCE, len(order), _AT_ONCE)):
-            if value.max() - 2 * _TIE >= bound[part[0]]:
-                break
-            value[part] = _ln_difference(_ln_volume(acquisition, x[part], under_way), base) - np.log(cost[part])
+        value = bound.copy()
+        if len(under_way):
+            base = _mean_ln_volume(acquisitions, x[idle], under_way)[0]
+            volume = partial(_mean_ln_volume, acquisitions, under_way=under_way)
+            value = _beside(lambda i, volume=volume: volume(x[i]), base, bound, np.log(cost))
         value[chosen] = -np.inf
         chosen.append(int(np.argmax(value >= value.max() - _TIE)))
         gain.append(float(value.max()))
         bound = np.where(np.isfinite(value), value, bound)
         bound[chosen] = -np.inf
     return chosen, gain
+
+
+def _beside(ln_volume, base: float, bound: np.ndarray, ln_cost: np.ndarray) -> np.ndarray:  # ln of gain over cost
+    "Of recipes beside those under way, in the order of their bounds until none left can be the best."
+    value, order = np.full(len(bound), -np.inf), np.argsort(-bound, kind="stable")
+    for part in np.split(order, range(_AT_ONCE, len(order), _AT_ONCE)):
+        if value.max() - 2 * _TIE >= bound[part[0]]:
+            break
+        value[part] = _ln_difference(ln_volume(part), base) - ln_cost[part]
+    return value
 
 
 def explain_batch(

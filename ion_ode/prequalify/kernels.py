@@ -40,8 +40,10 @@ def _recipe_kernel(
     total = height(prod(parts[1:], start=parts[0]))
     if len(parts) > (1 if n else 0) and n:  # what is common to a category or monomer, whatever the amounts
         total = total + height(prod(parts[2:], start=parts[1]))
-    if n:
-        total = total + height(k.LinearKernel(active_dims=tuple(range(n))))
+    if n:  # ln of the height of what is linear most likely at -1, by 2; a variance beside it would say the same twice
+        linear = k.LinearKernel(active_dims=tuple(range(n)))
+        linear.initialize(variance=1.0).raw_variance.requires_grad_(False)
+        total = total + k.ScaleKernel(linear, outputscale_prior=Prior.LogNormalPrior(3.0, 2.0))
     return total * labs[0] + height(labs[1]) if labs else total
 
 

@@ -96,7 +96,7 @@ class Screen:
         return Path(path)
 
     def half_width(self, part: str, salt: str | None, level: float) -> float:  # Times the spread
-        "Conformal half width: of the salt alone where it has rows enough, else of the salts alike (Eq. 6.5, 6.6)."
+        "Conformal half width: of the salt alone where it has rows enough, else of the salts alike (Eq. 6.6, 6.7)."
         ratio = self.ratios[part]
         if part == "permeance":
             return weighted_quantile(ratio, level)

@@ -51,7 +51,7 @@ class Process:
         likelihood = likelihoods.FixedNoiseGaussianLikelihood(torch.tensor(floor), learn_additional_noise=True)
         scatter = likelihood.second_noise_covar  # between membranes of one recipe, beyond their replicates
         scatter.initialize(noise=0.1)
-        prior = need("gpytorch.priors", "campaign").LogNormalPrior(-4.0, 1.0)  # that of BoTorch for noise
+        prior = need("gpytorch.priors", "campaign").LogNormalPrior(-2.0, 0.7)
         scatter.register_prior("noise_prior", prior, lambda m: m.noise, lambda m, v: m.initialize(noise=v))
         target = torch.tensor((self.y - self.mean) / self.sd)[:, None]
         gp = need("botorch.models", "campaign").SingleTaskGP

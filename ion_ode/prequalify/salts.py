@@ -42,6 +42,6 @@ def _salt_numbers(
 
 
 def _salt_likeness(a: str, b: str) -> float:
-    "1 for the same salt, less the more charges and radii differ (Eq. 6.6)."
+    "1 for the same salt, less the more charges and radii differ (Eq. 6.7)."
     scale = np.array([1.0, 0.05, 1.0, 0.05, 1.0])
     return float(np.exp(-0.5 * np.sum(((np.array(_salt_numbers(a)) - _salt_numbers(b)) / scale) ** 2)))

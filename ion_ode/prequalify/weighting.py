@@ -20,7 +20,7 @@ def weighted_quantile(
     level: float,  # Coverage wanted
     weight: np.ndarray | None = None,  # (m,) how much each tells about the case at hand; None: all alike
 ) -> float:  # Times the spread is the half width
-    "Conformal half width with weights (Eq. 6.5); infinite where too few tell about the case."
+    "Conformal half width with weights (Eq. 6.6); infinite where too few tell about the case."
     weight = np.ones(len(ratio)) if weight is None else np.asarray(weight, float)
     order = np.argsort(ratio)
     share = np.cumsum(weight[order]) / (weight.sum() + 1.0)
