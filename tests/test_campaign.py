@@ -320,7 +320,8 @@ def test_other_kernels_are_as_far_off_as_the_membranes_allow(own):
 
 def test_lengths_are_drawn_alike_for_all_quantities(own):
     drawn = other_kernels.other_kernels(own, list(own.processes), 2)[1]
-    lengths = [{k: v[2].tolist() for k, v in other_kernels._numbers(p).items() if "length" in k} for p in drawn.values()]
+    numbers = [other_kernels._numbers(p).items() for p in drawn.values()]
+    lengths = [{k: v[2].tolist() for k, v in found if k.endswith("lengthscale")} for found in numbers]
     assert lengths[0] == lengths[1] == lengths[2] and lengths[0]
 
 
