@@ -1,6 +1,7 @@
 "The reference of the site: types without modules, a sentence for each field of a configuration."
 
 import ast
+import re
 import sys
 from pathlib import Path
 
@@ -25,9 +26,10 @@ def {name}(
 *What it is.*"""
 
 
-def page(file, name):
+def page(file, name, arguments=""):
     text = ENTRY.format(file=file, name=name)
-    (cell,) = tidy([{"cell_type": "code", "outputs": [{"data": {"text/markdown": text}}]}])
+    text = re.sub(r"(?<=\()[^)]*(?=\n\))", arguments, text) if arguments else text
+    (cell,) = tidy([{"cell_type": "code", "source": [], "outputs": [{"data": {"text/markdown": text}}]}])
     return cell["outputs"][0]["data"]["text/markdown"]
 
 
@@ -60,3 +62,20 @@ def test_an_entry_shows_types_symbols_small_numbers_and_fields():
 
 def test_what_is_no_dataclass_gets_no_table():
     assert "| Field" not in page("ion_ode/attention_odenet/odenet.py", "ODENet")
+
+
+def test_a_named_tuple_has_its_fields_for_a_signature():
+    text = page("ion_ode/attention_odenet/odenet.py", "Rollout", "*args, **kwargs")
+    assert "| `n_steps` |" in text and "```" not in text
+
+
+def test_source_that_is_shown_is_not_said_twice():
+    text = ENTRY.format(file="ion_ode/attention_odenet/odenet.py", name="ODENet.start")
+    source = ["#| code-fold: show\n", '#| code-summary: "Exported source"\n', "@patch\n", "def start(self): pass"]
+    told, code, check = tidy([
+        {"cell_type": "code", "source": [], "outputs": [{"data": {"text/markdown": text}}]},
+        {"cell_type": "code", "source": source, "outputs": []},
+        {"cell_type": "code", "source": ["start"], "outputs": []},
+    ])  # fmt: skip
+    assert told["outputs"][0]["data"]["text/markdown"].endswith("### ODENet.start")
+    assert "".join(code["source"]) == "@patch\ndef start(self): pass" and check["source"] == ["start"]

@@ -17,6 +17,7 @@ MODULE = re.compile(
     r"\b(?:__main__|(?:torch|numpy|pandas|pathlib|collections|typing|ion_ode)(?:\.[a-z_]\w*)*)\.(?=[A-Z])"
 )
 LINE = re.compile(r"#L(\d+)\)")
+NAME = re.compile(r"^### (?:\w+\.)*(\w+)$", re.M)
 PLACE = re.compile(r"/blob/[^/)]+/([\w/]+\.py)#L\d+\).*?^### (\w+)$", re.S | re.M)
 
 
@@ -30,7 +31,7 @@ def symbols(tex: str) -> str:
 
 def readable(markdown: str) -> str:
     "One entry of the reference."
-    code = lambda m: symbols_of(MODULE.sub("", m[0]))
+    code = lambda m: symbols_of(MODULE.sub("", m[0])).replace(":NoneType=None", "=None")
     return SIGNATURE.sub(code, markdown)
 
 
@@ -46,10 +47,11 @@ def told(lines: list[str], node: ast.AnnAssign) -> str:
 
 
 def fields(file: Path, name: str) -> str:
-    "A table of the fields of a dataclass, a sentence each; empty where it is none."
+    "A table of the fields of a dataclass or a named tuple, a sentence each; empty where it is none."
     text = file.read_text(encoding="utf-8")
     found = [n for n in ast.parse(text).body if isinstance(n, ast.ClassDef) and n.name == name]
-    if not found or not any("dataclass" in ast.unparse(d) for d in found[0].decorator_list):
+    kinds = [ast.unparse(d) for d in (*found[0].decorator_list, *found[0].bases)] if found else []
+    if not any("dataclass" in k or k == "NamedTuple" for k in kinds):
         return ""
     cell = lambda s: symbols_of(s).replace("|", "\\|")
     rows = [f"| `{n.target.id}` | {'`' + cell(ast.unparse(n.value)) + '`' if n.value else ''} | "
@@ -66,7 +68,8 @@ def symbols_of(text: str) -> str:
 def with_fields(markdown: str, root: Path) -> str:
     "An entry; below that of a dataclass, what its fields mean."
     place = PLACE.search(markdown)
-    return markdown + (fields(root / place[1], place[2]) if place and (root / place[1]).exists() else "")
+    table = fields(root / place[1], place[2]) if place and (root / place[1]).exists() else ""
+    return (SIGNATURE.sub("", markdown) if "*args, **kwargs" in markdown and table else markdown) + table
 
 
 def entry(cell: dict) -> dict | None:
@@ -85,17 +88,38 @@ def line(cell: dict) -> int:
     return int(found[1]) if found else 0
 
 
+def printed(cell: dict) -> bool:
+    "Whether a cell is the source of a function that the page shows (`#| exports`)."
+    return cell["cell_type"] == "code" and any("Exported source" in text for text in cell["source"][:3])
+
+
+def joined(run: list[dict], sources: list[dict], root: Path) -> list[dict]:
+    """Entries in the order of the source, then the source that is shown, unfolded; what stands in it, signature and
+    sentence, is not said twice."""
+    for cell in sources:
+        cell["source"] = [text for text in cell["source"] if not text.startswith("#| code-")]
+    code = "".join(text for cell in sources for text in cell["source"])
+    run = sorted(run, key=line)
+    for cell in run:
+        data = entry(cell)
+        text, name = "".join(data["text/markdown"]), NAME.search("".join(data["text/markdown"]))
+        shown = name and re.search(rf"^(def|class) {name[1]}\b", code, re.M)
+        data["text/markdown"] = text[: name.end()] if shown else with_fields(readable(text), root)
+    return run + sources
+
+
 def tidy(cells: list[dict], root: Path = ROOT) -> list[dict]:
     "The cells of a page with readable entries, neighbours among them in the order of the source."
-    out, run = [], []
+    out, run, sources = [], [], []
     for cell in cells:
-        if data := entry(cell):
-            data["text/markdown"] = with_fields(readable("".join(data["text/markdown"])), root)
+        if entry(cell):
             run.append(cell)
+        elif printed(cell):
+            sources.append(cell)
         else:
-            out += sorted(run, key=line) + [cell]
-            run = []
-    return out + sorted(run, key=line)
+            out += [*joined(run, sources, root), cell]
+            run, sources = [], []
+    return out + joined(run, sources, root)
 
 
 def scars(cells: list[dict]) -> list[str]:
