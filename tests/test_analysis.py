@@ -67,8 +67,8 @@ def test_what_is_not_used_is_said():
 @pytest.mark.parametrize(
     "change, words",
     [
-        ({"Fe [mg/L]": 3}, "'Fe .mg/L.' is neither an ion of the table"),
-        ({"NaCl [mM]": 3}, "write a salt as its ions"),
+        ({"Xx [mg/L]": 3}, "'Xx .mg/L.' is neither an ion of the table"),
+        ({"NaCl [mg/L as N]": 3}, "NaCl is a salt and cannot be expressed as N"),
         ({"total hardness [meq/L]": 9}, "contradicts calcium and magnesium"),
         ({"K+ [mg/L]": "5 mg"}, "carries a unit"),
         ({"K+ [mg/L]": "1,250"}, "may be 1250 or 1.250"),

@@ -263,8 +263,8 @@ BAD = {
     "flux column zero": (["--feed", "f.csv"], {"f.csv": "Na+,Cl-,flux [LMH]\n10,10,5\n10,10,0\n"}, "row 3"),
     "flux twice": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-,flux [LMH]\n10,10,5\n"}, "--flux"),
     "empty cell": (["--feed", "f.csv", *FLUX], {"f.csv": "Na+,Cl-\n10,10\n,10\n"}, "row 3"),
-    "a salt": (["--feed", "NaCl=10", *FLUX], {}, "as its ions"),
-    "a salt in a file": (["--feed", "f.csv", *FLUX], {"f.csv": "NaCl [mM]\n10\n"}, "as its ions"),
+    "no salt": (["--feed", "NaCl2=10", *FLUX], {}, "unknown ion 'NaCl2'"),
+    "no salt in a file": (["--feed", "f.csv", *FLUX], {"f.csv": "NaCl2 [mM]\n10\n"}, "NaCl2"),
     "a row an ion": (["--feed", "f.csv", *FLUX], {"f.csv": "ion,c [mM]\nNa+,10\n"}, "neutral"),
     "the same column twice": (
         ["--feed", "f.csv", *FLUX],

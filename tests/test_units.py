@@ -125,7 +125,7 @@ HEADERS = {
     "Calcium as CaCO3 [mg/L]": ("c_feed", "Ca+2", "mg/L as CaCO3"), "total hardness [°dH]": ("hardness", None,
     "°dH"), "Alkalinity [mg/L as CaCO3]": ("alkalinity", None, "mg/L as CaCO3"),
     "Conductivity (µS/cm)": ("ec", None, "uS/cm"), "pH": ("pH", None, None), "sampling date": ("date", None,
-    None), "Fe [mg/L]": (None, None, "mg/L"), "NaCl [mM]": (None, None, "mM"),
+    None), "Fe [mg/L]": ("other", None, "mg/L"), "NaCl [mM]": (None, None, "mM"),
     "P [bar]": ("pressure", None, "bar"), "mystery": (None, None, None),
 }  # fmt: skip
 

@@ -225,7 +225,7 @@ def _run_answer(model, measurements, pressure, feed, flux, membrane, options, wh
     if pressure is not None and flux is not None:
         raise InputError("give --flux or --pressure, one of them")
     if measurements is not None:
-        model = model.calibrate(measurements)
+        model = model.calibrate(measurements, balance=options.get("balance"))
         for sentence in model.card["taught"]:
             click.echo(sentence, err=True)
 

@@ -120,6 +120,7 @@ def _in_shell(text) -> str:
     "Advice that names arguments of Python, with the options of this program."
     text = re.sub(r"\bpass (balance|decimal)='([^']+)'", r"add --\1 \2", str(text))
     text = re.sub(r"\b(balance|decimal)='([^']+)'", r"--\1 \2", text)
+    text = re.sub(r"\b(others|it|the ion) with read_ion_table(?:\(csv\))?", r"\1 with --ions FILE", text)
     return re.sub(r"\bpass units=\{'(\w+)': '([^']+)'\}", r"add --unit \1=\2", text)
 
 
@@ -147,7 +148,7 @@ def main():
 
     \b
     ion-ode simulate   the pore model DSPM-DE: any feed, any membrane
-    ion-ode predict    the trained networks, with an interval
+    ion-ode predict    the best estimate for a membrane, with its interval
     ion-ode water      a laboratory's analysis: every solute, and the pH of the permeate
     ion-ode module     a plant of spiral-wound elements
 

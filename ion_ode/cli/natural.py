@@ -2,7 +2,7 @@
 
 import click
 from ion_ode.cli.group import main
-from ion_ode.cli.options import BALANCE, FEED, FLUX, MEMBRANE, _membrane, output_options
+from ion_ode.cli.options import BALANCE, FEED, FLUX, MEMBRANE, UNIT, _membrane, _pairs, output_options
 from ion_ode.cli.output import _run
 
 
@@ -11,13 +11,14 @@ from ion_ode.cli.output import _run
 @FLUX
 @MEMBRANE
 @BALANCE
+@UNIT
 @click.option("--ph", "pH", type=float, metavar="PH", help="pH of waters whose row has none.")
 @click.option("--temperature", type=float, metavar="K", help="Temperature of waters whose row has none; 298.15.")
 @click.option("--film-thickness", type=float, metavar="UM", help="Stagnant film before the membrane [µm].")
 @click.option("--pairs", is_flag=True, help="MgSO4 and CaSO4 pairs meet the membrane as pairs, not as their ions.")
 @click.option("--check", is_flag=True, help="Hold the built-in chemistry against PHREEQC (extra [chemistry]).")
 @output_options
-def water(feed, flux, membrane, balance, pH, temperature, film_thickness, pairs, check, out, as_json, force):
+def water(feed, flux, membrane, balance, units, pH, temperature, film_thickness, pairs, check, out, as_json, force):
     """Natural waters: pH, alkalinity, boron, silica, ammonia; rejection of every solute and pH of the permeate.
 
     \b
@@ -41,7 +42,7 @@ def water(feed, flux, membrane, balance, pH, temperature, film_thickness, pairs,
         where = {name: table.sample.index(name) for name in waters.label}
         return frame.assign(sample=frame["sample"].map(where))
 
-    _run(feed, flux, out, as_json, force, answer, ("pH", "temperature"))
+    _run(feed, flux, out, as_json, force, answer, ("pH", "temperature"), _pairs(units))
 
 
 def _against_phreeqc(name, s):

@@ -11,7 +11,7 @@ FEED = click.option(
     "--feed",
     required=True,
     metavar="TEXT|FILE|-",
-    help="Ions and concentrations, 'Na+=10,Cl-=10' (mol/m³; units may be written, 'Na+=230 mg/L'), or a table with "
+    help="Ions or salts, 'Na+=10,Cl-=10' or 'NaCl=10' (mol/m³; units may be written, 'Na+=230 mg/L'), or a table with "
     "a column an ion, 'Na+ [mM]', and a row a feed (.csv .tsv .json .parquet .xlsx; - reads CSV from standard input).",
 )
 FLUX = click.option(

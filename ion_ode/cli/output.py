@@ -11,7 +11,7 @@ from ion_ode.cli.options import _located
 _PIECE = 4096  # samples, a feed at a flux, that are worked on at a time
 
 
-def _feeds(feed: str, flux: str | None, used: tuple[str, ...] = ()):
+def _feeds(feed: str, flux: str | None, used: tuple[str, ...] = (), units: dict | None = None):
     "Pieces (ions, c_feed, flux, names, where) of the --feed and --flux options."
     from dataclasses import replace
 
@@ -30,7 +30,7 @@ def _feeds(feed: str, flux: str | None, used: tuple[str, ...] = ()):
     if feed != "-" and not Path(feed).is_file():
         found = "is no file" if Path(feed).exists() else "is not there"
         raise InputError(f"{feed} {found}; name a table of feeds, or write the feed as 'Na+=10,Cl-=10'")
-    for t in read_feeds(feed, max(1, _PIECE // (1 if given is None else len(given))), used):
+    for t in read_feeds(feed, max(1, _PIECE // (1 if given is None else len(given))), used, units):
         if t.flux is not None and given is not None:
             raise InputError(f"{t.where} has a flux column and --flux was given too; use one of them")
         if t.flux is None and given is None:
@@ -183,13 +183,13 @@ def _tidy(found, table) -> tuple:
     return list(rows), columns
 
 
-def _run(feed, flux, out, as_json, force, compute, used=()):
+def _run(feed, flux, out, as_json, force, compute, used=(), units=None):
     "Read, compute piece by piece, write; a long file shows its progress to a person who watches."
     from ion_ode.core import progress
 
     bar = None
     with Sink(out, as_json, force) as sink:
-        for table in _feeds(feed, flux, used):
+        for table in _feeds(feed, flux, used, units):
             with _located(table.where):
                 found = compute(table)
             sink.write_feeds(*_tidy(found, table))

@@ -125,6 +125,7 @@ def read(
     v, R, bound = checked_rows(t, v, needs_flux)
     kind = kinds(t, v, kind)
     said, salt, own = flags(t, v, "censored"), flags(t, v, "salt_level").astype(bool), t.text("bound")[v.k]
+    salt |= (v.salt != "").to_numpy() if "salt" in v else False
     said = np.where(np.isin(own, ("<", ">")), own, said)
     true = np.array([b is True for b in said])
     bound = np.where(np.isin(said, ("<", ">")), said, np.where(true, np.where(R > 0, ">", "<"), bound))

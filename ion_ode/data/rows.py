@@ -12,7 +12,8 @@ import pandas as pd
 from ion_ode.data.measurements import KINDS
 from ion_ode.water.analysis import SATURATED
 from ion_ode.water.cells import TableError, is_empty, text_of
-from ion_ode.water.columns import Columns, is_salt, missing, si_column
+from ion_ode.water.columns import Columns, missing, si_column
+from ion_ode.water.salts import ions_of_salt, per_salt
 from ion_ode.water.ions import UnknownIon, get_ion, ion_name
 
 __all__ = ["LOWEST", "checked_rows", "flags", "kinds", "named_rows", "no_value_twice", "states"]
@@ -53,31 +54,38 @@ _RANGE = {  # quantity: lowest, highest, what it is beyond, what to do
 # ---- name: which rows hold a value, and of which ion
 
 
-def _ion_of_rows(t: Columns) -> np.ndarray:
-    "Ion of every row of a long table; None where it is not one."
+def _ions_of_rows(t: Columns) -> list[tuple[int, str | None, str, int]]:
+    "Row, ion, salt and place of every value of a long table: a row of a salt is one of each of its ions."
     column, out = t.one["ion"], []
-    for row, spelling in zip(t.raw.rows, t.text("ion"), strict=True):
+    for k, (row, spelling) in enumerate(zip(t.raw.rows, t.text("ion"), strict=True)):
+        salt = ions_of_salt(spelling)
+        if salt is not None:
+            out += [(k, ion, spelling, place) for place, ion in enumerate(salt)]
+            continue
         try:
-            out.append(ion_name(spelling))
+            out.append((k, ion_name(spelling), "", 0))
         except UnknownIon:
             close = difflib.get_close_matches(spelling.lower(), [s.lower() for s in _LIKELY], n=1, cutoff=0.4)
             near = ion_name(close[0]) if close else None
-            out.append(None)
+            out.append((k, None, "", 0))
             what = f"{spelling!r} is not an ion of the table" if spelling else "the cell is empty"
             fix = (
                 f"did you mean {near}?"
                 if near and spelling
                 else "name the ion, such as Na+, or add it with read_ion_table"
             )
-            if is_salt(spelling):
-                fix = "it is a salt: give a row for each of its ions, both with its rejection and true in 'salt_level'"
             t.wrong(row, column, spelling, what, fix)
-    return np.array(out, dtype=object)
+    if len({bool(salt) for _, _, salt, _ in out}) == 2:
+        k, _, salt, _ = next(v for v in out if v[2])
+        fix = "give a row for each of its ions, or keep salts in a table of their own"
+        t.wrong(t.raw.rows[k], column, salt, f"{salt!r} is a salt among rows of ions", fix)
+    return out
 
 
 def _long(t: Columns) -> pd.DataFrame:
     "Values of a table with one row an ion: k (row), ion, and the columns its numbers stand in."
-    v = pd.DataFrame({"k": np.arange(len(t.raw.cells)), "ion": pd.Series(_ion_of_rows(t), dtype=object), "place": 0})
+    v = pd.DataFrame(_ions_of_rows(t), columns=["k", "ion", "salt", "place"])
+    v["ion"] = v.ion.astype(object).where(v.ion.notna(), None)
     for q in ("c_feed", "c_perm", "rejection", "sd", "censored"):
         v[q] = pd.Series([t.one.get(q)] * len(v), dtype=object)
     for q in ("rejection", "c_perm"):
@@ -155,6 +163,13 @@ def named_rows(t: Columns, needs_flux: bool) -> pd.DataFrame:
 # ---- convert
 
 
+def _of_salts(v: pd.DataFrame, unit: str | None) -> np.ndarray:
+    "Factor from the number of a salt's row, read as its ion's, to the concentration of the ion."
+    if unit is None or "salt" not in v or not (v.salt != "").any():
+        return np.ones(len(v))
+    return np.array([per_salt(s, i, unit) if s else 1.0 for s, i in zip(v.salt, v.ion, strict=True)])
+
+
 def _convert(t: Columns, v: pd.DataFrame) -> pd.DataFrame:
     "Numbers of every value in SI beside it: NAME, NAME_shown, NAME_bound."
     v = v.copy()
@@ -165,13 +180,15 @@ def _convert(t: Columns, v: pd.DataFrame) -> pd.DataFrame:
             np.full(len(v), "", dtype=object),
             np.full(len(v), "empty", dtype=object),
         )
-        for column in [c for c in v[q].unique() if isinstance(c, str)]:
-            at = (v[q] == column).to_numpy()
+        for column, place in {(c, p): 0 for c, p in zip(v[q], v.place) if isinstance(c, str)}:
+            at = ((v[q] == column) & (v.place == place)).to_numpy()
             k = v.k[at].to_numpy()
             ions = np.array(["Na+"] * len(t.raw.cells), dtype=object)
             ions[k] = [i or "Na+" for i in v.ion[at]]
             x = si_column(t, q, column, list(ions), np.isin(np.arange(len(ions)), k))
             value[at], shown[at], bound[at] = x.value[k], x.shown[k], x.bound[k]
+            if q in ("c_feed", "c_perm") and column in t.one.values():
+                value[at] *= _of_salts(v[at], t.unit.get(column))
             state[at] = np.select([x.wrong[k], x.absent[k], x.empty[k]], ["wrong", "absent", "empty"], "number")
         v[f"{q}_si"], v[f"{q}_shown"], v[f"{q}_bound"], v[f"{q}_is"] = value, shown, bound, state
     for q in (*_STATE, "weight"):
@@ -351,6 +368,9 @@ def states(t: Columns, v: pd.DataFrame, c: np.ndarray, stem: str) -> tuple[np.nd
         if "run" in t.one
         else np.array([repr(r) for r in v[list(_STATE)].to_numpy().tolist()], dtype=object)
     )
+    if "salt" in v and "run" not in t.one:  # a row of a salt is a feed of its own
+        own = [f" {s} {c:g}" if s else "" for s, c in zip(v.salt, v.c_feed_shown)]
+        run = np.array([r + s for r, s in zip(run, own)], dtype=object)
     feed = np.unique(c, axis=0, return_inverse=True)[1].ravel()[v.k] if c.shape[1] else np.zeros(len(v), int)
     if not c.shape[1]:
         listed = (
@@ -405,7 +425,7 @@ def no_value_twice(t: Columns, v: pd.DataFrame, state, kind, salt, R):
         if len(g) != 2 or g.z.prod() > 0 or np.ptp(g.R) > 1e-6:
             t.wrong(
                 t.raw.rows[v.k[g.k.iloc[0]]],
-                t.one["salt_level"],
+                t.one.get("salt_level", t.one.get("ion")),
                 "true",
                 f"{len(g)} row(s) of this run are marked salt-level",
                 "mark its one cation and its one anion, both with the salt's rejection",

@@ -9,6 +9,8 @@ from ion_ode.water.chemistry import KNOWN, carried, speciate
 from ion_ode.water.ions import get_ion
 from ion_ode.water.cells import text_of
 from ion_ode.water.columns import Columns, equivalents, si_column
+from ion_ode.water.salts import ions_of_salt, salt_amounts
+from ion_ode.water.units import to_mol_m3
 
 __all__ = ["SATURATED", "feed_matrix"]
 
@@ -47,6 +49,14 @@ def _column(t: Columns, ion: str, column: str, empty_is_zero: bool) -> np.ndarra
             "as absent there"
         )
     return np.where(below | np.isnan(x.value), 0.0, x.value)
+
+
+def _add_salt(t: Columns, found: dict[str, np.ndarray], salt: str, read_as: np.ndarray):
+    "Add what a column of a salt brings of each of its ions; its numbers were read as the salt's first ion."
+    amounts, unit = salt_amounts(salt, t.unit[t.salts[salt]]), t.unit[t.salts[salt]]
+    number = read_as / to_mol_m3(unit, get_ion(next(iter(amounts))))
+    for ion, each in amounts.items():
+        found[ion] = found.get(ion, 0.0) + number * each
 
 
 def _hardness(t: Columns, found: dict[str, np.ndarray]):
@@ -126,6 +136,8 @@ def feed_matrix(
 ) -> tuple[tuple[str, ...], np.ndarray]:  # Ions; (row, ion) [mol/m³]; problems and notes go to the table
     "What is in the water of every row."
     found = {ion: _column(t, ion, column, empty_is_zero) for ion, column in t.ions("c_feed").items()}
+    for salt, column in t.salts.items():
+        _add_salt(t, found, salt, _column(t, next(iter(ions_of_salt(salt))), column, empty_is_zero))
     if "hardness" in t.one:
         _hardness(t, found)
     if "alkalinity" in t.one:

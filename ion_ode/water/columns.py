@@ -14,9 +14,10 @@ from ion_ode.water.cells import Numbers, Problem, decimal_mark, empty_cells, tex
 from ion_ode.water.numbers import numbers
 from ion_ode.water.files import RawTable
 from ion_ode.water.headers import QUANTITIES, TEXT, UNUSED, Header, parse_header
+from ion_ode.water.salts import ions_of_salt, salt_amounts
 from ion_ode.water.units import EXAMPLE, parse_unit, si_values
 
-__all__ = ["Columns", "SiColumn", "equivalents", "is_salt", "missing", "name_columns", "si_column"]
+__all__ = ["Columns", "SiColumn", "equivalents", "missing", "name_columns", "si_column"]
 
 _OLD = {
     "rejection_sd": "sd",
@@ -37,6 +38,7 @@ class Columns:
     raw: RawTable
     one: dict[str, str] = field(default_factory=dict)  # quantity: column
     per_ion: dict[tuple[str, str], str] = field(default_factory=dict)  # (quantity, ion): column
+    salts: dict[str, str] = field(default_factory=dict)  # formula of a salt in the feed: column
     unit: dict[str, str] = field(default_factory=dict)  # column: its unit
     kind: str | None = None  # Kind of rejection that a header names
     mark: tuple[str | None, bool] = (None, False)  # Decimal sign
@@ -85,7 +87,9 @@ def _place(out: Columns, headers: dict[str, Header]):
     "Every column in its place; what stands twice is a problem, what is not used a note."
     idle, strange = [], []
     for column, h in headers.items():
-        if h.quantity is None:
+        if h.quantity is None and ions_of_salt(h.label) is not None:
+            out.salts[h.label] = column
+        elif h.quantity is None:
             strange.append(h)
         elif h.quantity in UNUSED:
             idle += [column] if h.quantity != "own" else []
@@ -116,11 +120,7 @@ def _place(out: Columns, headers: dict[str, Header]):
             out.kind = h.kind
     for h in strange:
         if h.solute:
-            fix = (
-                "write a salt as its ions, a column each"
-                if is_salt(h.label)
-                else "leave it out, or add the ion with read_ion_table"
-            )
+            fix = "leave it out, or add the ion with read_ion_table"
             out.wrong(
                 1, h.text, "", f"{h.text!r} is neither an ion of the table nor a quantity that is known here", fix
             )
@@ -128,11 +128,6 @@ def _place(out: Columns, headers: dict[str, Header]):
         out.notes.append(f"read and not used: {', '.join(map(repr, idle))}")
     if left := [h.text for h in strange if not h.solute]:
         out.notes.append(f"not understood and not used: {', '.join(map(repr, left))}")
-
-
-def is_salt(label: str) -> bool:
-    "Whether a text is the formula of a salt."
-    return bool(re.fullmatch(r"(Na|K|Li|Mg|Ca|NH4)2?(Cl|SO4|NO3|HCO3)2?|(Mg|Ca)\(?(NO3|HCO3)\)?2|\(NH4\)2SO4", label))
 
 
 def _units(out: Columns, headers: dict[str, Header], given: dict[str, str]):
@@ -175,6 +170,13 @@ def _units(out: Columns, headers: dict[str, Header], given: dict[str, str]):
             )
             continue
         _understood(out, q, column, unit, h.ion)
+    for salt, column in out.salts.items():
+        try:
+            salt_amounts(salt, headers[column].unit or "mol/m3")
+        except InputError as e:
+            out.wrong(1, column, headers[column].unit, str(e), f"write for instance '{salt} [mM]'")
+        else:
+            out.unit[column] = headers[column].unit or "mol/m3"
 
 
 def _understood(out: Columns, q: str, column: str, unit: str, ion: str | None):

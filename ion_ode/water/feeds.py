@@ -23,6 +23,8 @@ from ion_ode.water.cells import TableError, text_of
 from ion_ode.water.columns import Columns, name_columns, si_column
 from ion_ode.water.files import RawTable, read_pieces, read_table
 from ion_ode.water.headers import parse_header
+from ion_ode.water.salts import ions_of_salt, salt_amounts
+from ion_ode.water.upright import is_report, laid_down
 from ion_ode.water.units import plain, to_mol_m3
 
 __all__ = [
@@ -36,7 +38,6 @@ MEMBRANE_UNITS = {
     "charge_density": ("mol/m³", 1.0),
     "eps_pore": ("-", 1.0),
 }
-_SALT_HINT = "; write a salt as its ions, 'Na+=10,Cl-=10'"
 
 
 def _number(text, what: str) -> float:
@@ -47,32 +48,33 @@ def _number(text, what: str) -> float:
 
 
 def parse_feed(
-    text: str,  # "Na+=10,Cl-=10", in mol/m³; a unit may follow a number: "Na+=230 mg/L"
+    text: str,  # "Na+=10,Cl-=10" or "NaCl=10", in mol/m³; a unit may follow a number: "Na+=230 mg/L"
 ) -> dict[str, float]:  # {ion: mol/m³}
     "A feed from text."
-    feed, said = {}, plain(text)
+    feed, named, said = {}, set(), plain(text)
     text = said if len(said) <= 200 else f"{said[:80]}..."  # for messages
     for part in filter(None, (p.strip() for p in re.split(r"[,;]", said))):
         name, equals, value = part.rpartition("=")
         if not equals or not name.strip() or not value.strip():
             raise InputError(f"feed {text!r}: cannot read {part!r}; write ions as 'Na+=10,Cl-=10' (mol/m3)")
-        try:
-            ion = get_ion(name)
-        except UnknownIon as e:
-            raise InputError(f"{e}{_SALT_HINT if re.fullmatch(r'[A-Za-z0-9() ]+', name) else ''}") from None
+        salt = ions_of_salt(name.strip())
+        ion = get_ion(name).name if salt is None else name.strip()
         m = re.fullmatch(r"\s*([-+.\deE]+|[-+]?(?:nan|inf)\w*)\s*(.*)", value, re.I)
         if not m:
-            raise InputError(f"feed {text!r}: {ion.name} is {value.strip()!r}, expected a number (mol/m3)")
-        if ion.name in feed:
-            raise InputError(f"feed {text!r} names {ion.name} twice; name each ion once")
-        value = m[1]
-        c = _number(value, f"feed {text!r}: {ion.name}") * (to_mol_m3(m[2], ion) if m[2] else 1.0)
-        if not (math.isfinite(c) and 0 <= c <= SATURATED):
-            raise InputError(
-                f"feed {text!r}: {ion.name} is {m[1][:40]}, expected a concentration from 0 to {SATURATED:g} mol/m3; "
-                "check the unit"
-            )
-        feed[ion.name] = c
+            raise InputError(f"feed {text!r}: {ion} is {value.strip()!r}, expected a number (mol/m3)")
+        if ion in named:
+            raise InputError(f"feed {text!r} names {ion} twice; name each ion once")
+        named.add(ion)
+        unit = m[2] or "mol/m3"
+        each = {ion: to_mol_m3(unit, get_ion(ion))} if salt is None else salt_amounts(ion, unit)
+        for i, factor in each.items():
+            c = _number(m[1], f"feed {text!r}: {ion}") * factor
+            if not (math.isfinite(c) and 0 <= c <= SATURATED):
+                raise InputError(
+                    f"feed {text!r}: {ion} is {m[1][:40]}, expected a concentration from 0 to {SATURATED:g} mol/m3; "
+                    "check the unit"
+                )
+            feed[i] = feed.get(i, 0.0) + c
     if not feed:
         raise InputError("the feed is empty; write ions as 'Na+=10,Cl-=10' (mol/m3)")
     return feed
@@ -193,44 +195,46 @@ def _feed_numbers(t: Columns) -> np.ndarray | None:
     return x.value
 
 
+def _of_a_row(t: Columns, row: int, spelling: str) -> dict[str, float]:
+    "Ions of a row, each with its amount over what the number would mean of the first of them alone."
+    unit = t.unit[t.one["c_feed"]]
+    if ions_of_salt(spelling) is not None:
+        amounts = salt_amounts(spelling, unit)
+        first = to_mol_m3(unit, get_ion(next(iter(amounts))))
+        return {i: a / first for i, a in amounts.items()}
+    try:
+        return {get_ion(spelling).name: 1.0}
+    except UnknownIon:
+        fix = "name the ion, such as Na+"
+        t.wrong(row, t.one["ion"], spelling, f"{spelling!r} is not an ion of the table", fix)
+        return {"Na+": 1.0}
+
+
 def _one_row_an_ion(t: Columns) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     "Feeds of a table with one row an ion: ions, (feed, ion) [mol/m³], first row of each feed."
     import pandas as pd
 
     same = [q for q in ("sample", "run", "flux", "pressure", "temperature", "pH", "film", "membrane") if q in t.one]
     key = pd.MultiIndex.from_arrays([t.text(q) for q in same] or [np.zeros(len(t.raw.cells))])
-    code, names = pd.factorize(key)[0], []
-    for row, spelling in zip(t.raw.rows, t.text("ion"), strict=True):
-        try:
-            names.append(get_ion(spelling).name)
-        except UnknownIon:
-            t.wrong(
-                row, t.one["ion"], spelling, f"{spelling!r} is not an ion of the table", "name the ion, such as Na+"
-            )
-            names.append("Na+")
-    x = si_column(t, "c_feed", t.one["c_feed"], names)
-    ions = tuple(dict.fromkeys(names))
-    c = np.full((code.max() + 1, len(ions)), np.nan)
-    for k, (f, i) in enumerate(zip(code, names, strict=True)):
-        j, cell = ions.index(i), text_of(t.raw.cells[t.one["c_feed"]].iloc[k])
+    code, column = pd.factorize(key)[0], t.one["c_feed"]
+    parts = [_of_a_row(t, *row) for row in zip(t.raw.rows, t.text("ion"), strict=True)]
+    x = si_column(t, "c_feed", column, [next(iter(p)) for p in parts])
+    ions = tuple(dict.fromkeys(i for p in parts for i in p))
+    c, salts = np.full((code.max() + 1, len(ions)), np.nan), np.zeros((code.max() + 1, len(ions)))
+    wrong = lambda k, *said: t.wrong(t.raw.rows[k], column, text_of(t.raw.cells[column].iloc[k]), *said)
+    for k, (f, row) in enumerate(zip(code, parts, strict=True)):
         if not (x.wrong[k] or 0 <= x.value[k] <= SATURATED) or x.bound[k]:
-            t.wrong(
-                t.raw.rows[k],
-                t.one["c_feed"],
-                cell,
-                f"{cell!r} is no concentration",
-                f"give a number of 0 to {SATURATED:g} mol/m3; check the unit",
-            )
-        elif np.isfinite(c[f, j]) and abs(c[f, j] - x.value[k]) > 0.02 * abs(c[f, j]):
-            t.wrong(
-                t.raw.rows[k],
-                t.one["c_feed"],
-                cell,
-                f"{i} has two concentrations in one feed",
-                "tell the feeds apart in a column 'sample'",
-            )
-        c[f, j] = x.value[k]
-    return ions, np.nan_to_num(c), np.unique(code, return_index=True)[1]
+            shown = text_of(t.raw.cells[column].iloc[k])
+            wrong(k, f"{shown!r} is no concentration", f"give a number of 0 to {SATURATED:g} mol/m3; check the unit")
+        for i, factor in row.items():
+            j, value = ions.index(i), x.value[k] * factor
+            if len(row) > 1:
+                salts[f, j] += value
+            elif np.isfinite(c[f, j]) and abs(c[f, j] - value) > 0.02 * abs(c[f, j]):
+                wrong(k, f"{i} has two concentrations in one feed", "tell the feeds apart in a column 'sample'")
+            c[f, j] = value if len(row) == 1 else c[f, j]
+    c = np.nan_to_num(c) + salts
+    return ions, c, np.unique(code, return_index=True)[1]
 
 
 _USED = {
@@ -252,24 +256,27 @@ _USED = {
 }
 
 
-def _feed_table(raw: RawTable, first: int = 0, used: tuple[str, ...] = ()) -> FeedTable:
+def _feed_table(raw: RawTable, first: int = 0, used: tuple[str, ...] = (), units: dict | None = None) -> FeedTable:
     "Feeds of a table, whatever its form."
-    t = name_columns(raw)
+    raw = laid_down(raw) if is_report(raw) else raw
+    t = name_columns(raw, units)
     for column in raw.cells:
         h = parse_header(column)
-        if h.quantity is None and not h.solute and not all(map(_words_only, raw.cells[column])):
+        salt = column in t.salts.values()
+        if h.quantity is None and not (h.solute or salt) and not all(map(_words_only, raw.cells[column])):
             t.wrong(
                 1,
                 column,
                 "",
                 f"{column!r} is neither an ion such as 'Na+ [mM]' nor a flux nor anything else known here",
-                "a feed table has a column an ion (a salt is written as its ions) and a row a feed",
+                "a feed table has a column an ion or a salt and a row a feed",
             )
-    if not t.ions("c_feed") and not {"ion", "c_feed"} <= set(t.one):
+    wide = bool(t.ions("c_feed") or t.salts)
+    if not wide and not {"ion", "c_feed"} <= set(t.one):
         t.wrong(1, "", "", "there is no ion column", "expected a header such as 'Na+ [mM],Cl- [mM]'")
     if t.problems:
         raise TableError(raw.name, t.problems)
-    if t.ions("c_feed"):
+    if wide:
         (ions, c), at = feed_matrix(t), np.arange(len(raw.cells))
     else:
         ions, c, at = _one_row_an_ion(t)
@@ -358,20 +365,41 @@ def measured_in_si(
     return pd.DataFrame(out, index=frame.index)
 
 
+_LONGEST_REPORT = 2000  # Rows
+
+
+def _whole_reports(pieces: Iterator[RawTable]) -> Iterator[RawTable]:
+    "The pieces of a table as they come, but a report with one row an analyte as one."
+    import pandas as pd
+
+    for raw in pieces:
+        if is_report(raw):
+            parts = [raw]
+            for more in pieces:
+                parts.append(more)
+                if sum(len(p.cells) for p in parts) > _LONGEST_REPORT:
+                    fix = "cut it into several, or give it one row a water"
+                    raise TableError(raw.name, [(None, "", "", f"more than {_LONGEST_REPORT} rows of analytes", fix)])
+            cells = pd.concat([p.cells for p in parts], ignore_index=True)
+            raw = replace(raw, cells=cells, rows=np.concatenate([p.rows for p in parts]))
+        yield raw
+
+
 def read_feeds(
     path: str | Path,  # CSV, TSV, JSON, Parquet or Excel; "-" is CSV on standard input
     rows: int = 2000,  # Rows a piece
     used: tuple[str, ...] = (),  # Quantities that the caller makes use of beside the ions: pH, temperature
+    units: dict[str, str] | None = None,  # Unit of a column without one: {"temperature": "degC"}
 ) -> Iterator[FeedTable]:  # The file in pieces, so that its length does not matter
     "Feeds from a file: a column an ion, with its unit ('Na+ [mM]', 'SO4-2 [mg/L]'; none means mol/m³), a row a feed."
     first, said, name = 0, set(), "standard input" if str(path) == "-" else Path(path).name
-    for raw in read_pieces(path, rows):
+    for raw in _whole_reports(read_pieces(path, rows)):
         full = raw.cells.map(lambda v: text_of(v) != "").any(axis=1).to_numpy()
         if not full.any():
             continue
         raw = replace(raw, cells=raw.cells[full].reset_index(drop=True), rows=raw.rows[full])
-        found = _feed_table(raw, first, used)
-        first += len(raw.cells)
+        found = _feed_table(raw, first, used, units)
+        first += len(found.sample)
         for n in found.notes:
             if n not in said:
                 warnings.warn(f"{name}: {n}", stacklevel=2)

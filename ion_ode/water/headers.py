@@ -12,12 +12,13 @@ from functools import lru_cache
 
 from ion_ode.core import InputError
 from ion_ode.water.ions import UnknownIon, ion_name
+from ion_ode.water.salts import ions_of_salt
 from ion_ode.water.units import is_unit, parse_unit, plain
 
 __all__ = ["PER_ION", "QUANTITIES", "TEXT", "Header", "parse_header"]
 
 QUANTITIES = {  # quantity: what people call it, in lower case, without the words of _FILLER
-    "ion": ("ion", "species", "ion name", "solute", "component"),
+    "ion": ("ion", "species", "ion name", "solute", "component", "salt", "electrolyte", "salt name"),
     "flux": ("flux", "water flux", "permeate flux", "volume flux", "volumetric flux", "solvent flux", "filtrate flux",
     "jv", "j v", "jw", "j w", "j"),
     "c_feed": ("c feed", "feed", "c", "concentration", "conc", "feed concentration", "cf", "c f", "bulk", "c bulk",
@@ -116,6 +117,15 @@ _MASTER = {  # PHREEQC's names of a water's elements (phreeqc.dat), and what a m
 }  # fmt: skip
 
 
+_TRACES = {  # Analytes of a report that no salt balance misses: named as not used, unless they are ions of the table
+    "fe", "iron", "mn", "manganese", "al", "aluminium", "aluminum", "cu", "copper", "zn", "zinc", "pb", "lead", "as",
+    "arsenic", "cd", "cadmium", "cr", "chromium", "ni", "nickel", "co", "cobalt", "se", "selenium", "u", "uranium",
+    "hg", "mercury", "sb", "antimony", "mo", "molybdenum", "v", "vanadium", "ag", "silver", "no2", "nitrite", "cyanide",
+    "sulfide", "sulphide", "chlorine",
+}  # fmt: skip
+_OF_A_TRACE = {"total", "dissolved", "free", "filtered", "n", "ii", "iii", "vi"}
+
+
 @dataclass(frozen=True)
 class Header:
     "What a column holds."
@@ -202,16 +212,10 @@ def _whole(label: str, unit: str | None, text: str) -> Header | None:
     "A label that is a quantity, an ion, or an ion and a quantity."
     if label in _MASTER:
         name, basis = _MASTER[label]
-        mass = unit is not None and is_unit(unit) and ("kg", 1) in parse_unit(unit).dimension and " as " not in unit
-        unit = f"{unit} as {basis}" if mass and basis else unit
-        return Header(
-            text,
-            "alkalinity" if name == "alkalinity" else "c_feed" if _ion(name) else None,
-            _ion(name),
-            unit,
-            None,
-            label,
-        )
+        mass = unit is not None and is_unit(unit) and ("kg", 1) in parse_unit(unit).dimension
+        unit = f"{unit} as {basis}" if mass and basis and not parse_unit(unit).basis else unit
+        quantity = "alkalinity" if name == "alkalinity" else "c_feed" if _ion(name) else "other"
+        return Header(text, quantity, _ion(name), unit, None, label)
     quantity, kind = _quantity(label)
     if quantity is not None:
         return Header(text, quantity, None, unit, kind, label)
@@ -220,6 +224,8 @@ def _whole(label: str, unit: str | None, text: str) -> Header | None:
     label_, unit = _basis(label, unit)
     if (quantity := _quantity(label_)[0]) in ("hardness", "alkalinity", "c_feed", "c_perm"):
         return Header(text, quantity, None, unit, None, label_)
+    if ions_of_salt(label_) is not None:
+        return None
     if (ion := _ion(label_)) is not None:
         return Header(text, "c_feed", ion, unit, None, label_)
     words = re.split(r"[\s_]+", label_)
@@ -227,8 +233,10 @@ def _whole(label: str, unit: str | None, text: str) -> Header | None:
         for k in (0, len(words) - n) if n < len(words) else ():
             ion, rest = _ion(" ".join(words[k : k + n])), " ".join(words[:k] + words[k + n :])
             quantity, kind = _quantity(rest)
-            if ion is not None and (quantity in PER_ION or not set(_words(rest)) - _FILLER):
+            if ion is not None and (quantity in PER_ION or _ion(rest) == ion or not set(_words(rest)) - _FILLER):
                 return Header(text, quantity or "c_feed", ion, unit, kind, rest)
+    if set(re.findall(r"[a-z]+", label_.lower())) - _OF_A_TRACE <= _TRACES and re.search("[A-Za-z]", label_):
+        return Header(text, "other", None, unit, None, label_)
     return None
 
 
