@@ -3,7 +3,6 @@
 Docs: https://ion-ode.github.io/ion_ode/guides/my_data.html.md"""
 
 import difflib
-import re
 from dataclasses import dataclass, field
 
 import numpy as np
