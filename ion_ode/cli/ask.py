@@ -4,7 +4,9 @@ import warnings
 
 import click
 from ion_ode.cli.group import main
-from ion_ode.cli.options import BALANCE, FEED, FLUX, LEVEL, MEMBRANE, _membrane, output_options
+from ion_ode.cli.options import (
+    BALANCE, FEED, FLUX, LEVEL, MEASUREMENTS, MEMBRANE, PRESSURE, _bars, _calibrated, _membrane, output_options,
+)  # fmt: skip
 from ion_ode.cli.output import _frame, _run
 
 
@@ -111,11 +113,7 @@ def _columns(solution) -> dict:
 @FEED
 @FLUX
 @BALANCE
-@click.option(
-    "--pressure",
-    metavar="BAR",
-    help="Pressure difference instead of a flux, in bar: a number, a list 3,5,8 or a range 2:10:5.",
-)
+@PRESSURE
 @click.option(
     "--model",
     default="nf270",
@@ -123,12 +121,7 @@ def _columns(solution) -> dict:
     metavar="NAME|FILE|FOLDER",
     help="nf270 or nf (any nanofiltration membrane), nf270-network, dspmde, or what was saved or trained.",
 )
-@click.option(
-    "--measurements",
-    type=click.Path(exists=True, dir_okay=False),
-    metavar="FILE",
-    help="Your own 1 to 50 values, as for ion-ode check: the model becomes that of your coupon.",
-)
+@MEASUREMENTS
 @click.option(
     "--kind",
     type=click.Choice(["observed", "intrinsic"]),
@@ -213,10 +206,10 @@ def _only_for_membranes(**options):
 def _run_answer(model, measurements, pressure, feed, flux, membrane, options, where):
     "Ask a sample of membranes, first made that of a coupon; notes go to stderr."
     import numpy as np
+    import pandas as pd
 
     from ion_ode.core import InputError
     from ion_ode.dspmde.charge_pH import PH_OF_CHARGES
-    from ion_ode.water.feeds import parse_flux
 
     if membrane is not None:
         raise InputError(
@@ -224,24 +217,23 @@ def _run_answer(model, measurements, pressure, feed, flux, membrane, options, wh
         )
     if pressure is not None and flux is not None:
         raise InputError("give --flux or --pressure, one of them")
-    if measurements is not None:
-        model = model.calibrate(measurements, balance=options.get("balance"))
-        for sentence in model.card["taught"]:
-            click.echo(sentence, err=True)
+    model = _calibrated(model, measurements, options.get("balance"))
+    bars = None if pressure is None else _bars(pressure)
 
-    def ask(table):
-        at = {"flux": table.flux} if pressure is None else {"pressure": bars}
+    def at_one_temperature(table, rows, temperature):
+        own = np.ndim(table.flux) == 2
+        at = {"pressure": bars} if bars is not None else {"flux": table.flux[rows] if own else table.flux}
         if table.pH is not None:  # near neutral where neither row nor option says
-            at["pH"] = np.where(np.isnan(table.pH), options["pH"] or PH_OF_CHARGES, table.pH)
-        frame = model.predict(_frame(table), **options | at)
+            at["pH"] = np.where(np.isnan(table.pH), options["pH"] or PH_OF_CHARGES, table.pH)[rows]
+        frame = model.predict(_frame(table).iloc[rows], **options | at | {"temperature": temperature})
         for sentence in dict.fromkeys(frame.attrs["notes"]):
             warnings.warn(sentence, stacklevel=2)
-        return frame.drop(columns=["flux_lower", "flux_upper"], errors="ignore")
+        return frame.assign(sample=rows[frame["sample"]]).drop(columns=["flux_lower", "flux_upper"], errors="ignore")
 
-    bars = None
-    if pressure is not None:
-        from ion_ode.core import LMH, bar
+    def ask(table):
+        T = np.full(len(table.c_feed), np.nan) if table.temperature is None else table.temperature
+        T = np.where(np.isnan(T), options["temperature"], T)
+        parts = [at_one_temperature(table, np.flatnonzero(T == t), float(t)) for t in np.unique(T)]
+        return parts[0] if len(parts) == 1 else pd.concat(parts).sort_values("sample", kind="stable")
 
-        bars = parse_flux(pressure) / LMH * bar  # the same grammar of numbers, lists and ranges
-        flux = "1"
-    _run(feed, flux, *where, ask, ("pH",))
+    _run(feed, flux if bars is None else "1", *where, ask, ("pH", "temperature"))

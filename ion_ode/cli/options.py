@@ -45,6 +45,17 @@ LEVEL = click.option(
     show_default=True,
     help="Share of measurements the interval should hold.",
 )
+PRESSURE = click.option(
+    "--pressure",
+    metavar="BAR",
+    help="Pressure difference instead of a flux, in bar: a number, a list 3,5,8 or a range 2:10:5.",
+)
+MEASUREMENTS = click.option(
+    "--measurements",
+    type=click.Path(exists=True, dir_okay=False),
+    metavar="FILE",
+    help="Your own 1 to 50 values, as for ion-ode check: the model becomes that of your coupon.",
+)
 FORCE = click.option("--force", is_flag=True, help="Replace the file named by --out if it exists.")
 WORKERS = click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Processes of this machine, one thread each."
@@ -106,6 +117,24 @@ def _membrane(text: str):
         units = ", ".join(f"{k} [{MEMBRANE_UNITS[k][0]}]" for k in missing)
         raise InputError(f"membrane {text!r} lacks {units}; a membrane has {', '.join(MEMBRANE_UNITS)}")
     return Membrane(**values)
+
+
+def _bars(text: str):
+    "Pressures [Pa] in the grammar of numbers, lists and ranges that fluxes have."
+    from ion_ode.core import LMH, bar
+    from ion_ode.water.feeds import parse_flux
+
+    return parse_flux(text) / LMH * bar
+
+
+def _calibrated(model, measurements, balance):
+    "A sample of membranes, made that of a coupon where own values are given; what they taught goes to stderr."
+    if measurements is None:
+        return model
+    model = model.calibrate(measurements, balance=balance)
+    for sentence in model.card["taught"]:
+        click.echo(sentence, err=True)
+    return model
 
 
 @contextmanager

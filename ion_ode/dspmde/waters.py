@@ -21,9 +21,9 @@ from ion_ode.water.feeds import FeedTable, feed_table, flux_of
 from ion_ode.water.ions import ion_name
 from ion_ode.water.neutrality import close_charge
 
-__all__ = ["Water", "read_waters", "simulate_water"]
+__all__ = ["TOGETHER", "Water", "read_waters", "simulate_water", "totals_of"]
 
-_TOGETHER = {  # Reported as one solute: name, and its parts
+TOGETHER = {  # Reported as one solute: name, and its parts
     "inorganic carbon": ("CO2", "HCO3-", "CO3-2"), "NH4+ and NH3": ("NH4+", "NH3"), "boron": ("H3BO3", "H2BO3-"),
     "phosphate": ("H2PO4-", "HPO4-2", "PO4-3"), "SO4-2": ("SO4-2", "HSO4-", "MgSO4", "CaSO4"),
     "Mg+2": ("Mg+2", "MgSO4"), "Ca+2": ("Ca+2", "CaSO4"),
@@ -129,11 +129,11 @@ def _given(held: dict[str, float]) -> float:
     return sum(n * held.get(i, 0.0) for i, n in (("H2BO3-", 1), ("HPO4-2", 1), ("NH3", 1), ("HSO4-", -1)))
 
 
-def _totals(c: dict[str, float]) -> dict[str, float]:
+def totals_of(c: dict[str, float]) -> dict[str, float]:
     "Amounts as a laboratory reports them."
-    parts = {p for names in _TOGETHER.values() for p in names}
+    parts = {p for names in TOGETHER.values() for p in names}
     out = {k: v for k, v in c.items() if k not in parts and k not in ("H+", "OH-")}
-    for name, names in _TOGETHER.items():
+    for name, names in TOGETHER.items():
         if (total := sum(c.get(p, 0.0) for p in names)) > 0:
             out[name] = total
     return out
@@ -170,11 +170,11 @@ def simulate_water(
         sol = simulate(w.feed, J, membrane, temperature=torch.from_numpy(w.temperature), **options)
     rows = []
     for k, label in enumerate(w.label):
-        feed = _totals(w.feed[k])
+        feed = totals_of(w.feed[k])
         for j in range(sol.flux.shape[1]):
             through = {i: float(v) for i, v in zip(sol.ions, sol.c_perm[k, j], strict=True) if w.feed[k].get(i, 0) > 0}
             lost = not sol.ok[k, j]
-            perm = dict.fromkeys(feed, np.nan) if lost else _totals(through)
+            perm = dict.fromkeys(feed, np.nan) if lost else totals_of(through)
             out = np.nan if lost else pH_of(through, float(w.temperature[k])).pH
             rows += [
                 (

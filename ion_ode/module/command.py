@@ -203,7 +203,7 @@ def _solve(
     pH=None,
     **run,
 ):
-    from ion_ode.core import ConvergenceError, bar
+    from ion_ode.core import ConvergenceError, InputError, bar
     from ion_ode.module.answers import simulate_plant
     from ion_ode.module.plant import Plant, Stage
 
@@ -215,6 +215,8 @@ def _solve(
     last = stages[-1]
     stages[-1] = Stage(element, elements, last.vessels, boost=last.boost, recirculate=recirculate)
     water, balance = _water(feed, balance)
+    if (share := run["recovery"]) is not None and 0 < share < 1:
+        raise InputError(f"--recovery {share:g} is {share:g} % of the feed; write {100 * share:g} for that share of it")
     units = {"feed_flow": 1 / 3600, "recovery": 0.01, "pressure": bar, "permeate_flow": 1 / 3600}
     operation = {k: None if run[k] is None else run[k] * u for k, u in units.items()}
     members = _drawn(draws) if draws else membrane
