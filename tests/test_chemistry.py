@@ -304,11 +304,12 @@ def test_replicates_of_a_water_are_averaged_and_their_spread_is_said(tmp_path):
     assert len(apart.groupby(["sample", "flux_m_s"])) == 3  # another flux is another question
     file, out = tmp_path / "lab.csv", tmp_path / "out.csv"
     rows.to_csv(file, index=False)
-    done = CliRunner().invoke(main, ["water", "--feed", str(file), "--flux", "20", "--membrane", "nf270", "--out", str(out)])
+    ask = ["water", "--feed", str(file), "--membrane", "nf270", "--out", str(out)]
+    done = CliRunner().invoke(main, [*ask, "--flux", "20"])
     assert done.exit_code == 0 and "3 replicates" in done.output, done.output
     assert_allclose(pd.read_csv(out).rejection, found.rejection, rtol=1e-6)
     rows.assign(**{"flux [LMH]": [10, 20, 10, 10]}).to_csv(file, index=False)
-    done = CliRunner().invoke(main, ["water", "--feed", str(file), "--membrane", "nf270", "--force", "--out", str(out)])
+    done = CliRunner().invoke(main, [*ask, "--force"])
     assert done.exit_code == 0, done.output
     assert_allclose(pd.read_csv(out).rejection, apart.rejection, rtol=1e-6)
     bare = rows.assign(**{"Cl [mg/L]": 0.0})
