@@ -16,8 +16,11 @@ from numpy.testing import assert_allclose
 from ion_ode import NF270_WATERTAP, InputError, Membrane, fit_membrane, load_model
 from ion_ode.cli import main
 from ion_ode.core import LMH
+from ion_ode.data.measurements import Measurements
+from ion_ode.data.points import measurement_points
 from ion_ode.data.reader import load_measurements, read_measurements
 from ion_ode.estimator import DSPMDERegressor
+from ion_ode.training.rivals import SpieglerKedem
 from ion_ode.water.ions import get_ion, read_ion_table
 
 IONS_HEAD = "name z D_bulk_m2_s r_stokes_m molar_mass_g_mol aliases source doi".split()
@@ -218,6 +221,34 @@ def test_one_rule_of_neutrality(door):
     with pytest.raises(InputError, match="not electroneutral.*balance.{1,2}Cl-"):
         run(off)
     run(off, balance="Cl-")
+
+
+FLUXES = [h for h, (old, _) in UNDERSTOOD.items() if old == "flux [LMH]"]
+
+
+@pytest.mark.parametrize("header", FLUXES)
+def test_regressors_read_a_flux_alike(header):
+    X = pd.DataFrame({"ion": ION, header: UNDERSTOOD[header][1], "Na+ [mM]": FEED, "Cl- (mM)": FEED})
+    fitted = DSPMDERegressor(("r_pore",), n_starts=1, folds=0).fit(X, R)
+    used = fitted.fit_.to_frame()
+    assert_allclose(used.flux_m_s, FLUX * LMH, rtol=1e-9)
+    assert_allclose(used.rejection, R, rtol=1e-12)
+    assert_allclose(fitted.predict(X), used.predicted, rtol=1e-3)
+
+
+SI = pd.DataFrame({"ion": ION, "flux_m_s": FLUX * LMH, "c_feed_mol_m3": FEED, "rejection": 100 * R, "weight": 1.0})
+INNER = {
+    "the container": Measurements.from_frame,
+    "networks and posteriors": lambda d: measurement_points(d.assign(solution_id="a", state_id=list("aabb"))),
+    "rivals": SpieglerKedem().fit,
+    "figures": lambda d: simulate({"Na+": FEED, "Cl-": FEED}, 1e-5).plot(measured=d),
+}
+
+
+@pytest.mark.parametrize("door", INNER)
+def test_percent_is_no_fraction_behind_the_doors_either(door):
+    with pytest.raises(InputError, match="a rejection of 40 arrived; a fraction is expected"):
+        INNER[door](SI)
 
 
 def test_kind_has_one_default():

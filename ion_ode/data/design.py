@@ -104,7 +104,7 @@ def sample_feeds(
     u = _sobol(n, 2 + 2 * len(ions), seed, start)
     return torch.from_numpy(_feeds(u, ions, equivalents, decades, n_ions, water, spread))
 
-# %% ../../nbs/01e_design.ipynb #23742780
+
 def _check_range(name, pair, low, high):
     if len(pair) != 2 or not low <= pair[0] <= pair[1] <= high:
         raise InputError(f"{name} is {tuple(pair)}, expected two increasing numbers between {low:g} and {high:g}")

@@ -7,6 +7,7 @@ import pandas as pd
 from ion_ode.core import LMH, T_REF, InputError
 from ion_ode.water.ions import get_ion, ion_name
 from ion_ode.water.neutrality import close_charge
+from ion_ode.water.units import as_fractions
 
 __all__ = ["KINDS", "Measurements", "concat_measurements"]
 
@@ -255,6 +256,7 @@ def _from_frame(frame, ions=None, feeds=None, balance=None) -> Measurements:
         )
     state = {f: first[column].to_numpy() for f, (column, _) in _STATE.items()}
     value = {f: d[column].to_numpy() for f, (column, _) in _VALUE.items()} | {
+        "rejection": as_fractions(d.rejection),
         "censored": _bounds(d),
         "salt_level": d.salt_level.to_numpy(bool),
     }

@@ -43,6 +43,10 @@ def measurement_points(
     if isinstance(measurements, Measurements):
         return measurements.on(ions)
     d = independent_rows() if measurements is None else measurements
+    if lacks := [c for c in ("solution_id", "state_id", "flux_m_s") if c not in d]:
+        raise InputError(
+            f"the table lacks {', '.join(lacks)}; read it with load_measurements, which names feeds and runs"
+        )
     if d.flux_m_s.isna().any():
         raise InputError(
             f"{int(d.flux_m_s.isna().sum())} of {len(d)} rows have no flux; take independent_rows(df) first"

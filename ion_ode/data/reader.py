@@ -15,7 +15,7 @@ import pandas as pd
 
 from ion_ode.core import InputError
 from ion_ode.data.measurements import Measurements
-from ion_ode.data.rows import LOWEST, checked_rows, flags, kinds, named_rows, no_value_twice, states
+from ion_ode.data.rows import checked_rows, flags, kinds, named_rows, no_value_twice, states
 from ion_ode.water.ions import get_ion
 from ion_ode.store import atomic_write
 from ion_ode.water.analysis import feed_matrix
@@ -25,7 +25,6 @@ from ion_ode.water.files import read_table
 from ion_ode.water.neutrality import ROUNDING, TOLERANCE
 
 __all__ = [
-    "LOWEST",
     "Check",
     "MeasurementError",
     "Reading",

@@ -15,11 +15,10 @@ from ion_ode.water.cells import TableError, is_empty, text_of
 from ion_ode.water.columns import Columns, missing, si_column
 from ion_ode.water.salts import ions_of_salt, per_salt
 from ion_ode.water.ions import UnknownIon, get_ion, ion_name
+from ion_ode.water.units import HIGHEST, LOWEST
 
-__all__ = ["LOWEST", "checked_rows", "flags", "kinds", "named_rows", "no_value_twice", "states"]
+__all__ = ["checked_rows", "flags", "kinds", "named_rows", "no_value_twice", "states"]
 
-LOWEST = -10.0  # Smallest rejection that is believed: a permeate eleven times the feed
-_HIGHEST = 1.05  # Rejections a little above 1 are measured, where an analysis of nearly nothing errs
 _LIKELY = (
     "Na+",
     "K+",
@@ -211,9 +210,9 @@ def _bounds(t: Columns, v: pd.DataFrame):
             shown = v[f"{q}_shown"].iloc[k]
             t.wrong(t.raw.rows[v.k[k]], one(q).iloc[k], f"{shown:g}", f"{shown:g} is {what}", fix)
     R = v.rejection_si.to_numpy()
-    if (over := (R > 1 + 1e-12) & (R <= _HIGHEST)).any():
+    if (over := (R > 1 + 1e-12) & (R <= HIGHEST)).any():
         t.notes.append(f"{over.sum()} rejections above 1, {R[over].max():.3g} at most, are taken as measured")
-    for k in np.flatnonzero((R > _HIGHEST) | (R < LOWEST)):
+    for k in np.flatnonzero((R > HIGHEST) | (R < LOWEST)):
         percent = t.unit.get(v.rejection[k]) not in ("", None, "-", "fraction")
         if R[k] > 1:
             fix = (

@@ -24,6 +24,7 @@ from ..dspmde.prior import SLOTS
 from ..dspmde.problem import Transport
 from ..dspmde.residual import shoot
 from ..water.ions import get_ion, ion_arrays
+from ..water.units import as_fractions
 
 # %% ../../nbs/04g_rivals.ipynb #d36f6b7e
 class _Rival(nn.Module):
@@ -212,6 +213,7 @@ class SpieglerKedem:
         self.parameters = {}
         for ion, g in train.groupby("ion"):
             J, R, w = (g[c].to_numpy(float, copy=True) for c in ("flux_m_s", "rejection", "weight"))
+            R = as_fractions(R)
             model = lambda x, J=J: spiegler_kedem(J, 1 - np.exp(x[0]), np.exp(x[1]))
             loss = lambda x, model=model, R=R, w=w: np.sqrt(w) * (model(x) - R)
             bounds = ([np.log(1e-4), np.log(1e-9)], [np.log(10.0), np.log(1e-3)])
@@ -229,7 +231,7 @@ class SpieglerKedem:
         numbers = np.array([own(i) for i in test.ion])
         return spiegler_kedem(test.flux_m_s.to_numpy(float, copy=True), numbers[:, 0], numbers[:, 1])
 
-# %% ../../nbs/04g_rivals.ipynb #3e45c287
+# %% ../../nbs/04g_rivals.ipynb #627cd9d0
 class SDEM:
     "Solution–diffusion–electromigration with constant permeances, or with a Donnan shift (Eqs. B.3, B.4)."
 
@@ -244,7 +246,7 @@ class SDEM:
 
     top = 200.0  # Pe at which P is cut off softly: rejections above 1 - 1/200 are not told apart, and cost much
 
-# %% ../../nbs/04g_rivals.ipynb #627cd9d0
+
 @patch
 def _problem(self: SDEM, df: pd.DataFrame):
     "States of a frame, and where each row sits among them."
@@ -253,7 +255,7 @@ def _problem(self: SDEM, df: pd.DataFrame):
     m = measurement_points(df)
     return m, torch.tensor(m.state), torch.tensor(m.ion)
 
-
+# %% ../../nbs/04g_rivals.ipynb #627cd9d1
 @patch
 def _transport(self: SDEM, m: Measurements, theta: Tensor) -> Transport:
     "Coefficients of the pore solver that make it SDEM, given parameters (ln P of the fitted ions, shifts)."

@@ -25,7 +25,7 @@ from ion_ode.water.files import RawTable, read_pieces, read_table
 from ion_ode.water.headers import parse_header
 from ion_ode.water.salts import ions_of_salt, salt_amounts
 from ion_ode.water.upright import is_report, laid_down
-from ion_ode.water.units import plain, to_mol_m3
+from ion_ode.water.units import as_fractions, plain, to_mol_m3
 
 __all__ = [
     "FeedTable", "MEMBRANE_UNITS", "feed_table", "flux_of", "has_flux", "ion_column", "measured_in_si",
@@ -347,7 +347,7 @@ _SI = {
 def measured_in_si(
     frame: pd.DataFrame,  # ion, and with units: flux [LMH], feed [mg/L], rejection [%], sd [%], temperature [°C]
 ) -> pd.DataFrame:  # ion, flux_m_s, c_feed_mol_m3, rejection, ...; other columns as they were
-    "Columns of a table in SI, without a check of what they mean together; for drawing."
+    "Columns of a table in SI, without a check of what they mean together, but that a rejection is none of percent."
     import pandas as pd
 
     t = name_columns(read_table(frame))
@@ -362,6 +362,8 @@ def measured_in_si(
             out[_SI[q] if q in _SI else column] = t.raw.cells[column].to_numpy()
     if t.problems:
         raise TableError("the measurements", t.problems)
+    if "rejection" in out:
+        as_fractions(pd.to_numeric(out["rejection"], errors="coerce"))
     return pd.DataFrame(out, index=frame.index)
 
 

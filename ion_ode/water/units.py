@@ -15,7 +15,7 @@ import numpy as np
 from ion_ode.core import InputError
 from ion_ode.water.ions import Ion, get_ion
 
-__all__ = ["EXAMPLE", "Unit", "is_unit", "parse_unit", "plain", "si_values", "to_mol_m3"]
+__all__ = ["EXAMPLE", "Unit", "as_fractions", "is_unit", "parse_unit", "plain", "si_values", "to_mol_m3"]
 
 _FOOT, _GALLON, _POUND_FORCE = 0.3048, 3.785411784e-3, 4.4482216152605
 _BASE = ("m", "kg", "s", "mol", "eq", "S", "K")  # Dimensions; an equivalent is counted apart from a mole
@@ -280,3 +280,20 @@ def si_values(
     names = [ions] if isinstance(ions, str) else list(ions)
     each = {n: _per_mole(u, get_ion(n)) for n in set(names)}
     return value * (each[names[0]] if isinstance(ions, str) else np.array([each[n] for n in names]))
+
+
+LOWEST = -10.0  # Smallest rejection that is believed: a permeate eleven times the feed
+HIGHEST = 1.05  # Rejections a little above 1 are measured, where an analysis of nearly nothing errs
+
+
+def as_fractions(
+    rejection,  # Numbers; nan where there is none
+) -> np.ndarray:
+    "Rejections as they are, refused where they cannot be fractions: 55 means percent."
+    R = np.asarray(rejection, dtype=float)
+    if (off := (R > HIGHEST) | (R < LOWEST)).any():
+        raise InputError(
+            f"a rejection of {R[off][0]:g} arrived; a fraction is expected, at most 1 and {LOWEST:g} or more: write "
+            "'rejection [%]' as its header where a door reads it, or divide by 100"
+        )
+    return R
