@@ -1,4 +1,4 @@
-"""The check of sizes and habits finds each of them, and an exemption that nothing needs."""
+"""The check of sizes and habits finds each of them."""
 
 import importlib.util
 import json
@@ -81,11 +81,3 @@ def test_a_public_name_is_read_spoken_of_or_in_a_signature(tree):
 def test_limits_on_wall_time_are_found(tree, source, breaks):
     assert list(rules.wall_limits(tree({}, test=source))) == ["tests/test_x.py"] * breaks
     assert list(rules.wall_limits(tree({}, [("code", source)]))) == ["nbs/page.ipynb#c0"] * breaks
-
-
-def test_exemptions_may_only_shrink():
-    found = {("module", "a.py"): "a.py is long", ("unread", "a.py:f"): "nothing reads f"}
-    assert rules.judge(found, list(found)) == []
-    assert rules.judge(found, [("module", "a.py")]) == ["unread: nothing reads f"]
-    (gone,) = rules.judge(found, [*found, ("module", "b.py")])
-    assert "`module b.py` is no longer needed" in gone

@@ -1,10 +1,8 @@
 """Hold the library to the sizes and habits that keep it readable, and name what breaks them.
 
-    python tools/rules.py           sizes, long lines, names nobody reads, code no page shows at work, wall time
-    python tools/rules.py --prune   take out of tools/rules_allow.txt what is no longer needed
+    python tools/rules.py    sizes, long lines, names nobody reads, code no page shows at work, wall time
 
-An exemption is a line of tools/rules_allow.txt, `rule key`; one that is no longer needed fails the check, so the list
-only gets shorter."""
+There are no exemptions."""
 
 import ast
 import json
@@ -15,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ALLOW = "tools/rules_allow.txt"
 MODULE, CELL, CELL_90, WIDTH = 500, 60, 40, 120  # lines, lines, lines, characters
 CLOCKS = {"time", "monotonic", "perf_counter", "time_ns", "monotonic_ns", "perf_counter_ns"}
 EXPORTS = re.compile(r"^#\|\s*(export|exports|exporti)\b", re.M)
@@ -200,25 +197,10 @@ RULES = {
 }
 
 
-def judge(found: dict[tuple[str, str], str], allowed: list[tuple[str, str]]) -> list[str]:
-    "What breaks a rule and is not exempt, and exemptions that nothing needs."
-    bad = [f"{rule}: {text}" for (rule, key), text in found.items() if (rule, key) not in allowed]
-    return bad + [f"{ALLOW}: `{' '.join(a)}` is no longer needed: remove it" for a in allowed if a not in found]
-
-
 def main() -> int:
-    found = {(rule, key): text for rule, check in RULES.items() for key, text in check(ROOT).items()}
-    allowed = [
-        tuple(line.split(maxsplit=1))
-        for line in (ROOT / ALLOW).read_text(encoding="utf-8").splitlines()
-        if line.strip()
-    ]
-    if "--prune" in sys.argv:
-        allowed = [a for a in allowed if a in found]
-        (ROOT / ALLOW).write_text("".join(f"{rule} {key}\n" for rule, key in allowed), encoding="utf-8")
-    bad = judge(found, allowed)
+    bad = [f"{rule}: {text}" for rule, check in RULES.items() for text in check(ROOT).values()]
     print("\n".join(bad))
-    print(f"{len(RULES)} rules, {len(bad)} breaches, {len(allowed)} exemptions left: {'FAILED' if bad else 'all hold'}")
+    print(f"{len(RULES)} rules, {len(bad)} breaches: {'FAILED' if bad else 'all hold'}")
     return bool(bad)
 
 

@@ -126,6 +126,26 @@ class _Tape:
         if other is None or other.numel() < self.memory.numel():
             self.spare[self.memory.dtype] = self.memory
 
+# %% ../../nbs/02d_fused.ipynb #0843dabd
+def tape_bytes(
+    work: Work,  # Sizes and form
+    steps: int,  # $N$
+    batch: int,  # Curves
+    points: int,  # Points of a curve
+    members: int = 1,  # Networks
+    dtype: torch.dtype = torch.float32,  # Of weights and curves
+) -> int:
+    "What `curves` keeps for its backward pass."
+    shape = _Shape(**_sizes(work, steps, members, batch, points))
+    return (
+        getattr(library(), f"tape_{_SUFFIX[dtype]}")(ctypes.byref(shape)) * torch.empty((), dtype=dtype).element_size()
+    )
+
+
+def _sizes(work: Work, steps: int, members: int, batch: int, points: int) -> dict:
+    sizes = {k: v for k, v in work._asdict().items() if k != "form"} | {"form": _FORMS[work.form]}
+    return sizes | dict(members=members, batch=batch, points=points, steps=steps, threads=torch.get_num_threads())
+
 # %% ../../nbs/02d_fused.ipynb #dd0de942
 class _Curves(torch.autograd.Function):
     "h and the integrator's error of the state; gradients of tokens, mix and linear layers."
@@ -164,26 +184,6 @@ class _Curves(torch.autograd.Function):
             ctypes.byref(to),
         )
         return None, None, *[None] * len(_FIXED), *out
-
-# %% ../../nbs/02d_fused.ipynb #0843dabd
-def tape_bytes(
-    work: Work,  # Sizes and form
-    steps: int,  # $N$
-    batch: int,  # Curves
-    points: int,  # Points of a curve
-    members: int = 1,  # Networks
-    dtype: torch.dtype = torch.float32,  # Of weights and curves
-) -> int:
-    "What `curves` keeps for its backward pass."
-    shape = _Shape(**_sizes(work, steps, members, batch, points))
-    return (
-        getattr(library(), f"tape_{_SUFFIX[dtype]}")(ctypes.byref(shape)) * torch.empty((), dtype=dtype).element_size()
-    )
-
-
-def _sizes(work: Work, steps: int, members: int, batch: int, points: int) -> dict:
-    sizes = {k: v for k, v in work._asdict().items() if k != "form"} | {"form": _FORMS[work.form]}
-    return sizes | dict(members=members, batch=batch, points=points, steps=steps, threads=torch.get_num_threads())
 
 # %% ../../nbs/02d_fused.ipynb #3f0cb272
 def curves(

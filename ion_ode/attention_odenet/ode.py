@@ -178,7 +178,7 @@ def unwarp_flux(
     tiny = torch.finfo(flux.dtype).tiny
     return torch.log1p(k_warp * (flux / flux_max.clamp(min=tiny))) / _log1p(k_warp)
 
-# %% ../../nbs/02b_ode.ipynb #44c4b8d1
+# %% ../../nbs/02b_ode.ipynb #2794a57c
 class Adaptive(NamedTuple):
     "Solution with error control per sample."
 
@@ -186,7 +186,7 @@ class Adaptive(NamedTuple):
     n_steps: Tensor  # Accepted steps of each sample, (batch,)
     n_evaluations: int  # Evaluations of the field, each for the whole batch
 
-# %% ../../nbs/02b_ode.ipynb #2794a57c
+
 def tsit5_adaptive(
     field: Callable,  # `field(s, y)` with s of shape (batch, 1)
     y0: Float[Tensor, "batch state"],  # Start

@@ -90,7 +90,7 @@ def damped_newton(
         active = active[~done[active] & (alpha[active] > 1e-4) & (norm[active] >= 0)]
     return Roots(best, done, n_steps, inverse, worst)
 
-# %% ../../nbs/00g_newton.ipynb #66dbe2af
+# %% ../../nbs/00g_newton.ipynb #5bb35865
 ARRIVED, LEFT, LOST = range(3)
 
 
@@ -104,7 +104,7 @@ class Branches:
     peak: Tensor  # Largest parameter met on the way (batch,)
     n_steps: Tensor  # Newton steps (batch,)
 
-# %% ../../nbs/00g_newton.ipynb #5bb35865
+
 def _bordered_inverse(residual, jacobian, v: Tensor, row: Tensor, index: Tensor, nudge: float = 1e-6) -> Tensor:
     "Inverse of the Jacobian by unknowns and parameter, closed by a row across the curve."
     m = len(v) - 1
@@ -122,7 +122,7 @@ def _direction(inverse: Tensor, before: Tensor) -> Tensor:
     t = t / torch.linalg.vector_norm(t, dim=0).clamp(min=1e-300)
     return t * torch.where((t * before).sum(0) < 0, -1.0, 1.0)
 
-
+# %% ../../nbs/00g_newton.ipynb #5bb3586a
 def _stays(roots: Roots, start, t, onward, bend, turned, tau, stride) -> Tensor:
     "Whether a stride ended on the curve it began on, and passed nothing that asks for a closer look."
     near = torch.linalg.vector_norm(roots.u - start, dim=0) < 0.5 * stride

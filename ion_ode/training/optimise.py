@@ -127,6 +127,16 @@ def _grad_norms(params: dict[str, Tensor]) -> Tensor:
     parts = [p.grad.flatten(1).square().sum(1) for p in params.values() if p.grad is not None]
     return torch.stack(parts).sum(0).sqrt()
 
+# %% ../../nbs/04a_optimise.ipynb #cb000030
+def _to_device(
+    x,  # A tensor, a dictionary of them, or anything else
+    device,  # Where tensors go
+):
+    "Tensors on a device, also within dictionaries; anything else as it is."
+    if isinstance(x, dict):
+        return {k: _to_device(v, device) for k, v in x.items()}
+    return x.to(device) if isinstance(x, Tensor) else x
+
 # %% ../../nbs/04a_optimise.ipynb #9cbd1eb6
 def _begin(ensemble: Ensemble, plan: Plan, trainable) -> tuple[Run, dict[str, Tensor]]:
     "What may move, and its optimiser."
@@ -182,16 +192,6 @@ def _alive(callbacks: list[Callback]) -> Tensor:
     for c in callbacks[1:]:
         alive = alive & c.alive()
     return alive
-
-# %% ../../nbs/04a_optimise.ipynb #cb000030
-def _to_device(
-    x,  # A tensor, a dictionary of them, or anything else
-    device,  # Where tensors go
-):
-    "Tensors on a device, also within dictionaries; anything else as it is."
-    if isinstance(x, dict):
-        return {k: _to_device(v, device) for k, v in x.items()}
-    return x.to(device) if isinstance(x, Tensor) else x
 
 # %% ../../nbs/04a_optimise.ipynb #dea08ac9
 def fit(
