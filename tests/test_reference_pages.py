@@ -71,11 +71,12 @@ def test_a_named_tuple_has_its_fields_for_a_signature():
 
 def test_source_that_is_shown_is_not_said_twice():
     text = ENTRY.format(file="ion_ode/attention_odenet/odenet.py", name="ODENet.start")
-    source = ["#| code-fold: show\n", '#| code-summary: "Exported source"\n', "@patch\n", "def start(self): pass"]
+    fold = ["#| code-fold: show\n", '#| code-summary: "Exported source"\n']
+    source = [*fold, "@patch\n", "def start(self):  # at $\\lambda$\n"]
     told, code, check = tidy([
         {"cell_type": "code", "source": [], "outputs": [{"data": {"text/markdown": text}}]},
         {"cell_type": "code", "source": source, "outputs": []},
         {"cell_type": "code", "source": ["start"], "outputs": []},
     ])  # fmt: skip
     assert told["outputs"][0]["data"]["text/markdown"].endswith("### ODENet.start")
-    assert "".join(code["source"]) == "@patch\ndef start(self): pass" and check["source"] == ["start"]
+    assert "".join(code["source"]) == "@patch\ndef start(self):  # at λ\n" and check["source"] == ["start"]

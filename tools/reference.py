@@ -17,6 +17,7 @@ MODULE = re.compile(
     r"\b(?:__main__|(?:torch|numpy|pandas|pathlib|collections|typing|ion_ode)(?:\.[a-z_]\w*)*)\.(?=[A-Z])"
 )
 LINE = re.compile(r"#L(\d+)\)")
+COMMENT = re.compile(r"(^|  )# .*")
 NAME = re.compile(r"^### (?:\w+\.)*(\w+)$", re.M)
 PLACE = re.compile(r"/blob/[^/)]+/([\w/]+\.py)#L\d+\).*?^### (\w+)$", re.S | re.M)
 
@@ -57,7 +58,7 @@ def fields(file: Path, name: str) -> str:
     rows = [f"| `{n.target.id}` | {'`' + cell(ast.unparse(n.value)) + '`' if n.value else ''} | "
             f"{cell(told(text.splitlines(True), n))} |"
             for n in found[0].body if isinstance(n, ast.AnnAssign)]  # fmt: skip
-    return "\n\n| Field | Default | |\n|---|---|---|\n" + "\n".join(rows) if rows else ""
+    return "\n\n| Field | Default | Meaning |\n|---|---|---|\n" + "\n".join(rows) if rows else ""
 
 
 def symbols_of(text: str) -> str:
@@ -97,7 +98,8 @@ def joined(run: list[dict], sources: list[dict], root: Path) -> list[dict]:
     """Entries in the order of the source, then the source that is shown, unfolded; what stands in it, signature and
     sentence, is not said twice."""
     for cell in sources:
-        cell["source"] = [text for text in cell["source"] if not text.startswith("#| code-")]
+        kept = (text for text in cell["source"] if not text.startswith("#| code-"))
+        cell["source"] = [COMMENT.sub(lambda m: symbols_of(m[0]), text) for text in kept]
     code = "".join(text for cell in sources for text in cell["source"])
     run = sorted(run, key=line)
     for cell in run:

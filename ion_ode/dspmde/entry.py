@@ -29,7 +29,7 @@ def born_energy(
     eps_bulk: Tensor,  # $\varepsilon_b$ [-]
     temperature: Tensor,  # $T$ [K]
 ) -> Tensor:  # $\Delta W/kT$ [-]
-    "Born's price of entering a medium of lower permittivity, in units of kT."
+    "Born's energy of entering a medium of lower permittivity, in units of kT."
     return z * z * E_CHARGE**2 / (8 * math.pi * EPS_0 * K_B) / (r_stokes * temperature) * (1 / eps_pore - 1 / eps_bulk)
 
 # %% ../../nbs/00a_entry.ipynb #8434ad6e
