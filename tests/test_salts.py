@@ -30,6 +30,19 @@ def test_a_feed_of_salts_is_the_feed_of_their_ions(form, tmp_path):
     np.testing.assert_allclose([made[i] for i in IONS], list(IONS.values()), rtol=1e-4)
 
 
+def test_a_dict_of_salts_for_every_model():
+    from ion_ode import load_model, simulate
+
+    salts = {"NaCl": 20.0, "MgSO4": [5.0, 6.0]}
+    ions = {"Na+": 20.0, "Cl-": 20.0, "Mg+2": [5.0, 6.0], "SO4-2": [5.0, 6.0]}
+    np.testing.assert_allclose(simulate(salts, 20 * LMH).c_perm, simulate(ions, 20 * LMH).c_perm, rtol=1e-12)
+    few = load_model("nf270").thinned(8)
+    a, b = few.predict(salts, 20 * LMH), few.predict(ions, 20 * LMH)
+    np.testing.assert_allclose(a.rejection, b.rejection, rtol=1e-12)
+    with pytest.warns(UserWarning, match="if this is bar, write 5"):
+        few.predict(salts, pressure=5)
+
+
 def test_formulas():
     assert all(ions_of_salt(s) == ions for s, ions in SALTS.items())
     assert ions_of_salt("(NH4)2SO4") == {"NH4+": 2, "SO4-2": 1} and ions_of_salt("Ca(HCO3)2") == {"Ca+2": 1, "HCO3-": 2}

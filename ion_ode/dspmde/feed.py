@@ -14,26 +14,29 @@ import numpy as np
 
 from .._torch import Tensor, library, torch
 from ..core import InputError, is_frame
-from ..water.feeds import feed_table, ion_column
+from ..water.feeds import amounts_of, feed_table
 from ..water.ions import get_ion, ion_arrays, ion_name
 from ..water.neutrality import close_charge
 
 # %% ../../nbs/00e_feed.ipynb #a7885d64
 def _of_dict(feed: dict, as_t) -> dict[str, Tensor]:
-    "One dict, its values numbers or (batch,)."
-    columns = {}
+    "One dict, its values numbers or (batch,); what salts bring adds up."
+    columns, ions = {}, set()
     for k, v in feed.items():
-        name, unit = ion_column(k)
-        if name in columns:
-            raise InputError(f"{name} appears more than once in the feed")
-        try:
-            columns[name] = as_t(v) if unit == 1 else as_t(v) * unit
-        except (TypeError, ValueError) as e:
-            raise InputError(f"the concentration of {name} is {v!r}, expected a number in mol/m³") from e
-        if columns[name].ndim > 1:
-            raise InputError(
-                f"the concentration of {name} has shape {tuple(columns[name].shape)}, expected one number or (batch,)"
-            )
+        amounts = amounts_of(k)
+        for name, unit in amounts.items():
+            if name in ions and len(amounts) == 1:
+                raise InputError(f"{name} appears more than once in the feed")
+            try:
+                brought = as_t(v) if unit == 1 else as_t(v) * unit
+            except (TypeError, ValueError) as e:
+                raise InputError(f"the concentration of {k} is {v!r}, expected a number in mol/m³") from e
+            if brought.ndim > 1:
+                raise InputError(
+                    f"the concentration of {k} has shape {tuple(brought.shape)}, expected one number or (batch,)"
+                )
+            columns[name] = columns[name] + brought if name in columns else brought
+        ions |= set(amounts) if len(amounts) == 1 else set()
     if not columns:
         raise InputError("the feed holds no ions; give at least one cation and one anion")
     return columns

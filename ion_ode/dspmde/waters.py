@@ -21,7 +21,7 @@ from ion_ode.water.feeds import FeedTable, feed_table, flux_of
 from ion_ode.water.ions import ion_name
 from ion_ode.water.neutrality import close_charge
 
-__all__ = ["TOGETHER", "Water", "read_waters", "simulate_water", "totals_of"]
+__all__ = ["TOGETHER", "Water", "as_met", "read_waters", "simulate_water", "totals_of"]
 
 TOGETHER = {  # Reported as one solute: name, and its parts
     "inorganic carbon": ("CO2", "HCO3-", "CO3-2"), "NH4+ and NH3": ("NH4+", "NH3"), "boron": ("H3BO3", "H2BO3-"),
@@ -129,6 +129,12 @@ def _given(held: dict[str, float]) -> float:
     return sum(n * held.get(i, 0.0) for i, n in (("H2BO3-", 1), ("HPO4-2", 1), ("NH3", 1), ("HSO4-", -1)))
 
 
+def as_met(w: Water) -> tuple[tuple[str, ...], np.ndarray]:  # Names, concentrations (batch, ion) [mol/m³]
+    "What the waters hold, by the names of ions and solutes; a pair is a solute, where in a feed it would be a salt."
+    names = tuple(dict.fromkeys(i for f in w.feed for i in f))
+    return names, np.array([[f.get(i, 0.0) for i in names] for f in w.feed])
+
+
 def totals_of(c: dict[str, float]) -> dict[str, float]:
     "Amounts as a laboratory reports them."
     parts = {p for names in TOGETHER.values() for p in names}
@@ -167,7 +173,8 @@ def simulate_water(
     membrane = at_pH(membrane, np.array([s.pH for s in w.speciation])) if acid else membrane
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is left to close, H+ and OH-, is no analysis's
-        sol = simulate(w.feed, J, membrane, temperature=torch.from_numpy(w.temperature), **options)
+        names, c = as_met(w)
+        sol = simulate(c, J, membrane, ions=names, temperature=torch.from_numpy(w.temperature), **options)
     rows = []
     for k, label in enumerate(w.label):
         feed = totals_of(w.feed[k])

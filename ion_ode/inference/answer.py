@@ -414,6 +414,9 @@ def _grid(pressure, n):
     p = np.asarray(pressure, float)
     if not (np.isfinite(p).all() and (p > 0).all() and p.max() < 2e7):
         raise InputError(f"pressure is {pressure}, expected pascals above 0, such as 5 * bar")
+    if p.max() < 1e3:
+        said = f"pressure is {p.max():g} Pa, far below any use of a membrane; if this is bar, write {p.max():g} * bar"
+        warnings.warn(said, stacklevel=4)
     if p.ndim < 2:
         return np.broadcast_to(p.reshape(1, -1), (n, p.size))
     return p

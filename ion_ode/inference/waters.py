@@ -3,11 +3,12 @@
 Docs: https://ion-ode.github.io/ion_ode/guides/my_water.html.md"""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 
 from ion_ode.core import InputError, is_frame
-from ion_ode.dspmde.waters import TOGETHER, Water, read_waters, totals_of
+from ion_ode.dspmde.waters import TOGETHER, Water, as_met, read_waters, totals_of
 from ion_ode.inference.answer import load_answer
 from ion_ode.inference.laws import share_of_sign
 from ion_ode.rejections import Rejections
@@ -61,7 +62,8 @@ def predict_water(
 def _rows_of(w: Water, k: int, model, ask: dict, level: float) -> list[tuple]:
     "One water through every membrane: what is reported of it."
     s, T = w.speciation[k], float(w.temperature[k])
-    names, c, J, R = model.draws(w.feed[k], temperature=T, pH=s.pH, **ask)
+    names, feeds = as_met(replace(w, feed=w.feed[k : k + 1]))
+    names, c, J, R = model.draws(feeds, ions=names, temperature=T, pH=s.pH, **ask)
     perm = c[0] * (1 - np.nan_to_num(R[:, 0], nan=1.0))  # (membrane, flux, ion); an absent ion stays absent
     feed = totals_of(w.feed[k])
     parts = [np.isin(names, TOGETHER.get(i, (i,))) for i in feed]

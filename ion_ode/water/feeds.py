@@ -28,7 +28,7 @@ from ion_ode.water.upright import is_report, laid_down
 from ion_ode.water.units import as_fractions, plain, to_mol_m3
 
 __all__ = [
-    "FeedTable", "MEMBRANE_UNITS", "feed_table", "flux_of", "has_flux", "ion_column", "measured_in_si",
+    "FeedTable", "MEMBRANE_UNITS", "amounts_of", "feed_table", "flux_of", "has_flux", "measured_in_si",
     "parse_feed", "parse_flux", "parse_pairs", "read_feeds", "to_mol_m3",
 ]  # fmt: skip
 
@@ -163,7 +163,7 @@ class FeedTable:
         return f"{self.where or 'feeds'}: {len(self.c_feed)} of {names} (to {most:.4g} mol/m³), {flux}"
 
 
-def ion_column(
+def _ion_column(
     name: str,  # "Na+", "Na+ [mg/L]", "Na+_mol_m3", "Ca[+2]", "NO3-N [mg/L]"
 ) -> tuple[str, float]:  # Canonical name, and mol/m³ in one unit of the column
     "Ion and unit of a column, or of a key of a feed."
@@ -173,6 +173,17 @@ def ion_column(
     if h.ion is None or h.quantity != "c_feed":
         return get_ion(name).name, 1.0
     return h.ion, to_mol_m3(h.unit, get_ion(h.ion)) if h.unit else 1.0
+
+
+def amounts_of(
+    name: str,  # As for `_ion_column`, or a salt: "NaCl", "MgSO4 [g/L]"
+) -> dict[str, float]:  # {ion: mol/m³ in one unit}
+    "What one unit of a key of a feed brings of each ion."
+    h = parse_header(name) if isinstance(name, str) else None
+    if h is not None and h.quantity is None and ions_of_salt(h.label) is not None:
+        return salt_amounts(h.label, h.unit or "mol/m3")
+    ion, factor = _ion_column(name)
+    return {ion: factor}
 
 
 def _feed_numbers(t: Columns) -> np.ndarray | None:
