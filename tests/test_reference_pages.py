@@ -80,3 +80,9 @@ def test_source_that_is_shown_is_not_said_twice():
     ])  # fmt: skip
     assert told["outputs"][0]["data"]["text/markdown"].endswith("### ODENet.start")
     assert "".join(code["source"]) == "@patch\ndef start(self):  # at λ\n" and check["source"] == ["start"]
+
+
+def test_a_membrane_by_default_is_its_name():
+    numbers = "feed, membrane:Membrane=Membrane with pore radius 0.56 nm, charge (feed) -1.6 mol/m³, # Of NF270"
+    text = page("ion_ode/dspmde/solve.py", "simulate", f"\n    {numbers}")
+    assert "feed, membrane:Membrane=NF270, # Of NF270" in text

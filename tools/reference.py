@@ -16,6 +16,7 @@ MATH = re.compile(r"\$([^$\n]+)\$")
 MODULE = re.compile(
     r"\b(?:__main__|(?:torch|numpy|pandas|pathlib|collections|typing|ion_ode)(?:\.[a-z_]\w*)*)\.(?=[A-Z])"
 )
+NEXT = re.compile(r",? #|,\n|\n\)|, \*?,? ?\w+[:=]")
 LINE = re.compile(r"#L(\d+)\)")
 COMMENT = re.compile(r"(^|  )# .*")
 NAME = re.compile(r"^### (?:\w+\.)*(\w+)$", re.M)
@@ -30,10 +31,37 @@ def symbols(tex: str) -> str:
     return LatexNodes2Text(math_mode="text", strict_latex_spaces=True).latex_to_text(plain).strip()
 
 
-def readable(markdown: str) -> str:
+def end_of(text: str, start: int) -> int:
+    "Where the default value ends that begins at `start`: before the next argument, a comment or the bracket."
+    depth = 0
+    for k in range(start, len(text)):
+        if depth == 0 and NEXT.match(text, k):
+            return k
+        depth += (text[k] in "([{") - (text[k] in ")]}")
+    return len(text)
+
+
+def by_name(code: str, file: Path, name: str) -> str:
+    "A signature whose defaults stand as in the source where they would be long descriptions: `NF270`, not its numbers."
+    found = [n for n in ast.parse(file.read_text(encoding="utf-8")).body if getattr(n, "name", None) == name]
+    if not found or not isinstance(found[0], ast.FunctionDef):
+        return code
+    a = found[0].args
+    pairs = [*zip(a.args[len(a.args) - len(a.defaults) :], a.defaults, strict=True), *zip(a.kwonlyargs, a.kw_defaults)]
+    for arg, value in pairs:
+        at = re.search(rf"^    [^#\n]*?\b{arg.arg}(:[^=\n#]+)?=", code, re.M)
+        if at and isinstance(value, ast.Name | ast.Call) and code[at.end()].isupper():
+            code = code[: at.end()] + ast.unparse(value) + code[end_of(code, at.end()) :]
+    return code
+
+
+def readable(markdown: str, root: Path = ROOT) -> str:
     "One entry of the reference."
-    code = lambda m: symbols_of(MODULE.sub("", m[0])).replace(":NoneType=None", "=None")
-    return SIGNATURE.sub(code, markdown)
+    place = PLACE.search(markdown)
+    file = root / place[1] if place else None
+    code = lambda m: by_name(m[0], file, place[2]) if file and file.exists() else m[0]
+    plain = lambda m: symbols_of(MODULE.sub("", code(m))).replace(":NoneType=None", "=None")
+    return SIGNATURE.sub(plain, markdown)
 
 
 def told(lines: list[str], node: ast.AnnAssign) -> str:
@@ -58,7 +86,7 @@ def fields(file: Path, name: str) -> str:
     rows = [f"| `{n.target.id}` | {'`' + cell(ast.unparse(n.value)) + '`' if n.value else ''} | "
             f"{cell(told(text.splitlines(True), n))} |"
             for n in found[0].body if isinstance(n, ast.AnnAssign)]  # fmt: skip
-    return "\n\n| Field | Default | Meaning |\n|---|---|---|\n" + "\n".join(rows) if rows else ""
+    return "\n\n| Field | Default | Meaning |\n|---|--|------|\n" + "\n".join(rows) if rows else ""
 
 
 def symbols_of(text: str) -> str:
@@ -106,7 +134,7 @@ def joined(run: list[dict], sources: list[dict], root: Path) -> list[dict]:
         data = entry(cell)
         text, name = "".join(data["text/markdown"]), NAME.search("".join(data["text/markdown"]))
         shown = name and re.search(rf"^(def|class) {name[1]}\b", code, re.M)
-        data["text/markdown"] = text[: name.end()] if shown else with_fields(readable(text), root)
+        data["text/markdown"] = text[: name.end()] if shown else with_fields(readable(text, root), root)
     return run + sources
 
 
