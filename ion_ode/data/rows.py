@@ -166,7 +166,7 @@ def _of_salts(v: pd.DataFrame, unit: str | None) -> np.ndarray:
     "Factor from the number of a salt's row, read as its ion's, to the concentration of the ion."
     if unit is None or "salt" not in v or not (v.salt != "").any():
         return np.ones(len(v))
-    return np.array([per_salt(s, i, unit) if s else 1.0 for s, i in zip(v.salt, v.ion, strict=True)])
+    return np.array([per_salt(s, unit, i)[i] if s else 1.0 for s, i in zip(v.salt, v.ion, strict=True)])
 
 
 def _convert(t: Columns, v: pd.DataFrame) -> pd.DataFrame:

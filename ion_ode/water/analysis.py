@@ -9,8 +9,7 @@ from ion_ode.water.chemistry import KNOWN, carried, speciate
 from ion_ode.water.ions import get_ion
 from ion_ode.water.cells import text_of
 from ion_ode.water.columns import Columns, equivalents, si_column
-from ion_ode.water.salts import ions_of_salt, salt_amounts
-from ion_ode.water.units import to_mol_m3
+from ion_ode.water.salts import ions_of_salt, per_salt
 
 __all__ = ["SATURATED", "feed_matrix"]
 
@@ -53,10 +52,8 @@ def _column(t: Columns, ion: str, column: str, empty_is_zero: bool) -> np.ndarra
 
 def _add_salt(t: Columns, found: dict[str, np.ndarray], salt: str, read_as: np.ndarray):
     "Add what a column of a salt brings of each of its ions; its numbers were read as the salt's first ion."
-    amounts, unit = salt_amounts(salt, t.unit[t.salts[salt]]), t.unit[t.salts[salt]]
-    number = read_as / to_mol_m3(unit, get_ion(next(iter(amounts))))
-    for ion, each in amounts.items():
-        found[ion] = found.get(ion, 0.0) + number * each
+    for ion, each in per_salt(salt, t.unit[t.salts[salt]], next(iter(ions_of_salt(salt)))).items():
+        found[ion] = found.get(ion, 0.0) + read_as * each
 
 
 def _hardness(t: Columns, found: dict[str, np.ndarray]):

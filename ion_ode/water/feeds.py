@@ -23,7 +23,7 @@ from ion_ode.water.cells import TableError, text_of
 from ion_ode.water.columns import Columns, name_columns, si_column
 from ion_ode.water.files import RawTable, read_pieces, read_table
 from ion_ode.water.headers import parse_header
-from ion_ode.water.salts import ions_of_salt, salt_amounts
+from ion_ode.water.salts import ions_of_salt, per_salt, salt_amounts
 from ion_ode.water.upright import is_report, laid_down
 from ion_ode.water.units import as_fractions, plain, to_mol_m3
 
@@ -210,9 +210,7 @@ def _of_a_row(t: Columns, row: int, spelling: str) -> dict[str, float]:
     "Ions of a row, each with its amount over what the number would mean of the first of them alone."
     unit = t.unit[t.one["c_feed"]]
     if ions_of_salt(spelling) is not None:
-        amounts = salt_amounts(spelling, unit)
-        first = to_mol_m3(unit, get_ion(next(iter(amounts))))
-        return {i: a / first for i, a in amounts.items()}
+        return per_salt(spelling, unit, next(iter(ions_of_salt(spelling))))
     try:
         return {get_ion(spelling).name: 1.0}
     except UnknownIon:

@@ -4,7 +4,7 @@ import re
 
 from ion_ode.core import InputError
 from ion_ode.water.ions import get_ion
-from ion_ode.water.units import parse_unit
+from ion_ode.water.units import parse_unit, to_mol_m3
 
 __all__ = ["SALTS", "ions_of_salt", "per_salt", "salt_amounts"]
 
@@ -59,10 +59,9 @@ def salt_amounts(
 
 def per_salt(
     formula: str,  # As for `ions_of_salt`
-    ion: str,  # One of its ions
     unit: str,  # In which the salt is given
-) -> float:  # Times the concentration that the number would mean of the ion alone
-    "Factor from a salt's number, read as if it were the ion's, to the ion's concentration."
-    from ion_ode.water.units import to_mol_m3
-
-    return salt_amounts(formula, unit)[ion] / to_mol_m3(unit, get_ion(ion))
+    read_as: str,  # Ion that the number was read as: mg/L are then those of this ion
+) -> dict[str, float]:  # {ion of the salt: its concentration over that reading}
+    "What a number that stands for a salt, and was read as if it stood for an ion, brings of each of the salt's ions."
+    one = to_mol_m3(unit, get_ion(read_as))
+    return {i: n / one for i, n in salt_amounts(formula, unit).items()}
