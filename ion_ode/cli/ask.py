@@ -85,28 +85,9 @@ def simulate(
         solution = run(t.c_feed, t.flux, ions=t.ions, backend="eager" if few else "auto", **options)
         for note in solution.notes:
             warnings.warn(note, stacklevel=2)
-        return _columns(solution)
+        return solution.columns()
 
     _run(feed, flux, out, as_json, force, answer)
-
-
-def _columns(solution) -> dict:
-    "A solution as `Solution.to_frame` has it, without pandas."
-    import numpy as np
-
-    (b, t, d), c_feed = solution.c_perm.shape, solution.c_feed[:, None]
-    each = {
-        "sample": np.arange(b)[:, None, None],
-        "flux_m_s": solution.flux[..., None],
-        "ion": np.array(solution.ions, dtype=object),
-        "c_feed": c_feed,
-        "c_perm": solution.c_perm,
-        "rejection": solution.rejection,
-        "pressure_Pa": solution.pressure[..., None],
-        "status": solution.status[..., None],
-    }
-    there = np.broadcast_to(np.asarray(c_feed) > 0, (b, t, d))
-    return {k: np.broadcast_to(np.asarray(v), there.shape)[there] for k, v in each.items()}
 
 
 @main.command()

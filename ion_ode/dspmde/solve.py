@@ -86,28 +86,30 @@ class Solution:
 
 # %% ../../nbs/00_dspmde.ipynb #bc518f83
 @patch
+def columns(self: Solution) -> dict[str, np.ndarray]:
+    "What `to_frame` holds, without pandas: one row a sample, flux and ion that the feed holds."
+    c_feed = self.c_feed[:, None].expand_as(self.c_perm)
+    each = {
+        "sample": torch.arange(len(c_feed))[:, None, None],
+        "flux_m_s": self.flux[..., None],
+        "ion": np.array(self.ions, dtype=object),
+        "c_feed": c_feed,
+        "c_perm": self.c_perm,
+        "rejection": self.rejection,
+        "pressure_Pa": self.pressure[..., None],
+        "status": self.status[..., None],
+    }
+    each = {k: v.detach().cpu().numpy() if isinstance(v, Tensor) else v for k, v in each.items()}
+    here = each["c_feed"] > 0
+    return {k: np.broadcast_to(v, here.shape)[here] for k, v in each.items()}
+
+
+@patch
 def to_frame(self: Solution) -> "Rejections":
     "Tidy: one row a sample, flux and ion that the feed holds."
-    import pandas as pd
-
     from ion_ode.rejections import Rejections
 
-    b, t, d = self.c_perm.shape
-    flat = lambda x: x.detach().cpu().numpy().reshape(-1)
-    wide = lambda x: np.repeat(flat(x), d)
-    frame = pd.DataFrame(
-        {
-            "sample": np.repeat(np.arange(b), t * d),
-            "flux_m_s": wide(self.flux),
-            "ion": np.tile(np.array(self.ions, dtype=object), b * t),
-            "c_feed": flat(self.c_feed[:, None, :].expand(b, t, d)),
-            "c_perm": flat(self.c_perm),
-            "rejection": flat(self.rejection),
-            "pressure_Pa": wide(self.pressure),
-            "status": np.repeat(self.status.reshape(-1), d),
-        }
-    )
-    return Rejections(frame[frame.c_feed > 0].reset_index(drop=True))
+    return Rejections(self.columns())
 
 
 @patch

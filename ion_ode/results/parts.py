@@ -16,9 +16,10 @@ from ion_ode.results import surrogate
 from ion_ode.results.board import answers_digest, board_cells, collect_board, write_board
 from ion_ode.results.claims import metrics
 from ion_ode.results.heldout import TABLES
+from ion_ode.results.network_probe import network_probe
 from ion_ode.results.plan import PROFILES, plan_cells, store
 from ion_ode.results.run import network_cells, write_networks
-from ion_ode.results.seal import key_here, network_probe, seal
+from ion_ode.results.seal import key_here, seal
 from ion_ode.results.standins import EFFORTS, standin_cells
 from ion_ode.results.tables import read_tables
 from ion_ode.results.twin import store_twin, twin_fit_cells, write_twin_fit

@@ -6,54 +6,26 @@ when the pore model, the posterior or a step of training does (`network_probe`),
 the parts that do not belong to what lies here."""
 
 import json
-from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ion_ode.closure import code_digest, tables_digest
-from ion_ode.core import InputError, progress
-from ion_ode.data.design import simulate_curves
-from ion_ode.dspmde.prior import NAMES
-from ion_ode.inference.posterior import Experiment
+from ion_ode.core import InputError
 from ion_ode.results.benchmarks import BENCHMARKS, contest_rows
 from ion_ode.results.board import TABLES, _cell_board, answers_digest
-from ion_ode.results.contestants import VARIANTS
+from ion_ode.results.network_probe import network_probe
 from ion_ode.results.plan import PROFILES, plan_cells
-from ion_ode.results.protocol import with_feeds
 from ion_ode.results.tables import TABLES as NETWORK_TABLES
 from ion_ode.store import asset, atomic_write, digest
-from ion_ode.training.states import with_scatter
-from ion_ode.training.teach import finetune, predict_measured, pretrain
 
-__all__ = ["COMMANDS", "broken", "key_here", "network_probe", "said_of", "seal"]
+__all__ = ["COMMANDS", "broken", "key_here", "said_of", "seal"]
 
 COMMANDS = {
     "board": "ion-ode reproduce --only board --store --profile full",
     "networks": "ion-ode reproduce --only networks --store --profile full",
 }
-_STEPS = 3  # Of either training in the probe
 _CLOSE = {"rtol": 5e-3, "atol": 5e-4}  # How near a probe is to the stored one: steps of float32 networks, few of them
-
-
-@lru_cache(maxsize=1)
-def network_probe() -> dict[str, list[float]]:
-    "A few numbers of all that the networks' tables rest on: pore model, posterior, and each architecture's training."
-    curves, df = simulate_curves(12, seed=0, n_flux=4, family="dspmde+"), contest_rows().iloc[::17]
-    said = {"curves": curves.c_perm[curves.valid > 0][::5].tolist()}
-    x = torch.randn(2, len(NAMES), generator=torch.Generator().manual_seed(0), dtype=torch.float64) / 2
-    said["posterior"] = Experiment(with_feeds(df)).ask(x)[0].flatten().tolist()
-    m, told = with_scatter(with_feeds(df)), curves.parameters[:1]
-    for v in progress(VARIANTS, "what the networks rest on"):
-        c = PROFILES["full"].config(v)
-        c = replace(c, n_curves=12, pretraining_batch=6, batch=6, solver_steps=2, compiled=False)
-        c = replace(c, pretraining=replace(c.pretraining, steps=_STEPS), finetuning=replace(c.finetuning, steps=_STEPS))
-        ensemble = pretrain(c, curves, [0])[0]
-        finetune(c, ensemble, m, [1000], parameters=told)
-        said[v] = predict_measured(c, ensemble, m, told, solver_steps=4, tol=1e-3)[0].tolist()
-    return said
 
 
 def _files(part: str) -> list[Path]:
