@@ -119,6 +119,9 @@ def register(main, membrane_of, sink, shared):
             _say(sol, s, level)
             _scale(sol, pH, temperature, s)
         _note(sol)
+        if not options["draws"] and str(membrane).lower() == "nf270":
+            said = "one membrane, the likeliest; --draws nf270 asks all that measurements allow, with intervals"
+            click.echo(f"ion-ode: note: {said}", err=True)
         _along(sol, pH, temperature, **along)
 
     for option in (*shared, *reversed(_OPTIONS)):
