@@ -2,7 +2,7 @@
 diffrax.
 
     OMP_NUM_THREADS=1 python benchmarks/ode_training_step.py [--field slots|set] [--batch 32 256 4096] [--members 8]
-        [--compile] [--out FILE.json]
+        [--compile] [--device cuda] [--out FILE.json]
 
 Every line solves the same field (default configuration, 8 ions, briefly trained on the pore model; 32 fluxes): that of
 a slot for each ion, or that which all ions share (`set`, which has no fused path and is not written in JAX). A line
@@ -12,7 +12,11 @@ percentile over curves and ions, against 64 steps in float64). torchdiffeq gets 
 suits it; everyone else gets the curves' own fluxes. `floor` is the time that the field's matrix products alone would
 take at the rate this machine reaches at best in a 256 x 64 x 64 product. `saved` is what one network keeps for its
 backward pass, on the fused path or uncompiled. At the end of each batch size stands the ratio to the fastest peer that
-is as accurate. torchode and diffrax are run where they are installed (pip install torchode diffrax)."""
+is as accurate. torchode and diffrax are run where they are installed (pip install torchode diffrax).
+
+With `--device cuda` the network, the feeds and every PyTorch line are on the GPU, the time is that of the wall between
+two synchronisations, and a chunk holds 4,096 curves; the fused path and diffrax stay with the processor. The default
+batches take some minutes there."""
 
 import argparse
 import copy
@@ -44,7 +48,7 @@ from ion_ode.dspmde.solve import simulate  # noqa: E402
 from ion_ode.store import atomic_write, provenance  # noqa: E402
 from ion_ode.water.ions import IONS, ion_arrays  # noqa: E402
 
-CHUNK = 256  # Curves at once on the fixed-step path; larger batches accumulate their gradients
+CHUNK = {"cpu": 256, "cuda": 4096}  # Curves at once on the fixed-step path; larger batches accumulate their gradients
 STEPS = (2, 3, 4, 6, 8)
 WAYS = {
     False: "",
@@ -55,22 +59,26 @@ TOLERANCES = (1e-3, 1e-4, 1e-5)  # rtol and atol of solvers with error control
 TARGETS = (1e-2, 1e-3)  # Errors of the rejection at which solvers are compared
 
 
-def cpu(f, repeat=5, seconds=0.5):
-    "Least CPU seconds of f(), after one warm-up, over so many repetitions, or more where they are short."
+def least(f, device="cpu", repeat=5, seconds=0.5):
+    "Least seconds of f(), after one warm-up, over so many repetitions, or more where they are short."
+    cuda = device == "cuda"
+    clock, wait = (time.perf_counter, torch.cuda.synchronize) if cuda else (time.process_time, lambda: None)
     f()
     taken = []
     while len(taken) < repeat or sum(taken) < seconds:
-        start = time.process_time()
+        wait()
+        start = clock()
         f()
-        taken.append(time.process_time() - start)
+        wait()
+        taken.append(clock() - start)
     return min(taken)
 
 
-def gemm_rate():
-    "Rate of a 256 x 64 x 64 product [FLOP/s]."
-    a, b = torch.randn(256, 64), torch.randn(64, 64)
-    n = 100
-    return n * 2 * 256 * 64 * 64 / cpu(lambda: [a @ b for _ in range(n)])
+def gemm_rate(device="cpu"):
+    "Rate of a product of a chunk of curves with 64 x 64 [FLOP/s]."
+    rows, n = CHUNK[device], 100
+    a, b = torch.randn(rows, 64, device=device), torch.randn(64, 64, device=device)
+    return n * 2 * rows * 64 * 64 / least(lambda: [a @ b for _ in range(n)], device)
 
 
 def flop(model):
@@ -119,24 +127,27 @@ def network(field):
 class Case:
     "One batch: feeds, fluxes of each curve's own and one grid for all, and the exact answers."
 
-    def __init__(self, batch, model):
+    def __init__(self, batch, model, device="cpu"):
+        self.chunk = CHUNK[device]
         self.c = sample_feeds(batch, 3, ions=IONS, equivalents=(2.0, 200.0))
         generator = torch.Generator().manual_seed(0)
         self.own = 5 * LMH + 150 * LMH * torch.rand(batch, 32, dtype=torch.float64, generator=generator)
         self.grid = self.own[:1].sort(1).values.expand(batch, -1)
-        double = copy.deepcopy(model).double()
+        double = copy.deepcopy(model).cpu().double()
         charge = (self.c * ion_arrays(IONS).z.abs()).sum(1, keepdim=True)
         scale = torch.where(self.c > 0, self.c / charge, torch.inf)
         self.scale, self.present = scale[:, None], (self.c > 0)[:, None].expand(batch, 32, len(IONS))
         with torch.no_grad():
             solve = lambda j: torch.cat(
-                [double(*part, n_steps=64) for part in zip(self.c.split(CHUNK), j.split(CHUNK), strict=True)]
+                [double(*part, n_steps=64) for part in zip(self.c.split(256), j.split(256), strict=True)]
             )
-            self.exact = {id(j): solve(j) for j in (self.own, self.grid)}
+            exact = [solve(j) for j in (self.own, self.grid)]
+        self.c, self.own, self.grid = (v.to(device) for v in (self.c, self.own, self.grid))
+        self.exact = dict(zip((id(self.own), id(self.grid)), exact, strict=True))
 
     def error(self, h, flux):
         "99th percentile of the error of the rejection."
-        wrong = ((torch.as_tensor(h).double() - self.exact[id(flux)]).abs() / self.scale)[self.present]
+        wrong = ((torch.as_tensor(h).cpu().double() - self.exact[id(flux)]).abs() / self.scale)[self.present]
         return float(wrong.kthvalue(max(1, int(0.99 * len(wrong)))).values)
 
 
@@ -170,13 +181,13 @@ def saved_bytes(forward, parameters):
 
 
 def covered(model):
-    "Whether the fused path knows the field."
-    return type(model) is ODENet and model.work() is not None
+    "Whether the fused path knows the field, and the processor holds it."
+    return type(model) is ODENet and model.work() is not None and next(model.parameters()).device.type == "cpu"
 
 
 def ours(model, case, o):
     "name, parts (functions from nothing to h), parameters, members, evaluations of the field."
-    chunks = list(zip(case.c.split(CHUNK), case.own.split(CHUNK), strict=True))
+    chunks = list(zip(case.c.split(case.chunk), case.own.split(case.chunk), strict=True))
     for n in STEPS:
         kept = [model.dense_weights(j, n) for _, j in chunks]
         parts = [
@@ -350,10 +361,10 @@ def diffrax_lines(model, case):
 
 def measure(batch, model, o, rate):
     "Rows of one batch size, given the rate of matrix products."
-    rows, case, work = [], Case(batch, model), flop(model)
+    rows, case, work = [], Case(batch, model, o.device), flop(model)
 
     def line(name, step, error, members, evaluations, peer, saved=None):
-        ms = 1e3 * cpu(step, o.repeat) / members
+        ms = 1e3 * least(step, o.device, o.repeat) / members
         floor = 1e3 * 3 * work * batch * evaluations / rate
         row = dict(
             batch=batch,
@@ -376,7 +387,7 @@ def measure(batch, model, o, rate):
         h = torch.cat([part().detach() for part in parts], dim=-3)
         saved = None if "compiled" in name else saved_bytes(parts[0], parameters)
         if "fused" in name:
-            saved = tape_bytes(model.work(), evaluations // 6, min(batch, CHUNK), 32, members)
+            saved = tape_bytes(model.work(), evaluations // 6, min(batch, case.chunk), 32, members)
         line(name, torch_step(parameters, parts), case.error(h[0] if h.dim() == 4 else h,
             case.own), members, evaluations, False, saved)
     for name, run, parameters, evaluations, flux in peers(model, case):
@@ -385,7 +396,7 @@ def measure(batch, model, o, rate):
         with torch.no_grad():
             error = case.error(run(), flux)
         line(name, torch_step(parameters, [run]), error, 1, evaluations, True, saved_bytes(run, parameters))
-    if importlib.util.find_spec("diffrax") and type(model) is ODENet:
+    if importlib.util.find_spec("diffrax") and type(model) is ODENet and o.device == "cpu":
         for name, step, h, evaluations in diffrax_lines(model, case):
             if batch <= 1024 or "1e-05" not in name:
                 line(name, step, case.error(h, case.own), 1, evaluations, True)
@@ -411,14 +422,15 @@ def predictions(model, n, o):
     "Curves a second that one core predicts."
     params, buffers = torch.func.stack_module_state([model])
     rows, c = [], sample_feeds(n, 4, ions=IONS, equivalents=(2.0, 200.0)).float()
-    given = c, 5 * LMH + 150 * LMH * torch.rand(n, 32, generator=torch.Generator().manual_seed(1))
+    flux = 5 * LMH + 150 * LMH * torch.rand(n, 32, generator=torch.Generator().manual_seed(1))
+    given = c.to(o.device), flux.to(o.device)
     for compiled in list(WAYS)[: 3 if o.compile else 2]:
         if compiled == "fused" and not covered(model):
             continue
         stack = StackedForward(model, compiled=compiled)
         for steps in (4, 8):
             run = lambda stack=stack, steps=steps: stack.predict(params, buffers, *given, n_steps=steps, tol=torch.inf)
-            speed = n / cpu(run, o.repeat)
+            speed = n / least(run, o.device, o.repeat)
             name = f"prediction, fixed {steps}" + WAYS[compiled]
             rows.append(dict(batch=n, members=1, solver=name, curves_per_second=speed))
             print(f"{n:6d} {1:7d}  {name:40} {speed:9,.0f} curves of 32 fluxes a second and core")
@@ -430,25 +442,28 @@ def main():
     arguments.add_argument("--field", choices=("slots", "set"), default="slots")
     arguments.add_argument("--batch", type=int, nargs="+", default=[32, 256])
     arguments.add_argument("--members", type=int, default=8)
+    arguments.add_argument("--device", choices=tuple(CHUNK), default="cpu")
     arguments.add_argument("--repeat", type=int, default=5)
     arguments.add_argument("--compile", action="store_true",
         help="also the step compiled by torch.compile (a minute or two the first time)")
     arguments.add_argument("--out", help="write the rows as JSON")
     o = arguments.parse_args()
+    if o.device == "cuda" and not torch.cuda.is_available():
+        arguments.error("this PyTorch sees no GPU; leave --device out, or install a build for your driver")
     torch.set_num_threads(1)
-    rate, model = gemm_rate(), network(o.field)
+    rate, model = gemm_rate(o.device), network(o.field).to(o.device)
     print(f"{n_parameters(model)} parameters, {flop(model):,} FLOP a field; matrix product at {rate / 1e9:.0f} "
           f"GFLOP/s\n")
     print(f"{'batch':>6} {'members':>7}  {'solver':40} {'ms/step':>9} {'NFE':>5} {'x floor':>8} {'error of R':>10} "
           f"{'saved MiB':>8}", flush=True)
     rows = []
     for batch in o.batch:
-        rate = max(rate, gemm_rate())
+        rate = max(rate, gemm_rate(o.device))
         rows += measure(batch, model, o, rate)
         if batch == max(o.batch):
-            rows += predictions(model, max(batch, CHUNK), o)
+            rows += predictions(model, max(batch, CHUNK[o.device]), o)
         if o.out:
-            facts = provenance(field=o.field, compile=o.compile, processor=processor())
+            facts = provenance(device=o.device, field=o.field, compile=o.compile, processor=processor())
             atomic_write(o.out, json.dumps({"rows": rows, "gemm_flops": rate} | facts, indent=1))
 
 
