@@ -160,6 +160,28 @@ def log_target(
     return (-0.5 * (miss**2).sum(1) - 0.5 * (x**2).sum(1)).nan_to_num(nan=-torch.inf)
 
 # %% ../../nbs/inference/posterior.ipynb #eb8642b2
+def _uphill(experiment: Experiment, noise: float, x: Tensor, guess=None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    "Log target, Gauss-Newton precision and gradient of its negative, and the solver's unknowns, at membranes x."
+    scale = experiment.whiten / noise
+    rejection, slope, u = experiment.ask(x, True, guess)
+    off = experiment.miss(rejection)
+    J = scale @ (slope * ((experiment.bound == 0) | (off != 0))[..., None])
+    miss = (off @ scale.T).nan_to_num()
+    precision = J.mT @ J + torch.eye(x.shape[1], dtype=x.dtype)
+    return log_target(experiment, x, rejection, noise), precision, (J * miss[..., None]).sum(1) + x, u
+
+
+def _distinct(x: Tensor, value: Tensor, H: Tensor) -> list[int]:
+    "Tops that are worth a look, best first: each further than one standard deviation from those before it."
+    kept = []
+    apart = lambda i, j: (x[i] - x[j]) @ H[j] @ (x[i] - x[j]) > 1
+    order = value.argsort(descending=True)
+    for i in order[value[order] > value.max() - 20].tolist():
+        if all(apart(i, j) for j in kept):
+            kept.append(i)
+    return kept
+
+
 def find_modes(
     experiment: Experiment,  # What was measured
     noise: float,  # $\sigma$
@@ -168,22 +190,8 @@ def find_modes(
     seed: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor]:  # x, log target, precision (parameter, parameter) of every distinct top, best first
     "Tops of the target by batched Levenberg–Marquardt."
-    p = len(NAMES)
-    x = 0.7 * torch.randn(n_starts, p, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    scale = experiment.whiten / noise
-
-    def look(x, guess=None):
-        rejection, slope, u = experiment.ask(x, True, guess)
-        off = experiment.miss(rejection)
-        J = scale @ (slope * ((experiment.bound == 0) | (off != 0))[..., None])
-        miss = (off @ scale.T).nan_to_num()
-        return (
-            log_target(experiment, x, rejection, noise),
-            J.mT @ J + torch.eye(p, dtype=x.dtype),
-            (J * miss[..., None]).sum(1) + x,
-            u,
-        )
-
+    x = torch.randn(n_starts, len(NAMES), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 0.7
+    look = lambda x, guess=None: _uphill(experiment, noise, x, guess)
     value, H, gradient, u = look(x)
     damping, running = torch.ones(n_starts, dtype=x.dtype), torch.isfinite(value)
     for _ in range(steps):
@@ -206,11 +214,7 @@ def find_modes(
     if not torch.isfinite(value).any():
         raise InputError(f"none of {n_starts} membranes of the prior has a solution for these measurements; look for "
                          f"a feed or flux far outside the usual, or raise n_starts")
-    order, kept = value.argsort(descending=True), []
-    apart = lambda i, j: (x[i] - x[j]) @ H[j] @ (x[i] - x[j]) > 1
-    for i in order[value[order] > value.max() - 20].tolist():
-        if all(apart(i, j) for j in kept):
-            kept.append(i)
+    kept = _distinct(x, value, H)
     return x[kept], value[kept], H[kept]
 
 # %% ../../nbs/inference/posterior.ipynb #2b442854
