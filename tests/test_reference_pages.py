@@ -73,13 +73,17 @@ def test_source_that_is_shown_is_not_said_twice():
     text = ENTRY.format(file="ion_ode/attention_odenet/odenet.py", name="ODENet.start")
     fold = ["#| code-fold: show\n", '#| code-summary: "Exported source"\n']
     source = [*fold, "@patch\n", "def start(self):  # at $\\lambda$\n"]
-    told, code, check = tidy([
+    other = text.replace("ODENet.start", "ODENet.end").replace("#L31", "#L40")
+    source[2:2] = ["@patch\n", "def end(self): pass\n"]
+    told, anchor, code, check = tidy([
+        {"cell_type": "code", "source": [], "outputs": [{"data": {"text/markdown": other}}]},
         {"cell_type": "code", "source": [], "outputs": [{"data": {"text/markdown": text}}]},
         {"cell_type": "code", "source": source, "outputs": []},
         {"cell_type": "code", "source": ["start"], "outputs": []},
     ])  # fmt: skip
     assert told["outputs"][0]["data"]["text/markdown"].endswith("### ODENet.start")
-    assert "".join(code["source"]) == "@patch\ndef start(self):  # at λ\n" and check["source"] == ["start"]
+    assert anchor["outputs"][0]["data"]["text/markdown"] == "[]{#odenet.end}"
+    assert "".join(code["source"]).endswith("@patch\ndef start(self):  # at λ\n") and check["source"] == ["start"]
 
 
 def test_a_membrane_by_default_is_its_name():

@@ -19,7 +19,7 @@ MODULE = re.compile(
 NEXT = re.compile(r",? #|,\n|\n\)|, \*?,? ?\w+[:=]")
 LINE = re.compile(r"#L(\d+)\)")
 COMMENT = re.compile(r"(^|  )# .*")
-NAME = re.compile(r"^### (?:\w+\.)*(\w+)$", re.M)
+NAME = re.compile(r"^### ((?:\w+\.)*)(\w+)$", re.M)
 PLACE = re.compile(r"/blob/[^/)]+/([\w/]+\.py)#L\d+\).*?^### (\w+)$", re.S | re.M)
 
 
@@ -124,17 +124,20 @@ def printed(cell: dict) -> bool:
 
 def joined(run: list[dict], sources: list[dict], root: Path) -> list[dict]:
     """Entries in the order of the source, then the source that is shown, unfolded; what stands in it, signature and
-    sentence, is not said twice."""
+    sentence, is not said twice, and one heading serves the functions of a cell (the others stay as anchors)."""
     for cell in sources:
         kept = (text for text in cell["source"] if not text.startswith("#| code-"))
         cell["source"] = [COMMENT.sub(lambda m: symbols_of(m[0]), text) for text in kept]
     code = "".join(text for cell in sources for text in cell["source"])
-    run = sorted(run, key=line)
+    run, heads = sorted(run, key=line), 0
     for cell in run:
         data = entry(cell)
         text, name = "".join(data["text/markdown"]), NAME.search("".join(data["text/markdown"]))
-        shown = name and re.search(rf"^(def|class) {name[1]}\b", code, re.M)
-        data["text/markdown"] = text[: name.end()] if shown else with_fields(readable(text, root), root)
+        if name and re.search(rf"^(def|class) {name[2]}\b", code, re.M):
+            data["text/markdown"] = text[: name.end()] if not heads else f"[]{{#{(name[1] + name[2]).lower()}}}"
+            heads += 1
+        else:
+            data["text/markdown"] = with_fields(readable(text, root), root)
     return run + sources
 
 
