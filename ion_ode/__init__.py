@@ -4,6 +4,7 @@ Modules:
 
 - `ion_ode.attention_odenet.build`: Compile a C++ source once on this machine; load it again only where it is unchanged
 - `ion_ode.cells`: Cells of computation, each kept under the key of what made it
+- `ion_ode.dspmde.kernel_lanes`: Sixteen problems as one number in compiled code: the processor's vectors
 - `ion_ode.inference.answer`: The best NF270 that open measurements allow, with an error one can use
 - `ion_ode.inference.build`: Shipped samples of membranes, made again by `ion-ode reproduce --only answer`
 - `ion_ode.inference.laws`: What an NF270 may be and how its coupons differ: laws, priors and their weights
