@@ -18,7 +18,6 @@ from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane
 from ion_ode.inference import answer as of_answer
 from ion_ode.inference.calibrate import _own_states
-from ion_ode.inference.laws import parameters
 from ion_ode.inference.pores import passages, solve
 from ion_ode.inference.states import forward, log_likelihood
 
@@ -223,7 +222,7 @@ def test_own_measurements_weigh_members_as_the_likelihood_does(exact, tmp_path):
     few = exact.thinned(32)
     precise = lambda ions, problem: solve(ions, problem, rtol=1e-10)
     R, J = forward(states, few.x, few.coupon[:, None, :4], few.coupon[:, 4:], precise, prior=exact.prior)
-    wanted = log_likelihood(states, R, J, parameters(few.x, exact.prior)).sum(1)
+    wanted = log_likelihood(states, R, J, few.parameters).sum(1)
     assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
     assert np.ptp(wanted) > 1, "the values do not tell membranes apart"
 

@@ -186,7 +186,6 @@ def answer_json(answer: Answer) -> dict:
         "neutral": NEUTRAL_PORE,
         "unit": LMH / bar,
         "trust": trust(),
-        "stretch": answer.stretch,
         "columns": {k: packed(v) for k, v in answer.parameters.drop(columns="law").items()},
         "coupon": [packed(v) for v in answer.coupon.T],
     }

@@ -31,6 +31,7 @@ from ion_ode.inference.laws import (
     offset_of,
     parameters,
     share_of_sign,
+    with_errors,
 )
 from ion_ode.inference.pores import passages
 from ion_ode.inference.rows import answer_feeds
@@ -58,7 +59,7 @@ class Answer:
     x: np.ndarray  # (membrane, GLOBALS) standard normal numbers
     coupon: np.ndarray  # (membrane, _COUPON)
     prior: Prior = field(default_factory=Prior)
-    stretch: float = 1.0  # Factor on the width of intervals on the scale of ln(1.05 - R)
+    stretch: float = 1.0  # Factor on the errors of values and of the model; the spread of membranes and coupons stays
     card: dict = field(default_factory=dict)  # name, what it was learned from, ranges, provenance
 
     def __post_init__(self):
@@ -84,8 +85,8 @@ class Answer:
 
     @property
     def parameters(self):
-        "The membranes in SI, one row each."
-        return parameters(self.x, self.prior)
+        "The membranes in SI, one row each, with the errors of a value and of the model as held-out rows have them."
+        return with_errors(parameters(self.x, self.prior), self.stretch)
 
     @property
     def likeliest(self) -> Membrane:
@@ -236,7 +237,7 @@ class Answer:
         return table
 
     def _interval(self, R, J, share, level):
-        "Quantiles of membranes and the error of one measurement, stretched about the median."
+        "Quantiles of membranes and the error of one measurement."
         from scipy.special import stdtrit  # Student quantiles; scipy.stats takes half a second to load
 
         n = len(R)
@@ -249,8 +250,8 @@ class Answer:
         all_y = np.concatenate([y + sd * stdtrit(5, (k + u) / _LEVELS)[:, None, None, None] for k in range(_LEVELS)])
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # an absent ion has no value at all
-            low, mid, high = np.nanquantile(all_y, [(1 - level) / 2, 0.5, (1 + level) / 2], axis=0)
-        return of_y(mid + self.stretch * (high - mid)), of_y(mid + self.stretch * (low - mid))
+            low, high = np.nanquantile(all_y, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return of_y(high), of_y(low)
 
     def notes(self, names, c, J, pH, kind, temperature) -> list[str]:
         "What a reader should know about a question: what it speaks of, and where it leaves what was measured."

@@ -9,7 +9,7 @@ from scipy.stats import t as student
 from ion_ode.core import InputError
 from ion_ode.data.measurements import Measurements
 from ion_ode.data.reader import load_measurements
-from ion_ode.inference.laws import discrepancy_of, parameters
+from ion_ode.inference.laws import discrepancy_of, parameters, with_errors
 from ion_ode.inference.pores import solve
 from ion_ode.inference.population import next_power, resampled
 from ion_ode.inference.states import States, faded, forward, log_likelihood, mean_flux, of_rows, of_y, y_of
@@ -108,7 +108,7 @@ class _Own:
 
     def look(self, x, lab, own):
         R, J = forward(self.s, x, lab, own, solve, prior=self.m.prior)
-        p = parameters(x, self.m.prior)
+        p = with_errors(parameters(x, self.m.prior), self.m.stretch)
         return R, J, log_likelihood(self.s, R, J, p).sum(1)
 
     def near(self, n):
@@ -227,7 +227,7 @@ def _said(model, x, lab, own) -> dict:
 
 def _outside(w, d) -> list[str]:
     "Values that the model did not expect, each with a sentence."
-    p = parameters(w.x, w.m.prior)
+    p = with_errors(parameters(w.x, w.m.prior), w.m.stretch)
     s = w.s
     mu = y_of(of_rows(s, w.R))
     of_value, of_model = faded(mean_flux(s, w.J))

@@ -32,6 +32,7 @@ __all__ = [
     "offset_of",
     "parameters",
     "share_of_sign",
+    "with_errors",
 ]
 
 _STRAIGHT = 1e9  # k of a law without saturation
@@ -158,6 +159,17 @@ def parameters(
     for name in ("coupon charge", "coupon thickness", "noise", "discrepancy trace", "discrepancy major"):
         out[name] = median(getattr(prior, name.replace(" ", "_")), n[name])
     return pd.DataFrame(out)
+
+
+def with_errors(
+    membranes,  # Columns of `parameters`, a frame or a dict
+    factor: float,
+):  # The same, the errors of a value and of the model times `factor`
+    "Membranes whose errors were found to be larger or smaller than the prior has them."
+    out = membranes.copy()
+    for name in ("noise", "discrepancy trace", "discrepancy major"):
+        out[name] = factor * out[name]
+    return out
 
 
 def share_of_sign(

@@ -21,7 +21,7 @@ from scipy.stats import qmc
 
 from ion_ode.attention_odenet.point_reader import PointReader
 from ion_ode.core import InputError
-from ion_ode.inference.laws import NEIGHBOURS, OWN_OFFSETS, SHIFTING, Prior, coupon_effects, parameters
+from ion_ode.inference.laws import NEIGHBOURS, OWN_OFFSETS, SHIFTING, Prior, coupon_effects, parameters, with_errors
 from ion_ode.inference.population import resampled
 from ion_ode.inference.pores import solve
 from ion_ode.inference.states import States, forward, log_likelihood, of_rows, of_y, y_of
@@ -140,7 +140,7 @@ _SAMPLES: dict[str, _Sample] = {}
 
 def _sample(model, net: PointReader, seed: int) -> _Sample:
     "Drawn once a model: a kernel about each of its membranes, as `calibrate` draws them, and coupons of the prior."
-    key = digest([digest(model.x.tobytes()), seed, id(net)])
+    key = digest([digest(model.x.tobytes()), model.stretch, seed, id(net)])
     if key not in _SAMPLES:
         rng, n = np.random.default_rng(seed), _GROUPS
         x = smoothed(model.x, n, rng)
@@ -151,7 +151,7 @@ def _sample(model, net: PointReader, seed: int) -> _Sample:
         p = effective(wide(x), np.column_stack([wide(lab), own]), model.prior)
         with torch.no_grad():
             codes = net.codes(tell_membranes(p))
-        kept = {k: p[k] for k in ("noise", "discrepancy trace", "discrepancy major")}
+        kept = with_errors({k: p[k] for k in ("noise", "discrepancy trace", "discrepancy major")}, model.stretch)
         if len(_SAMPLES) > 8:
             _SAMPLES.clear()
         _SAMPLES[key] = _Sample(x, lab, own, kept, codes)

@@ -132,14 +132,14 @@ export function askMember(m, answer, f, data, { flux = null, pressure = null, ki
 
 // Mean and interval over what members said (`said`: of askMember, in the order of the members): { flux, ions }.
 export function summarise(answer, said, f, level = 0.9, members = answer.members) {
-  const n = members.length, states = said[0].flux.length, ends = [(1 - level) / 2, 0.5, (1 + level) / 2];
+  const n = members.length, states = said[0].flux.length, ends = [(1 - level) / 2, (1 + level) / 2];
   const number = (k, i) => (answer.students ??= new Map()).get(k * 100000 + i) ?? (() => {
     const t = student5((k + (((i + 0.5) * 0.6180339887498949) % 1)) / LEVELS);
     answer.students.set(k * 100000 + i, t);
     return t;
   })();
   const rows = Array.from({ length: states }, (_, s) => said.map((a) => a.flux[s]));
-  const spread = (v) => [quantile(v, ends[0]), quantile(v, ends[2])], needed = rows.map((_, s) => said.map((a) => a.pressure[s]));
+  const spread = (v) => [quantile(v, ends[0]), quantile(v, ends[1])], needed = rows.map((_, s) => said.map((a) => a.pressure[s]));
   const out = { flux: rows.map(mean), fluxEnds: rows.map(spread), pressure: needed.map(mean), pressureEnds: needed.map(spread), said, ions: {} };
   f.names.forEach((name, i) => {
     const r = { rejection: [], lower: [], upper: [] };
@@ -150,10 +150,9 @@ export function summarise(answer, said, f, level = 0.9, members = answer.members
         const sd = Math.hypot(m.noise * value, discrepancy(m, f.share[i]) * model), y = yOf(R[k]);
         for (let q = 0; q < LEVELS; q++) all[q * n + k] = y + sd * number(q, k);
       });
-      const [low, mid, high] = ends.map((e) => quantile(all, e));
       r.rejection.push(mean(R));
-      r.lower.push(ofY(mid + answer.stretch * (high - mid)));
-      r.upper.push(ofY(mid + answer.stretch * (low - mid)));
+      r.lower.push(ofY(quantile(all, ends[1])));
+      r.upper.push(ofY(quantile(all, ends[0])));
     }
     out.ions[name] = r;
   });
