@@ -10,7 +10,7 @@ from ion_ode.core import InputError
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.dspmde.solve import simulate
-from ion_ode.inference.fit import _Model, fit_membrane, observations
+from ion_ode.inference.fit import _Model, _spread_at, fit_membrane, observations
 from ion_ode.inference.scales import FOUR, Scale, dspmde_plus
 
 TRUE = Membrane(0.47e-9, 1.7e-6, -30.0, 43.0)
@@ -63,6 +63,16 @@ def test_what_one_salt_cannot_tell(table):
     one = table[table["sample"] == 0]
     fit = fit_membrane(one, ("r_pore", "eps_pore"), start=TRUE, n_starts=1, n_sobol=16, noise=0.05, intervals="profile")
     assert not fit.estimates.identifiable.all() and "not identifiable" in fit.message
+
+
+def test_only_a_misfit_that_noise_does_not_explain_widens(table):
+    m = _Model(observations(table), FOUR, None, TRUE, None, 0.01, {})
+    x = np.array([s.to_x(v) for s, v in zip(m.scales, (0.47e-9, 1.7e-6, -30.0, 43.0), strict=True)])
+    wave = 0.01 * torch.tensor(np.resize([1.0, -1.0], len(m.target)))  # 24 residuals of one sigma, 20 degrees of freedom
+    exact = m.target
+    for size, wide in ((1.0, 1.0), (2.0, 4 * 24 / 20)):
+        m.target = exact + size * wave
+        assert_allclose(_spread_at(m, x)[3], wide, rtol=1e-3)
 
 
 def test_plus_ties_alkali_ions():

@@ -419,8 +419,9 @@ def _spread_at(m: _Model, x):
     "Covariance, its standard deviations and correlations at an optimum, and by how much the misfit widens them."
     r, found = m.residuals(x[None])
     J, n_data, n_eff = m.jacobians(x[None], found)[0], len(m.target), float((m.root_w**2).sum())
-    # the assumed noise is widened where the model misses the data by more
-    widen = max(1.0, float((r[0, :n_data] ** 2).sum()) / max(n_eff - len(m.free), 1.0))
+    # noise as assumed leaves such a sum of squares once in twenty: what misses the data by more widens it
+    rest, squares = max(n_eff - len(m.free), 1.0), float((r[0, :n_data] ** 2).sum())
+    widen = squares / rest if squares > chi2.ppf(0.95, rest) else 1.0
     width = m.high - m.low  # scale before inverting: parameters differ by many orders
     cov = np.linalg.pinv((J * width).T @ (J * width)) * np.outer(width, width) * widen
     sd = np.sqrt(np.diag(cov))
