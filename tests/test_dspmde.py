@@ -606,6 +606,22 @@ def test_a_first_step_that_misleads_is_no_certificate():
     assert_allclose(loose.c_perm, tight.c_perm, rtol=1e-6)
 
 
+@pytest.mark.parametrize("name", ["an inverse of huge numbers", "a correction that passes through zero"])
+def test_a_short_step_alone_is_no_certificate(name):
+    feed, pore, flux, activity = {
+        "an inverse of huge numbers": (
+            {"K+": 0.002394497179250253, "Li+": 2.6351707353931504, "NO3-": 2.637565232572401},
+            (2.384331330733338e-10, 1e-6, -0.3033253756194365, 72.04276915340678), 1.4949974068780065e-09, "davies",
+        ),
+        "a correction that passes through zero": (
+            {"Na+": 323.2905497080296, "Cl-": 2.7855050118515903e-08, "SO4-2": 161.64527484008727},
+            (4.737743356079441e-10, 1e-6, -1.1835375362155411, 42.7113505696549), 0.002159670112965197, "ideal",
+        ),
+    }[name]  # fmt: skip
+    run = lambda rtol: simulate(feed, flux, Membrane(*pore), activity=activity, rtol=rtol, ions=IONS)
+    assert_allclose(run(1e-6).c_perm, run(1e-10).c_perm, rtol=1e-6)
+
+
 def test_notes_say_where_the_ground_is_thin():
     plain = simulate({"Na+": 5, "Cl-": 5}, 1e-5)
     assert plain.notes == [] and "note" not in repr(plain)

@@ -218,7 +218,7 @@ def _stepped(b, l, most, tol):
 def _claimed(b, l, size, top, before):
     "Bound of what the first step on a mesh leaves, and the same where the inverse at hand is trusted."
     film, mesh, mesh_film = b.form[FILM_KIND] == NERNST_PLANCK_FILM, b.count[MESH, l], b.count[MESH_FILM, l]
-    least = max(size if film or b.form[LAW] == DAVIES else size / 4, top if max(mesh, mesh_film) >= 128 else top / 2)
+    least = max(size if film or b.form[LAW] == DAVIES else size / 4, 2 * top if max(mesh, mesh_film) >= 64 else top / 2)
     if min(mesh, mesh_film) < 0:
         least = max(least, 2 * top, before / 16)
     return 20 * size if film else least, least
@@ -234,7 +234,8 @@ def checked(b, l, rtol):
     for i in range(len(b.u)):
         state[RESIDUAL, l] = max(state[RESIDUAL, l], abs(b.r[i, l]))
     stuck = again and size > 0.25 * state[LAST, l] and 4 * size > rtol  # by an inverse too old to gain on a mesh
-    if stuck or not (top < 0.05 and (again or top < 0.3 * before or max(top, before) < rtol)):  # or a mesh far off
+    near = top < 0.05 and state[RESIDUAL, l] < 0.1  # a step of no length may also be that of an inverse of huge numbers
+    if stuck or not (near and (again or top < 0.3 * before or max(top, before) < rtol)):  # or a mesh far off
         state[BEFORE, l], state[ERROR, l] = 1e300, np.inf
         count[STAGE, l], count[KEPT, l], count[TRIED, l] = SOLVING, 0, 0
         state[NORM, l], state[ALPHA, l] = np.inf, 0.0
