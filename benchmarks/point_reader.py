@@ -1,6 +1,7 @@
 """Own values read by a network, beside the sampler, a one-step update and nothing at all
 
-    OMP_NUM_THREADS=1 python benchmarks/point_reader.py [--coupons 40] [--counts 1 2 5 20] [--skip real] [--out FILE]
+    OMP_NUM_THREADS=1 python benchmarks/point_reader.py [--coupons 24] [--counts 1 2 5 20] [--skip real] [--out FILE]
+    OMP_NUM_THREADS=1 python benchmarks/point_reader.py --store     # the table that page 02j shows
 
 On simulated coupons of load_model("nf270"): a membrane of its sample, smoothed, with a coupon; eight states in one to
 three feeds; values err as the likelihood says; two states are asked and never told, the truth is known. On real values:
@@ -10,13 +11,16 @@ pore model gives at the points). `again`: the sampler with another seed, the lea
 """
 
 import argparse
+import json
 import time
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+import ion_ode
 from ion_ode.core import LMH
 from ion_ode.data.measurements import Measurements
 from ion_ode.inference.answer import load_answer
@@ -27,8 +31,10 @@ from ion_ode.inference.reader import smoothed
 from ion_ode.inference.rows import SOURCES, answer_feeds, answer_rows, hold_out
 from ion_ode.inference.score import predicted
 from ion_ode.inference.states import faded, forward, of_y, y_of
+from ion_ode.store import asset, atomic_write, digest
 from ion_ode.water.ions import get_ion
 
+STORED = Path(ion_ode.__file__).parent / "assets" / "point_reader.json"
 FEW = 512  # Members of the one-step update
 
 
@@ -175,25 +181,37 @@ def table(d: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return d.groupby(by, sort=False)[d.columns.difference(by)].apply(one)
 
 
+def records(d: pd.DataFrame, by: list[str]) -> list[dict]:
+    "A table as JSON has it."
+    t = table(d, by).round(4).reset_index()
+    return t.astype(object).where(t.notna(), None).to_dict("records")
+
+
 def main():
     of = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    of.add_argument("--coupons", type=int, default=40)
+    of.add_argument("--coupons", type=int, default=24)
     of.add_argument("--counts", type=int, nargs="+", default=[1, 2, 5, 20])
-    of.add_argument("--most", type=int, default=6, help="coupons of a source")
+    of.add_argument("--most", type=int, default=3, help="coupons of a source")
     of.add_argument("--skip", choices=("real", "simulated"))
     of.add_argument("--out", help="write the rows as CSV, two files with this beginning")
+    of.add_argument("--store", action="store_true", help=f"write the tables to assets/{STORED.name}")
     a = of.parse_args()
-    for name, f, by in (
-        ("simulated", lambda: simulated(a.coupons, a.counts), ["values", "method"]),
-        ("real", lambda: measured(a.counts, a.most), ["values", "method"]),
+    record = {"membranes": digest(asset("answers/nf270.json").read_bytes()), "most": a.most, "coupons": a.coupons}
+    for name, f in (
+        ("simulated", lambda: simulated(a.coupons, a.counts)),
+        ("real", lambda: measured(a.counts, a.most)),
     ):
         if a.skip != name:
             d = f()
-            print(f"\n{name}\n{table(d, by).round(4).to_string()}", flush=True)
+            record[name] = records(d, ["values", "method"])
+            print(f"\n{name}\n{pd.DataFrame(record[name]).to_string()}", flush=True)
             if name == "real":
-                print(table(d, ["source", *by]).round(4).to_string(), flush=True)
+                record["sources"] = records(d, ["source", "values", "method"])
+                print(pd.DataFrame(record["sources"]).to_string(), flush=True)
             if a.out:
                 d.to_csv(f"{a.out}{name}.csv", index=False)
+    if a.store:
+        atomic_write(STORED, json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
