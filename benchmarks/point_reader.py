@@ -25,7 +25,7 @@ from ion_ode.core import LMH
 from ion_ode.data.measurements import Measurements
 from ion_ode.inference.answer import load_answer
 from ion_ode.inference.calibrate import _own_states
-from ion_ode.inference.laws import discrepancy_of, parameters, share_of_sign
+from ion_ode.inference.laws import discrepancy_of, parameters, share_of_sign, with_errors
 from ion_ode.inference.pores import solve
 from ion_ode.inference.reader import smoothed
 from ion_ode.inference.rows import SOURCES, answer_feeds, answer_rows, hold_out
@@ -47,7 +47,7 @@ def one_step(model, measurements, seed: int = 0):
     R, J = forward(s, x, lab, own, solve, prior=model.prior)
     y = y_of(np.einsum("nrk,rk->nr", R[:, s.row_problem, s.row_ion[:, None]], s.row_weight))
     of_value, of_model = faded(np.einsum("nrk,rk->nr", J[:, s.row_problem], s.row_weight))
-    p = parameters(x, model.prior)
+    p = with_errors(parameters(x, model.prior), model.stretch)
     own_sd = p["noise"].to_numpy()[:, None] * of_value
     shared = discrepancy_of(p, s.row_share) * of_model
     same = (s.curve[:, None] == s.curve[None]).astype(float)
@@ -78,7 +78,7 @@ def draw(model, rng):
     "One coupon of one membrane: what a laboratory would measure, and what it would ask."
     x, coupon = smoothed(model.x, 1, rng), rng.standard_normal((1, 5))
     truth, feeds = replace(model, x=x, coupon=coupon), answer_feeds()
-    p = parameters(x, model.prior)
+    p = with_errors(parameters(x, model.prior), model.stretch)
     kind, told, asked = ("observed", "intrinsic")[rng.random() < 0.25], [], []
     solutions = rng.choice(sorted(set(answer_rows().solution_id)), int(rng.integers(1, 4)), replace=False)
     for k in range(8):
