@@ -275,6 +275,8 @@ def test_a_batch_is_new_possible_and_within_bounds(own):
         own._marks(own.table)
     )
     assert b["reason"].str.len().min() > 20 and b["chance"].between(0, 1).all()
+    near = own.table.set_index("name").loc[b["nearest"]]
+    assert (near["amine"].to_numpy() == b["amine"].to_numpy()).all()  # another monomer is further than any amount
     again = own.suggest(3, bounds={"amine [wt%]": (0.3, 1.5), "additive": ["none"]}, remember=False)
     pd.testing.assert_frame_equal(b, again)
 

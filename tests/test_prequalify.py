@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 
@@ -264,6 +265,9 @@ def test_what_cannot_react_or_lies_far_away_is_refused_and_says_why():
     assert "0 amines" in r.reason["ethanol"] and "react with itself" in r.reason["itself"]
     assert "pressure [bar] 190.0 beyond" in r.reason["hard"] and "distance" in r.reason["strange"]
     assert r[r.status == "refused"].filter(like="rejection").isna().all(axis=None)
+    shown = screen.ranked_table(r.reset_index()).set_index("name")
+    assert re.fullmatch(r"-?[\d.]+ \[-?[\d.]+, [\d.]+\]", shown["rejection NaCl %"]["PIP"])
+    assert (shown.loc["ethanol", ["rank", "permeance", "rejection NaCl %", "chance"]] == "").all()
 
 
 def test_equal_predictions_share_a_rank_and_unused_columns_are_named():

@@ -25,7 +25,7 @@ def screen(recipes, level, target_permeance, target_rejection, out, as_json, for
       ion-ode screen recipes.csv
       ion-ode screen recipes.csv --target-permeance 10 --target-rejection 0.95 --out ranked.csv
     """
-    from ion_ode.prequalify.screen import screen_recipes
+    from ion_ode.prequalify.screen import ranked_table, screen_recipes
 
     with Sink(out, as_json, force) as sink, _source(recipes) as path:
         found = screen_recipes(
@@ -33,4 +33,4 @@ def screen(recipes, level, target_permeance, target_rejection, out, as_json, for
         )
         for line in found.attrs.pop("used"):
             click.echo(line, err=True)
-        sink.write(found)
+        sink.write(found if sink.kind != "screen" else ranked_table(found))

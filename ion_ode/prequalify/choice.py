@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from ion_ode.core import progress
 from ion_ode.prequalify.acquisition import _acquisitions, _ln_difference, _mean_ln_volume
 from ion_ode.prequalify.monomers import label
 
@@ -33,7 +34,7 @@ def choose(
     alone = np.concatenate([_mean_ln_volume(acquisitions, x[part], x[:0]) for part in every])
     bound, idle = alone - np.log(cost), [int(alone.argmin())]  # what is under way never adds to the gain of another
     chosen, gain = [], []
-    for _ in range(n):
+    for _ in progress(range(n), "membranes chosen", delay=2):
         under_way = torch.cat([waiting, x[chosen]])
         value = bound.copy()
         if len(under_way):
@@ -68,15 +69,14 @@ def explain_batch(
     names = list(campaign.processes)
     z = np.random.default_rng(campaign.seed).multivariate_normal(np.zeros(len(c)), c, _N_CHANCE)
     widen = np.array([campaign.widening(m) for m in names])
-    inputs = lambda t: campaign.encoder(t).numpy()[:, : len(campaign.encoder.names)]
-    seen, here = inputs(campaign.table), inputs(d)
+    seen, here = _columns_of(campaign, campaign.table), _columns_of(campaign, d)
     beaten = lambda p: (front[None] >= p[:, None]).all(-1).any(-1)
     rows = []
     for i in range(len(d)):
         draw = mean.iloc[i].to_numpy() + spread.iloc[i].to_numpy() * widen * z
         point = np.stack([sum(v * draw[:, names.index(m)] for m, v in w.items()) for w in campaign.weights], 1)
         centre = np.array([sum(v * mean[m].iloc[i] for m, v in w.items()) for w in campaign.weights])
-        away = np.linalg.norm(seen - here[i], axis=1) if here.shape[1] else np.zeros(len(seen))
+        away = np.hypot(np.linalg.norm(seen[0] - here[0][i], axis=1), np.sqrt((seen[1] != here[1][i]).sum(1)))
         near = campaign.table.iloc[int(away.argmin())]
         if beaten(centre[None])[0]:
             why = _uncertain(campaign, spread.iloc[i])
@@ -85,6 +85,12 @@ def explain_batch(
             why = f"expected beyond the front, by {over} most"
         rows.append((np.mean(~beaten(point)), near["name"], f"{why}; {_change(campaign, near, d.iloc[i])}"))
     return pd.DataFrame(rows, columns=["chance", "nearest", "reason"], index=d.index)
+
+
+def _columns_of(campaign: Campaign, d: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    "Numbers of recipes between 0 and 1, and their words: a word that differs is as far as a whole range."
+    words = [c.name for c in campaign.schema.columns if c.kind != "number"]
+    return campaign.encoder(d).numpy()[:, : len(campaign.encoder.names)], d[words].to_numpy()
 
 
 def _uncertain(campaign: Campaign, spread: pd.Series) -> str:

@@ -100,3 +100,14 @@ def average_replicates(
         out[m] = measured(y.groupby(label).mean(), m)
         out[f"variance {m}"] = pooled / n.clip(lower=1)
     return out.reset_index(drop=True)
+
+
+def with_interval(
+    value: float,  # Any of these: nan where nothing is known
+    low: float,
+    high: float,  # Not finite where too few membranes tell
+) -> str:
+    "A prediction as a person reads it."
+    if np.isnan(value):
+        return ""
+    return f"{value:.3g} [{low:.3g}, {high:.3g}]" if np.isfinite([low, high]).all() else f"{value:.3g} [too few to tell]"

@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 from ion_ode.core import InputError, need
+from ion_ode.prequalify.monomers import label
 
 _SITES = {
     # no amide, urea, sulfonamide, thioamide, amidine, cyanamide or nitro compound
@@ -34,7 +35,7 @@ def check_amine(
     word = "amine or hydroxyl" if polyester else "amine"
     if found["acyl chloride"]:
         raise InputError(
-            f"{what}: the aqueous monomer {smiles} has {_many(found['acyl chloride'], 'acyl chloride')} "
+            f"{what}: the aqueous monomer {label(smiles)} has {_many(found['acyl chloride'], 'acyl chloride')} "
             "and would react with itself; check that the two monomers are not exchanged"
         )
     if sites < 2:
@@ -44,7 +45,7 @@ def check_amine(
             else f"; its {found['hydroxyl']} hydroxyls count in a polyester, declare film = polyester"
         )
         raise InputError(
-            f"{what}: the aqueous monomer {smiles} has {_many(sites, word)} that can react, a film needs 2{hint}"
+            f"{what}: the aqueous monomer {label(smiles)} has {_many(sites, word)} that can react, a film needs 2{hint}"
         )
     return _many(sites, word)
 
@@ -57,7 +58,7 @@ def check_acyl(
     sites = reactive_sites(smiles)["acyl chloride"]
     if sites < 2:
         raise InputError(
-            f"{what}: the organic monomer {smiles} has {_many(sites, 'acyl chloride')}, a film needs 2; "
+            f"{what}: the organic monomer {label(smiles)} has {_many(sites, 'acyl chloride')}, a film needs 2; "
             "check that the two monomers are not exchanged"
         )
     return _many(sites, "acyl chloride")

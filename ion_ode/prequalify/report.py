@@ -11,6 +11,7 @@ import pandas as pd
 from ion_ode.core import InputError
 from ion_ode.prequalify.campaign import Campaign
 from ion_ode.prequalify.monomers import label
+from ion_ode.prequalify.quantities import with_interval
 from ion_ode.prequalify.report_figures import _axis_label, plot_campaign
 from ion_ode.store import atomic_write
 
@@ -28,10 +29,7 @@ def batch_table(
     for o in [o for o in shown if o in batch]:
         scale, unit = (100, " %") if o.startswith("rejection") else (1, "")
         ends = batch[[o, f"{o} lower", f"{o} upper"]].to_numpy() * scale
-        out[o + unit] = [
-            f"{a:.3g} [{b:.3g}, {c:.3g}]" if np.isfinite([b, c]).all() else f"{a:.3g} [too few to tell]"
-            for a, b, c in ends
-        ]
+        out[o + unit] = [with_interval(*e) for e in ends]
     for c in ("chance", "cost", "reason"):
         if c in batch:
             out[c] = batch[c].map(lambda v: f"{v:.2g}" if isinstance(v, float) else v)

@@ -8,6 +8,7 @@ import pandas as pd
 from ion_ode.core import InputError
 from ion_ode.prequalify.literature import Screen, shipped_screen
 from ion_ode.prequalify.monomers import alike, label, monomer
+from ion_ode.prequalify.quantities import with_interval
 from ion_ode.prequalify.recipe_lines import _read_recipes
 from ion_ode.prequalify.table_headers import NONE
 
@@ -104,3 +105,14 @@ def _membrane(g: pd.DataFrame, m: Screen, target_permeance, target_rejection) ->
     return out
 
 
+def ranked_table(
+    found: pd.DataFrame,  # From `screen_recipes`
+) -> pd.DataFrame:  # Text, one row a membrane
+    "A ranking as a person reads it: predictions with intervals, rejections in percent, nothing where one is refused."
+    out = {"rank": found["rank"].map(lambda v: "" if pd.isna(v) else str(v)), "name": found.name, "sites": found.sites}
+    for c in [c.removesuffix(" lower") for c in found if c.endswith(" lower")]:
+        scale, unit = (1, "") if c == "permeance" else (100, " %")
+        out[c + unit] = [with_interval(*e) for e in found[[c, f"{c} lower", f"{c} upper"]].to_numpy() * scale]
+    out["chance"] = ["" if np.isnan(v) else f"{v:.2g}" for v in found.chance]
+    words = [c for c in ("selectivity", "known", "reason") if c in found]
+    return pd.DataFrame(out | {c: found[c].fillna("") for c in words})
