@@ -110,4 +110,5 @@ def with_interval(
     "A prediction as a person reads it."
     if np.isnan(value):
         return ""
-    return f"{value:.3g} [{low:.3g}, {high:.3g}]" if np.isfinite([low, high]).all() else f"{value:.3g} [too few to tell]"
+    ends = f"{low:.3g}, {high:.3g}" if np.isfinite([low, high]).all() else "too few to tell"
+    return f"{value:.3g} [{ends}]"
