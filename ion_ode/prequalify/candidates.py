@@ -46,7 +46,7 @@ def spread_recipes(
     "A first one at random, then each time the one that leaves least variance over all recipes (Eq. 6.3)."
     with torch.no_grad():
         k = _recipe_kernel(encoder)(encoder(d)).to_dense().numpy()
-    noise = np.exp(-5.0)  # Mode of the prior of a process's scatter
+    noise = np.exp(-5.0)  # Of a membrane, small beside what recipes differ by: a start does not repeat itself
     chosen = [int(np.random.default_rng(seed).integers(len(d)))]
     while len(chosen) < n:
         made = k[np.ix_(chosen, chosen)] + noise * np.eye(len(chosen))
