@@ -119,6 +119,8 @@ def of_configuration() -> tuple[set, set]:
 
 
 if __name__ == "__main__":
-    for what, (stops, names) in {"measured rejection": of_measurement(), "configuration": of_configuration()}.items():
-        print(f"{what}: {len(stops)} stops, {len(names)} names\n  {' '.join(sorted(names))}")
+    walks = {"measured rejection": (20, of_measurement()), "configuration": (30, of_configuration())}
+    for what, (most, (stops, names)) in walks.items():
+        print(f"{what}: {len(stops)} stops, {len(names)} names (at most {most})\n  {' '.join(sorted(names))}")
         print(f"  {' '.join(sorted(stops))}")
+    sys.exit(any(len(names) > most for most, (_, names) in walks.values()))
