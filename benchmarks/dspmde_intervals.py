@@ -1,16 +1,18 @@
 """Whether the intervals of a fit hold: synthetic membranes, measured with noise and fitted again.
 
-    python benchmarks/dspmde_intervals.py --trials 200 --out ion_ode/assets/dspmde_intervals.json
+    python benchmarks/dspmde_intervals.py --trials 400 --workers 2 --out ion_ode/assets/dspmde_intervals.json
 
 Truth: pore radius .42-.60 nm, thickness .5-4 µm, charge of either sign to 80 mol/m³, pore permittivity 36-52. Feeds:
 NaCl, MgCl2 with NaCl, Na2SO4 with NaCl, at 3, 10 and 30 µm/s; noise of .01 in every rejection, told to
 the fit. Covered: the
-profile interval of 95 % holds the true value. Two binomial standard deviations of 200 trials are 3 %.
+profile interval of 95 % holds the true value. Two binomial standard deviations of 400 trials are 2.2 %.
 """
 
 import argparse
 import json
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -50,13 +52,8 @@ def trial(seed: int) -> dict:
     return row
 
 
-def main():
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--trials", type=int, default=200)
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--out", type=Path)
-    a = p.parse_args()
-    rows = [trial(a.seed + k) for k in progress(range(a.trials), "trials")]
+def summed(rows: list[dict], trials: int, seed: int) -> dict:
+    "Coverage and width of every parameter's intervals, and what a fit costs."
     table = {}
     for name in FOUR:
         r = [row[name] for row in rows]
@@ -69,15 +66,29 @@ def main():
             "median width over truth": float(np.median([abs(1 / e["true"]) * (e["upper"] - e["lower"]) for e in r])),
         }
     missed = [(r["seed"], n) for r in rows for n in FOUR if not r[n]["lower"] <= r[n]["true"] <= r[n]["upper"]]
-    summary = {
-        "command": f"python benchmarks/dspmde_intervals.py --trials {a.trials} --seed {a.seed}",
-        "trials": a.trials, "rejections a trial": rows[0]["values"], "noise": NOISE, "level": 0.95, "parameters": table,
-        "median CPU seconds of a fit": float(np.median([r["seconds"] for r in rows])),
-        "missed (seed, parameter)": missed, "provenance": provenance(seed=a.seed),
+    seconds = np.quantile([r["seconds"] for r in rows], [0.5, 0.9, 1.0])
+    return {
+        "command": f"python benchmarks/dspmde_intervals.py --trials {trials} --seed {seed}",
+        "trials": trials, "rejections a trial": rows[0]["values"], "noise": NOISE, "level": 0.95, "parameters": table,
+        "CPU seconds of a fit, median, 90 %, largest": [round(float(v), 2) for v in seconds],
+        "missed (seed, parameter)": missed, "provenance": provenance(seed=seed),
     }  # fmt: skip
-    print(json.dumps(summary, indent=1, default=str))
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--trials", type=int, default=400)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--workers", type=int, default=1, help="processes, one thread each")
+    p.add_argument("--out", type=Path)
+    a = p.parse_args()
+    seeds = range(a.seed, a.seed + a.trials)
+    with ProcessPoolExecutor(a.workers, mp_context=get_context("spawn")) as pool:
+        rows = list(progress(pool.map(trial, seeds), "trials", total=a.trials))
+    summary = json.dumps(summed(rows, a.trials, a.seed), indent=1, default=str)
+    print(summary)
     if a.out:
-        atomic_write(a.out, json.dumps(summary, indent=1, default=str) + "\n")
+        atomic_write(a.out, summary + "\n")
 
 
 if __name__ == "__main__":
