@@ -8,6 +8,7 @@ Figures are drawn at the size at which they are printed (`ion_ode.plotting.PAGE_
 
 import argparse
 import base64
+import re
 import sys
 from pathlib import Path
 
@@ -20,9 +21,16 @@ one_format = inline.set_matplotlib_formats
 inline.set_matplotlib_formats = lambda *formats, **how: one_format("svg", "pdf")"""  # set_theme asks for SVG alone
 
 
+def left_out(cell) -> bool:
+    "Whether a cell is marked as one that tests leave out: a long run, or one that needs a GPU."
+    flags = re.search(r"^tst_flags\s*=\s*(.*)$", (ROOT / "settings.ini").read_text(), re.M)[1].split()
+    return cell.cell_type == "code" and any(re.search(rf"^#\|\s*{f}\b", cell.source, re.M) for f in flags)
+
+
 def drawn(notebook: Path) -> list[dict]:
     "The figures of a notebook that is run now: data by kind."
     nb = nbformat.read(notebook, as_version=4)
+    nb.cells = [c for c in nb.cells if not left_out(c)]
     nb.cells.insert(0, nbformat.v4.new_code_cell(BOTH))
     client = NotebookClient(nb, timeout=900, kernel_name="python3", resources={"metadata": {"path": notebook.parent}})
     client.execute()
