@@ -70,8 +70,9 @@ def test_no_saved_errors_counts_or_warnings(fn):
             assert o.output_type != "error", f"{c.id}: saved traceback"
             text = "".join(o.get("text", ""))
             assert not re.search(r"\w*Warning: ", text), f"{c.id}: a warning is stored as output: {text[:200]}"
-            assert not re.search(r"\d+%\|", text), f"{c.id}: a progress bar is stored as output"
             shown = json.dumps(o)
+            assert not re.search(r"\d+%\|", shown), f"{c.id}: a progress bar is stored as output"
+            assert "widget-view" not in shown, f"{c.id}: a widget is stored as output, which no page can show"
             assert not re.search(r"/(work|root|home|tmp|Users)/\w", shown), (
                 f"{c.id}: a path of one machine is stored as output"
             )
