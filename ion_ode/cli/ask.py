@@ -196,10 +196,8 @@ def _run_answer(model, measurements, pressure, feed, flux, membrane, options, wh
         raise InputError(
             "--membrane is for networks; the model nf270 is a membrane already, and ion-ode simulate takes any"
         )
-    if pressure is not None and flux is not None:
-        raise InputError("give --flux or --pressure, one of them")
+    bars = _bars(pressure, flux)
     model = _calibrated(model, measurements, options.get("balance"))
-    bars = None if pressure is None else _bars(pressure)
 
     def at_one_temperature(table, rows, temperature):
         own = np.ndim(table.flux) == 2

@@ -48,12 +48,9 @@ def water(
       ion-ode water --feed "Na+=2,Ca+2=3,Cl-=2,HCO3-=6" --pressure 5 --ph 7.4
       ion-ode water --feed laboratory.csv --flux 20 --measurements my_coupon.csv --out rejections.csv
     """
-    from ion_ode.core import InputError
     from ion_ode.dspmde.waters import _PAIRS, read_waters
 
-    if pressure is not None and flux is not None:
-        raise InputError("give --flux or --pressure, one of them")
-    bars = None if pressure is None else _bars(pressure)
+    bars = _bars(pressure, flux)
     film = None if film_thickness is None else film_thickness * 1e-6
     ask = _through_model(model, measurements, bars, film, level, balance) if membrane is None else None
     ask = ask or _through_membrane(membrane, film, bars=bars, measurements=measurements)

@@ -119,12 +119,14 @@ def _membrane(text: str):
     return Membrane(**values)
 
 
-def _bars(text: str):
-    "Pressures [Pa] in the grammar of numbers, lists and ranges that fluxes have."
-    from ion_ode.core import LMH, bar
+def _bars(pressure: str | None, flux: str | None):
+    "Pressures [Pa] in the grammar of numbers, lists and ranges that fluxes have; None where a flux is given instead."
+    from ion_ode.core import LMH, InputError, bar
     from ion_ode.water.feeds import parse_flux
 
-    return parse_flux(text) / LMH * bar
+    if pressure is not None and flux is not None:
+        raise InputError("give --flux or --pressure, one of them")
+    return None if pressure is None else parse_flux(pressure) / LMH * bar
 
 
 def _calibrated(model, measurements, balance):
