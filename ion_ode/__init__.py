@@ -14,6 +14,7 @@ Modules:
 - `ion_ode.inference.slopes`: Slopes of the posterior by every number of a membrane and its coupons
 - `ion_ode.inference.states`: From rows to problems of the pore model, and the likelihood of what was measured
 - `ion_ode.module.draws`: The membranes of an answer as one batch, so that a module is solved for each of them
+- `ion_ode.priors`: What is believed of numbers before they are measured: named marginals and one transform for all
 - `ion_ode.results.chosen`: Which way to fine-tune, chosen inside the training folds
 - `ion_ode.results.seal`: What stored results were made of, and whether they still belong to what lies beside them
 - `ion_ode.training.reader`: Teaches the network that reads measured points of `inference.reader`, by the pore model"""

@@ -172,11 +172,7 @@ class Design:
         for name in ("ions", "equivalents", "flux_max"):  # JSON gives lists
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if isinstance(self.prior, dict):
-            object.__setattr__(
-                self,
-                "prior",
-                MembranePrior(**{k: tuple(v) if isinstance(v, list) else v for k, v in self.prior.items()}),
-            )
+            object.__setattr__(self, "prior", MembranePrior.read(self.prior))
         object.__setattr__(self, "n_ions", _check_n_ions(self.n_ions, self.ions))
         parameter_names(self.family, self.ions)
         _check_range("equivalents", self.equivalents, 1e-6, 2e4)

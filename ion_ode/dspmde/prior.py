@@ -1,14 +1,16 @@
 """Two families and what is believed of their parameters"""
 
 from dataclasses import dataclass
+
 import numpy as np
-import torch
-from torch import Tensor
+
+from ion_ode._torch import Tensor, torch
 from ion_ode.core import InputError, nm, um
 from ion_ode.dspmde.membranes import ChargeBinding, Membrane
+from ion_ode.priors import LogUniform, MarginalPrior, Normal, SinhNormal, TruncatedNormal, Uniform
 from ion_ode.water.ions import IONS
 
-__all__ = ["SLOTS", "MembranePrior", "parameter_names", "membrane_from_parameters", "NAMES", "from_normal"]
+__all__ = ["EPS_CUT", "SLOTS", "MembranePrior", "parameter_names", "membrane_from_parameters", "NAMES", "from_normal"]
 
 SLOTS = (*IONS, "NH4+")  # Ion slots of a curve set: the eight of the benchmark and ammonium
 
@@ -16,10 +18,11 @@ SLOTS = (*IONS, "NH4+")  # Ion slots of a curve set: the eight of the benchmark 
 _FAMILIES = ("dspmde", "dspmde+")
 _TIED = {"K+": "Na+", "Li+": "Na+"}  # Their excess partitioning is that of the ion named
 _BINDING = ("Mg+2", "SO4-2")
+EPS_CUT = (20.0, 75.0)  # No pore is drier or wetter [-]
 
 
 @dataclass(frozen=True)
-class MembranePrior:
+class MembranePrior(MarginalPrior):
     "What an NF270-like membrane may be."
 
     r_pore: tuple[float, float] = (0.40 * nm, 0.60 * nm)  # Uniform [m]
@@ -28,6 +31,17 @@ class MembranePrior:
     charge_scale: float = 5.0  # $s$ in $s\sinh(tN)$ [mol/m³]
     charge_stretch: float = 1.5  # $t$
     offset_sd: float = 1.0  # Standard deviation of the excess partitioning [-]
+
+    def marginals(self, names=None) -> dict:
+        "Of the parameters with these names, those of DSPM-DE+ by default."
+        own = {
+            "r_pore": Uniform(*self.r_pore),
+            "thickness": LogUniform(*self.thickness),
+            "eps_pore": TruncatedNormal(*self.eps_pore, *EPS_CUT),
+            "charge": SinhNormal(self.charge_scale, self.charge_stretch),
+            "ln": Normal(0.0, self.offset_sd),
+        }
+        return {k: own.get(k) or own[k.split("_")[0]] for k in (parameter_names() if names is None else names)}
 
 
 def parameter_names(
@@ -46,29 +60,11 @@ def parameter_names(
 
 def _parameters(u: np.ndarray, family: str, ions, prior: MembranePrior) -> np.ndarray:
     "Membrane parameters (n, p) from uniform numbers."
-    from scipy.special import ndtr, ndtri
-
-    names = parameter_names(family, ions)
-    out = np.empty((len(u), len(names)))
-    mean, sd = prior.eps_pore
-    lo, hi = ndtr((20 - mean) / sd), ndtr((75 - mean) / sd)
-    for j, name in enumerate(names):
-        x = u[:, j]
-        if name == "r_pore":
-            out[:, j] = prior.r_pore[0] + x * (prior.r_pore[1] - prior.r_pore[0])
-        elif name == "thickness":
-            out[:, j] = prior.thickness[0] * (prior.thickness[1] / prior.thickness[0]) ** x
-        elif name == "eps_pore":
-            out[:, j] = mean + sd * ndtri(lo + x * (hi - lo))
-        elif name.startswith("charge"):
-            out[:, j] = prior.charge_scale * np.sinh(prior.charge_stretch * ndtri(x))
-        else:
-            out[:, j] = prior.offset_sd * ndtri(x)
-    return out
+    return np.stack(list(prior.at_quantile(u, parameter_names(family, ions)).values()), 1)
 
 
 def membrane_from_parameters(
-    parameters: torch.Tensor,  # (B, p) SI values
+    parameters: Tensor,  # (B, p) SI values
     names: tuple[str, ...],  # Names of the p columns, `parameter_names`
     ions: tuple[str, ...] = SLOTS,  # Ions that may be simulated
 ) -> Membrane:  # A batch of B membranes
@@ -91,18 +87,4 @@ def from_normal(
     prior: MembranePrior = MembranePrior(),  # Ranges
 ) -> Tensor:  # (membrane, parameter) in SI, columns NAMES
     "Membrane parameters at the prior quantiles of normal numbers; differentiable."
-    u, columns = torch.special.ndtr(x), []
-    mean, sd = prior.eps_pore
-    low, high = torch.special.ndtr((torch.tensor([20.0, 75.0], dtype=x.dtype) - mean) / sd)
-    for j, name in enumerate(NAMES):
-        if name == "r_pore":
-            columns.append(prior.r_pore[0] + u[:, j] * (prior.r_pore[1] - prior.r_pore[0]))
-        elif name == "thickness":
-            columns.append(prior.thickness[0] * (prior.thickness[1] / prior.thickness[0]) ** u[:, j])
-        elif name == "eps_pore":
-            columns.append(mean + sd * torch.special.ndtri(low + u[:, j] * (high - low)))
-        elif name.startswith("charge"):
-            columns.append(prior.charge_scale * torch.sinh(prior.charge_stretch * x[:, j]))
-        else:
-            columns.append(prior.offset_sd * x[:, j])
-    return torch.stack(columns, 1)
+    return torch.stack(list(prior.at_normal(x, NAMES).values()), 1)

@@ -322,7 +322,7 @@ class Answer:
 def _numbers_of(record: dict) -> tuple:
     "Membranes, coupons, prior, stretch and card of a record; an error where one is not of its type."
     x, coupon = (np.array(record[k], dtype=float) for k in ("x", "coupon"))
-    prior = Prior(**{k: tuple(v) if isinstance(v, list) else v for k, v in record["prior"].items()})
+    prior = Prior.read(record["prior"])
     alike = [np.shape(np.array(v, dtype=float)) == np.shape(getattr(Prior(), k)) for k, v in asdict(prior).items()]
     shapes = x.shape == (len(x), len(GLOBALS)) and coupon.shape == (len(x), len(_COUPON)) and len(x) > 0
     card, ranges = record["card"], record["card"].get("ranges", {})

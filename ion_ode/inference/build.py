@@ -47,15 +47,12 @@ def likeliest(population: Population, rows: pd.DataFrame) -> int:  # Its place i
 
 def _in_terms_of(x: np.ndarray, old: Prior, new: Prior) -> np.ndarray:
     "The same membranes as normal numbers of another prior."
-    from scipy.special import ndtr, ndtri
+    from scipy.special import ndtri
 
-    out, at = x.copy(), GLOBALS.index
-    r = old.r_pore[0] + ndtr(x[:, at("r_pore")]) * (old.r_pore[1] - old.r_pore[0])
-    t = np.log(old.thickness[0]) + ndtr(x[:, at("thickness")]) * np.log(old.thickness[1] / old.thickness[0])
-    out[:, at("r_pore")] = ndtri(np.clip((r - new.r_pore[0]) / (new.r_pore[1] - new.r_pore[0]), 1e-4, 1 - 1e-4))
-    out[:, at("thickness")] = ndtri(
-        np.clip((t - np.log(new.thickness[0])) / np.log(new.thickness[1] / new.thickness[0]), 1e-4, 1 - 1e-4)
-    )
+    out, names = x.copy(), ("r_pore", "thickness")
+    there = [GLOBALS.index(k) for k in names]
+    for j, k, v in zip(there, names, old.at_normal(x[:, there], names).values(), strict=True):
+        out[:, j] = ndtri(np.clip(new.marginals()[k].quantile(v), 1e-4, 1 - 1e-4))
     return out
 
 

@@ -14,7 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.special import ndtr, ndtri
+
+from ion_ode.dspmde.prior import EPS_CUT, MembranePrior
+from ion_ode.priors import Choice, LogNormal, LogUniform, MarginalPrior, Normal, SinhNormal, TruncatedNormal, Uniform
 
 __all__ = [
     "GLOBALS",
@@ -65,6 +67,7 @@ NEIGHBOURS = {  # ion: (whose excess partitioning it shares, prior sd of the dif
 OWN_OFFSETS = ("Na+", "Mg+2", "Cl-", "SO4-2", "NO3-")  # Ions with an excess partitioning of their own
 SHIFTING = ("Mg+2", "SO4-2", "Ca+2")  # Ions that shift the charge
 
+_SCALES = ("coupon charge", "coupon thickness", "noise", "discrepancy trace", "discrepancy major")
 GLOBALS = (
     "r_pore",
     "thickness",
@@ -76,25 +79,22 @@ GLOBALS = (
     *(f"shift {i}" for i in SHIFTING),
     *(f"ln {i}" for i in OWN_OFFSETS),
     *(f"near {i}" for i in NEIGHBOURS),
-    "coupon charge",
-    "coupon thickness",
-    "noise",
-    "discrepancy trace",
-    "discrepancy major",
+    *_SCALES,
 )
 
 
 @dataclass(frozen=True)
-class Prior:
+class Prior(MarginalPrior):
     "What the normal numbers of `GLOBALS` and of a coupon stand for."
 
     r_pore: tuple[float, float] = (0.40e-9, 0.60e-9)  # Uniform [m]
-    thickness: tuple[float, float] = (0.3e-6, 4e-6)  # Log-uniform, thickness over porosity [m]
-    eps_pore: tuple[float, float, float, float] = (45.0, 8.0, 20.0, 75.0)  # Mean, sd, cut below and above [-]
-    charge: tuple[float, float] = (5.0, 1.5)  # s and t of s sinh(t n) [mol/m³]
+    thickness: tuple[float, float] = MembranePrior.thickness  # Log-uniform, thickness over porosity [m]
+    eps_pore: tuple[float, float, float, float] = (*MembranePrior.eps_pore, *EPS_CUT)  # Mean, sd, cuts [-]
+    # s and t of s sinh(t n) [mol/m³]
+    charge: tuple[float, float] = (MembranePrior.charge_scale, MembranePrior.charge_stretch)
     exponent: tuple[float, float] = (0.5, 0.5)  # Mean and sd of b
     saturation: tuple[float, float, float] = (0.04, 0.25, 1.0)  # Floor of k, median and sd of ln of the rest
-    offset_sd: float = 1.0  # Of an own excess partitioning
+    offset_sd: float = MembranePrior.offset_sd  # Of an own excess partitioning
     calcium: float = 0.5  # Sd of ln of calcium's shift over magnesium's
     coupon_charge: tuple[float, float] = (0.5, 0.5)  # Median and sd of the logarithm of the scale of ln charge
     coupon_thickness: tuple[float, float] = (0.3, 0.5)  # The same of ln thickness
@@ -113,10 +113,26 @@ class Prior:
     )  # Median and sd of ln A, values with a pressure only [L/(m² h bar)]
     within: float = 0.5  # Share of a coupon's variance of ln charge that its laboratory's other coupons do not share
 
-
-def _law_of(u: np.ndarray) -> np.ndarray:  # Index into LAWS
-    "The law that a quantile chooses."
-    return np.searchsorted(np.cumsum(list(LAWS.values()))[:-1], u, side="right")
+    def marginals(self, names=None) -> dict:
+        "Of the numbers of a membrane, each at its place in `GLOBALS`."
+        charge, own = SinhNormal(*self.charge), Normal(0.0, self.offset_sd)
+        floor, median, sd = self.saturation
+        table = {
+            "r_pore": Uniform(*self.r_pore),
+            "thickness": LogUniform(*self.thickness),
+            "eps_pore": TruncatedNormal(*self.eps_pore),
+            "charge": charge,
+            "law": Choice(tuple(LAWS.values())),
+            "exponent": Normal(*self.exponent),
+            "saturation": LogNormal(median, sd, floor),
+            "shift Mg+2": charge,
+            "shift SO4-2": charge,
+            "shift Ca+2": LogNormal(1.0, self.calcium),  # Over that of Mg+2
+        }
+        table |= {f"ln {i}": own for i in OWN_OFFSETS}
+        table |= {f"near {i}": Normal(0.0, sd) for i, (_, sd) in NEIGHBOURS.items()}  # Beside the neighbour's
+        table |= {k: LogNormal(*getattr(self, k.replace(" ", "_"))) for k in _SCALES}
+        return {k: table[k] for k in (GLOBALS if names is None else names)}
 
 
 def _charge_exponents(
@@ -135,29 +151,14 @@ def parameters(
     prior: Prior = Prior(),
 ) -> pd.DataFrame:  # One row a membrane, SI
     "Membranes in SI at the prior quantiles of normal numbers."
-    n = dict(zip(GLOBALS, np.asarray(x, float).T, strict=True))
-    mean, sd, low, high = prior.eps_pore
-    a, b = ndtr((low - mean) / sd), ndtr((high - mean) / sd)
-    median = lambda pair, v: pair[0] * np.exp(pair[1] * v)
-    charge = lambda v: prior.charge[0] * np.sinh(prior.charge[1] * v)
-    saturation = prior.saturation[0] + prior.saturation[1] * np.exp(prior.saturation[2] * n["saturation"])
-    law = _law_of(ndtr(n["law"]))
-    out = {
-        "r_pore": prior.r_pore[0] + ndtr(n["r_pore"]) * (prior.r_pore[1] - prior.r_pore[0]),
-        "thickness": prior.thickness[0] * (prior.thickness[1] / prior.thickness[0]) ** ndtr(n["thickness"]),
-        "eps_pore": mean + sd * ndtri(a + ndtr(n["eps_pore"]) * (b - a)),
-        "law": law,
-        "charge": charge(n["charge"]),
-    }
-    out["b"], out["c"], out["k"] = _charge_exponents(
-        law, prior.exponent[0] + prior.exponent[1] * n["exponent"], saturation
-    )
-    out |= {f"shift {i}": charge(n[f"shift {i}"]) for i in ("Mg+2", "SO4-2")}
-    out["shift Ca+2"] = out["shift Mg+2"] * np.exp(prior.calcium * n["shift Ca+2"])
-    out |= {f"ln {i}": prior.offset_sd * n[f"ln {i}"] for i in OWN_OFFSETS}
-    out |= {f"ln {i}": out[f"ln {of}"] + sd * n[f"near {i}"] for i, (of, sd) in NEIGHBOURS.items()}
-    for name in ("coupon charge", "coupon thickness", "noise", "discrepancy trace", "discrepancy major"):
-        out[name] = median(getattr(prior, name.replace(" ", "_")), n[name])
+    n = prior.at_normal(np.asarray(x, float))
+    out = {k: n[k] for k in ("r_pore", "thickness", "eps_pore", "law", "charge")}
+    out["b"], out["c"], out["k"] = _charge_exponents(n["law"], n["exponent"], n["saturation"])
+    out |= {k: n[k] for k in ("shift Mg+2", "shift SO4-2")}
+    out["shift Ca+2"] = n["shift Mg+2"] * n["shift Ca+2"]
+    out |= {f"ln {i}": n[f"ln {i}"] for i in OWN_OFFSETS}
+    out |= {f"ln {i}": out[f"ln {of}"] + n[f"near {i}"] for i, (of, _) in NEIGHBOURS.items()}
+    out |= {k: n[k] for k in _SCALES}
     return pd.DataFrame(out)
 
 

@@ -191,16 +191,12 @@ def _unread(model, states, card: dict) -> str:
     "Why the network does not know such values; empty where it does."
     s = states
     for says, where in (
-        ("it was taught membranes of another prior", Prior(**_tuples(card["prior"])) != model.prior),
+        ("it was taught membranes of another prior", Prior.read(card["prior"]) != model.prior),
         ("a solute has no charge", (s.z == 0).any()),
     ):
         if where:
             return says
     return ""
-
-
-def _tuples(d: dict) -> dict:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in d.items()}
 
 
 class Read(NamedTuple):
