@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .field import FieldConfig, Static, VectorField, mix
 from .odenet import ODENet
 from ..core import InputError
+from ..water.donnan import charge_gap, donnan_start
 
 # %% ../../nbs/02e_pore_field.ipynb #47c3e813
 def bernoulli(
@@ -50,21 +51,14 @@ def mouth(
     steps: int = 3,  # Newton steps
 ) -> Tensor:  # (ion, *batch)
     "Concentrations at which ions and fixed charge balance (Eq. P.2)."
-    positive = (z > 0).to(a.dtype)
-    by_sign = lambda x: ((x * positive).sum(0), (x * (1 - positive)).sum(0))
-    ln = lambda x: x.clamp_min(_TINY).log()
     at = lambda a, psi: a * torch.exp((-z * psi).clamp(-_STEEP, _STEEP))
 
     def newton(a, psi):
-        c = s * at(a, psi)
-        (up, down), (plus, minus) = by_sign(c * z.abs()), by_sign(c * z * z)
-        up, down = up + charge.clamp(min=0), down + (-charge).clamp(min=0)
-        slope = plus / up.clamp_min(_TINY) + minus / down.clamp_min(_TINY)
-        return psi + ((ln(up) - ln(down)) / slope.clamp_min(0.1)).clamp(-2, 2)
+        gap, slope, _, _ = charge_gap(s * at(a, psi), z, charge, _TINY)
+        return psi + (gap / slope.clamp_min(0.1)).clamp(-2, 2)
 
     found = a.detach()  # the last step alone carries the derivative
-    up, down = by_sign(s * found * z.abs())
-    psi = torch.asinh(charge / (2 * (up * down).clamp_min(_TINY).sqrt())) + 0.5 * (ln(up) - ln(down))
+    psi = donnan_start(s * found, z, charge, _TINY)
     for _ in range(steps - 1):
         psi = newton(found, psi)
     return at(a, newton(a, psi))

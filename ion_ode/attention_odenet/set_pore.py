@@ -18,6 +18,7 @@ from .odenet import ODENet, Rollout
 from .pore_field import _STEEP, _TINY, FLUX_TOLD, bernoulli, goldman, mouth
 from .set_field import SetConfig, SetODENet, SetStatic, ion_first, read_feed_set
 from ..core import InputError
+from ..water.donnan import neutral
 
 # %% ../../nbs/02h_set_pore.ipynb #b71806cc
 def film_wall(
@@ -247,17 +248,7 @@ def settle(
     "The state of constant fields at a flux, from one beside it."
     for _ in range(steps):
         r = r * torch.exp(film_rate(r, flux, pore, along=False).x)
-    return _neutral(r, pore)
-
-
-def _neutral(
-    r: Tensor,  # Permeate over feed, (ion, *batch)
-    pore: Pore,
-) -> Tensor:
-    "Cations and anions each moved by half of what is missing, in logarithms."
-    e = pore.s * pore.z * r
-    up, down = e.clamp(min=0).sum(0).clamp_min(_TINY), (-e).clamp(min=0).sum(0).clamp_min(_TINY)
-    return r * torch.exp(torch.sign(pore.z) * 0.5 * (down.log() - up.log()))
+    return neutral(r, pore.z, pore.s, 0, _TINY)
 
 
 @patch

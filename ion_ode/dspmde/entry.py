@@ -13,6 +13,7 @@ import math
 from .._torch import Tensor, library, torch
 from ..core import EPS_0, E_CHARGE, K_B
 from ..water.activity import davies_shape
+from ..water.donnan import charge_gap, donnan_start
 
 # %% ../../nbs/00a_entry.ipynb #5c15dee5
 def partition_steric(
@@ -51,21 +52,18 @@ def _pore_mouth(p, s, ln_a, z, davies):
 def _donnan_equations(p, s, ln_a, z, charge, davies):
     "Residuals (charge balance in logs, strength in logs), their derivatives by (p, s), concentrations."
     c, slope = _pore_mouth(p, s, ln_a, z, davies)
-    zc, zzc = z * c, z * z * c
-    plus, minus = zc.clamp(min=0).sum(0) + charge.clamp(min=0), (-zc).clamp(min=0).sum(0) + (-charge).clamp(min=0)
-    pos = (z > 0).to(c.dtype)
-    f = plus.log() - minus.log()
-    fp = -((zzc * pos).sum(0) / plus + (zzc * (1 - pos)).sum(0) / minus)
+    f, fall, plus, minus = charge_gap(c, z, charge)
     if davies is None:
         zero, one = torch.zeros_like(f), torch.ones_like(f)
-        return (f, zero), (fp, zero, zero, one), c
+        return (f, zero), (-fall, zero, zero, one), c
+    zzc, pos = z * z * c, (z > 0).to(c.dtype)
     zzz = z * zzc
     fs = slope * ((zzz * pos).sum(0) / plus + (zzz * (1 - pos)).sum(0) / minus)
     total = zzc.sum(0)
     g = (0.5 * total).log() - s
     gp = -zzz.sum(0) / total
     gs = slope * (z * zzz).sum(0) / total - 1
-    return (f, g), (fp, fs, gp, gs), c
+    return (f, g), (-fall, fs, gp, gs), c
 
 # %% ../../nbs/00a_entry.ipynb #5a2a1441
 def _donnan_steps(p, s, ln_a, z, charge, davies, n: int = 6):
@@ -78,9 +76,7 @@ def _donnan_steps(p, s, ln_a, z, charge, davies, n: int = 6):
 
 # %% ../../nbs/00a_entry.ipynb #66cb0855
 def _donnan_root(ln_a, z, charge, davies):
-    a = ln_a.exp()
-    up, down = (a * z.clamp(min=0)).sum(0), (a * (-z).clamp(min=0)).sum(0)
-    p = torch.asinh(charge / (2 * (up * down).sqrt())) + 0.5 * (up.log() - down.log())
+    p = donnan_start(ln_a.exp(), z, charge)
     s = torch.zeros_like(p)
     for law in (None,) if davies is None else (None, davies):
         if law is not None:  # from the ideal answer

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from .._torch import Tensor, bare, library, torch
 from ..core import T_REF, InputError, um
 from .membranes import in_unit
+from ..water.donnan import neutral
 from ..water.ions import get_ion, ion_arrays, ion_name, viscosity_water
 
 # %% ../../nbs/00c_film.ipynb #7ceadcae
@@ -54,26 +55,17 @@ FILM_THICKNESS = 25e-6  # $\delta$ between observed and intrinsic rejections; a 
 
 def _through_film(c, c_perm, flux, ions, thickness, temperature, steps, direction):
     "Integrate Eq. 1.3 from one side of the film to the other; direction +1 from the bulk, -1 from the wall."
+    from ion_ode.dspmde.march import rk4_step
+
     a = ion_arrays(ions)
     T = torch.as_tensor(temperature, dtype=torch.float64).expand(len(c))
     D = a.D_bulk * (T / T_REF * viscosity_water(T_REF) / viscosity_water(T))[:, None]
-    present = c > 0
     thick = torch.as_tensor(thickness, dtype=torch.float64)
-    peclet = flux[:, None] * (thick[:, None] if thick.ndim == 1 else thick) / D
-
-    def slope(c):
-        convection = peclet * (c - c_perm) * present
-        field = (a.z * convection).sum(-1, keepdim=True) / (a.z**2 * c).sum(-1, keepdim=True)
-        return convection - a.z * c * field
-
-    c, h = c.double(), direction / steps
+    rate = (flux[:, None] * (thick[:, None] if thick.ndim == 1 else thick) / D).T
+    source, z, c = rate * torch.where(c > 0, c_perm, 0.0).T, a.z[:, None], c.double().T
     for _ in range(steps):
-        k1 = slope(c)
-        k2 = slope(c + h / 2 * k1)
-        k3 = slope(c + h / 2 * k2)
-        k4 = slope(c + h * k3)
-        c = c + h / 6 * (k1 + 2 * k2 + 2 * k3 + k4)
-    return c
+        c = rk4_step(c, rate, source, z, z * z, direction / steps)
+    return c.T
 
 
 def film_wall(
@@ -131,12 +123,7 @@ def solve_film(
             faster = f - ((dx + df) @ gamma)[..., 0]
             step = torch.where(torch.isfinite(faster).all(-1, keepdim=True), faster.clamp(-1.6, 1.6), f)
         new = torch.where(present, (x + step).exp(), 0.0)
-        positive, negative = (
-            (new * z.clamp(min=0)).sum(-1, keepdim=True),
-            (new * (-z).clamp(min=0)).sum(-1, keepdim=True),
-        )
-        new = new * torch.where(z > 0, (negative / positive).sqrt(), (positive / negative).sqrt())
-        wall[active[off]] = new[off]
+        wall[active[off]] = neutral(new, z)[off]
         past = [(p[off], q[off]) for p, q in [*past, (x, f)][-3:]]
         active = active[off]
     if not throw:

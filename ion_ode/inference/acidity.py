@@ -18,9 +18,8 @@ from ion_ode.dspmde.charge_pH import ChargeByPH, charge_factor
 from ion_ode.inference.answer import Answer, load_answer
 from ion_ode.inference.pores import passages
 from ion_ode.inference.rows import _all_rows, answer_feeds, osmotic_at_bulk
-from ion_ode.inference.states import _neutral
 from ion_ode.store import asset, atomic_write, digest
-from ion_ode.water.ions import get_ion
+from ion_ode.water.neutrality import close_charge
 
 __all__ = ["OverPH", "acidity_cells", "fit_charge", "measured_over_pH", "rejections_over_pH", "write_acidity"]
 
@@ -64,7 +63,7 @@ def measured_over_pH(
     feeds = feeds[feeds.solution_id.isin(d.solution_id)]
     wide = feeds.pivot_table(index="solution_id", columns="ion", values="c_feed_mol_m3").fillna(0.0)
     ions, rows = tuple(wide.columns), []
-    whole = dict(zip(wide.index, _neutral(wide.to_numpy(copy=True), np.array([get_ion(i).z for i in ions], float))))
+    whole = dict(zip(wide.index, close_charge(wide.to_numpy(), ions).applied(wide.to_numpy()), strict=True))
     states = list(d.groupby(["coupon", "solution_id", "pH", "pressure_Pa", "flux_m_s"], dropna=False))
     for k, (_, g) in enumerate(states):
         rows += [(k, ions.index(i), r) for i, r in zip(g.ion, g.rejection, strict=True) if i in _ASKED]

@@ -30,6 +30,7 @@ from ion_ode.inference.laws import (
 )
 from ion_ode.inference.rows import answer_feeds, osmotic_at_bulk
 from ion_ode.water.ions import get_ion
+from ion_ode.water.neutrality import close_charge
 
 __all__ = [
     "LOCALS",
@@ -128,7 +129,7 @@ class States:
         feeds = feeds[feeds.solution_id.isin(d.solution_id)]
         ions = _slots(feeds) if ions is None else ions
         z = np.array([get_ion(i).z for i in ions], float)
-        c_feed = _neutral_feeds(feeds, ions, z)
+        c_feed = _neutral_feeds(feeds, ions)
         d = _in_curves(d).assign(J=lambda d: _flux(d, c_feed, ions, prior))
         solved, mixture = _nodes_of(d)
         names = tuple(dict.fromkeys(d.laboratory)), tuple(dict.fromkeys(d.coupon))
@@ -145,11 +146,12 @@ def _slots(feeds: pd.DataFrame) -> tuple[str, ...]:
     return tuple(i for i in _COMMON if i in found) + tuple(sorted(found - set(_COMMON)))
 
 
-def _neutral_feeds(feeds: pd.DataFrame, ions, z) -> pd.DataFrame:
+def _neutral_feeds(feeds: pd.DataFrame, ions) -> pd.DataFrame:
     "Feed of every solution, a column an ion [mol/m³]."
     wide = feeds.pivot_table(index="solution_id", columns="ion", values="c_feed_mol_m3")
     wide = wide.reindex(columns=list(ions)).fillna(0.0)
-    return pd.DataFrame(_neutral(wide.to_numpy(copy=True), z), index=wide.index)
+    c = wide.to_numpy()
+    return pd.DataFrame(close_charge(c, ions, label=lambda k: f"feed {wide.index[k]}").applied(c), index=wide.index)
 
 
 def _in_curves(d: pd.DataFrame) -> pd.DataFrame:
@@ -224,19 +226,6 @@ def _by_curve(d: pd.DataFrame, names) -> dict:
         "curve_laboratory": np.array([laboratories.index(c) for c in heads.laboratory]),
         "anchor": laboratories.index(ANCHOR) if ANCHOR in laboratories else None,
     }
-
-
-def _neutral(c, z):
-    "The largest anion takes what the listed charges lack."
-    excess = c @ z
-    for k in np.flatnonzero(np.abs(excess) > 1e-12):
-        if abs(excess[k]) > 0.07 * (c[k] @ np.abs(z)):
-            raise InputError(
-                f"feed {k} is off by {excess[k] / (c[k] @ np.abs(z)):+.1%} in charge; an ion is missing from its list"
-            )
-        i = int(np.argmax(np.where(z < 0, c[k], 0)))
-        c[k, i] -= excess[k] / z[i]
-    return c
 
 
 def _flux(d, wide, ions, prior):

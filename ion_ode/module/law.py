@@ -18,6 +18,7 @@ from ..core import T_REF, InputError
 from ..dspmde.certify import REFINED, certify
 from ..dspmde.concentrated import certify_places
 from ..dspmde.problem import transport_problem
+from ..water.donnan import neutral
 from ..water.ions import viscosity_water
 from ..water.pitzer import osmotic_law
 from ..dspmde.membranes import ChargeBinding, Freundlich, Membrane, charge_of_feed
@@ -137,12 +138,6 @@ def _problem(self: Law, c_bulk, flux, which):
     return q, aux["D_bulk"][:, at]
 
 
-def _neutral(c, z):
-    "Concentrations on their way to a solution, which is neutral, with cations and anions in balance."
-    positive, negative = ((c * (s * z).clamp(min=0)).sum(-1, keepdim=True) for s in (1, -1))
-    return c * torch.where(z > 0, (negative / positive).sqrt(), torch.where(z < 0, (positive / negative).sqrt(), 1.0))
-
-
 @patch
 def __call__(self: Law, c_bulk, flux, k_film, which, guess=None) -> Passage:
     "Ask at places: c_bulk and k_film (place, ion), flux and index of the membrane (place,)."
@@ -151,7 +146,7 @@ def __call__(self: Law, c_bulk, flux, k_film, which, guess=None) -> Passage:
         q, D_bulk, k = *self._problem(as_t(c_bulk), as_t(flux), which), as_t(k_film).T
         if self.pitzer:
             thick, T = None if self.film == "none" else (D_bulk / k).T, torch.full((q.size,), self.temperature).double()
-            bulk = _neutral(as_t(c_bulk), q.z[:, 0])
+            bulk = neutral(as_t(c_bulk), q.z[:, 0])
             q = replace(q, ln_feed=torch.where(q.present, bulk.T, 1.0).log())
             found = certify_places(self.names, q, bulk, as_t(flux), thick, T, self.rtol)
         else:

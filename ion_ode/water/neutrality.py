@@ -22,16 +22,6 @@ ROUNDING = 1e-5  # Imbalance that is closed without a word
 TOLERANCE = 0.05  # Largest imbalance that is closed unasked
 
 
-def _charge_imbalance(
-    c_feed: np.ndarray,  # (feed, ion) [mol/m³]
-    ions,  # Names of the columns
-) -> np.ndarray:  # (feed,) (cations - anions) / (cations + anions); nan where a feed holds no ions
-    "Charge balance of feeds."
-    z = np.array([get_ion(i).z for i in ions], dtype=float)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return (c_feed @ z) / (c_feed @ np.abs(z))
-
-
 @dataclass(frozen=True, repr=False)
 class Closure:
     "Which ion closes the charge balance of each feed, and by how much it changes."
