@@ -48,5 +48,5 @@ def test_what_is_nearly_neutral_is_made_neutral():
     got = neutral(c, z)
     assert_allclose((got * z).sum(-1), 0.0, atol=1e-14)
     half = (6.2 / 5) ** 0.5
-    assert_allclose(got, c * torch.tensor([half, half, 1 / half, 1.0]), rtol=1e-12)
+    assert_allclose(got, c * torch.tensor([half, half, 1 / half, 1.0], dtype=F64), rtol=1e-12)
     assert_allclose(neutral(got.T, z[:, None], 3.0, 0), got.T, rtol=1e-12)
