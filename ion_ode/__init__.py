@@ -18,7 +18,7 @@ Modules:
 - `ion_ode.results.chosen`: Which way to fine-tune, chosen inside the training folds
 - `ion_ode.results.seal`: What stored results were made of, and whether they still belong to what lies beside them
 - `ion_ode.training.reader`: Teaches the network that reads measured points of `inference.reader`, by the pore model
-- `ion_ode.water.donnan`: Charges that balance: the equation of the Donnan equilibrium, once for pore model and networks"""
+- `ion_ode.water.donnan`: Charges that balance: the Donnan equilibrium of the pore model and of the networks"""
 
 __version__ = "0.1.0"
 

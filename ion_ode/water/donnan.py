@@ -1,4 +1,4 @@
-"""Charges that balance: the equation of the Donnan equilibrium, once for pore model and networks
+"""Charges that balance: the Donnan equilibrium of the pore model and of the networks
 
 At a potential p a concentration a becomes c = a exp(-z p); ions and fixed charge X balance where
 sum_i z_i c_i + X = 0. In the logarithm of positive over negative charge that is nearly a straight line in p, so that
