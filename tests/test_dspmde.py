@@ -622,6 +622,27 @@ def test_a_short_step_alone_is_no_certificate(name):
     assert_allclose(run(1e-6).c_perm, run(1e-10).c_perm, rtol=1e-6)
 
 
+def test_a_correction_below_the_order_of_exponential_steps_is_no_certificate():
+    "The second correction was a hundredth of the first, the third longer again (stress draw 1193 of block 205)."
+    feed = {"Mg+2": 0.028716765891482088, "Cl-": 0.004373108409697713, "SO4-2": 0.026530211686633234}
+    m = Membrane(9.560985478196557e-10, 1e-6, 0.23092816439749378, 65.6571535714473)
+    run = lambda rtol: simulate(feed, 0.043011309089890926, m, film=Film(thickness=1.8031089142223873e-07), rtol=rtol)
+    assert_allclose(run(1e-6).c_perm, run(1e-10).c_perm, rtol=1e-6)
+
+
+def test_a_branch_behind_a_linear_film_is_climbed_where_steps_along_it_lose_the_way():
+    "At k = .49 J, where each step of its length was too long (stress draw 442 of block 207)."
+    names, ion = ("Li+", "Mg+2", "Ca+2", "Cl-", "SO4-2", "NO3-"), [62.06388483886991, 3.381757468262484]
+    ion += [0.0027013299932175977, 67.15382552411047, 0.8387608865454, 0.0014551381800431127]
+    m, k = Membrane(3.5138055611923407e-10, 1e-6, -8.915009423470481, 53.05126555758737), 1.0065858894130156e-06
+    s = simulate(
+        dict(zip(names, ion, strict=True)), k / 0.4927154970223697, m, film=Film(k=k), activity="davies_solution",
+        balance="Cl-",
+    )  # fmt: skip
+    assert s.ok.all() and any("more salt than the feed" in n for n in s.notes)
+    assert_allclose(s.c_wall[0, 0, 1] / ion[1], 857.4, rtol=1e-3)
+
+
 def test_notes_say_where_the_ground_is_thin():
     plain = simulate({"Na+": 5, "Cl-": 5}, 1e-5)
     assert plain.notes == [] and "note" not in repr(plain)

@@ -293,13 +293,15 @@ def certify(
     "Solve a batch of problems; refine each until its discretisation error is below the tolerance."
     if not on_kernel(q.peclet):
         return certify_eager(q, guess, rtol, persist)
-    from ion_ode.dspmde.kernel import packed, solve_all  # here: importing Numba takes a second
+    from ion_ode.dspmde.kernel import climb_film, packed, solve_all  # here: importing Numba takes a second
 
     given = None if guess is None else guess.detach().numpy()
     found = solve_all(*packed(q), n_flux, rtol, given, torch.get_num_threads(), persist)
     found = Certified(**{k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in found.items()})
     lost = (found.code == FAILED).nonzero()[:, 0]
     if persist and q.film_ratio is not None and lost.numel():  # whether a linear film carries so much back
-        for k, v in vars(certify_eager(q.take(lost), None, rtol)).items():
+        branch = certify_eager(q.take(lost), None, rtol)
+        climb_film(*packed(q.take(lost)), rtol, {k: v.numpy() for k, v in vars(branch).items()})
+        for k, v in vars(branch).items():
             getattr(found, k)[..., lost] = v
     return found

@@ -12,7 +12,7 @@ from numba.types import float64
 from .._torch import bare
 from .kernel_back import explicit_back, exponential_back, midpoint_back
 from .kernel_march import explicit, exponential, midpoint
-from .kernel_newton import CODE, FAILED, LANES, MESH, MESH_FILM, STEPS, STIFF, curves
+from .kernel_newton import CODE, FAILED, LANES, MESH, MESH_FILM, REFINED, STEPS, STIFF, curves
 from .kernel_shot import (
     BEFORE_FILM, DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED,
     NERNST_PLANCK_FILM, NO_FILM, NODES, P_PERM, PECLET, PLACE, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, linear_film,
@@ -102,7 +102,7 @@ def _solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=No
     count[:, STEPS] = guess is None
     for row, top in zip((MESH, MESH_FILM), rates(q, form), strict=False):
         count[:, row] = mesh(top, rtol)
-    place = np.where(q[LN_FEED] > -np.inf, q[PECLET], 0.0).max(0)
+    place = np.where(q[LN_FEED] > -np.inf, q[PECLET] * (q[FILM] if form[FILM_KIND] == LINEAR_FILM else 1), 0.0).max(0)
     state[:, PLACE] = np.log(place)
     order, place = np.arange(size).reshape(-1, n_flux), place.reshape(-1, n_flux)
     if n_flux > 1:
@@ -126,8 +126,8 @@ def _solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=No
 
 
 def climb(z, q, own, form, rtol, found, rows, factors) -> None:
-    "Failed problems again, along a curve on which some coefficients rise to their value; else u of the last rung held."
-    lost, form = np.flatnonzero(found["code"] == FAILED), np.array([*form[:-1], 2])
+    "Problems without a solution again, along a curve on which some coefficients rise; else u of the last rung held."
+    lost, form = np.flatnonzero(found["code"] > REFINED), np.array([*form[:3], 2])
     for at in np.split(lost, range(256, len(lost), 256)) if len(lost) else ():
         part = np.repeat(q[:, :, at], len(factors), 2)
         part[rows] *= np.tile(factors, len(at))
@@ -140,6 +140,20 @@ def climb(z, q, own, form, rtol, found, rows, factors) -> None:
         found["u"][:, at] = np.where(last >= 0, rungs["u"][:, every, last], found["u"][:, at])
 
 
+def even_out(z, q, u) -> None:
+    "Both signs of the permeate's charge made equal to the last digit."
+    u = u[: len(z)]
+    c = np.where(q[LN_FEED] > -np.inf, np.exp(u), 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        u -= np.sign(z)[:, None] * (0.5 * np.log((np.maximum(z, 0) @ c) / (np.maximum(-z, 0) @ c))) * (c > 0)
+
+
+def climb_film(z, q, own, form, rtol, found) -> None:
+    "Problems behind a linear film again, up a ladder of ever less mixing."
+    climb(z, q, own, form, rtol, found, [FILM], 0.5 ** np.arange(5.0, -0.01, -0.03125))
+    even_out(z, q, found["u"])
+
+
 def solve_all(
     z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=None, threads: int = 1, persist: bool = True
 ) -> dict:
@@ -149,10 +163,7 @@ def solve_all(
     if persist and form[FILM_KIND] != LINEAR_FILM:
         rows = [PECLET, FILM] if form[FILM_KIND] == NERNST_PLANCK_FILM else [PECLET]
         climb(z, q, own, form, rtol, found, rows, 0.5 ** np.arange(11.0, -0.5, -0.5))
-    u = found["u"][: len(z)]  # both signs of the permeate's charge are made equal to the last digit
-    c = np.where(q[LN_FEED] > -np.inf, np.exp(u), 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        u -= np.sign(z)[:, None] * (0.5 * np.log((np.maximum(z, 0) @ c) / (np.maximum(-z, 0) @ c))) * (c > 0)
+    even_out(z, q, found["u"])
     return found
 
 

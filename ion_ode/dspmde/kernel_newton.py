@@ -220,7 +220,7 @@ def _claimed(b, l, size, top, before):
     film, mesh, mesh_film = b.form[FILM_KIND] == NERNST_PLANCK_FILM, b.count[MESH, l], b.count[MESH_FILM, l]
     least = max(size if film or b.form[LAW] == DAVIES else size / 4, 2 * top if max(mesh, mesh_film) >= 64 else top / 2)
     if min(mesh, mesh_film) < 0:
-        least = max(least, 2 * top, before / 16)
+        least = max(least, 4 * top, before / 4)
     return 20 * size if film else least, least
 
 
