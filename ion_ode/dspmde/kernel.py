@@ -140,7 +140,7 @@ def climb(z, q, own, form, rtol, found, rows, factors) -> None:
         found["u"][:, at] = np.where(last >= 0, rungs["u"][:, every, last], found["u"][:, at])
 
 
-def even_out(z, q, u) -> None:
+def _even_out(z, q, u) -> None:
     "Both signs of the permeate's charge made equal to the last digit."
     u = u[: len(z)]
     c = np.where(q[LN_FEED] > -np.inf, np.exp(u), 0.0)
@@ -151,7 +151,7 @@ def even_out(z, q, u) -> None:
 def climb_film(z, q, own, form, rtol, found) -> None:
     "Problems behind a linear film again, up a ladder of ever less mixing."
     climb(z, q, own, form, rtol, found, [FILM], 0.5 ** np.arange(5.0, -0.01, -0.03125))
-    even_out(z, q, found["u"])
+    _even_out(z, q, found["u"])
 
 
 def solve_all(
@@ -163,7 +163,7 @@ def solve_all(
     if persist and form[FILM_KIND] != LINEAR_FILM:
         rows = [PECLET, FILM] if form[FILM_KIND] == NERNST_PLANCK_FILM else [PECLET]
         climb(z, q, own, form, rtol, found, rows, 0.5 ** np.arange(11.0, -0.5, -0.5))
-    even_out(z, q, found["u"])
+    _even_out(z, q, found["u"])
     return found
 
 
