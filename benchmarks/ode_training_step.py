@@ -5,14 +5,15 @@ diffrax.
         [--compile] [--device cuda] [--out FILE.json]
 
 Every line solves the same field (default configuration, 8 ions, briefly trained on the pore model; 32 fluxes): that of
-a slot for each ion, or that which all ions share (`set`, which has no fused path and is not written in JAX). A line
-reports the CPU time of forward, backward and Adam, the least of repeated steps in one single-threaded process
-(whatever else runs on the machine only adds to it), beside the error of the rejection that the solver makes (99th
-percentile over curves and ions, against 64 steps in float64). torchdiffeq gets one flux grid for all curves, which
-suits it; everyone else gets the curves' own fluxes. `floor` is the time that the field's matrix products alone would
-take at the rate this machine reaches at best in a 256 x 64 x 64 product. `saved` is what one network keeps for its
-backward pass, on the fused path or uncompiled. At the end of each batch size stands the ratio to the fastest peer that
-is as accurate. torchode and diffrax are run where they are installed (pip install torchode diffrax).
+a slot for each ion, or that which all ions share (`set`, which is not written in JAX). A line reports the CPU time of
+forward, backward and Adam, the least of repeated steps in one single-threaded process (whatever else runs on the
+machine only adds to it), beside the error of the rejection that the solver makes (99th percentile over curves and ions,
+against 64 steps in float64). torchdiffeq gets one flux grid for all curves, which suits it; everyone else gets the
+curves' own fluxes. `floor` is the time that the field's matrix products alone would take at the rate this machine
+reaches at best in a 256 x 64 x 64 product; of the set's, those of the ions that the feeds hold, 4.9 of eight in the
+mean of 32. `saved` is what one network keeps for its backward pass, uncompiled, or at most on the fused path. At the
+end of each batch size stands the ratio to the fastest peer that is as accurate. torchode and diffrax are run where they
+are installed (pip install torchode diffrax).
 
 With `--device cuda` the network, the feeds and every PyTorch line are on the GPU, the time is that of the wall between
 two synchronisations, and a chunk holds 4,096 curves; the fused path and diffrax stay with the processor. The default
@@ -81,12 +82,13 @@ def gemm_rate(device="cpu"):
     return n * 2 * rows * 64 * 64 / least(lambda: [a @ b for _ in range(n)], device)
 
 
-def flop(model):
-    "Arithmetic of the matrix products in one evaluation of the field for one curve."
+def flop(model, c):
+    "Arithmetic of the matrix products in one evaluation of the field for one curve, the mean over feeds."
     if isinstance(model, SetODENet):
-        d, f = len(IONS), model.field
+        d, f = (c > 0).sum(1).double(), model.field
         layers = (f.state, f.query, f.key, f.value, *f.linears)
-        return 2 * d * sum(layer.weight.numel() for layer in layers) + 4 * d * d * f.config.width
+        each = 2 * d * sum(layer.weight.numel() for layer in layers) + 4 * d * d * f.config.width
+        return round(each.mean().item())
     d, token = len(model.config.ions), model.field.encoder.width
     per_ion = model.field.encoder.state.in_features * token + 2 * token * token
     return 2 * (sum(layer.weight.numel() for layer in model.linears) + d * per_ion + 2 * d * d * token)
@@ -97,6 +99,9 @@ class Shared(SetODENet):
 
     def start(self, c_feed, flux, membrane=None, mask=None):
         return super().start(c_feed, flux, tell_ions(IONS) if membrane is None else membrane, mask)
+
+    def given(self, n_steps, c_feed, flux_max, told=None, mask=None):
+        return super().given(n_steps, c_feed, flux_max, tell_ions(IONS) if told is None else told, mask)
 
 
 def network(field):
@@ -182,7 +187,7 @@ def saved_bytes(forward, parameters):
 
 def covered(model):
     "Whether the fused path knows the field, and the processor holds it."
-    return type(model) is ODENet and model.work() is not None and next(model.parameters()).device.type == "cpu"
+    return model.work() is not None and next(model.parameters()).device.type == "cpu"
 
 
 def ours(model, case, o):
@@ -361,7 +366,8 @@ def diffrax_lines(model, case):
 
 def measure(batch, model, o, rate):
     "Rows of one batch size, given the rate of matrix products."
-    rows, case, work = [], Case(batch, model, o.device), flop(model)
+    rows, case = [], Case(batch, model, o.device)
+    work = flop(model, case.c)
 
     def line(name, step, error, members, evaluations, peer, saved=None):
         ms = 1e3 * least(step, o.device, o.repeat) / members
@@ -387,7 +393,8 @@ def measure(batch, model, o, rate):
         h = torch.cat([part().detach() for part in parts], dim=-3)
         saved = None if "compiled" in name else saved_bytes(parts[0], parameters)
         if "fused" in name:
-            saved = tape_bytes(model.work(), evaluations // 6, min(batch, case.chunk), 32, members)
+            work, sizes = model.work(), (evaluations // 6, min(batch, case.chunk), 32, members)
+            saved = work.tape_bytes(*sizes) if isinstance(model, SetODENet) else tape_bytes(work, *sizes)
         line(name, torch_step(parameters, parts), case.error(h[0] if h.dim() == 4 else h,
             case.own), members, evaluations, False, saved)
     for name, run, parameters, evaluations, flux in peers(model, case):
@@ -452,8 +459,7 @@ def main():
         arguments.error("this PyTorch sees no GPU; leave --device out, or install a build for your driver")
     torch.set_num_threads(1)
     rate, model = gemm_rate(o.device), network(o.field).to(o.device)
-    print(f"{n_parameters(model)} parameters, {flop(model):,} FLOP a field; matrix product at {rate / 1e9:.0f} "
-          f"GFLOP/s\n")
+    print(f"{n_parameters(model)} parameters; matrix product at {rate / 1e9:.0f} GFLOP/s\n")
     print(f"{'batch':>6} {'members':>7}  {'solver':40} {'ms/step':>9} {'NFE':>5} {'x floor':>8} {'error of R':>10} "
           f"{'saved MiB':>8}", flush=True)
     rows = []

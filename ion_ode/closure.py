@@ -10,7 +10,10 @@ from pathlib import Path
 from ion_ode.store import digest
 
 ROOT = Path(__file__).parent
-_ALONG = {"ion_ode.attention_odenet.fused": ("assets/fused.cpp",)}  # Files beside Python that take part in computing
+_ALONG = {  # Files beside Python that take part in computing
+    "ion_ode.attention_odenet.fused": ("assets/fused.cpp", "assets/vectors.h"),
+    "ion_ode.attention_odenet.fused_set": ("assets/fused_set.cpp", "assets/vectors.h"),
+}
 
 CELLS: dict[str, Callable] = {}  # Kind -> what computes it: (folder, spec, found, tick) -> (what is made, its facts)
 

@@ -80,7 +80,7 @@ def agree(nets, *inputs, rtol=1e-11, **options):
 
 def table(name):
     "A table of the C++ source."
-    text = asset("fused.cpp").read_text()
+    text = asset("vectors.h").read_text()
     body = re.search(rf"constexpr double {name}[^=]*= \{{(.*?)\}};", text, re.S).group(1)
     return [eval(x) for x in re.findall(r"-?[\d.]+(?: / [\d.]+)?", body)]
 
@@ -93,9 +93,9 @@ def test_both_sources_hold_the_same_method():
         n.strip(" *\n") for line in re.findall(r"(?:int32_t|const T \*|T \*)([^;]*);", block) for n in line.split(",")
     ]
     struct = lambda name: re.search(rf"struct {name} \{{(.*?)\}};", text, re.S).group(1)
-    assert names(struct("Shape")) == [n for n, _ in fused._Shape._fields_]
-    assert names(struct("Given")) == [n for n, _ in fused._Given._fields_][:-1]
-    assert names(struct("Gradients")) == [n for n, _ in fused._Gradients._fields_][:-1]
+    assert names(struct("Shape")) == [n for n, _ in fused._SLOTS.shape._fields_]
+    assert names(struct("Given")) == [*fused._SLOTS.fixed, *fused._SLOTS.learned]
+    assert names(struct("Gradients")) == [*fused._SLOTS.learned]
     assert {k: int(v) for k, v in re.findall(r"(\w+) = (\d)", re.search(r"enum Form \{(.*?)\}", text).group(1))} == {
         k.upper(): v for k, v in fused._FORMS.items()
     }
@@ -105,6 +105,15 @@ def test_both_sources_hold_the_same_method():
 @pytest.mark.parametrize("batch", [1, 16, 37])
 def test_every_form_equals_the_network(constraint, batch):
     agree(networks(constraint=constraint), *curves(batch))
+
+
+def test_a_network_without_a_constraint_stays_without():
+    torch.manual_seed(0)
+    net = ODENet(FieldConfig(width=8), n_steps=3).double()
+    with torch.no_grad():
+        net.linears[-1].weight.mul_(10)
+    assert charge_residual(net(*curves(8)).detach(), net.z).max() > 1e-3
+    agree([net], *curves(8))
 
 
 CONFIGS = {

@@ -7,6 +7,7 @@ write; a file that is cut short, damaged or put there by another is made again.
 import ctypes
 import os
 import platform
+import re
 import shutil
 import subprocess
 import tempfile
@@ -63,14 +64,16 @@ def _compile(source: Path, compiler: list[str], folder: Path, name: str) -> Path
 def build(
     source: Path,  # The C++ source
 ) -> ctypes.CDLL:  # Its library
-    "Load the compiled source, built at its first use on this machine, in some seconds."
+    "Load the compiled source with the headers beside it, built at its first use on this machine, in some seconds."
     named = os.environ.get("CXX") or shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
     if named is None:
         raise BuildError("no C++ compiler was found (g++, clang++, or $CXX)")
     compiler = named.split()
     try:
         said = subprocess.run([*compiler, "--version"], capture_output=True, text=True, check=True).stdout
-        name = f"{source.stem}-{digest([source.read_text(), named, said, _FLAGS, _processor()])[:16]}"
+        text = source.read_text()
+        along = [source.with_name(header).read_text() for header in re.findall(r'^#include "(.+)"', text, re.M)]
+        name = f"{source.stem}-{digest([text, *along, named, said, _FLAGS, _processor()])[:16]}"
         if (folder := cache_folder()) is not None:
             return ctypes.CDLL(str(_kept(folder, name) or _compile(source, compiler, folder, name)))
         with tempfile.TemporaryDirectory(prefix="ion_ode-", ignore_cleanup_errors=True) as place:

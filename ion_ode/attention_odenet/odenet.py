@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from .field import Feed, FieldConfig, VectorField, _column
-from .fused import Work
+from .fused import Work, curves
 from ion_ode.attention_odenet.ode import (
     K_WARP,
     batch_last,
@@ -37,6 +37,7 @@ class _Unconstrained(nn.Module):
     def __init__(self, change=None):
         super().__init__()
         self.change = change
+        self.register_buffer("strength", torch.zeros(()), persistent=False)  # of what is taken off for neutrality
         self.name, self.hard, self.positive = (
             "none" if change is None else getattr(change, "__name__", "custom"),
             False,
@@ -261,6 +262,33 @@ def end(
         return Rollout(h, None, n_steps)
     e = self.constraint.spread(error_estimate(K, n_steps), h.abs().amax(-2), self.z, static.mask)
     return Rollout(h, torch.where(static.mask, e / torch.where(static.mask, static.h_feed, 1.0), 0.0), n_steps)
+
+# %% ../../nbs/02_attention_odenet.ipynb #f112002c
+@patch
+def together(
+    self: ODENet, work: Work, n_steps: int, strength: Tensor, dense: Tensor, c_feed, flux_max, membrane=None, mask=None
+) -> tuple[Feed, Tensor, Tensor]:
+    "Curves of all members whose weights stand here, (member, batch, flux, ion), and the error of the state."
+    feed, data, path = self.given(n_steps, c_feed, flux_max, membrane, mask)
+    tokens, mixed = self.field.encoder.rows()
+    h, wrong = curves(
+        work,
+        n_steps,
+        data=_lead(data, 3),
+        flux=_lead(path, 4),
+        dense=_lead(dense, 4),
+        tokens=tokens,
+        mix=mixed,
+        linears=[x for layer in self.linears for x in (layer.weight, layer.bias)],
+        strength=strength,
+        valence=self.z,
+    )
+    return feed, h, wrong
+
+
+def _lead(x: Tensor, dim: int) -> Tensor:
+    "With an axis of members in front, one for all where it has none."
+    return x if x.dim() == dim else x.unsqueeze(0)
 
 # %% ../../nbs/02_attention_odenet.ipynb #2ae6241b
 @patch

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .odenet import ODENet, Rollout
 from .pore_field import _STEEP, _TINY, FLUX_TOLD, bernoulli, goldman, mouth
-from .set_field import SetConfig, SetODENet, SetStatic, ion_first, read_feed_set
+from .set_field import SetConfig, SetODENet, SetStatic, ion_first, pick, read_feed_set
 from ..core import InputError
 from ..water.donnan import neutral
 
@@ -160,6 +160,8 @@ class PoreTold(NamedTuple):
     charge: Tensor  # Fixed charge $c_X$ that the feed meets [mol/m³], (*batch)
     film: Tensor | None = None  # Péclet number of the film at FLUX_TOLD, (*batch, ion); None: no film anywhere
     common = ("charge",)  # Fields without an axis of ions
+    behind = {"charge": 0}  # Axes behind that of the curves, where not one
+    pick = pick
 
 # %% ../../nbs/02h_set_pore.ipynb #bf60ecbe
 _LEAST = 1e-6  # An ion that is kept out further starts to be retained no earlier

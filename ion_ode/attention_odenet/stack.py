@@ -8,7 +8,6 @@ from fastcore.basics import patch
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
-from ion_ode.attention_odenet.fused import curves, library
 from ion_ode.attention_odenet.ode import tsit5_fixed, tsit5_step
 from ion_ode.attention_odenet.odenet import ODENet, Rollout
 from ion_ode.core import InputError, compile_or_eager
@@ -54,7 +53,7 @@ class StackedForward:
         self.n_steps = getattr(model, "n_steps", None)
         self.compiled = bool(compiled) and isinstance(model, ODENet)
         self.work = model.work() if self.compiled and compiled != "step" else None
-        if self.work is not None and library() is None:
+        if self.work is not None and self.work.library() is None:
             self.work = None
         self.fused = self.work is not None
         if compiled == "fused" and not self.fused:
@@ -104,8 +103,9 @@ def _fused(
 ) -> tuple[Tensor, Tensor | None]:
     "As the start, the steps and the end, in one pass on the processor."
     members, given = len(next(iter(params.values()))), (c_feed, flux, membrane, mask)
-    if any(x is not None and x.dim() > 2 for x in given):  # each member has curves of its own
-        c_feed, flux, membrane, mask = (x if x is None or x.dim() > 2 else x.expand(members, *x.shape) for x in given)
+    if any(_member_axis(x) == 0 for x in given):  # each member has curves of its own
+        every = lambda x: x if isinstance(x, tuple | None) or x.dim() > 2 else x.expand(members, *x.shape)
+        c_feed, flux, membrane, mask = map(every, given)
 
     for kind, values in (
         ("_parameters", params),
@@ -114,37 +114,23 @@ def _fused(
         for k, v in values.items():
             getattr(self.owners[k][0], kind)[self.owners[k][1]] = v
     model = self.whole
-    z = model.z
-    feed, data, path = model.given(n, c_feed, flux.amax(-1, keepdim=True), membrane, mask)
     with torch.no_grad():
-        dense = model.dense_weights(flux, n) if weights is None else weights.to(z.dtype)
-    lead = lambda x, dim: x if x.dim() == dim else x.unsqueeze(0)
-    tokens, mixed = model.field.encoder.rows()
-    linears = [x for layer in model.linears for x in (layer.weight, layer.bias)]
-    strength = buffers.get("constraint.strength", z.new_ones(members)).to(z.dtype)
-    h, wrong = curves(
-        self.work,
-        n,
-        data=lead(data, 3),
-        flux=lead(path, 4),
-        dense=lead(dense, 4),
-        tokens=tokens,
-        mix=mixed,
-        linears=linears,
-        strength=strength,
-        valence=z,
-    )
+        dense = model.dense_weights(flux, n) if weights is None else weights.to(model.z.dtype)
+    strength = buffers.get("constraint.strength", model.z.new_ones(members)).to(model.z.dtype)
+    flux_max = flux.amax(-1, keepdim=True)
+    feed, h, wrong = model.together(self.work, n, strength, dense, c_feed, flux_max, membrane, mask)
     if not error:
         return h, None
-    wrong = self.base.model.constraint.spread(wrong, h.detach().abs().amax(-2), z, feed.mask)
+    wrong = model.constraint.spread(wrong, h.detach().abs().amax(-2), model._valences(feed), feed.mask)
     return h, torch.where(feed.mask, wrong / torch.where(feed.mask, feed.h_feed, 1.0), 0.0)
 
 
 @patch
 def _fits(self: StackedForward, *given) -> bool:
     "Whether the fused path can take these inputs: on the CPU, and nobody asks for their gradients."
+    parts = [y for x in given for y in (x if isinstance(x, tuple) else (x,)) if y is not None]
     return self.fused and all(
-        x is None or x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled()) for x in given
+        x.device.type == "cpu" and not (x.requires_grad and torch.is_grad_enabled()) for x in parts
     )
 
 
@@ -222,22 +208,22 @@ def predict(
         all_of_it = (
             torch.cat([i, i[-1:].expand(size - len(i))]) if stacked and not fused else i
         )  # a compiled step knows one size
-        given = [None if x is None else x[..., all_of_it, :] for x in (c_feed, flux, membrane)]
+        given = [_some(x, all_of_it) for x in (c_feed, flux, membrane)]
         answer = self.solve(params, buffers, *given, n_steps=n) if stacked else self._alone(params, buffers, n, *given)
         parts.append([None if x is None else x[:, : len(i)] for x in answer[:2]])
     h = torch.cat([h for h, _ in parts], 1)
     if n is None:
         return Rollout(h, None, 0)
     error = torch.cat([e for _, e in parts], 1)
-    hard = ~(error <= tol).all(-1).all(0)
-    if hard.any() and 2 * n <= max_steps:
-        again = [None if x is None else x[..., hard, :] for x in (c_feed, flux, membrane)]
+    hard = (~(error <= tol).all(-1).all(0)).nonzero().squeeze(1)
+    if len(hard) and 2 * n <= max_steps:
+        again = [_some(x, hard) for x in (c_feed, flux, membrane)]
         h[:, hard], error[:, hard], n = self.predict(
             params, buffers, *again, n_steps=2 * n, tol=tol, max_steps=max_steps
         )
-    elif hard.any():
+    elif len(hard):
         warnings.warn(
-            f"{int(hard.sum())} curves may be off by {error.max().item():.2g} of a rejection after {n} steps, "
+            f"{len(hard)} curves may be off by {error.max().item():.2g} of a rejection after {n} steps, "
             f"more than {tol:.2g}; raise max_steps or use predict_reference",
             stacklevel=2,
         )
@@ -252,6 +238,11 @@ def _alone(self: StackedForward, params, buffers, n, *given):
     state = lambda m: {f"model.{k}": v[m] for k, v in (params | buffers).items()}
     answers = [functional_call(self.base, state(m), (run, *own(m))) for m in range(len(next(iter(params.values()))))]
     return [None if x[0] is None else torch.stack(x) for x in zip(*(a[:2] for a in answers), strict=True)]
+
+
+def _some(x: Tensor | tuple | None, index: Tensor):
+    "Some of the curves of an argument."
+    return None if x is None else x.pick(index) if isinstance(x, tuple) else x[..., index, :]
 
 
 def _member_axis(x: Tensor | tuple | None, shared: int = 2):
