@@ -55,7 +55,7 @@ def test_the_gradient_of_the_target_vanishes_at_the_tops(some):
     e = Experiment(some)
     x, value, _ = find_modes(e, 0.3, n_starts=8, seed=1)
     assert (value[:-1] >= value[1:]).all()
-    rejection, slope, _ = e.ask(x[:1], jacobian=True)
+    rejection, slope = e.ask(x[:1], jacobian=True)
     miss = (rejection - e.rejection) @ e.whiten.T / 0.3
     gradient = ((e.whiten / 0.3 @ slope) * miss[..., None]).sum(1) + x[:1]
     worse = torch.stack([log_target(e, x[:1] + d, e.ask(x[:1] + d)[0], 0.3)[0] for d in normal(20, 2, 0.2)])

@@ -28,6 +28,7 @@ from ..dspmde.film import Film
 from ..dspmde.gradient import permeate_jacobian
 from ..dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane
 from ..dspmde.problem import transport_problem
+from . import descent
 from .scales import FOUR, default_scale
 from ..water.ions import get_ion, ion_name
 
@@ -198,48 +199,19 @@ def values(self: _Model, x) -> dict:
     "The free parameters in SI."
     return {n: float(s.to_value(v)) for n, s, v in zip(self.free, self.scales, x, strict=True)}
 
-# %% ../../nbs/inference/fit.ipynb #a7efd6fe
-def _lm_move(J, r, y, held, damping):
-    "Levenberg and Marquardt's step for many vectors; what presses against its bound stays."
-    g = (J * r[..., None]).sum(1)
-    stay = held | (y <= 0) & (g > 0) | (y >= 1) & (g < 0)
-    H = np.where(stay[:, None] | stay[:, :, None], 0.0, J.transpose(0, 2, 1) @ J)
-    size, every = H.diagonal(axis1=1, axis2=2), range(y.shape[1])
-    H[:, every, every] += damping[:, None] * np.maximum(size, 1e-9 * size.max(1, keepdims=True)) + stay + 1e-300
-    move = -np.linalg.solve(H, np.where(stay, 0.0, g)[..., None])[..., 0]
-    return move * (0.1 / np.maximum(np.abs(move).max(1, keepdims=True), 0.1))
-
 # %% ../../nbs/inference/fit.ipynb #ee610b3b
 @patch
 def descend(self: _Model, x, fixed=None, steps: int = 150, rtol: float = 1e-4, tol: float = 1e-5):
     "Least squares from many vectors (start, parameter) at once, parameter `fixed` of each held."
     width = self.high - self.low
-    y = np.clip((np.asarray(x) - self.low) / width, 0, 1)
-    every, held = np.arange(len(y)), np.zeros(y.shape, bool)
-    if fixed is not None:
-        held[every, fixed] = True
-    r, found = self.residuals(self.low + y * width, rtol, persist=False)
-    u, cost = found.u.reshape(len(found.u), len(y), -1), 0.5 * (r**2).sum(1)
-    J = self.jacobians(self.low + y * width, found) * width
-    damping, n_evaluations, a = np.full(len(y), 1e-2), np.ones(len(y), int), every
-    for _ in range(steps):
-        move = _lm_move(J[a], r[a], y[a], held[a], damping[a])
-        trial = np.clip(y[a] + move, 0, 1)
-        r_new, found = self.residuals(self.low + trial * width, rtol, u[:, a].flatten(1), persist=False)
-        gain = cost[a] - 0.5 * (r_new**2).sum(1)
-        n_evaluations[a] += 1
-        good = gain > 0
-        b = a[good]
-        if len(b):
-            part = found.take(np.flatnonzero(good), self.m.n_states)
-            y[b], r[b], cost[b] = trial[good], r_new[good], cost[b] - gain[good]
-            u[:, b] = part.u.reshape(len(u), len(b), -1)
-            J[b] = self.jacobians(self.low + y[b] * width, part) * width
-        damping[a] = np.clip(damping[a] * np.where(good, 0.2, 5.0), 1e-9, None)
-        a = a[~(good & (gain < tol * cost[a])) & (damping[a] < 1e7) & (np.abs(move).max(1) > 1e-7)]
-        if not len(a):
-            break
-    return self.low + y * width, cost, n_evaluations, ~np.isin(every, a)
+    y = (np.asarray(x) - self.low) / width  # from 0 to 1 between the bounds
+    held = None if fixed is None else np.arange(y.shape[1]) == np.asarray(fixed)[:, None]
+    found = descent.descend(
+        lambda y, guess: self.residuals(self.low + y * width, rtol, guess, persist=False),
+        lambda y, found: self.jacobians(self.low + y * width, found) * width,
+        y, held, steps=steps, enough=tol,
+    )  # fmt: skip
+    return self.low + found.x * width, found.cost, found.asked, found.settled
 
 # %% ../../nbs/inference/fit.ipynb #af004cfd
 def _spread(design, cost, n, width):

@@ -25,6 +25,7 @@ from ..dspmde.gradient import permeate_jacobian
 from ..dspmde.prior import NAMES, SLOTS, MembranePrior, from_normal, membrane_from_parameters, parameter_names
 from ..dspmde.problem import transport_problem
 from ..dspmde.solve import simulate
+from .descent import Damping, descend
 from ..water.ions import ion_arrays
 
 # %% ../../nbs/inference/posterior.ipynb #24ffe9a9
@@ -106,32 +107,55 @@ def _problem(self: Experiment, x):
 
 # %% ../../nbs/inference/posterior.ipynb #1e7cbadb
 @patch
+def solve(
+    self: Experiment,
+    x: Tensor,  # (membrane, parameter) normal numbers
+    guess: Tensor | None = None,  # (unknown, membrane * node) solution near by
+):  # What `certify` found, problem by problem
+    "The pore model of every membrane at every node."
+    with torch.no_grad():
+        return certify(self._problem(x.repeat_interleave(len(self.flux), 0)), guess, 1e-3)
+
+
+@patch
+def _through(self: Experiment, found) -> Tensor:
+    "Permeate over feed, (ion, membrane, node)."
+    feed, c = self.c_feed.T[:, None], found.u[: len(self.ions)].exp()
+    return torch.where(feed > 0, c.view(len(feed), -1, len(self.flux)) / torch.where(feed > 0, feed, 1.0), 0.0)
+
+
+@patch
+def rejections(self: Experiment, found) -> Tensor:  # (membrane, row), nan where uncertified
+    "Rejection of every row by every membrane (Eq. P.1), of a solution by `solve`."
+    rejection = (1 - self._through(found)).permute(1, 2, 0).flatten(1) @ self.matrix.T
+    rejection[~(found.code <= REFINED).view(len(rejection), -1).all(1)] = torch.nan
+    return rejection
+
+
+@patch
+def slopes(
+    self: Experiment,
+    x: Tensor,  # (membrane, parameter) normal numbers
+    found,  # Their solution, by `solve`
+) -> Tensor:  # (membrane, row, parameter)
+    "Derivatives of the rejections by the normal numbers."
+    leaves = [v.clone().requires_grad_() for v in x.repeat_interleave(len(self.flux), 0).T]
+    with torch.enable_grad():
+        ln_slope = permeate_jacobian(self._problem(torch.stack(leaves, 1)), found, leaves).detach()
+    through = self._through(found)
+    slope = -through[:, None] * ln_slope.view(len(through), -1, *through.shape[1:])
+    return torch.nan_to_num(slope.permute(2, 1, 3, 0).flatten(2) @ self.matrix.T).mT
+
+
+@patch
 def ask(
     self: Experiment,
     x: Tensor,  # (membrane, parameter) normal numbers
     jacobian: bool = False,  # Also the derivatives by x
-    guess: Tensor | None = None,  # (unknown, membrane, node) solution near by
-) -> (
-    tuple
-):  # (membrane, row) rejection, nan where uncertified; (membrane, row, parameter) derivatives or None; solution
-    "Rejection of every row by every membrane (Eq. P.1)."
-    n, m = len(x), len(self.flux)
-    wide = x.repeat_interleave(m, 0)
-    with torch.no_grad():
-        q = self._problem(wide)
-        found = certify(q, None if guess is None else guess.flatten(1), 1e-3)
-    c = torch.where(q.present, found.u[: q.n_ions].exp(), 0.0)
-    through = (c / torch.where(q.present, q.ln_feed.exp(), 1.0)).view(-1, n, m)
-    rejection = (1 - through).permute(1, 2, 0).flatten(1) @ self.matrix.T
-    rejection[~(found.code <= REFINED).view(n, m).all(1)] = torch.nan
-    slope = None
-    if jacobian:
-        leaves = [v.clone().requires_grad_() for v in wide.T]
-        with torch.enable_grad():
-            ln_slope = permeate_jacobian(self._problem(torch.stack(leaves, 1)), found, leaves).view(q.n_ions, -1, n, m)
-        slope = -(through[:, None] * ln_slope).permute(2, 1, 3, 0).flatten(2) @ self.matrix.T
-        slope = torch.nan_to_num(slope).mT
-    return rejection, slope, found.u.view(-1, n, m)
+) -> tuple[Tensor, Tensor | None]:  # (membrane, row) rejection, nan where uncertified; (membrane, row, parameter)
+    "Rejections, and how they change with the membrane."
+    found = self.solve(x)
+    return self.rejections(found), self.slopes(x, found) if jacobian else None
 
 # %% ../../nbs/inference/posterior.ipynb #9d0f480d
 def _nodes_and_matrix(
@@ -160,15 +184,25 @@ def log_target(
     return (-0.5 * (miss**2).sum(1) - 0.5 * (x**2).sum(1)).nan_to_num(nan=-torch.inf)
 
 # %% ../../nbs/inference/posterior.ipynb #eb8642b2
-def _uphill(experiment: Experiment, noise: float, x: Tensor, guess=None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    "Log target, Gauss-Newton precision and gradient of its negative, and the solver's unknowns, at membranes x."
+_SEARCH = Damping(1.0, 0.25, 4.0, 1e-4, 1e6, longest=2.0, low=-5.0, high=5.0, still=0.0)
+
+
+def _squares(experiment: Experiment, noise: float):
+    "The target as a sum of squares: its residuals at some membranes, and their Jacobian."
     scale = experiment.whiten / noise
-    rejection, slope, u = experiment.ask(x, True, guess)
-    off = experiment.miss(rejection)
-    J = scale @ (slope * ((experiment.bound == 0) | (off != 0))[..., None])
-    miss = (off @ scale.T).nan_to_num()
-    precision = J.mT @ J + torch.eye(x.shape[1], dtype=x.dtype)
-    return log_target(experiment, x, rejection, noise), precision, (J * miss[..., None]).sum(1) + x, u
+
+    def residuals(x, guess):
+        found = experiment.solve(torch.from_numpy(x), guess)
+        return np.concatenate([experiment.miss(experiment.rejections(found)) @ scale.T, x], 1), found
+
+    def jacobian(x, found):
+        slope = experiment.slopes(torch.from_numpy(x), found)
+        missed = experiment.miss(experiment.rejections(found)) != 0  # a bound that holds pulls nowhere
+        slope = slope * ((experiment.bound == 0) | missed)[..., None]
+        own = np.broadcast_to(np.eye(x.shape[1]), (len(x), x.shape[1], x.shape[1]))
+        return np.concatenate([scale @ slope, own], 1)
+
+    return residuals, jacobian
 
 
 def _distinct(x: Tensor, value: Tensor, H: Tensor) -> list[int]:
@@ -191,26 +225,9 @@ def find_modes(
 ) -> tuple[Tensor, Tensor, Tensor]:  # x, log target, precision (parameter, parameter) of every distinct top, best first
     "Tops of the target by batched Levenberg–Marquardt."
     x = torch.randn(n_starts, len(NAMES), dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 0.7
-    look = lambda x, guess=None: _uphill(experiment, noise, x, guess)
-    value, H, gradient, u = look(x)
-    damping, running = torch.ones(n_starts, dtype=x.dtype), torch.isfinite(value)
-    for _ in range(steps):
-        a = running.nonzero().flatten()
-        if not len(a):
-            break
-        damped = H[a] + damping[a, None, None] * torch.diag_embed(H[a].diagonal(dim1=1, dim2=2))
-        move = torch.linalg.solve(damped, gradient[a])
-        trial = (x[a] - move * (2 / move.abs().amax(1, keepdim=True).clamp_min(2))).clamp(-5, 5)
-        found = look(trial, u[:, a])
-        better = found[0] > value[a]
-        b, gain = a[better], (found[0] - value[a])[better]
-        x[b] = trial[better]
-        value[b], H[b], gradient[b] = (f[better] for f in found[:3])
-        u[:, b] = found[3][:, better]
-        damping[b] = (damping[b] / 4).clamp_min(1e-4)
-        damping[a[~better]] *= 4
-        running[b] = gain > 1e-4 * value[b].abs()
-        running &= damping < 1e6
+    found = descend(*_squares(experiment, noise), x.numpy(), rule=_SEARCH, steps=steps, enough=1e-4)
+    x, value, J = (torch.from_numpy(v) for v in (found.x, -found.cost, found.jacobian))
+    H = J.mT @ J
     if not torch.isfinite(value).any():
         raise InputError(f"none of {n_starts} membranes of the prior has a solution for these measurements; look for "
                          f"a feed or flux far outside the usual, or raise n_starts")
