@@ -7,7 +7,7 @@ Modules:
 - `ion_ode.dspmde.kernel_lanes`: Sixteen problems as one number in compiled code: the processor's vectors
 - `ion_ode.inference.answer`: The best NF270 that open measurements allow, with an error one can use
 - `ion_ode.inference.build`: Shipped samples of membranes, made again by `ion-ode reproduce --only answer`
-- `ion_ode.inference.descent`: Least squares from many starts at once: damped Gauss-Newton steps, every start with a damping of its own
+- `ion_ode.inference.descent`: Least squares from many starts at once, each with a damping of its own
 - `ion_ode.inference.laws`: What an NF270 may be and how its coupons differ: laws, priors and their weights
 - `ion_ode.inference.made`: From a new membrane's salts to its pores, and from there to any water
 - `ion_ode.inference.population`: Membranes carried from the prior to the posterior, with coupons beside them

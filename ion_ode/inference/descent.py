@@ -1,4 +1,4 @@
-"""Least squares from many starts at once: damped Gauss-Newton steps, every start with a damping of its own
+"""Least squares from many starts at once, each with a damping of its own
 
 Levenberg (1944, 10.1090/qam/10666) and Marquardt (1963, 10.1137/0111030). What is fitted solves a transport problem
 for every start, so that one call asks about all of them, from the solutions of the step before."""
