@@ -7,7 +7,7 @@ import numpy as np
 from ion_ode.core import InputError
 from ion_ode.water.chemistry import KNOWN, carried, speciate
 from ion_ode.water.ions import get_ion
-from ion_ode.water.cells import text_of
+from ion_ode.water.cells import NOT_MEASURED, text_of
 from ion_ode.water.columns import Columns, equivalents, si_column
 from ion_ode.water.salts import ions_of_salt, per_salt
 
@@ -24,8 +24,12 @@ def _column(t: Columns, ion: str, column: str, empty_is_zero: bool) -> np.ndarra
     x = si_column(t, "c_feed", column, ion)
     rows, cells = t.raw.rows, t.raw.cells[column]
     shown = lambda k: text_of(cells.iloc[k])
+    skipped = np.array([e and shown(k).lower() in NOT_MEASURED for k, e in enumerate(x.empty)], bool)
+    if skipped.any():
+        said = shown(int(skipped.argmax()))
+        t.notes.append(f"{ion} was not measured in {skipped.sum()} feed(s) ({said}) and counts as absent there")
     if not empty_is_zero:
-        for k in np.flatnonzero(x.empty):
+        for k in np.flatnonzero(x.empty & ~skipped):
             t.wrong(
                 rows[k],
                 column,
@@ -52,7 +56,7 @@ def _column(t: Columns, ion: str, column: str, empty_is_zero: bool) -> np.ndarra
 
 def _add_salt(t: Columns, found: dict[str, np.ndarray], salt: str, read_as: np.ndarray):
     "Add what a column of a salt brings of each of its ions; its numbers were read as the salt's first ion."
-    for ion, each in per_salt(salt, t.unit[t.salts[salt]], next(iter(ions_of_salt(salt)))).items():
+    for ion, each in per_salt(salt, t.unit[t.salts[salt]]).items():
         found[ion] = found.get(ion, 0.0) + read_as * each
 
 
@@ -61,9 +65,8 @@ def _hardness(t: Columns, found: dict[str, np.ndarray]):
     total, have = equivalents(t, "hardness"), [i for i in ("Ca+2", "Mg+2") if i in found]
     column = t.one["hardness"]
     if not have:
-        t.notes.append(
-            f"{column!r} is not used: a total hardness cannot be split into calcium and magnesium; give one of them"
-        )
+        found["Ca+2"] = np.nan_to_num(total / 2)
+        t.notes.append(f"all of {column!r} counts as Ca+2: give calcium or magnesium, if they are known")
     elif len(have) == 2:
         sum_ = 2 * (found["Ca+2"] + found["Mg+2"])
         if (bad := np.abs(sum_ - total) > 0.1 * np.maximum(total, 1e-12)).any():

@@ -15,9 +15,12 @@ import numpy as np
 from ion_ode.core import InputError
 from ion_ode.water.units import plain
 
-__all__ = ["Numbers", "Problem", "TableError", "decimal_mark", "empty_cells", "is_empty"]
+__all__ = ["NOT_MEASURED", "Numbers", "Problem", "TableError", "decimal_mark", "empty_cells", "is_empty"]
 
-_EMPTY = {"", "na", "n/a", "nan", "-", "--", "none", "null", "#n/a"}
+# Words of a laboratory for what it did not look for: n.b. nicht bestimmt, k.A. keine Angabe, n.m. non mesuré
+NOT_MEASURED = {"-", "--", "na", "n/a", "n.a.", "n.b.", "n. b.", "nb", "k.a.", "k. a.", "n.m.", "not determined",
+    "not analysed", "not analyzed", "not measured", "nicht bestimmt", "non mesuré", "no determinado"}  # fmt: skip
+_EMPTY = {"", "nan", "none", "null", "#n/a"} | NOT_MEASURED
 _FRACTION = r"[<>≤≥~]?\s*[-+]?(\d*{m}\d{{1,2}}|\d*{m}\d{{4,}}|0*{m}\d+|\d{{4,}}{m}\d+)([eE][-+]?\d+)?%?"
 UNSAID = "?"  # Decimal sign of a text that shows none and separates its cells by ; or tab, as where a comma is one
 _SURE = {mark: re.compile(_FRACTION.format(m=re.escape(mark))) for mark in ",."}  # what can only be a decimal mark
@@ -78,7 +81,7 @@ def empty_cells(cells: pd.Series) -> np.ndarray:
 
     if pd.api.types.is_numeric_dtype(cells):
         return cells.isna().to_numpy(bool)
-    return np.array([is_empty(v) if not isinstance(v, str) or len(v) < 9 else False for v in cells], dtype=bool)
+    return np.array([is_empty(v) if not isinstance(v, str) or len(v) < 20 else False for v in cells], dtype=bool)
 
 
 def decimal_mark(

@@ -16,7 +16,7 @@ from ion_ode.water.headers import QUANTITIES, TEXT, UNUSED, Header, parse_header
 from ion_ode.water.salts import ions_of_salt, salt_amounts
 from ion_ode.water.units import EXAMPLE, parse_unit, si_values
 
-__all__ = ["Columns", "SiColumn", "equivalents", "missing", "name_columns", "si_column"]
+__all__ = ["Columns", "SiColumn", "equivalents", "meant", "missing", "name_columns", "si_column"]
 
 _OLD = {
     "rejection_sd": "sd",
@@ -27,6 +27,9 @@ _OLD = {
     "temperature_K": "temperature",
     "pressure_Pa": "pressure",
 }
+_SPELT = ("sodium", "potassium", "calcium", "magnesium", "ammonium", "strontium", "barium", "lithium", "chloride",
+    "sulfate", "nitrate", "bicarbonate", "carbonate", "fluoride", "bromide", "phosphate", "silica", "boron",
+    "alkalinity", "hardness", "conductivity", "temperature")  # fmt: skip
 _OWN = {"c_feed": "mol/m3", "c_perm": "mol/m3"}  # the package's names of columns in SI
 
 
@@ -82,6 +85,12 @@ def _headers(raw: RawTable, by_hand: dict[str, str], problems: list) -> dict[str
     return {c: Header(c, hand[c], None, h.unit, None, h.label) if c in hand else h for c, h in found.items()}
 
 
+def meant(label: str) -> str:
+    "The name that was perhaps meant."
+    close = difflib.get_close_matches(label.lower(), _SPELT, n=1, cutoff=0.8)
+    return f"write {close[0]!r} if that is meant, " if close else ""
+
+
 def _place(out: Columns, headers: dict[str, Header]):
     "Every column in its place; what stands twice is a problem, what is not used a note."
     idle, strange = [], []
@@ -119,7 +128,7 @@ def _place(out: Columns, headers: dict[str, Header]):
             out.kind = h.kind
     for h in strange:
         if h.solute:
-            fix = "leave it out, or add the ion with read_ion_table"
+            fix = f"{meant(h.label)}leave it out, or add the ion with read_ion_table"
             out.wrong(
                 1, h.text, "", f"{h.text!r} is neither an ion of the table nor a quantity that is known here", fix
             )

@@ -20,7 +20,7 @@ from ion_ode.core import LMH, InputError, is_frame, nm, um
 from ion_ode.water.ions import UnknownIon, get_ion
 from ion_ode.water.analysis import SATURATED, feed_matrix
 from ion_ode.water.cells import TableError, text_of
-from ion_ode.water.columns import Columns, name_columns, si_column
+from ion_ode.water.columns import Columns, meant, name_columns, si_column
 from ion_ode.water.files import RawTable, read_pieces, read_table
 from ion_ode.water.headers import parse_header
 from ion_ode.water.salts import ions_of_salt, per_salt, salt_amounts
@@ -210,7 +210,7 @@ def _of_a_row(t: Columns, row: int, spelling: str) -> dict[str, float]:
     "Ions of a row, each with its amount over what the number would mean of the first of them alone."
     unit = t.unit[t.one["c_feed"]]
     if ions_of_salt(spelling) is not None:
-        return per_salt(spelling, unit, next(iter(ions_of_salt(spelling))))
+        return per_salt(spelling, unit)
     try:
         return {get_ion(spelling).name: 1.0}
     except UnknownIon:
@@ -265,14 +265,30 @@ _USED = {
 }
 
 
+_SUMS = {"ec": "a conductivity", "tds": "a sum of solids", "hardness": "a hardness", "pH": "a pH"}
+
+
+def _without_footnotes(raw: RawTable) -> RawTable:
+    "A table without rows that hold words in their first cell and nothing else."
+    cells = raw.cells.map(text_of)
+    bare = (cells.iloc[:, 1:] == "").all(axis=1) & cells.iloc[:, 0].map(_words_only)
+    if cells.shape[1] < 2 or not bare.any() or bare.all():
+        return raw
+    k, keep = int(bare.to_numpy().argmax()), ~bare.to_numpy()
+    first = f"{cells.iloc[k, 0][:40]!r} in row {raw.rows[k]}"
+    note = f"{bare.sum()} row(s) without a value were left out, the first {first}"
+    return replace(raw, cells=raw.cells[keep].reset_index(drop=True), rows=raw.rows[keep], notes=[*raw.notes, note])
+
+
 def _feed_table(raw: RawTable, first: int = 0, used: tuple[str, ...] = (), units: dict | None = None) -> FeedTable:
     "Feeds of a table, whatever its form."
-    raw = laid_down(raw) if is_report(raw) else raw
+    raw = laid_down(raw) if is_report(raw) else _without_footnotes(raw)
     t = name_columns(raw, units)
     for column in raw.cells:
         h = parse_header(column)
         salt = column in t.salts.values()
-        if h.quantity is None and not (h.solute or salt) and not all(map(_words_only, raw.cells[column])):
+        other = h.unit is not None and not meant(h.label)  # a unit of its own, and no ion's
+        if h.quantity is None and not (h.solute or salt or other) and not all(map(_words_only, raw.cells[column])):
             t.wrong(
                 1,
                 column,
@@ -282,7 +298,10 @@ def _feed_table(raw: RawTable, first: int = 0, used: tuple[str, ...] = (), units
             )
     wide = bool(t.ions("c_feed") or t.salts)
     if not wide and not {"ion", "c_feed"} <= set(t.one):
-        t.wrong(1, "", "", "there is no ion column", "expected a header such as 'Na+ [mM],Cl- [mM]'")
+        sums = [q for q in ("ec", "tds", "hardness", "pH") if any(parse_header(c).quantity == q for c in raw.cells)]
+        said = f"; {_SUMS[sums[0]]} alone does not say which ions the water holds" if sums else ""
+        apart = "" if len(raw.cells.columns) > 1 else ", its cells apart by a comma, a semicolon, | or a tab"
+        t.wrong(1, "", "", f"there is no ion column{said}", f"expected a header such as 'Na+ [mM],Cl- [mM]'{apart}")
     if t.problems:
         raise TableError(raw.name, t.problems)
     if wide:

@@ -20,8 +20,9 @@ import numpy as np
 
 from ion_ode.core import need
 from ion_ode.guard import once
-from ion_ode.water.cells import TableError, empty_cells, is_empty
-from ion_ode.water.units import plain
+from ion_ode.water.cells import TableError, empty_cells, is_empty, text_of
+from ion_ode.water.headers import parse_header
+from ion_ode.water.units import is_unit
 
 __all__ = ["RawTable", "read_pieces", "read_table"]
 
@@ -84,18 +85,43 @@ def _separator(header: str) -> str:
     return max("\t;,|", key=bare.count)
 
 
-def _header_of(lines: Iterator[str], name: str) -> tuple[str, int, str]:
-    "First line that is no comment, its number, and what stands between its cells; 'sep=;' before it says so."
-    number, said = 0, ""
-    for header in lines:
+def _count(cells: list) -> int:
+    "Cells that hold something; the first, where others do: analytes may stand under nothing."
+    full = [not is_empty(c) for c in cells]
+    return sum(full) + (any(full) and not full[0])
+
+
+def _filled(line: str, separator: str) -> int:
+    "Cells of a line that hold something."
+    if line.lstrip().startswith("#"):
+        return 0
+    try:
+        return _count([c.strip() for c in next(csv.reader([line], delimiter=separator), [])])
+    except csv.Error:
+        return 1
+
+
+def _header_of(lines: Iterator[str], name: str, notes: list) -> tuple[str, int, str, Iterator[str]]:
+    """The header, its line, what stands between its cells ('sep=;' may say so), and what follows; no comment and no
+    title above it."""
+    number, said, kept = 0, "", []
+    for line in lines:
         number += 1
-        if m := re.fullmatch(r"sep=([;,|\t])", header.strip(" \r\n"), re.I):
+        if m := re.fullmatch(r"sep=([;,|\t])", line.strip(" \r\n"), re.I):
             said = m[1]
-        elif header.strip() and not header.lstrip().startswith("#"):
-            return header, number, said or _separator(header)
-    raise _refuse(
-        name, "the file holds no rows" if number else "the file is empty", "it needs a header and one row an ion"
-    )
+        elif kept or (line.strip() and not line.lstrip().startswith("#")):
+            kept.append(line)
+        if len(kept) == _FIRST:
+            break
+    if not kept:
+        problem = "the file holds no rows" if number else "the file is empty"
+        raise _refuse(name, problem, "it needs a header and one row an ion")
+    separators = [said or _separator(line) for line in kept]
+    above = _titles([_filled(*pair) for pair in zip(kept, separators, strict=True)])
+    if above:
+        notes.append(f"{above} line(s) above the header were left out, the first {kept[0].strip()[:40]!r}")
+    first = number - len(kept) + 1 + above
+    return kept[above], first, separators[above], itertools.chain(kept[above + 1 :], lines)
 
 
 def _text_rows(
@@ -178,8 +204,11 @@ def _shown(cell):
 
 def _sheet_rows(sheet, name: str, notes: list) -> Iterator[tuple[int, list]]:
     sheet.reset_dimensions()
-    cells, blank, width = 0, 0, None
-    for k, row in enumerate(sheet.iter_rows(), start=1):
+    filled = [_count([c.value for c in row]) for row in sheet.iter_rows(max_row=_FIRST)]
+    cells, blank, width, above = 0, 0, None, _titles(filled)
+    if above:
+        notes.append(f"{above} row(s) above the header of sheet {sheet.title!r} were left out")
+    for k, row in enumerate(sheet.iter_rows(min_row=above + 1), start=above + 1):
         values = [_shown(c) for c in row]
         while values and (values[-1] is None or values[-1] == "") and (width is None or len(values) > width):
             values.pop()
@@ -250,7 +279,12 @@ def _pieces_of(rows: Iterator[tuple[int, list]], size: int, name: str) -> Iterat
     import pandas as pd
 
     _, header = next(rows)
-    header = [plain(h) if not is_empty(h) else "" for h in header]
+    header = [text_of(h) for h in header]
+    if (first := next(rows, None)) is not None:
+        if not header[0] and len(header) > 1 and parse_header(text_of(first[1][0])).quantity is not None:
+            header[0] = "Parameter"  # of a report whose analytes stand under nothing
+        units = _units_below(header, first[1])
+        header, rows = (units, rows) if units else (header, itertools.chain([first], rows))
     problems = [
         (1, h, "", f"two columns are called {h!r}", "keep one of them")
         for h in dict.fromkeys(header)
@@ -273,6 +307,24 @@ def _pieces_of(rows: Iterator[tuple[int, list]], size: int, name: str) -> Iterat
             [line for line, _ in some],
             pd.DataFrame([[r[k] for k in keep] for _, r in some], columns=[header[k] for k in keep], dtype=object),
         )
+
+
+_NO_UNIT = {"", "-", "--", "1", "ph", "unit", "units", "einheit", "none"}
+_FIRST = 20  # Rows among which the header is looked for
+
+
+def _units_below(header: list[str], cells: list) -> list[str] | None:
+    "The header with the units of the row below it; None where that row holds anything but units."
+    units = [u if u.lower() not in _NO_UNIT else "" for u in (text_of(v).strip("[]() ") for v in cells)]
+    if not any(units) or not all(map(is_unit, filter(None, units))):
+        return None
+    return [f"{h} [{u}]" if h and u and parse_header(h).unit is None else h for h, u in zip(header, units, strict=True)]
+
+
+def _titles(filled: list[int]) -> int:
+    "How many rows stand above the header, from the filled cells of the first rows."
+    most = max(filled, default=0)
+    return next((k for k, n in enumerate(filled) if n >= 2 and 2 * n > most), 0) if most > 1 else 0
 
 
 def _opened(source, name: str):
@@ -334,7 +386,7 @@ def _frames(kind, path, stream, name, notes, size, sheet):
         raise _refuse(name, "the file is empty", "it needs a header and one row an ion")
     if kind == "csv":
         lines = _lines(stream, name, notes)
-        header, number, separator = _header_of(lines, name)
+        header, number, separator, lines = _header_of(lines, name, notes)
         for rows, frame in _pieces_of(_text_rows(header, number, separator, lines, name, notes), size, name):
             frame.attrs["separator"] = separator
             yield rows, frame

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from ion_ode.core import InputError
+from ion_ode.water.abroad import in_english
 from ion_ode.water.ions import UnknownIon, ion_name
 from ion_ode.water.salts import ions_of_salt
 from ion_ode.water.units import is_unit, parse_unit, plain
@@ -52,7 +53,7 @@ QUANTITIES = {  # quantity: what people call it, in lower case, without the word
     "doi": ("doi",),
     # understood, and named as not used
     "ec": ("ec", "conductivity", "electrical conductivity", "cond", "feed conductivity", "permeate conductivity",
-    "feed ec", "permeate ec", "kappa"),
+    "feed ec", "permeate ec", "kappa", "ec25", "ec 25", "conductivity @25c", "conductivity 25c", "conductivity at 25c"),
     "tds": ("tds", "total dissolved solids", "salinity", "feed tds", "permeate tds"),
     "date": ("date", "time", "datetime", "sampling date", "timestamp", "date time", "sampled"),
     "own": ("z", "sd meaning", "status", "predicted", "lower", "upper", "c wall", "psi donnan", "psi",
@@ -61,7 +62,7 @@ QUANTITIES = {  # quantity: what people call it, in lower case, without the word
     "recovery", "crossflow", "crossflow velocity", "cross flow velocity", "velocity", "feed flow", "permeate flow",
     "osmotic pressure", "flux std", "flux sd", "cod", "bod", "tss", "oxygen", "o2", "colour",
     "color", "odour", "pore radius", "location", "operator", "dissolved oxygen", "redox", "orp", "density",
-    "ionic strength", "recipe"),
+    "ionic strength", "recipe", "uv254", "uv 254", "p alkalinity", "phenolphthalein alkalinity", "langelier index"),
 }  # fmt: skip
 TEXT = (
     "ion",
@@ -123,6 +124,7 @@ _TRACES = {  # Analytes of a report that no salt balance misses: named as not us
     "hg", "mercury", "sb", "antimony", "mo", "molybdenum", "v", "vanadium", "ag", "silver", "no2", "nitrite", "cyanide",
     "sulfide", "sulphide", "chlorine",
 }  # fmt: skip
+_OF_A_SUM = ("Ca+2", "Mg+2", "HCO3-", "CO3-2", "OH-")  # Parts of a hardness or an alkalinity
 _OF_A_TRACE = {"total", "dissolved", "free", "filtered", "n", "ii", "iii", "vi"}
 
 
@@ -156,7 +158,7 @@ def _quantity(text: str) -> tuple[str | None, str | None]:
     "Quantity and kind of rejection that words name."
     if text.strip() in ("T", "P", "R", "J"):
         return _KNOWN[text.strip().lower()], None
-    words = _words(text.replace(".", " ").replace("-", " "))
+    words = _words(in_english(text).replace(".", " ").replace("-", " "))
     kind = next((_KIND[w] for w in words if w in _KIND), None)
     for some in (
         words,
@@ -171,7 +173,7 @@ def _quantity(text: str) -> tuple[str | None, str | None]:
 def _ion(text: str) -> str | None:
     "Canonical name of an ion as written; None where it is none."
     try:
-        return ion_name(text)
+        return ion_name(in_english(text))
     except UnknownIon:
         return None
 
@@ -202,16 +204,22 @@ def _split_suffix(text: str):
 
 def _basis(label: str, unit: str | None) -> tuple[str, str | None]:
     "Label and unit where the label says what a mass is expressed as: 'NO3-N', 'nitrate as N', 'hardness as CaCO3'."
-    m = re.fullmatch(r"(.+?)(?:\s+as\s+(CaCO3|N|P|S|SO4-S|SO4|NO3|SiO2)|[-\s](?:(N|P|S)))", label)
+    m = re.fullmatch(r"(.+?)(?:\s+(?:as|als|en|como)\s+(CaCO3|N|P|S|SO4-S|SO4|NO3|SiO2)|[-\s](?:(N|P|S)))", label)
     if m is None or (m[3] and _ion(label)):
         return label, unit
     return m[1], f"{unit or 'mg/L'} as {m[2] or m[3]}"
 
 
+# 'Calcium, water, filtered', 'Alkalinity, total', 'Iron (dissolved)', 'Hardness total'
+_BESIDE = r"water|total|dissolved|filtered|unfiltered|soluble|field|lab|as ion|fixed endpoint|inflection[- ]point"
+_OF_A_SAMPLE = re.compile(rf"(?<=\w)(?:,\s*(?:{_BESIDE})|\s*\((?:{_BESIDE})\)|\s+(?:total|dissolved|filtered))+$", re.I)
+
+
 def _whole(label: str, unit: str | None, text: str) -> Header | None:
     "A label that is a quantity, an ion, or an ion and a quantity."
-    if label in _MASTER:
-        name, basis = _MASTER[label]
+    label = _OF_A_SAMPLE.sub("", label)
+    if in_english(label) in _MASTER:
+        name, basis = _MASTER[in_english(label)]
         mass = unit is not None and is_unit(unit) and ("kg", 1) in parse_unit(unit).dimension
         unit = f"{unit} as {basis}" if mass and basis and not parse_unit(unit).basis else unit
         quantity = "alkalinity" if name == "alkalinity" else "c_feed" if _ion(name) else "other"
@@ -224,6 +232,10 @@ def _whole(label: str, unit: str | None, text: str) -> Header | None:
     label_, unit = _basis(label, unit)
     if (quantity := _quantity(label_)[0]) in ("hardness", "alkalinity", "c_feed", "c_perm"):
         return Header(text, quantity, None, unit, None, label_)
+    if (m := re.fullmatch(r"(.+?)[-\s]+(?:hardness|härte|alkalinity)", label_, re.I)) and _ion(m[1]) in _OF_A_SUM:
+        mass = unit is not None and is_unit(unit) and ("kg", 1) in parse_unit(unit).dimension
+        basis = " as CaCO3" if mass and not parse_unit(unit).basis else ""
+        return Header(text, "c_feed", _ion(m[1]), f"{unit}{basis}" if unit else None, None, label_)
     if ions_of_salt(label_) is not None:
         return None
     if (ion := _ion(label_)) is not None:
@@ -235,7 +247,8 @@ def _whole(label: str, unit: str | None, text: str) -> Header | None:
             quantity, kind = _quantity(rest)
             if ion is not None and (quantity in PER_ION or _ion(rest) == ion or not set(_words(rest)) - _FILLER):
                 return Header(text, quantity or "c_feed", ion, unit, kind, rest)
-    if set(re.findall(r"[a-z]+", label_.lower())) - _OF_A_TRACE <= _TRACES and re.search("[A-Za-z]", label_):
+    names = set(re.findall(r"[a-z]+", in_english(label_).lower()))
+    if names and names - _OF_A_TRACE <= _TRACES:
         return Header(text, "other", None, unit, None, label_)
     return None
 

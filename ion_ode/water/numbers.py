@@ -10,26 +10,11 @@ import numpy as np
 
 from ion_ode.water.cells import _EMPTY, UNSAID, Numbers, text_of
 
-_ABSENT = {
-    "nd",
-    "n.d.",
-    "n.d",
-    "bdl",
-    "bld",
-    "<lod",
-    "<loq",
-    "<dl",
-    "<mdl",
-    "< lod",
-    "< loq",
-    "< dl",
-    "below detection",
-    "not detected",
-    "blq",
-    "udl",
-}
-
-
+# ND, < LOD, <BG (Bestimmungsgrenze), n.n. (nicht nachweisbar), ...: below a limit that is not given
+_ABSENT = re.compile(
+    r"n\.? ?d\.?|b\.?[dl]\.?[dl]\.?|blq|udl|n\.? ?n\.?|< ?(lod|loq|dl|mdl|rl|pql|bg|ng|nwg)|below detection( limit)?|"
+    r"not detect(ed|able)|nicht nachweisbar|non détecté|no detectado"
+)
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d{1,3})?")
 
 
@@ -109,7 +94,7 @@ def numbers(
             t = text_of(v)
             if t.lower() in _EMPTY:
                 continue
-            if t.lower() in _ABSENT:
+            if _ABSENT.fullmatch(t.lower()):
                 out.absent[k] = True
                 continue
             found = _one(t, *mark)

@@ -60,8 +60,8 @@ def salt_amounts(
 def per_salt(
     formula: str,  # As for `ions_of_salt`
     unit: str,  # In which the salt is given
-    read_as: str,  # Ion that the number was read as: mg/L are then those of this ion
+    read_as: str | None = None,  # Ion that the number was read as: mg/L are then those of this ion; None: the first
 ) -> dict[str, float]:  # {ion of the salt: its concentration over that reading}
     "What a number that stands for a salt, and was read as if it stood for an ion, brings of each of the salt's ions."
-    one = to_mol_m3(unit, get_ion(read_as))
+    one = to_mol_m3(unit, get_ion(read_as or next(iter(ions_of_salt(formula)))))
     return {i: n / one for i, n in salt_amounts(formula, unit).items()}

@@ -51,8 +51,8 @@ _OTHER = {  # other spellings, looked up as they are and then in lower case
     "lmh": "LMH", "molar": "M", "val": "eq",
     "mval": "meq", "mpa": "MPa", "kpa": "kPa", "pa": "Pa", "hpa": "hPa", "psig": "psi", "us": "uS", "ms": "mS",
     "equiv": "eq", "mequiv": "meq", "mmhos": "mS",
-    "°dh": "dH", "dh": "dH", "°fh": "fH", "fh": "fH", "percent": "%", "pct": "%", "kgs": "kg", "mm": "mM", "um":
-    "uM", "nm": "nM",
+    "°dh": "dH", "dh": "dH", "°fh": "fH", "fh": "fH", "°f": "fH", "percent": "%", "pct": "%", "kgs": "kg", "mm": "mM",
+    "um": "uM", "nm": "nM",
 }  # fmt: skip
 _TEMPERATURE = {"k": (1.0, 0.0), "kelvin": (1.0, 0.0), **dict.fromkeys(("°c", "c", "degc", "deg c", "celsius",
     "grad c"), (1.0, 273.15)),

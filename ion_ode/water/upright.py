@@ -9,9 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from ion_ode.water.abroad import in_english
 from ion_ode.water.cells import is_empty, text_of
 from ion_ode.water.files import RawTable
 from ion_ode.water.headers import parse_header
+from ion_ode.water.units import is_unit
 
 __all__ = ["is_report", "laid_down"]
 
@@ -26,20 +28,37 @@ _NO_UNIT = {"", "-", "1", "ph", "ph unit", "ph units", "units", "unit", "su", "s
 
 
 def _bare(header) -> str:
-    return re.sub(r"\s*[\[(].*", "", text_of(header)).strip().lower()
+    return in_english(re.sub(r"\s*[\[(].*", "", text_of(header)).strip().lower())
+
+
+def _analytes(raw: RawTable) -> str | None:
+    "The column that names analytes: by its header, or as it names more than ions and stands beside numbers and units."
+    bare = {c: _bare(c) for c in raw.cells.columns}
+    if (found := next((c for c, b in bare.items() if b in _ANALYTE), None)) is not None:
+        return found
+    for c in bare:
+        if parse_header(c).quantity == "ion":
+            sums = any(parse_header(text_of(v)).quantity not in (None, "c_feed") for v in raw.cells[c])
+            return c if sums or any(b in _UNIT or is_unit(h) for h, b in bare.items() if h != c) else None
+    return None
 
 
 def is_report(raw: RawTable) -> bool:
     "Whether the rows of a table are analytes of a laboratory's report."
-    return len(raw.cells.columns) > 1 and any(_bare(c) in _ANALYTE for c in raw.cells.columns)
+    return len(raw.cells.columns) > 1 and _analytes(raw) is not None
 
 
 def _named(analyte: str, unit: str) -> str:
     "A row's analyte and unit as a header."
-    name = re.sub(r",?\s*\(?\b(total|dissolved|filtered|soluble|field|lab|as ion)\b\)?$", "", analyte, flags=re.I)
-    if unit.lower() in _NO_UNIT:
-        return name
-    return f"{name} [{unit}]"
+    own = parse_header(analyte)
+    bare = unit.lower() in _NO_UNIT or own.quantity == "pH" or (own.unit is not None and is_unit(own.unit))
+    return analyte if bare else f"{analyte} [{unit}]"
+
+
+def _unit_over(header: str) -> str:
+    "A unit that stands over the numbers: 'Result (mg/L)', 'mg/L'."
+    m = re.search(r"[\[(]([^\[\]()]*)[\])]\s*$", header)
+    return header if is_unit(header) else m[1] if m and is_unit(m[1]) else ""
 
 
 def laid_down(
@@ -49,19 +68,20 @@ def laid_down(
     import pandas as pd
 
     bare = {c: _bare(c) for c in raw.cells.columns}
-    which = next(c for c, b in bare.items() if b in _ANALYTE)
+    which = _analytes(raw)
     unit = next((c for c, b in bare.items() if b in _UNIT), None)
     values = [c for c, b in bare.items() if b in _VALUE]
     values = values or [c for c, b in bare.items() if c not in (which, unit) and b not in _BESIDE]
     idle = [c for c in bare if c not in (which, unit, *values)]
-    columns, strange = {}, []
-    for k, analyte in enumerate(text_of(v) for v in raw.cells[which]):
+    over = _unit_over(text_of(values[0])) if values else ""
+    said = raw.cells[unit].map(text_of) if unit else [over] * len(raw.cells)
+    columns, strange, skipped = {}, [], []
+    for k, (analyte, own) in enumerate(zip(raw.cells[which].map(text_of), said, strict=True)):
         cells = [raw.cells[c].iloc[k] for c in values]
         if not analyte or all(map(is_empty, cells)):
+            skipped += [analyte] if analyte and any(map(text_of, cells)) else []
             continue
-        own = re.search(r"\[([^\[\]]*)\]\s*$", text_of(values[0]))  # a unit that stands over the numbers
-        said = text_of(raw.cells[unit].iloc[k]) if unit else own[1] if own else ""
-        header = _named(analyte, said)
+        header = _named(analyte, own)
         known = parse_header(header)
         if known.quantity is None and not known.solute:
             strange.append(analyte)
@@ -72,6 +92,8 @@ def laid_down(
     notes = list(raw.notes)
     if idle:
         notes.append(f"read and not used: {', '.join(map(repr, idle))}")
+    if skipped:
+        notes.append(f"not measured: {', '.join(map(repr, skipped))}")
     if strange:
         notes.append(f"not understood and not used: {', '.join(map(repr, strange))}")
     if len(values) > 1:
