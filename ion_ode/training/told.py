@@ -11,7 +11,7 @@ __all__ = ['TOLD', 'n_told', 'describe']
 import torch
 from torch import Tensor
 
-from ..attention_odenet.pore_field import FLUX_TOLD, n_pore
+from ..attention_odenet.pore_field import FLUX_TOLD, Told
 from ..dspmde.entry import donnan
 from ..dspmde.membranes import Membrane, feature_names, membrane_features
 from ..dspmde.prior import SLOTS
@@ -27,8 +27,8 @@ def n_told(
 ) -> int:
     "How many numbers `describe` gives."
     return {
-        "entry": 3 * len(ions) + 2,
-        "pore": n_pore(len(ions)),
+        "entry": sum(Told.sizes(len(ions), False)),
+        "pore": sum(Told.sizes(len(ions))),
         "parameters": len(feature_names(ions)),
         "nothing": 0,
     }[told]
@@ -52,7 +52,5 @@ def describe(
     limit = torch.where(q.present, entry.exp() * (q.K_conv - q.z * pull / q.peclet), 0.0)
     ln_peclet = torch.where(q.present, q.peclet.log(), 0.0)
     share = torch.asinh(q.charge / (0.5 * (c_feed * q.z.T.abs()).sum(-1)))
-    features = [entry / 4, ln_peclet / 2, torch.asinh(limit), potential[None] / 4, share[None] / 4]
-    if told == "pore":
-        features += [q.ln_entry / 4, torch.where(q.present, q.K_conv, 0.0)]
-    return torch.cat(features).T
+    pore = (q.ln_entry, torch.where(q.present, q.K_conv, 0.0)) if told == "pore" else ()
+    return Told(entry, ln_peclet, torch.asinh(limit), potential, share, *pore).pack().T
