@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 from ion_ode.attention_odenet.constraints import charge_residual
 from ion_ode.attention_odenet.pore_field import FLUX_TOLD, mouth
-from ion_ode.attention_odenet.set_pore import PoreTold, SetPoreODENet, eliminate, film_wall
+from ion_ode.attention_odenet.set_pore import DOUBT, PoreTold, SetPoreODENet, eliminate, film_wall
 from ion_ode.core import InputError
 from ion_ode.data.design import sample_feeds, sample_membranes
 from ion_ode.dspmde.film import Film
@@ -117,3 +117,32 @@ def test_pieces():
         assert abs((s * z * c).sum() + charge) < 1e-5 * (1 + abs(charge))
     wall = film_wall(torch.tensor([[0.1], [0.02], [0.07]], dtype=F64), s, z, torch.full((3, 1), 1.5, dtype=F64))[0]
     assert (wall > 1).all() and abs((s * z * wall).sum()) < 1e-6
+
+
+def test_states_in_doubt_are_given_away_and_no_others():
+    g = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.rand(*shape, generator=g).double()
+    z = torch.tensor([1.0, 3.0, -1.0, -2.0]).double()
+    c = draw(40, 4) * 10 ** (-2 * draw(40, 4))
+    charge = (c * z.clamp(min=0)).sum(1)
+    c[:, 3] = 0.4 * charge * draw(40)
+    c[:, 2] = charge - 2 * c[:, 3]
+    told = PoreTold(
+        z.expand(40, -1), -1 - z.abs() * draw(40, 4), 0.3 + draw(40, 4), 0.9 + 0.1 * draw(40, 4), 5 * draw(40) - 4,
+        0.3 * draw(40, 4),
+    )  # fmt: skip
+    flux, net, asked = torch.logspace(-6, -4.5, 5).double().expand(40, -1), SetPoreODENet().double(), []
+
+    def solver(c_feed, at, words):
+        asked.append(len(c_feed))
+        assert len(c_feed) == len(at) == len(words.charge) == len(words.peclet)
+        return torch.full((*at.shape, 4), 0.5).double()
+
+    with torch.no_grad():
+        plain, (found, given) = net.passage(c, flux, told), net.passage_or(c, flux, told, solver)
+        doubt = net.doubt(plain, c, flux, told)
+        every, none = (net.passage_or(c, flux, told, solver, limit=limit) for limit in (-1.0, torch.inf))
+    assert torch.equal(given, doubt > DOUBT) and 0 < given.sum() < given.numel()
+    assert asked == [int(given.any(1).sum()), 40]
+    assert (found[given] == 0.5).all() and torch.equal(found[~given], plain[~given])
+    assert every[1].all() and torch.equal(none[0], plain) and not none[1].any()
