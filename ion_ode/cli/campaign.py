@@ -64,29 +64,7 @@ from ion_ode.cli.output import Sink, _frame, _run
 @click.option("--report", metavar="FILE.html|.md", help="Figure, batch with reasons, front, columns used.")
 @click.option("--seed", type=click.IntRange(0, (1 << 32) - 1), default=0, show_default=True)
 @output_options
-def campaign(
-    table,
-    objectives,
-    n,
-    start,
-    add,
-    bounds,
-    costs,
-    candidates,
-    pending,
-    schema,
-    replay,
-    through,
-    feed,
-    flux,
-    tested,
-    saved,
-    report,
-    seed,
-    out,
-    as_json,
-    force,
-):
+def campaign(table, saved, report, through, feed, flux, tested, out, as_json, force, **asked):
     """Which membranes to make next, from a laboratory's own table.
 
     A row a membrane; columns that say how it was made (numbers, words, names or SMILES of monomers), and what was
@@ -102,44 +80,55 @@ def campaign(
       ion-ode campaign deng2022 --through D041 --feed "Na+=2,Ca+2=2.5,Cl-=3,HCO3-=4" --flux 30
     """
     from ion_ode.core import InputError
-    from ion_ode.guard import alone, read_json
-    from ion_ode.prequalify.campaign import Campaign
-    from ion_ode.prequalify.report import batch_table, write_report
-    from ion_ode.prequalify.report_figures import replay_rounds
+    from ion_ode.guard import alone
+    from ion_ode.prequalify.report import write_report
 
     for name in (saved, report):
         if name and Path(name).exists() and not force:
             raise InputError(f"{name} exists and stays as it is; choose another name, or add --force to replace it")
-    ranges, prices = _ranges(bounds), _prices(costs)  # before the work
+    asked |= {"bounds": _ranges(asked["bounds"]), "costs": _prices(asked["costs"])}  # before the work
     if through or feed or flux:
-        _through(table, through, (feed, flux, out, as_json, force), tested)
-        return
+        return _through(table, through, (feed, flux, out, as_json, force), tested)
     with alone(saved, False), alone(report, False):
         with Sink(out, as_json, force) as sink:
-            if replay:
-                found = replay_rounds(table, list(objectives) or None, seed)
-                click.echo("\n".join(found.attrs.pop("used")), err=True)
-                sink.write(found)
-                return
-            declared = read_json(schema, "a schema", '{"TMC": {"kind": "number"}}') if schema else None
-            if start:
-                sink.write(Campaign(declared, seed=seed).start(table, start))
-                return
-            if table.endswith(".json"):
-                c = Campaign.load(table)
-                if objectives:
-                    c.aim(objectives)
-            else:
-                c = Campaign(declared, list(objectives) or None, seed).fit(table)
-            if add:
-                c.add(add)
-            batch = c.suggest(n, bounds=ranges, costs=prices, candidates=candidates, pending=pending)
-            click.echo("\n".join(c.used_lines()), err=True)
-            sink.write(batch if sink.kind != "screen" else batch_table(c, batch))
+            c, batch = _batch(table, sink, **asked)
+        if c is None:
+            return
         if report:
             write_report(c, report, batch)
         if saved:  # last: what is killed before can be started again, and adds nothing twice
             c.save(saved)
+
+
+def _batch(table, sink, *, objectives, schema, start, replay, seed, **asked) -> tuple:
+    "What is shown: a replay, a first design, or the next batch; the last with its campaign."
+    from ion_ode.guard import read_json
+    from ion_ode.prequalify.campaign import Campaign
+    from ion_ode.prequalify.report import batch_table
+    from ion_ode.prequalify.report_figures import replay_rounds
+
+    if replay:
+        found = replay_rounds(table, list(objectives) or None, seed)
+        click.echo("\n".join(found.attrs.pop("used")), err=True)
+        sink.write(found)
+        return None, found
+    declared = read_json(schema, "a schema", '{"TMC": {"kind": "number"}}') if schema else None
+    if start:
+        found = Campaign(declared, seed=seed).start(table, start)
+        sink.write(found)
+        return None, found
+    if table.endswith(".json"):
+        c = Campaign.load(table)
+        if objectives:
+            c.aim(objectives)
+    else:
+        c = Campaign(declared, list(objectives) or None, seed).fit(table)
+    if add := asked.pop("add"):
+        c.add(add)
+    batch = c.suggest(asked.pop("n"), **asked)
+    click.echo("\n".join(c.used_lines()), err=True)
+    sink.write(batch if sink.kind != "screen" else batch_table(c, batch))
+    return c, batch
 
 
 def _ranges(bounds) -> dict | None:

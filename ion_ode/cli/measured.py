@@ -85,7 +85,7 @@ def check(file, units, balance, decimal, write, as_json):
 )
 @click.option("--json", "as_json", is_flag=True, help="The same JSON on standard output instead of sentences.")
 @FORCE
-def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed, intervals, out, as_json, force):
+def fit(file, units, balance, decimal, out, as_json, force, seed, **search):
     """Membrane parameters from measurements, with intervals.
 
     FILE is as for ion-ode check; - reads CSV from standard input. Needs the extra [data].
@@ -96,10 +96,9 @@ def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed
       ion-ode fit - --json < data.csv
       ion-ode fit data.xlsx --unit flux=LMH --free r_pore,charge_density --out fit.json
     """
-    from ion_ode.core import InputError, um
+    from ion_ode.core import InputError
     from ion_ode.guard import alone
     from ion_ode.store import atomic_write, digest, provenance
-    from ion_ode.inference.fit import fit_membrane
     from ion_ode.data.reader import read_measurements
 
     out, as_json = (None, True) if out == "-" else (out, as_json)
@@ -109,34 +108,36 @@ def fit(file, free, start, film_thickness, units, balance, decimal, starts, seed
         raise InputError(f"{out} exists and stays as it is; choose another name, or add --force to replace it")
     with alone(out, folder=False):
         with _source(file) as path:
-            measured, data = (
-                read_measurements(path, units=_pairs(units), decimal=decimal, balance=balance),
-                digest(path.read_bytes()),
-            )
+            measured = read_measurements(path, units=_pairs(units), decimal=decimal, balance=balance)
+            data = digest(path.read_bytes())
         for note in measured.notes:
             warnings.warn(f"{file}: {note}", stacklevel=1)
-        if sys.stderr.isatty():
-            click.echo(f"fitting {free} to {len(measured)} values, {starts} searches", err=True)
-        found = fit_membrane(
-            measured,
-            tuple(filter(None, (n.strip() for n in free.split(",")))),
-            start=_membrane(start),
-            film=film_thickness * um if film_thickness else None,
-            n_starts=starts,
-            seed=seed,
-            intervals=intervals,
-        )
-        record = {
-            "estimates": _records(found.estimates),
-            "rmse": found.rmse,
-            "n_values": found.n_values,
-            "message": found.message,
-            "provenance": provenance(seed, file=Path(file).name, data=data),
-        }
+        found = _fitted(measured, seed=seed, **search)
+        record = {k: getattr(found, k) for k in ("rmse", "n_values", "message")}
+        record = {"estimates": _records(found.estimates)} | record
+        record["provenance"] = provenance(seed, file=Path(file).name, data=data)
         text = json.dumps(record, indent=1, default=str)
         click.echo(text if as_json else repr(found))
         if out:
             atomic_write(out, text + "\n")
+
+
+def _fitted(measured, *, free, start, film_thickness, starts, seed, intervals):
+    "The fit that the options ask for; a word on a screen that it goes on."
+    from ion_ode.core import um
+    from ion_ode.inference.fit import fit_membrane
+
+    if sys.stderr.isatty():
+        click.echo(f"fitting {free} to {len(measured)} values, {starts} searches", err=True)
+    return fit_membrane(
+        measured,
+        tuple(filter(None, (n.strip() for n in free.split(",")))),
+        start=_membrane(start),
+        film=film_thickness * um if film_thickness else None,
+        n_starts=starts,
+        seed=seed,
+        intervals=intervals,
+    )
 
 
 @main.command()

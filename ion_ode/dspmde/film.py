@@ -81,6 +81,18 @@ def film_wall(
     return _through_film(c_feed, c_perm, flux, ions, thickness, temperature, steps, 1)
 
 # %% ../../nbs/00c_film.ipynb #eec71e73
+def _accelerated(x: Tensor, f: Tensor, past: list) -> Tensor:
+    "Anderson's acceleration: the step that the last rounds, combined, say ends the mismatch."
+    if not past:
+        return f
+    dx, df = torch.stack([x - p for p, _ in past], -1), torch.stack([f - q for _, q in past], -1)
+    gram = df.mT @ df
+    gram = gram + 1e-10 * gram.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] * torch.eye(gram.shape[-1]).double()
+    gamma = torch.linalg.solve_ex(gram, df.mT @ f[..., None])[0]
+    faster = f - ((dx + df) @ gamma)[..., 0]
+    return torch.where(torch.isfinite(faster).all(-1, keepdim=True), faster.clamp(-1.6, 1.6), f)
+
+
 def solve_film(
     permeate,  # permeate(c_wall (b, d), index (b,)) -> c_perm (b, d): any model, asked for the states in `index`
     c_feed: Tensor,  # Bulk feed (B, d) [mol/m³]
@@ -111,18 +123,7 @@ def solve_film(
         if not off.any():
             return perm, wall
         x = torch.where(present, wall[active], 1.0).log()
-        step = f
-        if past:  # Anderson acceleration: combine the last rounds so that the linearised mismatch vanishes
-            dx, df = torch.stack([x - p for p, _ in past], -1), torch.stack([f - q for _, q in past], -1)
-            gram = df.mT @ df
-            gram = (
-                gram
-                + 1e-10 * gram.diagonal(dim1=-2, dim2=-1).sum(-1)[:, None, None] * torch.eye(gram.shape[-1]).double()
-            )
-            gamma = torch.linalg.solve_ex(gram, df.mT @ f[..., None])[0]
-            faster = f - ((dx + df) @ gamma)[..., 0]
-            step = torch.where(torch.isfinite(faster).all(-1, keepdim=True), faster.clamp(-1.6, 1.6), f)
-        new = torch.where(present, (x + step).exp(), 0.0)
+        new = torch.where(present, (x + _accelerated(x, f, past)).exp(), 0.0)
         wall[active[off]] = neutral(new, z)[off]
         past = [(p[off], q[off]) for p, q in [*past, (x, f)][-3:]]
         active = active[off]

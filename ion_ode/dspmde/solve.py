@@ -254,6 +254,22 @@ def simulate(
     return _solution(names, c_feed, J, membrane, q, aux, found, (u, c_wall, p_perm), status, (activity, osmotic))
 
 # %% ../../nbs/00_dspmde.ipynb #ca6c524e
+def _marched(q: Transport, c: Tensor, source: Tensor, n: int):
+    "Place, concentrations, their slope, potential and field at n + 1 places, from the permeate to the feed."
+    rate, zz, p = q.peclet * q.K_conv, q.z * q.z, torch.zeros(1, dtype=c.dtype, device=c.device)
+    for k in range(n, -1, -1):
+        slope, field, _ = nernst_planck(c, rate, source, q.z, zz)
+        yield k / n, c, slope, p, field
+        c = rk4_step(c, rate, source, q.z, zz, -1 / n)
+        p = p - 0.5 / n * (field + nernst_planck(c, rate, source, q.z, zz)[1])
+
+
+def _solved_for(sol, q: Transport, thermal: Tensor) -> Tensor:
+    "The solver's unknowns behind an answer: ln c_p, the feed's Donnan potential, and none of a linear film."
+    u = [torch.where(q.present, sol.c_perm[0].T.log(), 0.0), sol.psi_donnan[0, :, :1].T / thermal]
+    return torch.cat(u if q.film_ratio is None else [*u, torch.zeros_like(u[1])])
+
+
 def pore_profile(
     feed,  # One feed, as for `simulate`
     flux: float,  # Water flux $J_v$ [m/s]
@@ -269,48 +285,21 @@ def pore_profile(
         raise InputError(f"a profile is drawn for one feed at one flux, but {tuple(sol.c_perm.shape[:2])} arrived")
     if sol.activity == "pitzer":
         raise InputError("a profile is drawn for activity 'ideal', 'davies' or 'davies_solution', not for 'pitzer'")
-    keep = {
-        k: v
-        for k, v in options.items()
-        if k in ("film", "activity", "hindrance", "born", "temperature", "eps_bulk", "davies_A")
-    }
+    known = ("film", "activity", "hindrance", "born", "temperature", "eps_bulk", "davies_A")
+    keep, rows, J = {k: v for k, v in options.items() if k in known}, [], sol.flux[0, 0]
     with torch.no_grad():
         q, aux = transport_problem(sol.ions, sol.c_feed, sol.flux, membrane, **keep)
-        u = torch.cat(
-            [
-                torch.where(q.present, sol.c_perm[0].T.log(), 0.0),
-                sol.psi_donnan[0, :, :1].T * FARADAY / (R_GAS * aux["T"]),
-            ]
-        )
-        if q.film_ratio is not None:
-            u = torch.cat([u, torch.zeros_like(u[:1])])
-        c_perm = torch.where(q.present, u[: q.n_ions].exp(), 0.0)
-        c = shoot(u, q, 8)[2]["c_exit"]
-        rate, source, zz, h = q.peclet * q.K_conv, q.peclet * c_perm, q.z * q.z, 1.0 / n
-        p, rows = torch.zeros(1, dtype=c.dtype, device=c.device), []
-        J = sol.flux[0, 0]
-        for k in range(n, -1, -1):
-            slope, field, _ = nernst_planck(c, rate, source, q.z, zz)
-            unit = torch.where(q.present, J / q.peclet, 0.0)  # K_d D / Δx_e
+        thermal = R_GAS * aux["T"] / FARADAY
+        u = _solved_for(sol, q, thermal)
+        source = q.peclet * torch.where(q.present, u[: q.n_ions].exp(), 0.0)
+        unit = torch.where(q.present, J / q.peclet, 0.0)  # K_d D / Δx_e
+        for x, c, slope, p, field in _marched(q, shoot(u, q, 8)[2]["c_exit"], source, n):
             parts = {"diffusion": -unit * slope, "migration": -unit * q.z * c * field, "convection": J * q.K_conv * c}
-            for i, ion in enumerate(sol.ions):
-                if q.present[i, 0]:
-                    row = {key: v[i, 0].item() for key, v in parts.items()}
-                    rows.append(
-                        {
-                            "x": k / n,
-                            "ion": ion,
-                            "c_pore": c[i, 0].item(),
-                            "psi": p[0].item(),
-                            "ion_flux": sum(row.values()),
-                        }
-                        | row
-                    )
-            c_next = rk4_step(c, rate, source, q.z, zz, -h)
-            p = p - h / 2 * (field + nernst_planck(c_next, rate, source, q.z, zz)[1])
-            c = c_next
+            for i in q.present[:, 0].nonzero().flatten().tolist():
+                row = {key: v[i, 0].item() for key, v in parts.items()}
+                place = {"x": x, "ion": sol.ions[i], "c_pore": c[i, 0].item(), "psi": p[0].item()}
+                rows.append(place | {"ion_flux": sum(row.values())} | row)
     frame = pd.DataFrame(rows).sort_values(["x", "ion"], ignore_index=True)
     # potential: zero in the permeate, in volts
-    thermal = (R_GAS * aux["T"][0] / FARADAY).item()
-    frame["psi"] = frame.psi * thermal + sol.psi_donnan[0, 0, 1].item()
+    frame["psi"] = frame.psi * thermal[0].item() + sol.psi_donnan[0, 0, 1].item()
     return frame

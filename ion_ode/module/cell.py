@@ -50,6 +50,20 @@ def _table(found, names, law, k, pressure, held, added, extra, start) -> pd.Data
     return pd.DataFrame(rows)
 
 # %% ../../nbs/07g_cell.ipynb #16aaa65f
+def _check_run(added: float, volume: float, permeate: float, **positive) -> None:
+    "Refuses a run that cannot be."
+    for name, value in (positive | {"volume": volume, "permeate": permeate}).items():
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"{name} is {value}, expected a positive number in SI units")
+    if not 0 <= added <= 1:
+        raise InputError(f"added is {added}, expected 0 (concentration) to 1 (diafiltration)")
+    if (1 - added) * permeate >= 0.99 * volume:
+        raise InputError(
+            f"permeate is {permeate:g} m³ of {volume:g} m³ in the cell, which would run dry; "
+            "expected less than 99 % of it, or added=1"
+        )
+
+
 def stirred_cell(
     feed,  # One feed, as for `simulate`
     membrane: Membrane = NF270,
@@ -70,16 +84,7 @@ def stirred_cell(
 ):  # A row a moment: permeated, volume, time, flux, and for each ion what is in the cell, passing, collected
     "Concentrate or diafilter a batch at constant pressure."
     names, c = read_feed(feed, None, balance)
-    for name, value in (("volume", volume), ("area", area), ("pressure", pressure), ("permeate", permeate)):
-        if not (np.isfinite(value) and value > 0):
-            raise InputError(f"{name} is {value}, expected a positive number in SI units")
-    if not 0 <= added <= 1:
-        raise InputError(f"added is {added}, expected 0 (concentration) to 1 (diafiltration)")
-    if (1 - added) * permeate >= 0.99 * volume:
-        raise InputError(
-            f"permeate is {permeate:g} m³ of {volume:g} m³ in the cell, which would run dry; "
-            "expected less than 99 % of it, or added=1"
-        )
+    _check_run(added, volume, permeate, area=area, pressure=pressure)
     extra = np.zeros(len(names))
     if diafiltrate is not None:
         extra = read_feed(diafiltrate, names, None)[1][0].numpy()
