@@ -228,6 +228,17 @@ def test_own_measurements_weigh_members_as_the_likelihood_does(exact, tmp_path):
 
 
 @needs_node
+def test_the_value_that_contradicts_is_named():
+    value = lambda ion, R: {"feed": WELL, "ion": ion, "rejection": R, "sd": 0, "flux": 40 * LMH, "pressure": None}
+    values = [value(*v) | {"kind": "observed"} for v in (("Mg+2", 0.8), ("SO4-2", 0.2), ("Na+", 0.2))]
+    asked = {"what": "predict", "feed": WELL, "members": 48, "flux": [40 * LMH], "level": 0.99}
+    (off,), expected = ask([{"what": "contradicting", "values": values, "members": 48}, asked])
+    ends = expected["ions"]["SO4-2"]
+    assert off["ion"] == "SO4-2" and off["rejection"] < off["low"]
+    assert_allclose([off["low"], off["high"]], [ends["lower"][0], ends["upper"][0]], rtol=1e-5)
+
+
+@needs_node
 def test_weights_become_members():
     logs = [0.0, 3.0, -50.0, 3.0]
     made = {"members": [0, 1, 2, 3]}

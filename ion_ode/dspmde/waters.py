@@ -29,6 +29,7 @@ TOGETHER = {  # Reported as one solute: name, and its parts
     "Mg+2": ("Mg+2", "MgSO4"), "Ca+2": ("Ca+2", "CaSO4"),
 }  # fmt: skip
 _PAIRS = ("MgSO4", "CaSO4")
+_AT = 0.05  # Saturation index within which a water is at saturation: analyses leave no more
 _STRONG = 500.0  # Ionic strength beyond which the built-in activities are extrapolated [mol/m³]
 
 
@@ -84,9 +85,9 @@ def _ranges(label, s: Speciation) -> list[str]:
     if s.strength > _STRONG:
         said = f"{label}: ionic strength {s.strength / 1000:.2g} mol/L"
         out.append(f"{said}: activities beyond .5 mol/L are extrapolated; Pitzer's are in ion_ode.water.phreeqc")
-    over = [f"{k} {v:+.1f}" for k, v in s.saturation.items() if v > 0]
-    if over:
-        out.append(f"{label} is oversaturated (saturation index) in {', '.join(over)}")
+    for said, low, high in (("is oversaturated", _AT, np.inf), ("is at saturation", -_AT, _AT)):
+        if found := [f"{k} {v:+.2f}" for k, v in s.saturation.items() if low < v <= high]:
+            out.append(f"{label} {said} (saturation index) in {', '.join(found)}")
     return out
 
 

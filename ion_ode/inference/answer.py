@@ -214,7 +214,7 @@ class Answer:
                 names, c[at], asked[at], pressure is not None, kind, film, temperature, None if pH is None else pH[at]
             )
             ends = np.nanquantile(J, [(1 - level) / 2, (1 + level) / 2], axis=0)
-            parts.append((_nanmean(R), *few._interval(R, J, share[at], level), _nanmean(J), *ends))
+            parts.append((_nanmean(R), *few.interval(R, J, share[at], level), _nanmean(J), *ends))
         mean, low, high, flux, slow, fast = (np.concatenate(p) for p in zip(*parts, strict=True))
         b, t, i = np.nonzero(np.isfinite(mean))
 
@@ -236,7 +236,13 @@ class Answer:
         table.attrs["notes"] += solution_notes(names, c, c[:, None], c[:, None] * (1 - np.nan_to_num(mean)), "ideal")
         return table
 
-    def _interval(self, R, J, share, level):
+    def interval(
+        self,
+        R: np.ndarray,  # Rejections (membrane, sample, flux, solute)
+        J: np.ndarray,  # Their fluxes (membrane, sample, flux) [m/s]
+        share: np.ndarray,  # Of the equivalents of its sign that a solute carries (sample, solute)
+        level: float,
+    ) -> tuple[np.ndarray, np.ndarray]:  # Lower and upper ends (sample, flux, solute)
         "Quantiles of membranes and the error of one measurement."
         from scipy.special import stdtrit  # Student quantiles; scipy.stats takes half a second to load
 

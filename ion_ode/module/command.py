@@ -48,7 +48,8 @@ _OPTIONS = (
     click.option(
         "--draws",
         metavar="nf270|FILE",
-        help="Intervals: the membranes of a model, or of a file of one kind, as in membranes.csv.",
+        help="Intervals of the membranes of a model, or of a file of one kind, as in membranes.csv; the error of a "
+        "measurement is not in them.",
     ),
     click.option(
         "--level",

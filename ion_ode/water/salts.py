@@ -1,5 +1,8 @@
 """Salts by the ions of one formula unit"""
 
+# MgSO4 and CaSO4 also name ion pairs in the table of ions, as PHREEQC writes them: in a feed the name is the salt's; a
+# pair is met only in what a speciation carries (`carried(..., pairs=)`) or in an array with `ions=`.
+
 import re
 
 from ion_ode.core import InputError

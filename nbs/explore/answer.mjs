@@ -200,7 +200,8 @@ export function logCurve(m, share, rows) {
 
 // One member's log density of own values: [{ feed, ion, flux | pressure, rejection, sd, kind, pH }], all of one coupon. A curve
 // is an ion in one feed, at whatever pH and on whatever side.
-export function logOwn(m, answer, values, data, tolerance = 1e-6) {
+// A curve's places go into met, where one is given.
+export function logOwn(m, answer, values, data, tolerance = 1e-6, met = null) {
   const by = values[0].flux === null ? "pressure" : "flux", groups = new Map(), curves = new Map();
   const put = (map, key, row) => map.set(key, [...(map.get(key) ?? []), row]);
   for (const v of values) put(groups, JSON.stringify([v.feed, v.kind, v.pH ?? null]), v);
@@ -209,10 +210,24 @@ export function logOwn(m, answer, values, data, tolerance = 1e-6) {
     const said = askMember(m, answer, f, data, { [by]: at, kind, pH, tolerance });
     for (const r of rows) {
       const i = f.names.indexOf(r.ion), s = at.indexOf(r[by]);
-      put(curves, JSON.stringify([feed, r.ion]), { ...r, share: f.share[i], flux: said.flux[s], model: said.rejection[s][i] });
+      const row = { ...r, share: f.share[i], flux: said.flux[s], model: said.rejection[s][i] };
+      put(curves, JSON.stringify([feed, r.ion]), row);
+      met?.push({ ...row, of: r, noise: m.noise, discrepancy: discrepancy(m, f.share[i]) });
     }
   }
   return [...curves.values()].reduce((sum, rows) => sum + logCurve(m, rows[0].share, rows), 0);
+}
+
+// Values outside what 99 in 100 measurements on members of the prior would give, of what logOwn met; as
+// ion_ode.inference.calibrate says it: [{ ion, rejection, low, high }].
+export function contradicting(met, values) {
+  return values.map((v) => {
+    const y = met.filter((r) => r.of === v && Number.isFinite(r.model)).flatMap((r, k) => {
+      const [value, model] = faded(r.flux), sd = Math.hypot(r.noise * value, r.discrepancy * model);
+      return Array.from({ length: LEVELS }, (_, q) => yOf(r.model) + sd * student5((q + (((k + 0.5) * 0.6180339887498949) % 1)) / LEVELS));
+    });
+    return { ion: v.ion, rejection: v.rejection, low: ofY(quantile(y, 0.995)), high: ofY(quantile(y, 0.005)) };
+  }).filter((v) => v.rejection < v.low || v.rejection > v.high);
 }
 
 // Members again, as often as their weights say (systematic resampling); how many different ones, and of how many draws the

@@ -1,7 +1,7 @@
 // The live page: a feed, a flux or a pressure; what NF270 rejects with its interval, what a membrane set by hand does, what a
 // vessel of elements makes of it.
 
-import { interpolate, loadAnswer, logOwn, notesOf, quantile, readFeed, reweighed, summarise, withCoupons } from "./answer.mjs";
+import { contradicting, interpolate, loadAnswer, logOwn, notesOf, quantile, readFeed, reweighed, summarise, withCoupons } from "./answer.mjs";
 import { drawChart } from "./chart.mjs";
 import { InputError, prepare, solve, sweep } from "./dspmde.mjs";
 import { closing, feedControls } from "./feed.mjs";
@@ -146,15 +146,16 @@ export async function mount(root) {
     ownText.value = "";
     const many = withCoupons(shipped, COUPONS);
     await run(function* work() {
-      const logs = [];
-      for (const m of many.members) { logs.push(logOwn(m, many, values, data, 1e-5)); yield undefined; }
-      yield reweighed(many, logs, shipped.members.length);
+      const logs = [], met = [];
+      for (const m of many.members) { logs.push(logOwn(m, many, values, data, 1e-5, met)); yield undefined; }
+      yield { ...reweighed(many, logs, shipped.members.length), off: contradicting(met, values) };
     }, (found) => {
       if (!found) return;
       answer = found.answer;
       taught = found;
       const feeds = new Set(values.map((v) => JSON.stringify(v.feed))).size;
       ownSaid.textContent = `Calibrated with ${values.length} value${values.length > 1 ? "s" : ""} in ${feeds} feed${feeds > 1 ? "s" : ""}: they leave ${found.distinct} of ${many.members.length} membranes (worth ${found.effective.toFixed(1)} independent ones).`
+        + found.off.map((v) => ` ${data.ions[v.ion].label} ${percent(v.rejection)} % lies outside the ${percent(v.low)} to ${percent(v.high)} % expected of 99 in 100: check it, or the membrane is another.`).join("")
         + (found.effective < 20 ? " That is few: the interval is too narrow to be trusted; Answer.calibrate in Python looks for more." : "");
       update();
     }, fail);

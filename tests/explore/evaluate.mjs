@@ -29,6 +29,11 @@ const answers = {
     const few = A.withCoupons(A.thinned(answer, members), many);
     return few.members.map((m) => A.logOwn(m, few, values, data, 1e-8));
   },
+  contradicting({ values, members }) {
+    const few = A.thinned(answer, members), met = [];
+    few.members.forEach((m) => A.logOwn(m, few, values, data, 1e-6, met));
+    return A.contradicting(met, values);
+  },
   notes: ({ feed, flux, pH }) => A.notesOf(answer, A.readFeed(feed, data), flux, data, pH ?? null),
   student: ({ p }) => p.map(A.student5),
   async vessel({ feed, member, membrane, element, ...setting }) {
