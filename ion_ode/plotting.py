@@ -77,8 +77,11 @@ def set_theme():
 
 
 def _table(d: pd.DataFrame) -> str:
-    "A table of a page: nothing stands where nothing is."
-    return d.to_html(na_rep="", notebook=True, max_rows=pd.get_option("display.max_rows"), show_dimensions=False)
+    "A table of a page: nothing stands where nothing is, and small numbers, such as fluxes in m/s, keep three digits."
+    small = [v.dtype.kind == "f" and 0 < v.abs().max() < 1e-3 for _, v in d.items()]
+    digits = ["{:.3g}".format if s else None for s in small]
+    rows = pd.get_option("display.max_rows")
+    return d.to_html(na_rep="", notebook=True, max_rows=rows, show_dimensions=False, formatters=digits)
 
 
 def _style(ion: str) -> dict:

@@ -74,7 +74,7 @@ class Answer:
 
     def __repr__(self):
         p = self.parameters
-        said = lambda v, unit, f=1.0: f"{v.quantile(0.05) / f:.3g} to {v.quantile(0.95) / f:.3g} {unit}"
+        said = lambda v, unit, f=1.0: f"{v.quantile(0.05) / f:.3g} to {v.quantile(0.95) / f:.3g} {unit}".rstrip()
         return (
             f"{self.card.get('name', 'a membrane')}: {len(self)} membranes, learned from "
             f"{self.card.get('values', 'no')} values; 90 % have "
