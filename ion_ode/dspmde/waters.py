@@ -146,6 +146,25 @@ def totals_of(c: dict[str, float]) -> dict[str, float]:
     return out
 
 
+_COLUMNS = ("sample", "flux_m_s", "ion", "c_feed", "c_perm", "rejection", "pH_feed", "pH_perm")
+
+
+def _passed(w: Water, sol) -> "pd.DataFrame":
+    "What passes of every solute, pairs taken apart, and the pH behind; NaN where there is no solution."
+    import pandas as pd
+
+    rows = []
+    for k, j in np.ndindex(sol.ok.shape):
+        feed, lost = totals_of(w.feed[k]), not sol.ok[k, j]
+        through = {i: float(v) for i, v in zip(sol.ions, sol.c_perm[k, j], strict=True) if w.feed[k].get(i, 0) > 0}
+        perm = dict.fromkeys(feed, np.nan) if lost else totals_of(through)
+        pH = w.speciation[k].pH, np.nan if lost else pH_of(through, float(w.temperature[k])).pH
+        for i, c in feed.items():
+            p = perm.get(i, 0.0)
+            rows.append((w.label[k], float(sol.flux[k, j]), i, c, p, 1 - p / c, *pH))
+    return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
 def simulate_water(
     water,  # As for `read_waters`, or what it returned
     flux=None,  # Water flux $J_v$: number, (n_flux,) or (batch, n_flux) [m/s]
@@ -160,8 +179,6 @@ def simulate_water(
     **options,  # As for `simulate`: film, activity, ...
 ) -> "pd.DataFrame":  # A row a water, flux and solute: c_feed, c_perm, rejection, pH of feed and permeate
     "Rejections of every solute of natural waters, and the pH of their permeates."
-    import pandas as pd
-
     if is_frame(water):
         water, flux = feed_table(water, used=("pH", "temperature")), flux_of(water, flux)
     if isinstance(water, FeedTable) and flux is not None:
@@ -176,29 +193,7 @@ def simulate_water(
         warnings.simplefilter("ignore", UserWarning)  # what is left to close, H+ and OH-, is no analysis's
         names, c = as_met(w)
         sol = simulate(c, J, membrane, ions=names, temperature=torch.from_numpy(w.temperature), **options)
-    rows = []
-    for k, label in enumerate(w.label):
-        feed = totals_of(w.feed[k])
-        for j in range(sol.flux.shape[1]):
-            through = {i: float(v) for i, v in zip(sol.ions, sol.c_perm[k, j], strict=True) if w.feed[k].get(i, 0) > 0}
-            lost = not sol.ok[k, j]
-            perm = dict.fromkeys(feed, np.nan) if lost else totals_of(through)
-            out = np.nan if lost else pH_of(through, float(w.temperature[k])).pH
-            rows += [
-                (
-                    label,
-                    float(sol.flux[k, j]),
-                    i,
-                    c,
-                    perm.get(i, 0.0),
-                    1 - perm.get(i, 0.0) / c,
-                    w.speciation[k].pH,
-                    out,
-                )
-                for i, c in feed.items()
-            ]
-    names = ["sample", "flux_m_s", "ion", "c_feed", "c_perm", "rejection", "pH_feed", "pH_perm"]
-    frame = pd.DataFrame(rows, columns=names)
+    frame = _passed(w, sol)
     beyond = temperature_notes(w.temperature)
     frame.attrs["notes"] = list(dict.fromkeys([*w.notes, *beyond, *(n for n in sol.notes if "oversaturated" not in n)]))
     for note in frame.attrs["notes"]:

@@ -188,27 +188,9 @@ def _drawn(name: str):
     return list(read_membrane_table(name).values())
 
 
-def _solve(
-    feed,
-    membrane,
-    *,
-    balance,
-    element,
-    elements,
-    vessels,
-    boost,
-    recirculate,
-    bypass,
-    draws,
-    mixing,
-    temperature,
-    osmotic="ideal",
-    activity="ideal",
-    pH=None,
-    **run,
-):
-    from ion_ode.core import ConvergenceError, InputError, bar
-    from ion_ode.module.answers import simulate_plant
+def _plant(*, element, elements, vessels, boost, recirculate, bypass):
+    "The plant that the options describe."
+    from ion_ode.core import bar
     from ion_ode.module.plant import Plant, Stage
 
     many = _numbers(vessels, "--vessels")
@@ -218,25 +200,30 @@ def _solve(
         stages[k] = Stage(element, elements, many[k], boost=b * bar)
     last = stages[-1]
     stages[-1] = Stage(element, elements, last.vessels, boost=last.boost, recirculate=recirculate)
-    water, balance = _water(feed, balance)
+    return Plant(stages, bypass=bypass)
+
+
+def _operation(**run) -> dict:
+    "How the plant is run, in SI; what was not said stays open."
+    from ion_ode.core import InputError, bar
+
     if (share := run["recovery"]) is not None and 0 < share < 1:
         raise InputError(f"--recovery {share:g} is {share:g} % of the feed; write {100 * share:g} for that share of it")
     units = {"feed_flow": 1 / 3600, "recovery": 0.01, "pressure": bar, "permeate_flow": 1 / 3600}
-    operation = {k: None if run[k] is None else run[k] * u for k, u in units.items()}
+    return {k: None if v is None else v * units[k] for k, v in run.items()}
+
+
+def _solve(feed, membrane, *, balance, draws, **options):
+    "The plant of the options, solved for one membrane or for many."
+    from ion_ode.core import ConvergenceError
+    from ion_ode.module.answers import simulate_plant
+
+    take = lambda *names: {k: options.pop(k) for k in names}
+    plant = _plant(**take("element", "elements", "vessels", "boost", "recirculate", "bypass"))
+    water, balance = _water(feed, balance)
+    options |= _operation(**take("feed_flow", "recovery", "pressure", "permeate_flow"))
     members = _drawn(draws) if draws else membrane
-    sol = simulate_plant(
-        water,
-        Plant(stages, bypass=bypass),
-        membrane=members,
-        balance=balance,
-        mixing=mixing,
-        temperature=temperature,
-        osmotic=osmotic,
-        activity=activity,
-        pH=pH,
-        throw=False,
-        **operation,
-    )
+    sol = simulate_plant(water, plant, membrane=members, balance=balance, throw=False, **options)
     if not (draws or sol.ok.any()):
         raise ConvergenceError(sol.status[0], (0,), sol.status[0])
     return sol
