@@ -222,6 +222,15 @@ def _finished(q: Transport, found: Certified) -> Certified:
     return found
 
 
+def _corrections(u: Tensor, q: Transport, inverse: Tensor, i: Tensor, n: Tensor, n_film: Tensor):
+    "Newton's step of problems i on their meshes with the inverse as it is, and the largest residual before it."
+    step, size = torch.empty_like(u[:, i]), torch.empty_like(u[0, i])
+    for j, a, b in _by_mesh(n[i], n_film[i]):
+        r = _residual(u[:, i[j]], q.take(i[j]), a, b)
+        step[:, j], size[j] = -apply_inverse(inverse[i[j]], r), r.abs().amax(0)
+    return step, size
+
+
 def certify_eager(
     q: Transport,
     guess: Tensor | None = None,  # First guess (unknown, batch)
@@ -241,12 +250,7 @@ def certify_eager(
     while pending.numel():
         n[pending] *= 2
         n_film[pending] *= 2
-        step = torch.empty_like(u[:, pending])
-        for j, a, b in _by_mesh(n[pending], n_film[pending]):
-            i = pending[j]
-            r = _residual(u[:, i], q.take(i), a, b)
-            worst[i] = r.abs().amax(0)
-            step[:, j] = -apply_inverse(inverse[i], r)
+        step, worst[pending] = _corrections(u, q, inverse, pending, n, n_film)
         top = step[:d].abs().amax(0)
         # a mesh far from the last one, or an inverse too old to tell their difference
         fine = torch.isfinite(top) & (top < 0.05) & (top < 0.3 * before[pending])
@@ -255,27 +259,19 @@ def certify_eager(
         u[:, good] += step[:, fine]
         error[good] = top[fine] / 2
         if q.film_peclet is not None:  # whether the inverse is to be trusted: a second step
-            for j, a, b in _by_mesh(n[good], n_film[good]):
-                i = good[j]
-                second = -apply_inverse(inverse[i], _residual(u[:, i], q.take(i), a, b))
-                u[:, i] += second
-                error[i] = torch.maximum(step[:, fine][:, j].abs().amax(0), 4 * second.abs().amax(0))
+            second, _ = _corrections(u, q, inverse, good, n, n_film)
+            u[:, good] += second
+            error[good] = torch.maximum(step[:, fine].abs().amax(0), 4 * second.abs().amax(0))
         done = error[pending] <= rtol
         code[pending[done & fine]] = CONVERGED if level == 0 else REFINED
         far = pending[~fine]
         if far.numel():  # Newton again on this mesh
-            v, good_, more, inv, w = _newton(
-                q.take(far),
-                torch.where(torch.isfinite(u[:, far]), u[:, far], first_guess(q.take(far))),
-                n[far],
-                n_film[far],
-                tol,
-            )
-            u[:, far], inverse[far], worst[far] = v, inv, w
+            p = q.take(far)
+            start = torch.where(torch.isfinite(u[:, far]), u[:, far], first_guess(p))
+            u[:, far], found, more, inverse[far], worst[far] = _newton(p, start, n[far], n_film[far], tol)
             steps[far] += more
             error[far] = torch.inf
-            lost = far[~good_]
-            n[lost] = _N_MAX
+            n[far[~found]] = _N_MAX
         pending = pending[~(done & fine)]
         pending = pending[n[pending] < _N_MAX]
         level += 1

@@ -29,6 +29,45 @@ def apply_inverse(inverse: Tensor, r: Tensor) -> Tensor:
     "Inverse Jacobians (batch, m, m) times residuals (m, batch)."
     return torch.einsum("bij,jb->ib", inverse, r)
 
+# %% ../../nbs/00g_newton.ipynb #5ta4d1n0
+class _Standing:
+    "Where every problem stands: its best unknowns, the step from there, and whether its Jacobian is still of use."
+
+    def __init__(self, u: Tensor, inverse_jacobian, keep: float):
+        (m, size), dev = u.shape, u.device
+        self.inverse_jacobian, self.keep, self.best, self.step = inverse_jacobian, keep, u.clone(), torch.zeros_like(u)
+        self.norm, self.worst, self.size = (torch.full((size,), torch.inf, dtype=u.dtype, device=dev) for _ in range(3))
+        self.alpha, self.inverse = torch.ones_like(self.norm), torch.zeros(size, m, m, dtype=u.dtype, device=dev)
+        self.fresh, self.done = (torch.zeros(size, dtype=torch.bool, device=dev) for _ in range(2))
+        self.n_steps = torch.zeros(size, dtype=torch.int64, device=dev)
+
+    def refuse(self, bad: Tensor, residual) -> None:
+        "Halve a step; halving one of a kept Jacobian is no use, so that is renewed first."
+        stale = self.fresh[bad] & (self.alpha[bad] == 1.0) & (self.size[bad] < self.keep)
+        self.alpha[bad] = torch.where(stale, self.alpha[bad], self.alpha[bad] / 2)
+        self.fresh[bad] = self.fresh[bad] & ~stale
+        if (again := bad[stale]).numel():
+            self.inverse[again] = self.inverse_jacobian(self.best[:, again], again)
+            d = -apply_inverse(self.inverse[again], residual(self.best[:, again], again))
+            self.step[:, again] = torch.nan_to_num(d, nan=0.0, posinf=0.0, neginf=0.0)
+
+    def move_on(self, good: Tensor, r: Tensor, tol: float, cap: float) -> None:
+        "The next step from new unknowns with residual r; done where it is below the tolerance."
+        self.worst[good] = r.abs().amax(0)
+        todo = good[~(self.fresh[good] & (self.size[good] < self.keep))]
+        if todo.numel():
+            self.inverse[todo] = self.inverse_jacobian(self.best[:, todo], todo)
+            self.fresh[todo] = True
+        d = -apply_inverse(self.inverse[good], r)
+        top = d.abs().amax(0)
+        finite = torch.isfinite(top)
+        end, d = finite & (top < tol), d * (cap / top.clamp(min=cap))
+        self.step[:, good] = torch.where(finite, d, 0.0)
+        self.size[good], self.alpha[good] = top, 1.0
+        self.best[:, good[end]] += d[:, end]
+        self.done[good[end]] = True
+        self.norm[good[~finite]] = -1.0  # singular: give up
+
 # %% ../../nbs/00g_newton.ipynb #641e1e60
 def damped_newton(
     residual,  # residual(u, index) -> (unknown, batch): may hold inf or NaN where u is impossible
@@ -40,55 +79,24 @@ def damped_newton(
     keep: float = 1e-2,  # Below this step size the Jacobian is kept
 ) -> Roots:
     "Damped Newton iteration (Eq. N.1), each problem on its own."
-    (m, size), dev, best, step = u.shape, u.device, u.clone(), torch.zeros_like(u)
-    norm, worst, size_d = (torch.full((size,), torch.inf, dtype=u.dtype, device=dev) for _ in range(3))
-    alpha, inverse = torch.ones_like(norm), torch.zeros(size, m, m, dtype=u.dtype, device=dev)
-    fresh, done = (torch.zeros(size, dtype=torch.bool, device=dev) for _ in range(2))  # fresh: a Jacobian to keep
-    n_steps = torch.zeros(size, dtype=torch.int64, device=dev)
-    active = torch.arange(size, device=dev)
+    s, active = _Standing(u, inverse_jacobian, keep), torch.arange(u.shape[1], device=u.device)
     for _ in range(max_steps):
         if active.numel() == 0:
             break
-        trial = best[:, active] + alpha[active] * step[:, active]
+        trial = s.best[:, active] + s.alpha[active] * s.step[:, active]
         r = residual(trial, active)
         new = torch.linalg.vector_norm(r, dim=0)
         new = torch.where(torch.isfinite(new), new, torch.inf)
         # round-off floor: a residual that is already tiny need not fall further
-        ok = (new <= (1 - 1e-4 * alpha[active]) * norm[active]) & torch.isfinite(new) | (new < 1e-12)
-        ok |= torch.isinf(norm[active]) & torch.isfinite(new)
-        n_steps[active] += 1
-        bad = active[~ok]
-        # halving a step of a kept Jacobian is no use: renew it first
-        stale = fresh[bad] & (alpha[bad] == 1.0) & (size_d[bad] < keep)
-        alpha[bad] = torch.where(stale, alpha[bad], alpha[bad] / 2)
-        fresh[bad] = fresh[bad] & ~stale
-        if (again := bad[stale]).numel():
-            inverse[again] = inverse_jacobian(best[:, again], again)
-            d = -apply_inverse(inverse[again], residual(best[:, again], again))
-            step[:, again] = torch.nan_to_num(d, nan=0.0, posinf=0.0, neginf=0.0)
+        ok = (new <= (1 - 1e-4 * s.alpha[active]) * s.norm[active]) & torch.isfinite(new) | (new < 1e-12)
+        ok |= torch.isinf(s.norm[active]) & torch.isfinite(new)
+        s.n_steps[active] += 1
+        s.refuse(active[~ok], residual)
         if (good := active[ok]).numel():
-            r = r[:, ok]
-            best[:, good] = trial[:, ok]
-            norm[good] = new[ok]
-            worst[good] = r.abs().amax(0)
-            renew = ~(fresh[good] & (size_d[good] < keep))
-            todo = good[renew]
-            if todo.numel():
-                inverse[todo] = inverse_jacobian(best[:, todo], todo)
-                fresh[todo] = True
-            d = -apply_inverse(inverse[good], r)
-            top = d.abs().amax(0)
-            finite = torch.isfinite(top)
-            end = finite & (top < tol)
-            d = d * (cap / top.clamp(min=cap))
-            step[:, good] = torch.where(finite, d, 0.0)
-            size_d[good] = top
-            alpha[good] = 1.0
-            best[:, good[end]] += d[:, end]
-            done[good[end]] = True
-            norm[good[~finite]] = -1.0  # singular: give up
-        active = active[~done[active] & (alpha[active] > 1e-4) & (norm[active] >= 0)]
-    return Roots(best, done, n_steps, inverse, worst)
+            s.best[:, good], s.norm[good] = trial[:, ok], new[ok]
+            s.move_on(good, r[:, ok], tol, cap)
+        active = active[~s.done[active] & (s.alpha[active] > 1e-4) & (s.norm[active] >= 0)]
+    return Roots(s.best, s.done, s.n_steps, s.inverse, s.worst)
 
 # %% ../../nbs/00g_newton.ipynb #5bb35865
 ARRIVED, LEFT, LOST = range(3)
@@ -134,6 +142,13 @@ def _stays(roots: Roots, start, t, onward, bend, turned, tau, stride) -> Tensor:
     return good & ~((rise > 0) & (fall < 0) & (roots.u[-1] < 0) & (top > -0.05) & (stride > 0.01))
 
 # %% ../../nbs/00g_newton.ipynb #5bb35866
+def _onto_curve(residual, inverse, start: Tensor, t: Tensor, active: Tensor) -> Roots:
+    "Points of the curves in the planes across the tangents t through `start` (Eq. N.2)."
+    m = len(start) - 1
+    across = lambda v, i: torch.cat([residual(v[:m], v[m], active[i]), ((v - start[:, i]) * t[:, i]).sum(0)[None]])
+    return damped_newton(across, lambda v, i: inverse(v, t[:, i], active[i]), start, tol=1e-4, max_steps=10)
+
+
 def follow(
     residual,  # residual(u, tau, index) -> (unknown, batch)
     jacobian,  # jacobian(u, tau, index) -> (batch, unknown, unknown)
@@ -146,30 +161,20 @@ def follow(
     "Follow curves of solutions to parameter zero by their length (Eq. N.2), each problem on its own."
     (m, size), dev = u.shape, u.device
     y, unit = torch.cat([u, tau[None]]), torch.zeros(m + 1, dtype=u.dtype, device=dev)
-    unit[m] = 1.0
-    every = torch.arange(size, device=dev)
+    unit[m], active = 1.0, torch.arange(size, device=dev)
     inverse = lambda v, row, index: _bordered_inverse(residual, jacobian, v, row, index)
     side = lambda inv: torch.linalg.slogdet(inv)[0]  # which way round the branch is walked
-    first = inverse(y, unit[:, None].expand_as(y), every)
+    first = inverse(y, unit[:, None].expand_as(y), active)
     tangent = _direction(first, unit[:, None].expand_as(y))
     hand = side(first)
     stride = torch.full((size,), 0.5, dtype=u.dtype, device=dev)
     verdict = torch.full((size,), LOST, device=dev)
     peak, n_steps = tau.clone(), torch.zeros(size, dtype=torch.int64, device=dev)
-    active = every
     for _ in range(max_points):
         if active.numel() == 0:
             break
         t, start = tangent[:, active], y[:, active] + stride[active] * tangent[:, active]
-        roots = damped_newton(
-            lambda v, i, a=active, t=t, s=start: torch.cat(
-                [residual(v[:m], v[m], a[i]), ((v - s[:, i]) * t[:, i]).sum(0)[None]]
-            ),
-            lambda v, i, a=active, t=t: inverse(v, t[:, i], a[i]),
-            start,
-            tol=1e-4,
-            max_steps=10,
-        )
+        roots = _onto_curve(residual, inverse, start, t, active)
         n_steps[active] += roots.n_steps
         onward = _direction(roots.inverse, t)
         bend, now = (onward * t).sum(0), side(roots.inverse)
