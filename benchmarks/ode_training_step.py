@@ -37,7 +37,7 @@ from torchdiffeq import odeint_adjoint  # noqa: E402
 
 from ion_ode.attention_odenet.constraints import make_constraint  # noqa: E402
 from ion_ode.attention_odenet.field import FieldConfig
-from ion_ode.attention_odenet.fused import library, tape_bytes  # noqa: E402
+from ion_ode.attention_odenet.fused import tape_bytes  # noqa: E402
 from ion_ode.attention_odenet.ode import warp_flux  # noqa: E402
 from ion_ode.attention_odenet.odenet import ODENet, n_parameters
 from ion_ode.attention_odenet.reference import solve_reference  # noqa: E402
@@ -187,8 +187,8 @@ def saved_bytes(forward, parameters):
 
 def covered(model):
     "Whether the fused path knows the field, the processor holds it, and this machine can build it."
-    on_processor = next(model.parameters()).device.type == "cpu"
-    return model.work() is not None and on_processor and library() is not None
+    work = model.work()
+    return work is not None and next(model.parameters()).device.type == "cpu" and work.library() is not None
 
 
 def ours(model, case, o):
