@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 
 from ion_ode.attention_odenet.constraints import charge_residual
 from ion_ode.attention_odenet.pore_field import FLUX_TOLD, mouth
-from ion_ode.attention_odenet.set_pore import DOUBT, PoreTold, SetPoreODENet, eliminate, film_wall
+from ion_ode.attention_odenet.set_pore import DOUBT, PoreTold, SetPoreODENet, eliminate, goldman_film
 from ion_ode.core import InputError
 from ion_ode.data.design import sample_feeds, sample_membranes
 from ion_ode.dspmde.film import Film
@@ -115,7 +115,7 @@ def test_pieces():
     for charge in (-50.0, -1.0, 0.0, 1.0, 50.0):
         c = mouth(torch.ones(3, 1, dtype=F64), s, z, torch.tensor([charge], dtype=F64))
         assert abs((s * z * c).sum() + charge) < 1e-5 * (1 + abs(charge))
-    wall = film_wall(torch.tensor([[0.1], [0.02], [0.07]], dtype=F64), s, z, torch.full((3, 1), 1.5, dtype=F64))[0]
+    wall = goldman_film(torch.tensor([[0.1], [0.02], [0.07]], dtype=F64), s, z, torch.full((3, 1), 1.5, dtype=F64))[0]
     assert (wall > 1).all() and abs((s * z * wall).sum()) < 1e-6
 
 
