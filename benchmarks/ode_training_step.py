@@ -37,7 +37,8 @@ from torchdiffeq import odeint_adjoint  # noqa: E402
 
 from ion_ode.attention_odenet.constraints import make_constraint  # noqa: E402
 from ion_ode.attention_odenet.field import FieldConfig
-from ion_ode.attention_odenet.fused import tape_bytes  # noqa: E402
+from ion_ode.attention_odenet.fused import Work, tape_bytes  # noqa: E402
+from ion_ode.attention_odenet.fused_set import SetWork  # noqa: E402
 from ion_ode.attention_odenet.ode import warp_flux  # noqa: E402
 from ion_ode.attention_odenet.odenet import ODENet, n_parameters
 from ion_ode.attention_odenet.reference import solve_reference  # noqa: E402
@@ -394,8 +395,8 @@ def measure(batch, model, o, rate):
         h = torch.cat([part().detach() for part in parts], dim=-3)
         saved = None if "compiled" in name else saved_bytes(parts[0], parameters)
         if "fused" in name:
-            work, sizes = model.work(), (evaluations // 6, min(batch, case.chunk), 32, members)
-            saved = work.tape_bytes(*sizes) if isinstance(model, SetODENet) else tape_bytes(work, *sizes)
+            kept = tape_bytes if isinstance(model.work(), Work) else SetWork.tape_bytes
+            saved = kept(model.work(), evaluations // 6, min(batch, case.chunk), 32, members)
         line(name, torch_step(parameters, parts), case.error(h[0] if h.dim() == 4 else h,
             case.own), members, evaluations, False, saved)
     for name, run, parameters, evaluations, flux in peers(model, case):
