@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from example_set import simulate
 from live_page import NODE, PAGE, WELL, ask, data, explore_data, files, random_feed
 from numpy.testing import assert_allclose
+from scipy.special import stdtrit
 
 from ion_ode import Plant, Stage, load_model, simulate_plant
 from ion_ode.core import LMH, bar
@@ -18,8 +20,9 @@ from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane
 from ion_ode.inference import answer as of_answer
 from ion_ode.inference.calibrate import _own_states
+from ion_ode.inference.discrepancy import log_likelihood_of, residuals_of
 from ion_ode.inference.pores import passages, solve
-from ion_ode.inference.states import forward, log_likelihood
+from ion_ode.inference.states import forward
 
 needs_node = pytest.mark.skipif(NODE is None, reason="node is not installed")
 LARGEST = 1_000_000  # bytes: what a reader downloads at most
@@ -205,26 +208,65 @@ def test_a_pressure_in_node_is_predicts(exact):
         assert_allclose(np.transpose(found["fluxEnds"]), [rows.flux_lower, rows.flux_upper], rtol=1e-6)
 
 
-@needs_node
-def test_own_measurements_weigh_members_as_the_likelihood_does(exact, tmp_path):
-    "Log density of pasted values under every member, and the table of them that Python reads: two ions, fluxes and pH."
-    feed = {"Na+": 20.0, "Mg+2": 5.0, "Cl-": 30.0}
-    rows = [("Na+", 0.30, 20), ("Mg+2", 0.75, 20), ("Na+", 0.38, 60), ("Mg+2", 0.80, 60)]
+OWN = {"Na+": 20.0, "Mg+2": 5.0, "Cl-": 30.0}
+
+
+def own_of(exact, folder):
+    "Values of two ions at two fluxes and pH, the table of them that Python reads, and what 32 members say of them."
+    rows = [("Na+", 0.30, 20, 5.5), ("Mg+2", 0.75, 20, 5.5), ("Na+", 0.38, 60, None), ("Mg+2", 0.80, 60, None)]
     values = [
-        {"feed": feed, "ion": i, "rejection": r, "sd": 0, "flux": j * LMH, "pressure": None, "kind": "observed"}
-        for i, r, j in rows
+        {
+            "feed": OWN,
+            "ion": i,
+            "rejection": r,
+            "sd": 0,
+            "flux": j * LMH,
+            "pressure": None,
+            "kind": "observed",
+            "pH": pH,
+        }
+        for i, r, j, pH in rows
     ]
-    values = [v | {"pH": 5.5} for v in values[:2]] + [v | {"pH": None} for v in values[2:]]
     table = {"what": "call", "module": "water.mjs", "name": "ownTable", "args": [values, data(), PH_OF_CHARGES]}
-    found, written = ask([{"what": "own", "values": values, "members": 32, "many": 1}, table])
-    (tmp_path / "own.csv").write_text(written)
-    states, _ = _own_states(tmp_path / "own.csv", exact.prior)
+    (folder / "own.csv").write_text(ask([table])[0])
+    states, _ = _own_states(folder / "own.csv", exact.prior)
     few = exact.thinned(32)
     precise = lambda ions, problem: solve(ions, problem, rtol=1e-10)
     R, J = forward(states, few.x, few.coupon[:, None, :4], few.coupon[:, 4:], precise, prior=exact.prior)
-    wanted = log_likelihood(states, R, J, few.parameters).sum(1)
+    return values, few, states, R, J
+
+
+@needs_node
+def test_own_measurements_weigh_members_as_the_likelihood_does(exact, tmp_path):
+    "Log density of pasted values under every member."
+    values, few, *of_states = own_of(exact, tmp_path)
+    (found,) = ask([{"what": "own", "values": values, "members": 32, "many": 1}])
+    wanted = log_likelihood_of(*of_states)
     assert_allclose(found, wanted, rtol=1e-6, atol=1e-6)
     assert np.ptp(wanted) > 1, "the values do not tell membranes apart"
+
+
+@needs_node
+def test_what_own_measurements_tell_of_the_models_error_is_predicts(exact, tmp_path):
+    "Mean and interval of the same members with the corrections of own values: their feed, one like it, a salt."
+    values, few, *of_states = own_of(exact, tmp_path)
+    mine, flux = replace(few, own=residuals_of(*of_states)), [10 * LMH, 45 * LMH]
+    feeds = [OWN, {"Na+": 30.0, "Mg+2": 2.0, "Cl-": 32.0, "SO4-2": 1.0}, {"Na+": 20.0, "Cl-": 20.0}]
+    cases = [
+        {"what": "taught", "values": values, "members": 32, "feed": f, "flux": flux, "kind": "observed"} for f in feeds
+    ]
+    for case, found in zip(cases, ask(cases), strict=True):
+        for ion, rows in mine.predict(case["feed"], np.array(flux)).groupby("ion"):
+            for what in ("rejection", "lower", "upper"):
+                assert_allclose(1 - np.array(found["ions"][ion][what]), 1 - rows[what], rtol=1e-6, atol=1e-7)
+
+
+@needs_node
+@pytest.mark.parametrize("nu", [5, 6, 11, 30])
+def test_students_quantiles(nu):
+    p = np.array([0.01, 0.2, 0.5, 0.93, 0.9999])
+    (found,) = ask([{"what": "student", "p": p.tolist(), "nu": nu}])
+    assert_allclose(found, stdtrit(nu, p), rtol=1e-9, atol=1e-12)
 
 
 @needs_node
@@ -241,9 +283,9 @@ def test_the_value_that_contradicts_is_named():
 @needs_node
 def test_weights_become_members():
     logs = [0.0, 3.0, -50.0, 3.0]
-    made = {"members": [0, 1, 2, 3]}
-    (found,) = ask([{"what": "call", "module": "answer.mjs", "name": "reweighed", "args": [made, logs, 100]}])
-    count = np.bincount(found["answer"]["members"], minlength=4)
+    made = {"members": [{"k": k} for k in range(4)]}
+    (found,) = ask([{"what": "call", "module": "answer.mjs", "name": "reweighed", "args": [made, {"logs": logs}, 100]}])
+    count = np.bincount([m["k"] for m in found["answer"]["members"]], minlength=4)
     share = np.exp(logs) / np.exp(logs).sum()
     assert_allclose(count, 100 * share, atol=1)
     assert_allclose(found["effective"], 1 / (share**2).sum(), rtol=1e-9)

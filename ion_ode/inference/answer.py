@@ -19,6 +19,7 @@ from ion_ode.dspmde.notes import solution_notes
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
 from ion_ode.rejections import Rejections
 from ion_ode.water.feeds import flux_of, has_flux
+from ion_ode.inference.discrepancy import MODEL, NOISE, NU, Residuals
 from ion_ode.inference.laws import (
     GLOBALS,
     NEUTRAL_PORE,
@@ -40,13 +41,8 @@ from ion_ode.water.ions import get_ion
 
 __all__ = ["Answer", "answer_of", "load_answer", "new_coupons"]
 
-_COUPON = (
-    "charge of its laboratory",
-    "thickness",
-    "film",
-    "permeability",
-    "charge of its own",
-)  # Normal numbers of a coupon
+# Normal numbers of a coupon
+_COUPON = ("charge of its laboratory", "thickness", "film", "permeability", "charge of its own")
 _R_GAS = 8.31446
 _AT_ONCE = 200_000  # Problems solved at once
 _LEVELS = 5  # Quantiles of the error of a measurement a membrane takes
@@ -61,6 +57,7 @@ class Answer:
     prior: Prior = field(default_factory=Prior)
     stretch: float = 1.0  # Factor on the errors of values and of the model; the spread of membranes and coupons stays
     card: dict = field(default_factory=dict)  # name, what it was learned from, ranges, provenance
+    own: Residuals | None = None  # Own values beside what the membranes say of them
 
     def __post_init__(self):
         if self.x.ndim != 2 or self.x.shape[1] != len(GLOBALS) or self.coupon.shape != (len(self.x), len(_COUPON)):
@@ -104,7 +101,8 @@ class Answer:
     def thinned(self, n: int) -> "Answer":
         "Every k-th membrane, for speed."
         i = np.unique(np.linspace(0, len(self) - 1, n).round().astype(int))
-        return replace(self, x=self.x[i], coupon=self.coupon[i])
+        own = self.own and self.own.taken(i)
+        return replace(self, x=self.x[i], coupon=self.coupon[i], own=own)
 
     def _problem(self, ions, c_feed, kind, film, temperature, pH=None):
         "Membranes (slow) by feeds (fast) as one table; film thickness of each."
@@ -173,7 +171,7 @@ class Answer:
         names, c, asked = _read(feed, flux, pressure, balance, ions)
         c, asked, pH = _at_pH(c, asked, pH)
         J, R = self._solve(names, c, asked, pressure is not None, kind, film, temperature, pH, rtol)
-        return names, c, J, R
+        return names, c, J, self._corrected(names, c, R, J)
 
     def _solve(self, names, c, asked, by_pressure, kind, film, temperature, pH=None, rtol=1e-4):
         "Flux (membrane, sample, state) and rejection (.., ion) of feeds at fluxes or pressures."
@@ -214,7 +212,9 @@ class Answer:
                 names, c[at], asked[at], pressure is not None, kind, film, temperature, None if pH is None else pH[at]
             )
             ends = np.nanquantile(J, [(1 - level) / 2, (1 + level) / 2], axis=0)
-            parts.append((_nanmean(R), *few.interval(R, J, share[at], level), _nanmean(J), *ends))
+            R = few._corrected(names, c[at], R, J)
+            span = few.interval(R, J, share[at], level, few.left(names, c[at]))
+            parts.append((_nanmean(R), *span, _nanmean(J), *ends))
         mean, low, high, flux, slow, fast = (np.concatenate(p) for p in zip(*parts, strict=True))
         b, t, i = np.nonzero(np.isfinite(mean))
 
@@ -236,24 +236,44 @@ class Answer:
         table.attrs["notes"] += solution_notes(names, c, c[:, None], c[:, None] * (1 - np.nan_to_num(mean)), "ideal")
         return table
 
+    def _sizes(self, J, share):  # (membrane, sample, flux, ion) both
+        "Error of a value of its own, and of the model, on the scale of y."
+        of_value, of_model = (f[..., None] for f in faded(np.where(np.isfinite(J), J, 0.0)))
+        if self.own is not None:
+            return NOISE * of_value, MODEL * of_model
+        p = self.parameters
+        return p.noise.to_numpy()[:, None, None, None] * of_value, discrepancy_of(p, share)[:, :, None] * of_model
+
+    def _corrected(self, names, c, R, J):
+        "Rejections with what own values say of the model's error."
+        return R if self.own is None else self.own.corrected(names, c, R, self._sizes(J, None)[1])
+
+    def left(self, names, c) -> np.ndarray:  # (sample, ion)
+        "Share of the variance of the model's error that own values leave."
+        return np.ones(c.shape) if self.own is None else self.own.given(names, c)[1]
+
     def interval(
         self,
         R: np.ndarray,  # Rejections (membrane, sample, flux, solute)
         J: np.ndarray,  # Their fluxes (membrane, sample, flux) [m/s]
         share: np.ndarray,  # Of the equivalents of its sign that a solute carries (sample, solute)
         level: float,
+        left: np.ndarray,  # Share of the variance of the model's error that own values leave (sample, solute)
     ) -> tuple[np.ndarray, np.ndarray]:  # Lower and upper ends (sample, flux, solute)
         "Quantiles of membranes and the error of one measurement."
         from scipy.special import stdtrit  # Student quantiles; scipy.stats takes half a second to load
 
         n = len(R)
-        p = self.parameters
-        of_value, of_model = (f[..., None] for f in faded(np.where(np.isfinite(J), J, 0.0)))
-        model = discrepancy_of(p, share)[:, :, None]
-        sd = np.sqrt((p.noise.to_numpy()[:, None, None, None] * of_value) ** 2 + (model * of_model) ** 2)
+        noise, model = self._sizes(J, share)
+        sd = np.sqrt(noise**2 + left[:, None] * model**2)
+        degrees = NU
+        if self.own is not None:
+            sd, degrees = sd * self.own.scale[:, None, None, None], self.own.degrees
         y = y_of(R)
         u = ((np.arange(n) + 0.5) * 0.6180339887498949) % 1.0  # evenly spread, whatever the order of the membranes
-        all_y = np.concatenate([y + sd * stdtrit(5, (k + u) / _LEVELS)[:, None, None, None] for k in range(_LEVELS)])
+        all_y = np.concatenate(
+            [y + sd * stdtrit(degrees, (k + u) / _LEVELS)[:, None, None, None] for k in range(_LEVELS)]
+        )
         with np.errstate(invalid="ignore"), warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # an absent ion has no value at all
             low, high = np.nanquantile(all_y, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -304,6 +324,7 @@ class Answer:
             "prior": asdict(self.prior),
             "stretch": self.stretch,
             "card": self.card,
+            "own": self.own and self.own.written(),
             "globals": list(GLOBALS),
             "coupon_numbers": list(_COUPON),
             "x": [[round(float(v), 4) for v in row] for row in self.x],
@@ -335,7 +356,10 @@ def _numbers_of(record: dict) -> tuple:
     ends = all(isinstance(v, dict) if k == "ions_mol_m3" else len(v) == 2 for k, v in ranges.items())
     if not (all(alike) and shapes and ends and isinstance(record["stretch"], float) and np.isfinite(x).all()):
         raise ValueError("a list is longer, shorter or of another kind")
-    return x, coupon, prior, record["stretch"], card
+    own = record.get("own") and Residuals.read(record["own"])
+    if own and len(own.off) != len(x):
+        raise ValueError("own values of other membranes")
+    return x, coupon, prior, record["stretch"], card, own
 
 
 def new_coupons(n: int, seed: int = 0) -> np.ndarray:  # (n, _COUPON)
@@ -449,11 +473,8 @@ def answer_of(
     "A sample of membranes with coupons of their own, ready to be asked."
     feeds = answer_feeds()
     feeds = feeds[feeds.solution_id.isin(rows.solution_id)]
-    total = (
-        feeds.assign(q=0.5 * feeds.ion.map(lambda i: abs(get_ion(i).z)) * feeds.c_feed_mol_m3)
-        .groupby("solution_id")
-        .q.sum()
-    )
+    equivalents = 0.5 * feeds.ion.map(lambda i: abs(get_ion(i).z)) * feeds.c_feed_mol_m3
+    total = equivalents.groupby(feeds.solution_id).sum()
     ends = lambda v: [float(f"{v.min():.4g}"), float(f"{v.max():.4g}")]
     ranges = {
         "flux_m_s": ends(rows.flux_m_s.dropna()),

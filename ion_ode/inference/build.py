@@ -21,7 +21,7 @@ from ion_ode.inference.pores import solve
 from ion_ode.inference.population import Population
 from ion_ode.inference.rows import COMPOSITIONS, SOURCES, answer_rows, hold_out, split_table
 from ion_ode.inference.aims import aims
-from ion_ode.inference.score import own_values, predicted, scores
+from ion_ode.inference.score import own_draws, own_values, predicted, scores
 from ion_ode.inference.states import LOCALS, States, forward, y_of
 
 __all__ = ["any_membrane", "answer_cells", "fold_answer", "likeliest", "write_answers"]
@@ -106,11 +106,11 @@ def _score_folds(folds: dict) -> tuple[pd.DataFrame, pd.DataFrame, dict, float]:
     return pd.concat(held), pd.DataFrame(table), models, _stretch_for(list(share.values()))
 
 
-def _worth_of_own(models: dict, folds: dict, names=("wang2023", "liu2025", "ritt2020")) -> pd.DataFrame:
-    "Scores of other rows of a coupon against the number of its own states that were told."
+def _worth_of_own(models: dict, folds: dict, ask: Callable, names: tuple) -> pd.DataFrame:
+    "Scores of the other values of a coupon against the number of its own that were told."
     out = []
     for name in (n for n in names if n in models):
-        for k, g in own_values(models[name], folds[name][1]).groupby("own"):
+        for k, g in ask(models[name], folds[name][1]).groupby("own"):
             out.append({"source": name, "own": k, **scores(g)})
     return pd.DataFrame(out)
 
@@ -130,8 +130,9 @@ def _write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, oth
     atomic_write(folder / "splits.csv", split_table().to_csv())
     atomic_write(folder / "scores.csv", text(table.merge(runs, on="held out")))
     atomic_write(folder / "held_out.csv", text(held.reset_index()[["row_id", "fold", "predicted", "lower", "upper"]]))
-    own = _worth_of_own(models, folds)
+    own = _worth_of_own(models, folds, own_values, ("wang2023", "liu2025", "ritt2020"))
     atomic_write(folder / "own_values.csv", text(own))
+    atomic_write(folder / "own_draws.csv", text(_worth_of_own(models, folds, own_draws, SOURCES)))
     atomic_write(folder / "aims.csv", aims(model, rows, held, table, own).to_csv(index=False))
     return folder
 

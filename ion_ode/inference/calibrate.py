@@ -9,10 +9,11 @@ from scipy.stats import t as student
 from ion_ode.core import InputError
 from ion_ode.data.measurements import Measurements
 from ion_ode.data.reader import load_measurements
+from ion_ode.inference.discrepancy import log_likelihood_of, residuals_of
 from ion_ode.inference.laws import discrepancy_of, parameters, with_errors
 from ion_ode.inference.pores import solve
 from ion_ode.inference.population import next_power, resampled
-from ion_ode.inference.states import States, faded, forward, log_likelihood, mean_flux, of_rows, of_y, y_of
+from ion_ode.inference.states import States, faded, forward, mean_flux, of_rows, of_y, y_of
 
 __all__ = ["calibrate"]
 
@@ -108,8 +109,7 @@ class _Own:
 
     def look(self, x, lab, own):
         R, J = forward(self.s, x, lab, own, solve, prior=self.m.prior)
-        p = with_errors(parameters(x, self.m.prior), self.m.stretch)
-        return R, J, log_likelihood(self.s, R, J, p).sum(1)
+        return R, J, log_likelihood_of(self.s, R, J)
 
     def near(self, n):
         "Membranes like those of the model: its kernel-smoothed sample."
@@ -173,7 +173,10 @@ def _read(model, states, d, seed: int):
     outside = _outside(r.before, d)
     said = _said(model, *r.first), _said(model, r.x, lab, own)
     coupon = np.column_stack([r.lab, r.own])
-    return _told(model, r.x, coupon, states, d, said, outside, int(r.effective))
+    left = None
+    if len(states.coupons) == 1:  # of several, what is each one's own is averaged over
+        left = residuals_of(states, *forward(states, r.x, lab, own, solve, prior=model.prior))
+    return _told(model, r.x, coupon, states, d, said, outside, int(r.effective), left)
 
 
 def _sampled(model, states, d, seed: int):
@@ -195,10 +198,11 @@ def _sampled(model, states, d, seed: int):
     keep = np.linspace(0, _N - 1, min(len(model), _N)).round().astype(int)
     own = w.own[:, 0] if len(states.coupons) == 1 else rng.standard_normal(_N)
     coupon = np.column_stack([w.lab[:, 0], own])[keep]
-    return _told(model, w.x[keep], coupon, states, d, (before, after), outside, distinct)
+    left = residuals_of(states, w.R, w.J).taken(keep)
+    return _told(model, w.x[keep], coupon, states, d, (before, after), outside, distinct, left)
 
 
-def _told(model, x, coupon, states, d, said, outside, distinct: int):
+def _told(model, x, coupon, states, d, said, outside, distinct: int, left):
     "The model with these membranes and coupons, and in its card what the values taught."
     before, after = said
     taught = [f"{len(d)} values of {len(states.coupons)} coupon(s) in {len(set(d.solution_id))} feed(s)"]
@@ -210,7 +214,7 @@ def _told(model, x, coupon, states, d, said, outside, distinct: int):
             f"edge of what the model knows; trust its interval less"
         )
     card = model.card | {"calibrated": f"; calibrated with {len(d)} values", "taught": taught, "distinct": distinct}
-    return replace(model, x=x, coupon=coupon, card=card)
+    return replace(model, x=x, coupon=coupon, card=card, own=left)
 
 
 def _said(model, x, lab, own) -> dict:

@@ -9,6 +9,7 @@ import torch
 from ion_ode.closure import Cell, cell
 from ion_ode.inference.laws import Prior
 from ion_ode.inference.population import Population, sample_population, settled
+from ion_ode.inference.prolong import prolonged
 from ion_ode.inference.rows import COMPOSITIONS, answer_rows, hold_out
 from ion_ode.inference.states import States
 
@@ -22,12 +23,17 @@ def learn(
     seed: int = 0,
     prior: Prior = Prior(),
     n: int = _EACH,
+    asked: pd.DataFrame | None = None,  # Rows whose feeds it is for: it goes on until these are known well enough
+    most: int = 96,  # Moves by which it goes on
 ) -> Population:
     "The posterior of a table of rows, its mixtures learned first: membranes as they move on at the full likelihood."
     mixtures = rows[rows.composition.isin(COMPOSITIONS)]
     first = States.of(mixtures, prior) if 0 < len(mixtures) < len(rows) else None
     states = States.of(rows, prior)
-    return settled(states, sample_population(states, n, first=first, seed=seed, prior=prior), seed=1000 + seed)
+    p = settled(states, sample_population(states, n, first=first, seed=seed, prior=prior), seed=1000 + seed)
+    if asked is None:
+        return p
+    return prolonged(rows, p, States.of(asked, prior), n, most=most, seed=2000 + seed)
 
 
 _ARRAYS = ("x", "lab", "coupon", "log_like")
@@ -50,6 +56,7 @@ def sample_cell(
 ) -> Cell:
     "One run of the sampler."
     spec = {"membrane": of if whole else "NF270", "held": None if whole else of, "seed": seed, "n": n}
+    spec |= {"moves": 96 if n >= _EACH else 2}
     return Cell(sample_name(of, seed), "membrane sample", spec | {"prior": asdict(prior)}, cost=n)
 
 
@@ -57,8 +64,8 @@ def sample_cell(
 def _cell_sample(folder, spec, found, tick):
     "Membranes after all rows of one, or after those that are not held out."
     rows = answer_rows(spec["membrane"])
-    rows = rows if spec["held"] is None else hold_out(rows, spec["held"])[0]
-    p = learn(rows, spec["seed"], Prior(**spec["prior"]), spec["n"])
+    rows, asked = (rows, rows) if spec["held"] is None else hold_out(rows, spec["held"])
+    p = learn(rows, spec["seed"], Prior(**spec["prior"]), spec["n"], asked, spec["moves"])
     tick(spec["n"])
     tensors = {k: torch.from_numpy(np.ascontiguousarray(getattr(p, k))) for k in _ARRAYS}
     return tensors, {"log_evidence": float(p.log_evidence), "said": repr(p)}

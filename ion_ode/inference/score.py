@@ -7,7 +7,7 @@ from ion_ode.data.measurements import Measurements
 from ion_ode.inference.answer import Answer
 from ion_ode.inference.rows import answer_feeds
 
-__all__ = ["own_values", "predicted", "scores"]
+__all__ = ["own_draws", "own_values", "predicted", "scores"]
 
 
 def predicted(
@@ -69,6 +69,25 @@ def own_values(
             mine = g[g.state_id.isin(own[:k])]
             model = answer.calibrate(Measurements.from_frame(mine.reset_index(), feeds=feeds)) if k else answer
             parts.append(predicted(model, rest).assign(own=k))
+    return pd.concat(parts)
+
+
+def own_draws(
+    answer: Answer,  # One that has not seen these rows
+    d: pd.DataFrame,  # Rows of one source
+    counts: tuple[int, ...] = (0, 1, 2, 5, 20),  # Own values
+    draws: int = 3,  # Choices of them, of every coupon
+    seed: int = 0,
+) -> pd.DataFrame:  # The values of each coupon that were not own, predicted; columns own and draw
+    "What any few own values are worth, drawn at random: the other values of the coupon."
+    feeds, parts = answer_feeds(), []
+    for _, g in d.groupby("coupon"):
+        for k in (k for k in counts if k < len(g) and len(g) > 1):
+            rng = np.random.default_rng([seed, k])
+            for j in range(draws if k else 1):
+                own = np.isin(np.arange(len(g)), rng.permutation(len(g))[:k])
+                mine = Measurements.from_frame(g[own].reset_index(), feeds=feeds) if k else None
+                parts.append(predicted(answer.calibrate(mine) if k else answer, g[~own]).assign(own=k, draw=j))
     return pd.concat(parts)
 
 

@@ -71,7 +71,9 @@ def _rows_of(w: Water, k: int, model, ask: dict, level: float) -> list[tuple]:
     R_whole = np.where(np.isfinite(J[:, 0])[..., None], 1 - whole, np.nan)[:, None]
     own = share_of_sign(c, np.array([get_ion(i).z for i in names], float))[0]
     share = np.array([[min(own[p].sum(), 1.0) for p in parts]])
-    low, high = model.interval(R_whole, J, share, level)
+    left = model.left(names, c)[0]
+    left = np.array([[left[p] @ c[0, p] / max(c[0, p].sum(), 1e-300) for p in parts]])
+    low, high = model.interval(R_whole, J, share, level, left)
     mean, flux, out = np.nanmean(R_whole[:, 0], 0), np.nanmean(J[:, 0], 0), []
     for j in range(len(flux)):
         pH = _permeate_pH(names, perm[:, j], T, level)

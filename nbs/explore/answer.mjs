@@ -9,14 +9,24 @@ const clip = (x, low, high) => Math.min(high, Math.max(low, x));
 const yOf = (r) => Math.log(1.05 - Math.min(r, 1)), ofY = (y) => Math.min(1.05 - Math.exp(y), 1);
 const faded = (flux) => [flux / (flux + FLUX_FADE[0]), 1 - Math.exp(-flux / FLUX_FADE[1])];
 
-// Quantile of Student's distribution of five degrees of freedom, from its closed distribution function.
-export function student5(p) {
-  const root = Math.sqrt(NU), cdf = (t) => {
-    const a = Math.atan(t / root), s = Math.sin(a), c = Math.cos(a);
-    return 0.5 + (a + s * c + (2 / 3) * s * c ** 3) / Math.PI;
-  };
+const logGamma = (x) => { // Lanczos, 1e-15
+  const g = [0.99999999999980993, 676.5203681218851, -1259.1392167224028, 771.32342877765313, -176.61502916214059,
+    12.507343278686905, -0.13857109526572012, 9.9843695780195716e-6, 1.5056327351493116e-7];
+  const t = x + 6.5;
+  return 0.5 * Math.log(2 * Math.PI) + (x - 0.5) * Math.log(t) - t + Math.log(g.reduce((s, a, i) => s + (i ? a / (x + i - 1) : a), 0));
+};
+
+// Quantile of Student's distribution of a whole number of degrees of freedom, from its closed distribution function.
+export function student(p, nu = NU) {
   if (p === 0) return Infinity; // as scipy.special.stdtrit has it
-  const density = (t) => (8 / (3 * Math.PI * root)) * (1 + (t * t) / NU) ** -3;
+  const root = Math.sqrt(nu), odd = nu % 2;
+  const cdf = (t) => {
+    const a = Math.atan(t / root), s = Math.sin(a), c = Math.cos(a);
+    let term = odd ? c : 1, sum = nu > 1 ? term : 0;
+    for (let k = odd ? 3 : 2; k < nu; k += 2) sum += term *= ((k - 1) / k) * c * c;
+    return 0.5 + (odd ? (a + s * sum) / Math.PI : (s * sum) / 2);
+  };
+  const front = Math.exp(logGamma((nu + 1) / 2) - logGamma(nu / 2)) / Math.sqrt(nu * Math.PI), density = (t) => front * (1 + (t * t) / nu) ** (-(nu + 1) / 2);
   let low = -1e4, high = 1e4, t = 0;
   for (let n = 0; n < 200; n++) {
     const gap = cdf(t) - p;
@@ -132,22 +142,24 @@ export function askMember(m, answer, f, data, { flux = null, pressure = null, ki
 
 // Mean and interval over what members said (`said`: of askMember, in the order of the members): { flux, ions }.
 export function summarise(answer, said, f, level = 0.9, members = answer.members) {
-  const n = members.length, states = said[0].flux.length, ends = [(1 - level) / 2, (1 + level) / 2];
+  const n = members.length, states = said[0].flux.length, ends = [(1 - level) / 2, (1 + level) / 2], { own } = answer, told = own && given(own, f);
   const number = (k, i) => (answer.students ??= new Map()).get(k * 100000 + i) ?? (() => {
-    const t = student5((k + (((i + 0.5) * 0.6180339887498949) % 1)) / LEVELS);
+    const t = student((k + (((i + 0.5) * 0.6180339887498949) % 1)) / LEVELS, own ? own.degrees : NU);
     answer.students.set(k * 100000 + i, t);
     return t;
   })();
   const rows = Array.from({ length: states }, (_, s) => said.map((a) => a.flux[s]));
   const spread = (v) => [quantile(v, ends[0]), quantile(v, ends[1])], needed = rows.map((_, s) => said.map((a) => a.pressure[s]));
   const out = { flux: rows.map(mean), fluxEnds: rows.map(spread), pressure: needed.map(mean), pressureEnds: needed.map(spread), said, ions: {} };
+  const known = members.map((m, k) => rows.map((_, s) => (own ? corrected(m, told, own, f, said[k].rejection[s], said[k].flux[s]) : said[k].rejection[s])));
   f.names.forEach((name, i) => {
     const r = { rejection: [], lower: [], upper: [] };
     for (let s = 0; s < states; s++) {
-      const all = new Float64Array(LEVELS * n), R = said.map((a) => a.rejection[s][i]);
+      const all = new Float64Array(LEVELS * n), R = known.map((a) => a[s][i]);
       members.forEach((m, k) => {
-        const [value, model] = faded(Number.isFinite(said[k].flux[s]) ? said[k].flux[s] : 0);
-        const sd = Math.hypot(m.noise * value, discrepancy(m, f.share[i]) * model), y = yOf(R[k]);
+        const [value, model] = faded(Number.isFinite(said[k].flux[s]) ? said[k].flux[s] : 0), y = yOf(R[k]);
+        const sd = own ? scaleOf(m, own) * Math.hypot(own.noise * value, Math.sqrt(told[i].left) * own.model * model)
+          : Math.hypot(m.noise * value, discrepancy(m, f.share[i]) * model);
         for (let q = 0; q < LEVELS; q++) all[q * n + k] = y + sd * number(q, k);
       });
       r.rejection.push(mean(R));
@@ -175,73 +187,103 @@ export function withCoupons(answer, many) {
     coupon: answer.members[(i + s * 97) % n].coupon }))).flat() };
 }
 
-const logGamma = (x) => { // Lanczos, 1e-15
-  const g = [0.99999999999980993, 676.5203681218851, -1259.1392167224028, 771.32342877765313, -176.61502916214059,
-    12.507343278686905, -0.13857109526572012, 9.9843695780195716e-6, 1.5056327351493116e-7];
-  const t = x + 6.5;
-  return 0.5 * Math.log(2 * Math.PI) + (x - 0.5) * Math.log(t) - t + Math.log(g.reduce((s, a, i) => s + (i ? a / (x + i - 1) : a), 0));
-};
-
-// Log density of one curve: an ion in one feed at several fluxes, whose error of the model they share. Student's distribution
-// as in ion_ode.inference.states.log_likelihood. rows: [{ rejection, sd, flux, model }].
-export function logCurve(m, share, rows) {
-  let size = 0, a = 0, b = 0, c = 0, logs = 0;
-  for (const row of rows) {
-    const [value, model] = faded(row.flux), sdY = Math.min(0.5, (row.sd ?? 0) / (1.05 - row.rejection));
-    const e = yOf(row.rejection) - Math.log(1.05 - Math.min(row.model, 1));
-    const own = (m.noise * value) ** 2 + sdY ** 2, shared = (discrepancy(m, share) * model) ** 2;
-    size += 1; a += (e * e) / own; b += (e * Math.sqrt(shared)) / own; c += shared / own; logs += Math.log(own);
+// Where a value stands: equivalents, shares and of which ions it speaks, as in ion_ode.inference.discrepancy.
+const placeOf = (f, i) => ({ lnQ: Math.log(f.total + 1e-9), share: Object.fromEntries(f.names.map((n, k) => [n, f.share[k]])),
+  speaks: Object.fromEntries(f.names.length === 2 ? f.names.map((n) => [n, Math.SQRT1_2]) : [[f.names[i], 1]]) });
+function alike(a, b, { alikeQ, alikeShares }) {
+  let far = ((a.lnQ - b.lnQ) / alikeQ) ** 2, dot = 0;
+  for (const n of new Set([...Object.keys(a.share), ...Object.keys(b.share)])) {
+    far += (((a.share[n] ?? 0) - (b.share[n] ?? 0)) / alikeShares) ** 2;
+    dot += (a.speaks[n] ?? 0) * (b.speaks[n] ?? 0);
   }
-  const q = a - (b * b) / (1 + c);
-  const value = logGamma((NU + size) / 2) - logGamma(NU / 2) - (size / 2) * Math.log(NU * Math.PI)
-    - (logs + Math.log1p(c)) / 2 - ((NU + size) / 2) * Math.log1p(q / NU);
-  return Number.isFinite(value) ? value : -1e9;
+  return dot * Math.exp(-far / 2);
 }
+// x of L x = b.
+const below = (L, b) => { const x = []; b.forEach((v, i) => x.push((v - x.reduce((s, w, k) => s + w * L[i][k], 0)) / L[i][i])); return x; };
 
-// One member's log density of own values: [{ feed, ion, flux | pressure, rejection, sd, kind, pH }], all of one coupon. A curve
-// is an ion in one feed, at whatever pH and on whatever side.
-// A curve's places go into met, where one is given.
-export function logOwn(m, answer, values, data, tolerance = 1e-6, met = null) {
-  const by = values[0].flux === null ? "pressure" : "flux", groups = new Map(), curves = new Map();
-  const put = (map, key, row) => map.set(key, [...(map.get(key) ?? []), row]);
-  for (const v of values) put(groups, JSON.stringify([v.feed, v.kind, v.pH ?? null]), v);
+// What a member says of own values: { model, flux, share: of each, off: measured less said on the scale of y }. values:
+// [{ feed, ion, flux | pressure, rejection, sd, kind, pH }], all of one coupon.
+export function offOwn(m, answer, values, data, tolerance = 1e-6) {
+  const by = values[0].flux === null ? "pressure" : "flux", groups = new Map(), out = { model: [], flux: [], share: [], off: [] };
+  values.forEach((v, k) => { const key = JSON.stringify([v.feed, v.kind, v.pH ?? null]); groups.set(key, [...(groups.get(key) ?? []), k]); });
   for (const rows of groups.values()) {
-    const [{ feed, kind, pH = null }] = rows, f = readFeed(feed, data), at = [...new Set(rows.map((r) => r[by]))].sort((x, y) => x - y);
+    const { feed, kind, pH = null } = values[rows[0]], f = readFeed(feed, data), at = [...new Set(rows.map((k) => values[k][by]))].sort((x, y) => x - y);
     const said = askMember(m, answer, f, data, { [by]: at, kind, pH, tolerance });
-    for (const r of rows) {
-      const i = f.names.indexOf(r.ion), s = at.indexOf(r[by]);
-      const row = { ...r, share: f.share[i], flux: said.flux[s], model: said.rejection[s][i] };
-      put(curves, JSON.stringify([feed, r.ion]), row);
-      met?.push({ ...row, of: r, noise: m.noise, discrepancy: discrepancy(m, f.share[i]) });
+    for (const k of rows) {
+      const s = at.indexOf(values[k][by]), i = f.names.indexOf(values[k].ion), model = said.rejection[s][i], e = yOf(values[k].rejection) - yOf(model);
+      for (const [name, v] of Object.entries({ model, flux: said.flux[s], share: f.share[i], off: Number.isFinite(e) ? e : 1e3 })) out[name][k] = v;
     }
   }
-  return [...curves.values()].reduce((sum, rows) => sum + logCurve(m, rows[0].share, rows), 0);
+  return out;
 }
 
-// Values outside what 99 in 100 measurements on members of the prior would give, of what logOwn met; as
+// Values outside what 99 in 100 measurements on members of the prior would give, of what offOwn said; as
 // ion_ode.inference.calibrate says it: [{ ion, rejection, low, high }].
-export function contradicting(met, values) {
-  return values.map((v) => {
-    const y = met.filter((r) => r.of === v && Number.isFinite(r.model)).flatMap((r, k) => {
-      const [value, model] = faded(r.flux), sd = Math.hypot(r.noise * value, r.discrepancy * model);
-      return Array.from({ length: LEVELS }, (_, q) => yOf(r.model) + sd * student5((q + (((k + 0.5) * 0.6180339887498949) % 1)) / LEVELS));
+export function contradicting(members, said, values) {
+  return values.map((v, i) => {
+    const y = members.flatMap((m, k) => {
+      if (!Number.isFinite(said[k].model[i])) return [];
+      const [value, model] = faded(said[k].flux[i]), sd = Math.hypot(m.noise * value, discrepancy(m, said[k].share[i]) * model);
+      return Array.from({ length: LEVELS }, (_, q) => yOf(said[k].model[i]) + sd * student((q + (((k + 0.5) * 0.6180339887498949) % 1)) / LEVELS));
     });
     return { ion: v.ion, rejection: v.rejection, low: ofY(quantile(y, 0.995)), high: ofY(quantile(y, 0.005)) };
   }).filter((v) => v.rejection < v.low || v.rejection > v.high);
 }
 
+// One value of a salt that stands on both its ions is one value.
+export const once = (values) => values.filter((v) => !(v.ion.includes("-") && Object.values(v.feed).filter((c) => c > 0).length === 2
+  && values.some((w) => w !== v && !w.ion.includes("-") && Math.abs(w.rejection - v.rejection) < 1e-9 && w.flux === v.flux && w.pressure === v.pressure
+    && JSON.stringify(w.feed) === JSON.stringify(v.feed))));
+
+// What all members say of own values: covariance of their errors, and each member's residuals over it with their log density.
+export function ownErrors(answer, values, said, data) {
+  const e = answer.errors, places = values.map((v) => { const f = readFeed(v.feed, data); return placeOf(f, f.names.indexOf(v.ion)); });
+  const fades = values.map((_, k) => faded(quantile(said.map((a) => a.flux[k]), 0.5))), size = fades.map(([, model]) => e.model * model), L = [];
+  values.forEach((v, i) => {
+    const noise = Math.hypot(e.noise * fades[i][0], Math.min(0.5, (v.sd ?? 0) / (1.05 - v.rejection))), row = [];
+    for (let k = 0; k <= i; k++) {
+      let sum = size[i] * size[k] * alike(places[i], places[k], e) + (i === k ? noise ** 2 + 1e-10 : 0);
+      for (let j = 0; j < k; j++) sum -= row[j] * (i === k ? row[j] : L[k][j]);
+      row.push(i === k ? Math.sqrt(sum) : sum / L[k][k]);
+    }
+    L.push(row);
+  });
+  const white = said.map(({ off }) => below(L, off)), degrees = e.nu + values.length;
+  const logs = white.map((w) => -0.5 * degrees * Math.log1p(w.reduce((s, x) => s + x * x, 0) / e.nu));
+  return { ...e, places, size, L, degrees, white, logs };
+}
+const scaleOf = (m, own) => (m.scale ??= Math.sqrt((own.nu + m.white.reduce((s, x) => s + x * x, 0)) / own.degrees));
+
+// Of every ion of a feed: what own values weigh in its discrepancy, in units of its size, and the share of its variance left.
+function given(own, f) {
+  return f.names.map((_, i) => {
+    const place = placeOf(f, i), weight = below(own.L, own.places.map((p, k) => alike(place, p, own) * own.size[k]));
+    return { weight, left: clip(1 - weight.reduce((s, w) => s + w * w, 0), 0, 1) };
+  });
+}
+
+// A member's rejections with the discrepancy that own values tell; what that adds to the permeate's charge is taken back.
+function corrected(m, told, own, f, R, flux) {
+  const size = own.model * faded(Number.isFinite(flux) ? flux : 0)[1];
+  const shifted = R.map((r, i) => 1.05 - Math.exp(yOf(r) + size * told[i].weight.reduce((s, w, k) => s + w * m.white[k], 0)));
+  const room = R.map((r, i) => (f.c[i] * (1.05 - Math.min(r, 1)) * size) ** 2), sum = (v) => v.reduce((s, x) => s + x, 0);
+  const excess = sum(R.map((r, i) => f.z[i] * f.c[i] * (r - shifted[i]))), all = Math.max(sum(room.map((w, i) => w * f.z[i] ** 2)), 1e-300);
+  return shifted.map((r, i) => Math.min(r + (room[i] * f.z[i] * excess) / all / f.c[i], 1));
+}
+
 // Members again, as often as their weights say (systematic resampling); how many different ones, and of how many draws the
 // weights are worth.
-export function reweighed(answer, logs, n = answer.members.length) {
+export function reweighed(answer, own, n = answer.members.length) {
+  const { logs } = own;
   const top = Math.max(...logs), w = logs.map((l) => Math.exp(l - top)), sum = w.reduce((s, x) => s + x, 0);
   const members = [], used = new Set();
   let cumulative = w[0] / sum, i = 0;
   for (let k = 0; k < n; k++) {
     while ((k + 0.5) / n > cumulative && i < w.length - 1) cumulative += w[++i] / sum;
-    members.push(answer.members[i]);
+    members.push({ ...answer.members[i], white: own.white?.[i] });
     used.add(i);
   }
-  return { answer: { ...answer, members, students: undefined }, distinct: used.size, effective: (sum * sum) / w.reduce((s, x) => s + x * x, 0) };
+  return { answer: { ...answer, members, own: { ...own, white: undefined, logs: undefined }, students: undefined }, distinct: used.size, effective: (sum * sum) / w.reduce((s, x) => s + x * x, 0) };
 }
 
 // What a reader should know about a question, one sentence a kind; as Answer.notes says it, kept short.

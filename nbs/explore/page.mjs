@@ -1,7 +1,7 @@
 // The live page: a feed, a flux or a pressure; what NF270 rejects with its interval, what a membrane set by hand does, what a
 // vessel of elements makes of it.
 
-import { contradicting, interpolate, loadAnswer, logOwn, notesOf, quantile, readFeed, reweighed, summarise, withCoupons } from "./answer.mjs";
+import { contradicting, interpolate, loadAnswer, notesOf, offOwn, once, ownErrors, quantile, readFeed, reweighed, summarise, withCoupons } from "./answer.mjs";
 import { drawChart } from "./chart.mjs";
 import { InputError, prepare, solve, sweep } from "./dspmde.mjs";
 import { closing, feedControls } from "./feed.mjs";
@@ -146,9 +146,9 @@ export async function mount(root) {
     ownText.value = "";
     const many = withCoupons(shipped, COUPONS);
     await run(function* work() {
-      const logs = [], met = [];
-      for (const m of many.members) { logs.push(logOwn(m, many, values, data, 1e-5, met)); yield undefined; }
-      yield { ...reweighed(many, logs, shipped.members.length), off: contradicting(met, values) };
+      const said = [], told = once(values);
+      for (const m of many.members) { said.push(offOwn(m, many, told, data, 1e-5)); yield undefined; }
+      yield { ...reweighed(many, ownErrors(many, told, said, data), shipped.members.length), off: contradicting(many.members, said, told) };
     }, (found) => {
       if (!found) return;
       answer = found.answer;

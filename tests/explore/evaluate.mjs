@@ -27,15 +27,18 @@ const answers = {
   predict: ({ feed, members, ...asked }) => A.predict(members ? A.thinned(answer, members) : answer, feed, asked, data),
   own: ({ values, members, many }) => {
     const few = A.withCoupons(A.thinned(answer, members), many);
-    return few.members.map((m) => A.logOwn(m, few, values, data, 1e-8));
+    return A.ownErrors(few, values, few.members.map((m) => A.offOwn(m, few, values, data, 1e-8)), data).logs;
   },
   contradicting({ values, members }) {
-    const few = A.thinned(answer, members), met = [];
-    few.members.forEach((m) => A.logOwn(m, few, values, data, 1e-6, met));
-    return A.contradicting(met, values);
+    const few = A.thinned(answer, members);
+    return A.contradicting(few.members, few.members.map((m) => A.offOwn(m, few, values, data, 1e-6)), values);
   },
   notes: ({ feed, flux, pH }) => A.notesOf(answer, A.readFeed(feed, data), flux, data, pH ?? null),
-  student: ({ p }) => p.map(A.student5),
+  taught: ({ values, members, feed, ...asked }) => { // every member as it is, with what the values say of the model's error
+    const few = A.thinned(answer, members), own = A.ownErrors(few, values, few.members.map((m) => A.offOwn(m, few, values, data, 1e-8)), data);
+    return A.predict({ ...few, own, members: few.members.map((m, i) => ({ ...m, white: own.white[i] })) }, feed, asked, data);
+  },
+  student: ({ p, nu }) => p.map((x) => A.student(x, nu)),
   async vessel({ feed, member, membrane, element, ...setting }) {
     const M = await load("module.mjs"), m = answer?.members[member];
     const membraneAt = membrane ? () => membrane : (local) => A.membraneOf(m, answer, A.readFeed(local, data), "intrinsic", 0).membrane;

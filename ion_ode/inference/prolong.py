@@ -1,0 +1,110 @@
+"""A run goes on until what it is for is known well enough
+
+A posterior is drawn to predict the feeds that are asked of it. Each of its membranes is a chain; the error of the mean
+prediction is the spread of the chains' means over the square root of their number, which sees how slowly a chain
+forgets (Flegal, Haran and Jones 2008, 10.1214/08-STS257). Only feeds and fluxes are asked about, no measured value
+takes part. What a chain forgets last, where few values hold them, are the shifts of charge and the partitioning of one
+ion: moves of these alone need the pore model at the feeds that hold the ion only, and are made often."""
+
+import numpy as np
+
+from ion_ode.inference.laws import GLOBALS
+from ion_ode.inference.pores import solve
+from ion_ode.inference.population import _LAWS_TRIED, Population, _moved, _Walk
+from ion_ode.inference.states import LOCALS, States, forward, of_rows
+
+__all__ = ["prolonged"]
+
+_BINDING = {  # ions: their numbers, which leave feeds without these ions as they are
+    ("Mg+2", "Ca+2"): ("shift Mg+2", "ln Mg+2", "shift Ca+2", "near Ca+2"),
+    ("SO4-2",): ("shift SO4-2", "ln SO4-2"),
+}
+_TRIED = 12  # Moves of one ion's numbers between two trajectories
+_EVERY = 2  # Moves from one writing down to the next
+_STEP = 0.25  # Of the first trajectory
+
+
+def _error_of_means(
+    asked: States,  # Feeds and fluxes a run is for; its measured values are not read
+    x: np.ndarray,  # (time, chain, GLOBALS)
+    prior,
+) -> float:
+    "Standard error of the mean prediction of the membrane, root mean square over the values asked about."
+    times, chains, d = x.shape
+    none = (times * chains, len(asked.laboratories), len(LOCALS)), (times * chains, len(asked.coupons))
+    R, _ = forward(asked, x.reshape(-1, d), *map(np.zeros, none), solve, prior)
+    of_chain = np.nanmean(of_rows(asked, R).clip(-2, 1).reshape(times, chains, -1), 0)
+    return float(np.sqrt(np.nanmean(np.nanvar(of_chain, 0, ddof=1)) / chains))
+
+
+class _Part:
+    "The rows whose feeds hold some ions, and where their laboratories, coupons and curves stand among all."
+
+    def __init__(self, whole: States, part: States, numbers):
+        self.s, self.numbers = part, [GLOBALS.index(k) for k in numbers]
+        place = lambda k: [getattr(whole, k).index(v) for v in getattr(part, k)]
+        self.labs, self.coupons = place("laboratories"), place("coupons")
+        self.curves = np.searchsorted(whole.curve_id, part.curve_id)
+
+
+def _move_of(w: _Walk, part: _Part) -> float:
+    "Differential evolution of the numbers of an ion; the feeds without it are not asked again."
+    n, rng, own = len(w.x), w.rng, part.numbers
+    a, b = w.partners()
+    some = rng.random((n, len(own))) < 0.6
+    some[np.arange(n), rng.integers(0, len(own), n)] = True
+    gamma = 2.38 / np.sqrt(2 * some.sum(1))[:, None] * rng.choice([0.3, 0.7, 1.0], (n, 1))
+    x = w.x.copy()
+    x[:, own] += some * (gamma * (w.x[a] - w.x[b])[:, own] + 0.02 * rng.standard_normal(some.shape))
+    whole, w.s = w.s, part.s
+    like = w.look(x, w.lab[:, part.labs], w.coupon[:, part.coupons])
+    w.s = whole
+    gain = (like - w.like[:, part.curves]).sum(1) - 0.5 * ((x**2).sum(1) - (w.x**2).sum(1))
+    yes = np.log(rng.random(n)) < gain
+    w.x[yes] = x[yes]
+    w.like[np.ix_(yes, part.curves)] = like[yes]
+    return yes.mean()
+
+
+def _parts(states: States, rows, prior) -> list[_Part]:
+    "The rows of all feeds that hold an ion which binds."
+    out = []
+    for ions, numbers in _BINDING.items():
+        holds = (states.c_feed[:, [k for k, i in enumerate(states.ions) if i in ions]] > 0).any(1)
+        held = states.row_id[holds[states.row_problem[:, 0]]]
+        if len(held):
+            out.append(_Part(states, States.of(rows.loc[np.sort(held)], prior), numbers))
+    return out
+
+
+def prolonged(
+    rows,  # What was learned from, of `answer_rows`
+    population: Population,  # Of `settled`
+    asked: States,  # Feeds and fluxes it is for
+    chains: int,  # Members of one writing down
+    *,
+    error: float = 0.005,  # Of the mean prediction, to reach
+    most: int = 96,  # Moves
+    seed: int = 0,
+) -> Population:
+    "The same run carried on, and written down on the way, until its mean predictions are known to `error`."
+    prior, states = population.prior, States.of(rows, population.prior)
+    cut = lambda k: list(getattr(population, k).reshape(-1, chains, *getattr(population, k).shape[1:]))
+    kept = {k: cut(k) for k in ("x", "lab", "coupon", "log_like")}
+    start = tuple(kept[k][-1].copy() for k in ("x", "lab", "coupon"))
+    w, parts, history, scale, step = None, [], list(population.history), 0.5, _STEP
+    one = np.ones(len(states.curve_coupon))
+    for done in range(most):
+        if done % 8 == 0 and _error_of_means(asked, np.stack(kept["x"]), prior) <= error:
+            break
+        if w is None:
+            w, parts = _Walk(states, chains, prior, np.random.default_rng(seed), start), _parts(states, rows, prior)
+        for _ in range(_LAWS_TRIED):
+            w.move_law(one)
+        quick = [_move_of(w, p) for _ in range(_TRIED) for p in parts]
+        scale, step, said = _moved(w, one, 1.0, scale, step)
+        history.append(said | {"of one ion": float(np.mean(quick)) if quick else None})
+        if (done + 1) % _EVERY == 0:
+            for name, v in (("x", w.x), ("lab", w.lab), ("coupon", w.coupon), ("log_like", w.like)):
+                kept[name].append(v.copy())
+    return Population(*(np.concatenate(v) for v in kept.values()), population.log_evidence, prior, history)
