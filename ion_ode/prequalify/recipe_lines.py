@@ -80,16 +80,3 @@ def _read_line(row: dict, at: str, name: str) -> list[dict]:
         if text and not 0 < out[role] <= top:
             raise InputError(f"{at}, {role}: {text} is outside 0 to {top}; leave the cell empty if it is not known")
     return [out | {"salt": s} for s in salt_names(row["salt"], f"{at}, salt")]
-
-
-def _write_template(path=None) -> str:
-    "An example of recipes to screen."
-    from pathlib import Path
-
-    from ion_ode.store import atomic_write
-
-    if path is not None:
-        if Path(path).exists():
-            raise InputError(f"{path} exists and stays as it is; choose another name")
-        atomic_write(path, TEMPLATE)
-    return TEMPLATE

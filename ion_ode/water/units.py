@@ -18,8 +18,7 @@ from ion_ode.water.ions import Ion, get_ion
 __all__ = ["EXAMPLE", "Unit", "as_fractions", "is_unit", "parse_unit", "plain", "si_values", "to_mol_m3"]
 
 _FOOT, _GALLON, _POUND_FORCE = 0.3048, 3.785411784e-3, 4.4482216152605
-_BASE = ("m", "kg", "s", "mol", "eq", "S", "K")  # Dimensions; an equivalent is counted apart from a mole
-_SYMBOLS = {  # symbol: (factor, {dimension: power})
+_SYMBOLS = {  # symbol: (factor, {dimension: power}); an equivalent is counted apart from a mole
     "m": (1.0, {"m": 1}), "dm": (0.1, {"m": 1}), "cm": (1e-2, {"m": 1}), "mm": (1e-3, {"m": 1}), "um": (1e-6,
     {"m": 1}), "nm": (1e-9, {"m": 1}),
     "ft": (_FOOT, {"m": 1}), "in": (_FOOT / 12, {"m": 1}), "L": (1e-3, {"m": 3}), "mL": (1e-6, {"m": 3}),
