@@ -8,9 +8,11 @@ Modules:
 - `ion_ode.inference.answer`: The best NF270 that open measurements allow, with an error one can use
 - `ion_ode.inference.build`: Shipped samples of membranes, made again by `ion-ode reproduce --only answer`
 - `ion_ode.inference.descent`: Least squares from many starts at once, each with a damping of its own
+- `ion_ode.inference.discrepancy`: What the pore model misses on a coupon, and what own values say of it
 - `ion_ode.inference.laws`: What an NF270 may be and how its coupons differ: laws, priors and their weights
 - `ion_ode.inference.made`: From a new membrane's salts to its pores, and from there to any water
 - `ion_ode.inference.population`: Membranes carried from the prior to the posterior, with coupons beside them
+- `ion_ode.inference.prolong`: A run goes on until what it is for is known well enough
 - `ion_ode.inference.reader`: A coupon's own values read by a network: what `calibrate` samples, in one pass
 - `ion_ode.inference.slopes`: Slopes of the posterior by every number of a membrane and its coupons
 - `ion_ode.inference.states`: From rows to problems of the pore model, and the likelihood of what was measured
