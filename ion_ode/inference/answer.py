@@ -204,20 +204,9 @@ class Answer:
         few = self if members is None else self.thinned(members)
         names, c, asked = _read(feed, flux, pressure, balance, ions)
         c, asked, pH = _at_pH(c, asked, pH)
-        parts, share = [], share_of_sign(c, np.array([get_ion(i).z for i in names], float))
-        size = max(1, _AT_ONCE // (len(few) * asked.shape[1]))
-        for k in range(0, len(c), size):
-            at = slice(k, k + size)
-            J, R = few._solve(
-                names, c[at], asked[at], pressure is not None, kind, film, temperature, None if pH is None else pH[at]
-            )
-            ends = np.nanquantile(J, [(1 - level) / 2, (1 + level) / 2], axis=0)
-            R = few._corrected(names, c[at], R, J)
-            span = few.interval(R, J, share[at], level, few.left(names, c[at]))
-            parts.append((_nanmean(R), *span, _nanmean(J), *ends))
-        mean, low, high, flux, slow, fast = (np.concatenate(p) for p in zip(*parts, strict=True))
+        how = pressure is not None, kind, film, temperature
+        mean, low, high, flux, *ends = few._means(names, c, asked, how, pH, level)
         b, t, i = np.nonzero(np.isfinite(mean))
-
         table = Rejections(
             {
                 "sample": b,
@@ -231,10 +220,22 @@ class Answer:
             }
         )
         if pressure is not None:
-            table["flux_lower"], table["flux_upper"] = slow[b, t], fast[b, t]
+            table["flux_lower"], table["flux_upper"] = (v[b, t] for v in ends)
         table.attrs["notes"] = self.notes(names, c, flux, pH, kind, temperature)
         table.attrs["notes"] += solution_notes(names, c, c[:, None], c[:, None] * (1 - np.nan_to_num(mean)), "ideal")
         return table
+
+    def _means(self, names, c, asked, how: tuple, pH, level: float) -> tuple:
+        "Mean rejection and its interval, mean flux and its interval, as many samples at once as memory takes."
+        parts, share = [], share_of_sign(c, np.array([get_ion(i).z for i in names], float))
+        size = max(1, _AT_ONCE // (len(self) * asked.shape[1]))
+        for at in (slice(k, k + size) for k in range(0, len(c), size)):
+            J, R = self._solve(names, c[at], asked[at], *how, None if pH is None else pH[at])
+            ends = np.nanquantile(J, [(1 - level) / 2, (1 + level) / 2], axis=0)
+            R = self._corrected(names, c[at], R, J)
+            span = self.interval(R, J, share[at], level, self.left(names, c[at]))
+            parts.append((_nanmean(R), *span, _nanmean(J), *ends))
+        return tuple(np.concatenate(p) for p in zip(*parts, strict=True))
 
     def _sizes(self, J, share):  # (membrane, sample, flux, ion) both
         "Error of a value of its own, and of the model, on the scale of y."
