@@ -56,7 +56,7 @@ def test_one_water_in_many_forms(form, tmp_path):
 def test_what_is_not_used_is_said():
     for form, words in {
         "with more columns": r"read and not used: .EC \[µS/cm\]., .TDS \[mg/L\]., .date.",
-        "below detection": r"NH4\+ is below its detection limit in 1 feed\(s\) \(<0.05\) and counts as absent",
+        "below detection": r"below the detection limit and counted as absent: NH4\+ \(<0.05 in 1 feed\(s\)\)",
         "total hardness": r"Mg\+2 is what 'total hardness \[°dH\]' leaves beside Ca\+2",
         "as N, as S, as CaCO3": "HCO3- is the alkalinity of",
     }.items():

@@ -48,7 +48,7 @@ def test_one_water(form, tmp_path):
     assert_allclose([found[i] for i in WATER], list(WATER.values()), rtol=2e-3)
     assert_allclose([found["HCO3-"], found["pH"]], [HCO3, 7.4], rtol=2e-3)
     said = {
-        "german": "H3BO3 was not measured in 1 feed(s) (k.A.) and counts as absent there",
+        "german": "not measured and counted as absent: H3BO3 (k.A. in 1 feed(s))",
         "title and footnote": "3 line(s) above the header were left out, the first 'Report 24/113'",
     }
     assert said.get(form, "") in found["notes"]

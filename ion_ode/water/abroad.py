@@ -33,6 +33,8 @@ _NAMES = {  # English: what it is called elsewhere, in lower case, signs of punc
     "specific conductance, specific conductivity",
     "tds": "abdampfrückstand, trockenrückstand, résidu sec, residuo seco",
     "temperature": "temperatur, wassertemperatur, température, temperatura", "ph": "ph wert",
+    "rejection": "rückhalt, rückhaltung, rückhaltegrad, taux de rétention, rétention, rechazo, retención",
+    "permeate": "permeat, perméat, permeado", "feed": "rohwasser, zulauf, alimentation, alimentación",
     "pressure": "druck, pression, presión", "flux": "fluss, permeatfluss, flujo",
     "sample": "probe, probenname, probenbezeichnung, probennummer, messstelle, entnahmestelle, bezeichnung, "
     "échantillon, muestra",

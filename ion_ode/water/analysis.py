@@ -19,15 +19,12 @@ SATURATED = 2e4  # mol/m³, more than water dissolves of any salt of the table
 _CARBONATE_FROM = 8.5
 
 
-def _column(t: Columns, ion: str, column: str, empty_is_zero: bool) -> np.ndarray:
-    "One ion's concentrations; what is below a detection limit counts as absent, with a note."
+def _column(t: Columns, ion: str, column: str, empty_is_zero: bool, absent: dict[str, list[str]]) -> np.ndarray:
+    "One ion's concentrations; why some count as absent is told in `absent`."
     x = si_column(t, "c_feed", column, ion)
     rows, cells = t.raw.rows, t.raw.cells[column]
     shown = lambda k: text_of(cells.iloc[k])
     skipped = np.array([e and shown(k).lower() in NOT_MEASURED for k, e in enumerate(x.empty)], bool)
-    if skipped.any():
-        said = shown(int(skipped.argmax()))
-        t.notes.append(f"{ion} was not measured in {skipped.sum()} feed(s) ({said}) and counts as absent there")
     if not empty_is_zero:
         for k in np.flatnonzero(x.empty & ~skipped):
             t.wrong(
@@ -46,11 +43,9 @@ def _column(t: Columns, ion: str, column: str, empty_is_zero: bool) -> np.ndarra
     for k in np.flatnonzero(x.value > SATURATED):
         t.wrong(rows[k], column, shown(k), f"{x.value[k]:g} mol/m3 is more than water dissolves", "check the unit")
     below = x.absent | (x.bound == "<")
-    if below.any():
-        t.notes.append(
-            f"{ion} is below its detection limit in {below.sum()} feed(s) ({shown(int(below.argmax()))}) and counts "
-            "as absent there"
-        )
+    for why, where in (("below the detection limit", below), ("not measured", skipped)):
+        if where.any():
+            absent.setdefault(why, []).append(f"{ion} ({shown(int(where.argmax()))} in {where.sum()} feed(s))")
     return np.where(below | np.isnan(x.value), 0.0, x.value)
 
 
@@ -135,9 +130,11 @@ def feed_matrix(
     empty_is_zero: bool = False,  # Whether an empty cell means that the ion is absent
 ) -> tuple[tuple[str, ...], np.ndarray]:  # Ions; (row, ion) [mol/m³]; problems and notes go to the table
     "What is in the water of every row."
-    found = {ion: _column(t, ion, column, empty_is_zero) for ion, column in t.ions("c_feed").items()}
+    absent: dict[str, list[str]] = {}
+    found = {ion: _column(t, ion, column, empty_is_zero, absent) for ion, column in t.ions("c_feed").items()}
     for salt, column in t.salts.items():
-        _add_salt(t, found, salt, _column(t, next(iter(ions_of_salt(salt))), column, empty_is_zero))
+        _add_salt(t, found, salt, _column(t, next(iter(ions_of_salt(salt))), column, empty_is_zero, absent))
+    t.notes += [f"{why} and counted as absent: {', '.join(ions)}" for why, ions in absent.items()]
     if "hardness" in t.one:
         _hardness(t, found)
     if "alkalinity" in t.one:

@@ -270,9 +270,11 @@ _SUMS = {"ec": "a conductivity", "tds": "a sum of solids", "hardness": "a hardne
 
 def _without_footnotes(raw: RawTable) -> RawTable:
     "A table without rows that hold words in their first cell and nothing else."
+    if raw.cells.shape[1] < 2 or not (raw.cells.iloc[:, -1].map(text_of) == "").any():
+        return raw
     cells = raw.cells.map(text_of)
     bare = (cells.iloc[:, 1:] == "").all(axis=1) & cells.iloc[:, 0].map(_words_only)
-    if cells.shape[1] < 2 or not bare.any() or bare.all():
+    if not bare.any() or bare.all():
         return raw
     k, keep = int(bare.to_numpy().argmax()), ~bare.to_numpy()
     first = f"{cells.iloc[k, 0][:40]!r} in row {raw.rows[k]}"
