@@ -10,10 +10,11 @@ from ion_ode._torch import Tensor, torch
 __all__ = ["charge_gap", "donnan_start", "neutral"]
 
 
-def _by_sign(x, z):
-    "Sums over cations and over the others."
-    positive = (z > 0).to(x.dtype)
-    return (x * positive).sum(0), (x * (1 - positive)).sum(0)
+def _by_sign(z, *amounts):
+    "Sums over cations and over the others, of each of some amounts."
+    positive = (z > 0).to(amounts[0].dtype)
+    others = 1 - positive
+    return tuple((x * sign).sum(0) for x in amounts for sign in (positive, others))
 
 
 def donnan_start(
@@ -23,7 +24,7 @@ def donnan_start(
     least: float = 0.0,  # Below which no sum of charges is taken at its word
 ) -> Tensor:  # (*batch)
     "Potential that a symmetric salt of as many charges would have."
-    up, down = _by_sign(a * z.abs(), z)
+    up, down = _by_sign(z, a * z.abs())
     ln = lambda x: x.clamp_min(least).log()
     return torch.asinh(charge / (2 * (up * down).clamp_min(least).sqrt())) + 0.5 * (ln(up) - ln(down))
 
@@ -35,7 +36,7 @@ def charge_gap(
     least: float = 0.0,  # Below which no sum of charges is taken at its word
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # Gap; its slope times -1; positive and negative charge; each (*batch)
     "Logarithm of positive over negative charge, the fixed one included, and how fast a potential closes it."
-    (up, down), (plus, minus) = _by_sign(c * z.abs(), z), _by_sign(c * z * z, z)
+    up, down, plus, minus = _by_sign(z, c * z.abs(), c * z * z)
     up = (up + charge.clamp(min=0)).clamp_min(least)
     down = (down + (-charge).clamp(min=0)).clamp_min(least)
     return up.log() - down.log(), plus / up + minus / down, up, down
