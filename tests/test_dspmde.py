@@ -466,6 +466,19 @@ def test_many_nodes_tend_to_the_continuous_model():
     assert gaps[0] > 1e-3 and 3.5 < gaps[1] / gaps[2] < 4.5  # second order
 
 
+def test_two_nodes_have_no_solution_where_they_ask_for_less_than_nothing():
+    "Beyond the flux at which an ion's permeate has fallen to nothing in a nearly straight line; one flux a call, too."
+    J, m = torch.linspace(2e-6, 6e-5, 30, dtype=torch.float64), Membrane(0.45e-9, 3e-6, -30.0, 45.0)
+    run = lambda J, **kw: simulate({"Na+": 10, "Mg+2": 5, "Cl-": 12, "SO4-2": 4}, J, m, throw=False, **kw)
+    sweep = run(J, nodes=1)
+    ends = int(sweep.ok[0].sum())
+    assert 3 < ends < 28 and sweep.ok[0, :ends].all() and run(J).ok.all()
+    assert all(s.startswith("no solution: on so few nodes") for s in sweep.status[0, ends:])
+    last = sweep.c_perm[0, ends - 2 : ends]
+    assert (last[1] + (last[1] - last[0]) < 0).any()
+    assert [run(j, nodes=1).ok.item() for j in (J[ends - 1], J[ends], J[-1])] == [True, False, False]
+
+
 # ---- what is refused ---------------------------------------------------------------------------------------------
 GOOD = {"Na+": 10.0, "Cl-": 10.0}
 BAD = {

@@ -12,7 +12,7 @@ from numba.types import float64
 from .._torch import bare
 from .kernel_back import explicit_back, exponential_back, midpoint_back
 from .kernel_march import explicit, exponential, midpoint
-from .kernel_newton import CODE, FAILED, LANES, MESH, MESH_FILM, REFINED, STEPS, STIFF, curves
+from .kernel_newton import CODE, FAILED, LANES, MESH, MESH_FILM, NO_SOLUTION, REFINED, STEPS, STIFF, curves
 from .kernel_shot import (
     BEFORE_FILM, DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED,
     NERNST_PLANCK_FILM, NO_FILM, NODES, P_PERM, PECLET, PLACE, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, linear_film,
@@ -112,9 +112,8 @@ def _solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=No
     work = lambda part: run(*ways, z, q, own, form, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state)
     if threads > 1 and size >= 4096:
         few = min(LANES, -(-len(order) // threads))  # blocks as one thread takes them, the long ones first
-        many = few * -(-len(order) // (8 * threads * few))
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, [order[k : k + many] for k in range(0, len(order), many)][::-1]))
+            list(pool.map(work, [order[k : k + few] for k in range(0, len(order), few)][::-1]))
     else:
         work(order)
     c_wall = np.exp(q[LN_FEED]) if form[FILM_KIND] == NO_FILM else c_wall.T
@@ -125,19 +124,43 @@ def _solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=No
             **{k: state[:, row].copy() for k, row in numbers.items()}}  # fmt: skip
 
 
-def climb(z, q, own, form, rtol, found, rows, factors) -> None:
-    "Problems without a solution again, along a curve on which some coefficients rise; else u of the last rung held."
-    lost, form = np.flatnonzero(found["code"] > REFINED), np.array([*form[:3], 2])
+def _run_dry(q, u, held, factors):
+    "Whether the last two rungs that held, taken straight on, leave less than nothing of some ion in the permeate."
+    ways = held.cumprod(1).sum(1)
+    ends, every = np.maximum(ways - 1, 1), np.arange(len(ways))
+    c, x, y = np.exp(u[: q.shape[1]]), factors[ends - 1], factors[ends]
+    low, high = c[:, every, ends - 1], c[:, every, ends]
+    left = high + (high - low) / (y - x) * (1 - y)
+    return (ways > 1) & (ways < len(factors)) & ((left <= 0) & (q[LN_FEED] > -np.inf)).any(0)
+
+
+def climb(z, q, own, form, rtol, found, lost, rows, factors) -> None:
+    "Problems again along a curve on which some coefficients rise to their value; else u of the last rung held."
+    form = np.array([*form[:3], 2])
     for at in np.split(lost, range(256, len(lost), 256)) if len(lost) else ():
         part = np.repeat(q[:, :, at], len(factors), 2)
         part[rows] *= np.tile(factors, len(at))
         more = _solve_packed(z, part, np.repeat(own[:, at], len(factors), 1), form, len(factors), rtol)
         rungs = {k: v.reshape(*v.shape[:-1], len(at), len(factors)) for k, v in more.items()}
         held, every = rungs["code"] < FAILED, np.arange(len(at))
+        if form[NODES]:
+            dry = _run_dry(q[..., at], rungs["u"], held, factors)
+            found["code"][at] = np.where(dry, NO_SOLUTION, found["code"][at])
         for k, v in rungs.items():
             found[k][..., at] = np.where(held[:, -1], v[..., -1], found[k][..., at])
         last = np.where(held, np.arange(len(factors)), -1).max(1)
         found["u"][:, at] = np.where(last >= 0, rungs["u"][:, every, last], found["u"][:, at])
+
+
+def _climb_nodes(z, q, own, form, n_flux, rtol, found, rows) -> None:
+    "The first flux of a curve that has no root; where that has none for good, nor have higher ones; else each of them."
+    lost, factors = found["code"] == FAILED, 0.5 ** np.arange(5.0, -0.01, -0.0625)
+    place = np.where(lost, np.where(q[LN_FEED] > -np.inf, q[PECLET], 0.0).max(0), np.inf).reshape(-1, n_flux)
+    first = place.argmin(1) + n_flux * np.arange(len(place))
+    climb(z, q, own, form, rtol, found, first[lost[first]], rows, factors)
+    none = np.repeat(found["code"][first] == NO_SOLUTION, n_flux)
+    found["code"][lost & none] = NO_SOLUTION
+    climb(z, q, own, form, rtol, found, np.flatnonzero(found["code"] == FAILED), rows, factors)
 
 
 def _even_out(z, q, u) -> None:
@@ -150,7 +173,8 @@ def _even_out(z, q, u) -> None:
 
 def climb_film(z, q, own, form, rtol, found) -> None:
     "Problems behind a linear film again, up a ladder of ever less mixing."
-    climb(z, q, own, form, rtol, found, [FILM], 0.5 ** np.arange(5.0, -0.01, -0.03125))
+    lost = np.flatnonzero(found["code"] > REFINED)
+    climb(z, q, own, form, rtol, found, lost, [FILM], 0.5 ** np.arange(5.0, -0.01, -0.03125))
     _even_out(z, q, found["u"])
 
 
@@ -158,11 +182,15 @@ def solve_all(
     z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=None, threads: int = 1, persist: bool = True
 ) -> dict:
     "The same; where Newton's method stalls, up a ladder of fluxes."
-    form = np.array([*form, 5 if persist else 2])
+    form = np.array([*form, 5 if persist and not form[NODES] else 2])
     found = _solve_packed(z, q, own, form, n_flux, rtol, guess, threads)
     if persist and form[FILM_KIND] != LINEAR_FILM:
         rows = [PECLET, FILM] if form[FILM_KIND] == NERNST_PLANCK_FILM else [PECLET]
-        climb(z, q, own, form, rtol, found, rows, 0.5 ** np.arange(11.0, -0.5, -0.5))
+        if form[NODES]:
+            _climb_nodes(z, q, own, form, n_flux, rtol, found, rows)
+        else:
+            lost = np.flatnonzero(found["code"] == FAILED)
+            climb(z, q, own, form, rtol, found, lost, rows, 0.5 ** np.arange(11.0, -0.5, -0.5))
     _even_out(z, q, found["u"])
     return found
 

@@ -6,8 +6,8 @@ from collections import namedtuple
 import numpy as np
 from ion_ode.dspmde.kernel_march import fast, once, part
 from ion_ode.dspmde.kernel_shot import (
-    ALPHA, ATTEMPTS, BEFORE, DAVIES, ERROR, FILM_KIND, LAST, LAW, LN_FEED, NERNST_PLANCK_FILM, NO_FILM, NORM, P_PERM,
-    PLACE, RESIDUAL, S_PERM,
+    ALPHA, ATTEMPTS, BEFORE, DAVIES, ERROR, FILM_KIND, LAST, LAW, LN_FEED, NERNST_PLANCK_FILM, NODES, NO_FILM, NORM,
+    P_PERM, PLACE, RESIDUAL, S_PERM,
 )  # fmt: skip
 
 CODE, STEPS, MESH, MESH_FILM, STAGE, TRIED, BEGUN, KEPT = range(8)  # whole numbers of a problem
@@ -387,9 +387,9 @@ def _taken_up(b, q, own, u, count, state, lane_of, past, x, have):
             for i in range(q.shape[1]):
                 b.q[k, i, l] = q[k, i, g]
         b.own[0, l], b.own[1, l], b.state[PLACE, l] = own[0, g], own[1, g], state[g, PLACE]
-        b.count[BEGUN, l] = 0 if have[l] or count[g, STEPS] == 0 else 1
+        b.count[BEGUN, l] = 9 if have[l] < 0 else 0 if have[l] or count[g, STEPS] == 0 else 1
         b.count[MESH, l], b.count[MESH_FILM, l] = count[g, MESH], count[g, MESH_FILM]
-        if have[l]:
+        if have[l] > 0:
             _extrapolated(past, x, have[l], b.state[PLACE, l], b.u, l)
         elif count[g, STEPS] == 0:
             for i in range(u.shape[1]):
@@ -413,6 +413,8 @@ def _laid_down(b, u, c_wall, count, state, lane_of, past, x, have):
             remember(b, l, past, x, have)
         else:
             b.count[KEPT, l] = 0
+            if b.form[NODES] and have[l] > 0:  # on few nodes a branch that ends is not sought at higher fluxes
+                have[l] = -1
 
 
 @fast

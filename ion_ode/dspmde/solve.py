@@ -118,7 +118,7 @@ def plot(self: Solution, ax=None, measured=None, sample=None):
     return self.to_frame().plot(ax, measured, sample)
 
 # %% ../../nbs/00_dspmde.ipynb #df8693a4
-_AT_ONCE = 65536  # problems in memory at a time
+_AT_ONCE = 131072  # problems in memory at a time
 
 
 def _in_parts(q: Transport, J: Tensor, rtol: float, show_progress: bool) -> Certified:
@@ -146,7 +146,9 @@ def _status(names, q: Transport, found: Certified) -> np.ndarray:
             continue
         one = (t[..., int(i)].cpu().numpy() for t in (found.u, found.error, found.n, found.n_film, found.n_steps))
         text[i] = failure(names, *one, torch.where(q.present, q.peclet, 0.0)[:, int(i)].detach().cpu().numpy())
-    text[code == NO_SOLUTION] += ": the linear film cannot carry the rejected salt back at this flux"
+    none = "on so few nodes no positive permeate of some ion solves the equations; leave nodes out or lower the flux"
+    none = none if q.nodes else "the linear film cannot carry the rejected salt back at this flux"
+    text[code == NO_SOLUTION] += f": {none}"
     return text
 
 
