@@ -1,6 +1,6 @@
 // Curves of an attention ODENet by N Tsitouras steps with dense output, and their exact adjoint, a tile of curves at a time.
 //
-// nbs/support/fused.ipynb derives what stands here, builds it and holds it against automatic differentiation.
+// nbs/02d_fused.ipynb derives what stands here, builds it and holds it against automatic differentiation.
 // Two layouts: what belongs to ions (state, tokens, attention, constraint) lies with the curves of a tile side by side,
 // [row][curve]; what belongs to the linear layers lies curve by curve, [curve][feature], so that every matrix product,
 // weight gradients included, reads and writes whole vectors. One evaluation of the field transposes once between them.
@@ -13,7 +13,7 @@ enum Form { BALANCED = 0, WEIGHTED = 1, EQUIVALENTS = 2 };
 
 }  // namespace
 
-// What decides the shape of the work; the same struct as in ion_ode/fused.py
+// What decides the shape of the work; the same struct as in ion_ode/attention_odenet/fused.py
 struct Shape {
   int32_t members, batch, points, steps, ions, token, heads, width, depth, features, context;
   int32_t form, attention, residual, ratio, fed, own_data, own_dense, threads;
@@ -21,7 +21,7 @@ struct Shape {
 
 namespace {
 
-template <class T> struct Given {  // Inputs, each with the member first; see ion_ode/fused.py
+template <class T> struct Given {  // Inputs, each with the member first; see ion_ode/attention_odenet/fused.py
   const T *data, *flux, *dense, *strength, *valence, *tokens, *mix;
   const T* const* linears;  // weight and bias of every layer, first to last
 };
