@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 
 from ion_ode.inference.laws import GLOBALS, Prior
 from ion_ode.inference.population import Population, _Walk
-from ion_ode.inference.prolong import _move_of, _parts, _error_of_means, prolonged
+from ion_ode.inference.prolong import _error_of_means, _move_of, _parts, prolonged
 from ion_ode.inference.rows import answer_rows
 from ion_ode.inference.states import States
 

@@ -166,9 +166,9 @@ def answer_cells(
     full: bool = True,  # False: runs so small that they only show that all parts fit
 ) -> list[Cell]:
     "Every run that the shipped samples are made of."
-    n = {} if full else {"n": 32}
+    n = {} if full else {"n": 32, "moves": 2}
     folds = [sample_cell(name, seed, **n) for name in _FOLDS for seed in _RUNS]
-    others = [sample_cell(m, seed, _ANY, whole=True, **n) for m in _OTHERS for seed in _RUNS]
+    others = [sample_cell(m, seed, _ANY, whole=True, **n | {"moves": 0}) for m in _OTHERS for seed in _RUNS]
     return folds + others + [sample_cell("NF270", seed, whole=True, **n) for seed in _RUNS]
 
 

@@ -53,10 +53,11 @@ def sample_cell(
     prior: Prior = Prior(),
     n: int = _EACH,
     whole: bool = False,  # Whether `of` is a membrane
+    moves: int = 96,  # Most by which it goes on until it predicts the held-out feeds, or all, well enough
 ) -> Cell:
     "One run of the sampler."
     spec = {"membrane": of if whole else "NF270", "held": None if whole else of, "seed": seed, "n": n}
-    spec |= {"moves": 96 if n >= _EACH else 2}
+    spec |= {"moves": moves}
     return Cell(sample_name(of, seed), "membrane sample", spec | {"prior": asdict(prior)}, cost=n)
 
 
