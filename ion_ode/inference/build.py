@@ -23,6 +23,7 @@ from ion_ode.inference.rows import COMPOSITIONS, SOURCES, answer_rows, hold_out,
 from ion_ode.inference.aims import aims
 from ion_ode.inference.score import own_draws, own_values, predicted, scores
 from ion_ode.inference.states import LOCALS, States, forward, y_of
+from ion_ode.inference.value_error import value_errors
 
 __all__ = ["any_membrane", "answer_cells", "fold_answer", "likeliest", "write_answers"]
 
@@ -137,9 +138,9 @@ def _write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, oth
     return folder
 
 
-def _joined(populations: list[Population]) -> Population:
+def _joined(populations: list[Population], n: int = _MEMBRANES) -> Population:
     "Independent runs as one sample, an equal part of each."
-    each = _MEMBRANES // len(populations)
+    each = n // len(populations)
     part = lambda p, k: getattr(p, k)[np.linspace(0, len(p.x) - 1, each).round().astype(int)]
     join = lambda k: np.concatenate([part(p, k) for p in populations])
     log_z = float(np.mean([p.log_evidence for p in populations]))
@@ -182,4 +183,11 @@ def write_answers(
     run = lambda name, prior=Prior(): _joined([sample_read(read(sample_name(name, s)), prior) for s in _RUNS])
     others = {m: run(m, _ANY) for m in _OTHERS}
     runs = pd.DataFrame([said for _, _, said in folds.values()])
-    return _write(folder, run("NF270"), rows, {n: f[:2] for n, f in folds.items()}, others, runs)
+    _write(folder, run("NF270"), rows, {n: f[:2] for n, f in folds.items()}, others, runs)
+    learned = []
+    for name in SOURCES:
+        answer = Answer.load(folder / f"without-{name}.json")
+        both = _joined([sample_read(read(sample_name(name, s))) for s in _RUNS], 4 * _MEMBRANES)
+        learned += [{"held out": name, **v} for v in value_errors(both, *hold_out(rows, name), answer)]
+    atomic_write(folder / "value_errors.csv", pd.DataFrame(learned).round(4).to_csv(index=False))
+    return folder
