@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 
 from ion_ode.inference.laws import GLOBALS, Prior
 from ion_ode.inference.population import Population, _Walk
-from ion_ode.inference.prolong import _error_of_means, _move_of, _parts, prolonged
+from ion_ode.inference.prolong import _error_of_means, _move_of, _parts, _said, prolonged, spokesmen
 from ion_ode.inference.rows import answer_rows
 from ion_ode.inference.states import States
 
@@ -58,3 +58,15 @@ def test_a_run_that_is_known_well_enough_stands_and_another_goes_on(rows):
     more = prolonged(rows, p, s, N, error=0.0, most=2)
     assert len(more.x) == 3 * N and len(more.history) == 2 and np.isfinite(more.log_like).all()
     assert np.array_equal(more.x[: 2 * N], p.x)
+
+
+def test_the_few_that_ship_speak_for_all(rows):
+    "Their predictions have the mean and the spread of all, nearer than as many taken evenly have."
+    s = States.of(rows)
+    p = some(s, times=20)
+    said = _said(s, p.x, p.prior)
+    few, evenly = spokesmen(p, 24, s), np.linspace(0, len(p.x) - 1, 24).round().astype(int)
+    assert len(set(few)) == 24
+    off = lambda i: np.abs(said[i].mean(0) - said.mean(0)).mean() / said.std(0).mean()
+    assert off(few) < 0.4 * off(evenly)
+    assert_allclose(said[few].std(0).mean(), said.std(0).mean(), rtol=0.15)

@@ -19,6 +19,7 @@ from ion_ode.inference.laws import GLOBALS, LAWS, Prior, parameters
 from ion_ode.inference.learn import sample_cell, sample_name, sample_read
 from ion_ode.inference.pores import solve
 from ion_ode.inference.population import Population
+from ion_ode.inference.prolong import spokesmen
 from ion_ode.inference.rows import COMPOSITIONS, SOURCES, answer_rows, hold_out, split_table
 from ion_ode.inference.aims import aims
 from ion_ode.inference.score import own_draws, own_values, predicted, scores
@@ -138,11 +139,12 @@ def _write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, oth
     return folder
 
 
-def _joined(populations: list[Population], n: int = _MEMBRANES) -> Population:
-    "Independent runs as one sample, an equal part of each."
+def _joined(populations: list[Population], n: int = _MEMBRANES, asked: States | None = None) -> Population:
+    "Independent runs as one sample, an equal part of each: evenly, or those that speak for all of the feeds asked."
     each = n // len(populations)
-    part = lambda p, k: getattr(p, k)[np.linspace(0, len(p.x) - 1, each).round().astype(int)]
-    join = lambda k: np.concatenate([part(p, k) for p in populations])
+    evenly = lambda p: np.linspace(0, len(p.x) - 1, each).round().astype(int)
+    at = [evenly(p) if asked is None else spokesmen(p, each, asked) for p in populations]
+    join = lambda k: np.concatenate([getattr(p, k)[i] for p, i in zip(populations, at, strict=True)])
     log_z = float(np.mean([p.log_evidence for p in populations]))
     return Population(*map(join, ("x", "lab", "coupon", "log_like")), log_z, populations[0].prior)
 
@@ -160,7 +162,7 @@ def _fold(read: Callable, name: str, rows: pd.DataFrame) -> tuple[Answer, pd.Dat
     for seed, p in zip(_RUNS, each, strict=True):
         said[f"mse of run {seed}"] = scores(predicted(answer_of(p, train, name), test))["mse"]
         said[f"log evidence of run {seed}"] = p.log_evidence
-    return fold_answer(name, _joined(each), train), test, said
+    return fold_answer(name, _joined(each, asked=States.of(test)), train), test, said
 
 
 def answer_cells(

@@ -13,7 +13,7 @@ from ion_ode.inference.pores import solve
 from ion_ode.inference.population import _LAWS_TRIED, Population, _moved, _Walk
 from ion_ode.inference.states import LOCALS, States, forward, of_rows
 
-__all__ = ["prolonged"]
+__all__ = ["prolonged", "spokesmen"]
 
 _BINDING = {  # ions: their numbers, which leave feeds without these ions as they are
     ("Mg+2", "Ca+2"): ("shift Mg+2", "ln Mg+2", "shift Ca+2", "near Ca+2"),
@@ -24,6 +24,35 @@ _EVERY = 2  # Moves from one writing down to the next
 _STEP = 0.25  # Of the first trajectory
 
 
+def _said(asked: States, x: np.ndarray, prior) -> np.ndarray:  # (member, value)
+    "What membranes without effects of a coupon predict of feeds and fluxes; measured values are not read."
+    none = (len(x), len(asked.laboratories), len(LOCALS)), (len(x), len(asked.coupons))
+    return of_rows(asked, forward(asked, x, *map(np.zeros, none), solve, prior)[0]).clip(-2, 1)
+
+
+def spokesmen(
+    population: Population,
+    n: int,
+    asked: States,  # Feeds and fluxes it is for
+    tries: int = 1500,
+) -> np.ndarray:  # (n,) places
+    "Members whose predictions have the mean and the spread of all: taken evenly, then exchanged while it helps."
+    R = _said(asked, population.x, population.prior)
+    R = np.where(np.isfinite(R), R, np.nanmean(R, 0))
+    far = ((R - R.mean(0)) / (R.std(0) + 1e-9)).clip(-4, 4)
+    told = np.concatenate([far, 0.5 * far**2], 1)
+    told = (told - told.mean(0)) * np.tile(R.std(0), 2)
+    at, rng = np.linspace(0, len(R) - 1, n).round().astype(int), np.random.default_rng(0)
+    off = told[at].sum(0)
+    for _ in range(tries):
+        k, new = rng.integers(n), np.setdiff1d(rng.integers(0, len(R), 32), at)
+        trial = off - told[at[k]] + told[new]
+        size = (trial**2).sum(1)
+        if len(new) and size.min() < (off**2).sum():
+            at[k], off = new[size.argmin()], trial[size.argmin()]
+    return np.sort(at)
+
+
 def _error_of_means(
     asked: States,  # Feeds and fluxes a run is for; its measured values are not read
     x: np.ndarray,  # (time, chain, GLOBALS)
@@ -31,9 +60,7 @@ def _error_of_means(
 ) -> float:
     "Standard error of the mean prediction of the membrane, root mean square over the values asked about."
     times, chains, d = x.shape
-    none = (times * chains, len(asked.laboratories), len(LOCALS)), (times * chains, len(asked.coupons))
-    R, _ = forward(asked, x.reshape(-1, d), *map(np.zeros, none), solve, prior)
-    of_chain = np.nanmean(of_rows(asked, R).clip(-2, 1).reshape(times, chains, -1), 0)
+    of_chain = np.nanmean(_said(asked, x.reshape(-1, d), prior).reshape(times, chains, -1), 0)
     return float(np.sqrt(np.nanmean(np.nanvar(of_chain, 0, ddof=1)) / chains))
 
 
