@@ -18,6 +18,8 @@ FORMS = {
     "A;7,4;25;82;26,243;38;52;20,992\n",
     "hardness": "Probe;pH;Na [mg/l];Ca [mg/l];Gesamthärte [°dH];Cl [mg/l];SO4 [mg/l];Ks4,3 [mmol/l]\n"
     "A;7,4;25;82;14,7035;38;52;4,1957\n",
+    "sums in mg/L": "Sample,pH,Na (mg/L),Ca (mg/L),Total hardness (mg/L),Cl (mg/L),SO4 (mg/L),alkalinity (mg/L),SAR\n"
+    "A,7.4,25,82,262.43,38,52,209.96,1\n",
     "usgs": 'Parameter,Value,Units\n"pH, water, field",7.4,std units\n"Calcium, water, filtered",82,mg/l\n'
     '"Magnesium, water, filtered",14,mg/l\n"Sodium, water, filtered",25,mg/l\n"Chloride, water, filtered",38,mg/l\n'
     '"Sulfate, water, filtered",52,mg/l\n"Alkalinity, water, filtered",209.96,mg/l CaCO3\n"Arsenic, total",< 1,ug/l\n',
@@ -49,6 +51,7 @@ def test_one_water(form, tmp_path):
     assert_allclose([found["HCO3-"], found["pH"]], [HCO3, 7.4], rtol=2e-3)
     said = {
         "german": "not measured and counted as absent: H3BO3 (k.A. in 1 feed(s))",
+        "sums in mg/L": "'alkalinity (mg/L)' is read as CaCO3",
         "title and footnote": "3 line(s) above the header were left out, the first 'Report 24/113'",
     }
     assert said.get(form, "") in found["notes"]

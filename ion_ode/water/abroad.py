@@ -21,7 +21,7 @@ _NAMES = {  # English: what it is called elsewhere, in lower case, signs of punc
     "fluoride": "fluorid, fluorure, fluorures, fluoruro, fluoruros, fluorides",
     "bromide": "bromid, bromure, bromures, bromuro", "phosphate": "phosphat, phosphates, fosfato, fosfatos",
     "silica": "kieselsäure, siliciumdioxid, silice, sílice", "boron": "bor, bore, boro",
-    "nitrite": "nitrit, nitrites, nitrito, nitritos", "iron": "eisen, eisen gesamt, fer, hierro",
+    "nitrite": "no2, nitrit, nitrites, nitrito, nitritos", "iron": "eisen, eisen gesamt, fer, hierro",
     "manganese": "mangan, manganèse, manganeso", "copper": "kupfer, cuivre, cobre", "lead": "blei, plomb, plomo",
     "zinc": "zink", "arsenic": "arsen, arsénico", "aluminium": "aluminio",
     "hardness": "härte, gesamthärte, gesamthaerte, wasserhärte, summe erdalkalien, dureté, dureté totale, "

@@ -14,7 +14,7 @@ from ion_ode.water.numbers import numbers
 from ion_ode.water.files import RawTable
 from ion_ode.water.headers import QUANTITIES, TEXT, UNUSED, Header, parse_header
 from ion_ode.water.salts import ions_of_salt, salt_amounts
-from ion_ode.water.units import EXAMPLE, parse_unit, si_values
+from ion_ode.water.units import EXAMPLE, is_unit, parse_unit, si_values
 
 __all__ = ["Columns", "SiColumn", "equivalents", "meant", "missing", "name_columns", "si_column"]
 
@@ -29,7 +29,7 @@ _OLD = {
 }
 _SPELT = ("sodium", "potassium", "calcium", "magnesium", "ammonium", "strontium", "barium", "lithium", "chloride",
     "sulfate", "nitrate", "bicarbonate", "carbonate", "fluoride", "bromide", "phosphate", "silica", "boron",
-    "alkalinity", "hardness", "conductivity", "temperature")  # fmt: skip
+    "alkalinity", "hardness", "conductivity", "temperature", "pressure", "flux", "water flux")  # fmt: skip
 _OWN = {"c_feed": "mol/m3", "c_perm": "mol/m3"}  # the package's names of columns in SI
 
 
@@ -138,6 +138,12 @@ def _place(out: Columns, headers: dict[str, Header]):
         out.notes.append(f"not understood and not used: {', '.join(map(repr, left))}")
 
 
+def _bare_mass(unit: str) -> bool:
+    "Whether a concentration is a mass that does not say of what."
+    u = parse_unit(unit)
+    return ("kg", 1) in u.dimension and not u.basis
+
+
 def _units(out: Columns, headers: dict[str, Header], given: dict[str, str]):
     "Unit of every column of numbers, from its header or by hand."
     asked = {_OLD.get(k, k): v for k, v in given.items()}
@@ -177,6 +183,9 @@ def _units(out: Columns, headers: dict[str, Header], given: dict[str, str]):
                 f"write '{q} [{example}]' or pass units={{'{q}': '{example}'}}",
             )
             continue
+        if q in ("hardness", "alkalinity") and is_unit(unit) and _bare_mass(unit):
+            unit = f"{unit} as CaCO3"
+            out.notes.append(f"{column!r} is read as CaCO3")
         _understood(out, q, column, unit, h.ion)
     for salt, column in out.salts.items():
         try:

@@ -289,7 +289,8 @@ def _feed_table(raw: RawTable, first: int = 0, used: tuple[str, ...] = (), units
     for column in raw.cells:
         h = parse_header(column)
         salt = column in t.salts.values()
-        other = h.unit is not None and not meant(h.label)  # a unit of its own, and no ion's
+        other = not meant(h.label) and not re.search(r"[-+]\d?$|\d[-+]$", h.label)
+        other = other and (h.unit is not None or "pH" in t.one)  # more of an analysis: named as not used
         if h.quantity is None and not (h.solute or salt or other) and not all(map(_words_only, raw.cells[column])):
             t.wrong(
                 1,

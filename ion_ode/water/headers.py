@@ -34,7 +34,7 @@ QUANTITIES = {  # quantity: what people call it, in lower case, without the word
     "temperature": ("temperature", "t", "temp", "feed temperature", "water temperature"),
     "pH": ("ph", "feed ph", "ph value"),
     "film": ("film", "film thickness", "delta"),
-    "hardness": ("hardness", "total hardness", "th", "gh"),
+    "hardness": ("hardness", "total hardness", "th", "gh", "caco3 hardness", "calcium carbonate hardness"),
     "alkalinity": ("alkalinity", "total alkalinity", "ta", "talk", "m alkalinity", "kh", "alk"),
     "sample": ("solution", "solution id", "feed id", "sample", "sample id", "feed solution", "water", "sample name",
     "name", "label", "id", "no", "nr"),
@@ -112,7 +112,7 @@ _KIND = {
 }
 _MASTER = {  # PHREEQC's names of a water's elements (phreeqc.dat), and what a mass of them is counted as there
     "S(6)": ("SO4-2", "SO4"), "N(5)": ("NO3-", "N"), "N(-3)": ("NH4+", "N"), "N(3)": ("NO2-", "N"), "C(4)": ("HCO3-",
-    "HCO3"), "Alkalinity": ("alkalinity", "CaCO3"), "B": ("H3BO3", "B"), "b": ("H3BO3", "B"), "Boron": ("H3BO3", "B"),
+    "HCO3"), "B": ("H3BO3", "B"), "b": ("H3BO3", "B"), "Boron": ("H3BO3", "B"),
     "boron": ("H3BO3", "B"), "Si": ("SiO2", "Si"),
     "Na(+1)": ("Na+", ""), "Fe(2)": ("Fe+2", ""), "Mn(2)": ("Mn+2", ""),
 }  # fmt: skip
@@ -222,7 +222,7 @@ def _whole(label: str, unit: str | None, text: str) -> Header | None:
         name, basis = _MASTER[in_english(label)]
         mass = unit is not None and is_unit(unit) and ("kg", 1) in parse_unit(unit).dimension
         unit = f"{unit} as {basis}" if mass and basis and not parse_unit(unit).basis else unit
-        quantity = "alkalinity" if name == "alkalinity" else "c_feed" if _ion(name) else "other"
+        quantity = "c_feed" if _ion(name) else "other"
         return Header(text, quantity, _ion(name), unit, None, label)
     quantity, kind = _quantity(label)
     if quantity is not None:
