@@ -16,6 +16,7 @@ Modules:
 - `ion_ode.inference.reader`: A coupon's own values read by a network: what `calibrate` samples, in one pass
 - `ion_ode.inference.slopes`: Slopes of the posterior by every number of a membrane and its coupons
 - `ion_ode.inference.states`: From rows to problems of the pore model, and the likelihood of what was measured
+- `ion_ode.inference.value_error`: With which error a value should teach, as sources that were held out have it
 - `ion_ode.module.draws`: The membranes of an answer as one batch, so that a module is solved for each of them
 - `ion_ode.priors`: What is believed of numbers before they are measured: named marginals and one transform for all
 - `ion_ode.results.chosen`: Which way to fine-tune, chosen inside the training folds
