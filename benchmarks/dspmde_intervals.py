@@ -4,8 +4,9 @@
     python benchmarks/dspmde_intervals.py --trials 60 --fluxes 5    # what tables of 40 rejections cost
 
 Truth: pore radius .42-.60 nm, thickness .5-4 µm, charge of either sign to 80 mol/m³, pore permittivity 36-52. Feeds:
-NaCl, MgCl2 with NaCl, Na2SO4 with NaCl, at 3, 10 and 30 µm/s (24 rejections; at five fluxes 40); noise of .01 in
-every rejection, told to the fit. Covered: the profile interval of 95 % holds the true value. Two binomial standard deviations of 400 trials are 2.2 %.
+NaCl, MgCl2 with NaCl, Na2SO4 with NaCl, at 3, 10 and 30 µm/s (24 rejections; at five fluxes 40); noise of .01 in every
+rejection, told to the fit. Covered: the profile interval of 95 % holds the true value. Two binomial standard deviations
+of 400 trials are 2.2 %.
 """
 
 import argparse

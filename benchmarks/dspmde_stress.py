@@ -5,18 +5,15 @@
     python benchmarks/dspmde_stress.py --draws 1060000 --exponential --into ion_ode/assets/dspmde_stress.json
 
 Draws: 2-8 ions, 1e-4 to 1000 mol/m³ each, some ions thinned to 1e-9 of the feed, pore radius 0.35-2 nm and in a fifth
-of
-the draws 1.001 to 1.1 times the widest ion, fixed charge -1000 to 1000 mol/m³, pore permittivity 30-78, Péclet numbers
-through the pore to 300, through a film to 16; no film, a Nernst-Planck film or a linear film; ideal solutions, Davies
-outside, or Davies everywhere. One block in twenty has a linear film, a tenth as many draws. Every certified answer
-(rtol 1e-6) is solved again
-at 1e-10, one in twenty and all linear films from rest, the others from the answer with new Jacobians on meshes of their
-own; where rounding forbids 1e-10 at 1e-8. None may be off by more than its tolerance. Where a linear film is said to
-have no solution, Newton's method looks
-for one from 50 random starts, for the first few of a block. Blocks are written as they finish, and a second call goes
-on
-where the first stopped. After a change that can touch exponential steps and linear films only, --exponential makes just
-such draws again, and --into adds their summary to that of all.
+of the draws 1.001 to 1.1 times the widest ion, fixed charge -1000 to 1000 mol/m³, pore permittivity 30-78, Péclet
+numbers through the pore to 300, through a film to 16; no film, a Nernst-Planck film or a linear film; ideal solutions,
+Davies outside, or Davies everywhere. One block in twenty has a linear film, a tenth as many draws. Every certified
+answer (rtol 1e-6) is solved again at 1e-10, one in twenty and all linear films from rest, the others from the answer
+with new Jacobians on meshes of their own; where rounding forbids 1e-10 at 1e-8. None may be off by more than its
+tolerance. Where a linear film is said to have no solution, Newton's method looks for one from 50 random starts, for the
+first few of a block. Blocks are written as they finish, and a second call goes on where the first stopped. After a
+change that can touch exponential steps and linear films only, --exponential makes just such draws again, and --into
+adds their summary to that of all.
 """
 
 import argparse
