@@ -56,7 +56,7 @@ def trial(seed: int, fluxes: int = 3) -> dict:
     return row
 
 
-def summed(rows: list[dict], trials: int, seed: int) -> dict:
+def summed(rows: list[dict], trials: int, seed: int, fluxes: int) -> dict:
     "Coverage and width of every parameter's intervals, and what a fit costs."
     table = {}
     for name in FOUR:
@@ -72,7 +72,7 @@ def summed(rows: list[dict], trials: int, seed: int) -> dict:
     missed = [(r["seed"], n) for r in rows for n in FOUR if not r[n]["lower"] <= r[n]["true"] <= r[n]["upper"]]
     seconds = np.quantile([r["seconds"] for r in rows], [0.5, 0.9, 1.0])
     return {
-        "command": f"python benchmarks/dspmde_intervals.py --trials {trials} --seed {seed}",
+        "command": f"python benchmarks/dspmde_intervals.py --trials {trials} --seed {seed} --fluxes {fluxes}",
         "trials": trials, "rejections a trial": rows[0]["values"], "noise": NOISE, "level": 0.95, "parameters": table,
         "CPU seconds of a fit, median, 90 %, largest": [round(float(v), 2) for v in seconds],
         "missed (seed, parameter)": missed, "provenance": provenance(seed=seed),
@@ -90,7 +90,7 @@ def main():
     seeds = range(a.seed, a.seed + a.trials)
     with ProcessPoolExecutor(a.workers, mp_context=get_context("spawn")) as pool:
         rows = list(progress(pool.map(trial, seeds, repeat(a.fluxes)), "trials", total=a.trials))
-    summary = json.dumps(summed(rows, a.trials, a.seed), indent=1, default=str)
+    summary = json.dumps(summed(rows, a.trials, a.seed, a.fluxes), indent=1, default=str)
     print(summary)
     if a.out:
         atomic_write(a.out, summary + "\n")

@@ -216,6 +216,7 @@ def main():
     summary = {
         "command": f"python benchmarks/dspmde_stress.py --draws {a.draws} --block {a.block} --seed {a.seed}"
                    f"{' --exponential' * a.exponential}",
+        "blocks": f"{len(rows)} of {-(-a.draws // a.block)}",
         "draws": sum(r["size"] for r in rows),
         "status": add(rows, "status"),
         "failed because": add(rows, "failed because"),
