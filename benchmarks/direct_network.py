@@ -113,10 +113,11 @@ def _pores(rng, c: np.ndarray, z: np.ndarray, invented: bool) -> tuple[dict[str,
     return m | {"charge": charge_of(p, c, z, names) * p["factor"]}, excess
 
 
-def drawn(seed: int, n: int = 128, points: int = 6, n_ions: int = 6) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    "Features, shares, valences and ln of permeate over feed of states of one set of invented ions, certified."
+def draw_curves(seed: int, n: int = 128, points: int = 6, n_ions: int | None = 6) -> tuple:
+    "Feeds, fluxes, what membranes and films make of one set of invented ions (None: 2 to 15), and permeate over feed."
     rng = np.random.default_rng(seed)
-    cations = int(rng.integers(2, n_ions - 1))
+    n_ions = int(rng.integers(2, 16)) if n_ions is None else n_ions
+    cations = int(rng.integers(2, n_ions - 1)) if n_ions > 3 else 1
     z, D, r = draw_ions(rng, cations, n_ions - cations)
     c = draw_feeds(rng, z, n)
     m, excess = _pores(rng, c, z, seed % 4 == 0)
@@ -124,7 +125,13 @@ def drawn(seed: int, n: int = 128, points: int = 6, n_ions: int = 6) -> tuple[Te
     top = np.minimum(np.exp(rng.uniform(np.log(10), np.log(120), (n, 1))) * LMH, 3 * D.min() / m["film"][:, None])
     flux = torch.tensor(top * 10 ** (-1.5 * np.sort(rng.random((n, points)), axis=1)[:, ::-1].copy()))
     c, told = torch.tensor(c), tell_any(c, z, D, r, m, excess)
-    through = solve(c, flux, told).flatten(0, 1)
+    return c, flux, told, solve(c, flux, told)
+
+
+def drawn(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    "Features, shares, valences and ln of permeate over feed of states of one set of six invented ions, certified."
+    c, flux, told, through = draw_curves(seed)
+    through = through.flatten(0, 1)
     seen, share, valence = look(c, flux, told)
     good = (through.isfinite() | (share == 0)).all(1) & (through.nan_to_num(1.0) > 1e-9).all(1)
     return tuple(t[good].float() for t in (seen, share, valence, through.nan_to_num(1.0).log()))
@@ -157,16 +164,24 @@ class Direct(nn.Module):
         self.others = nn.ModuleList([nn.Linear(width, width, bias=False) for _ in range(2)])
         self.head = nn.Linear(width, 1)
 
-    def forward(self, seen: Tensor, share: Tensor, z: Tensor) -> Tensor:
-        "(state, ion)"
+    def read(self, seen: Tensor, share: Tensor) -> Tensor:
+        "A number for every ion, (state, ion)."
         x = nn.functional.silu(self.own[0](seen))
         for own, others in zip(self.own[1:], self.others, strict=True):
             around = others((share.unsqueeze(1) @ x).squeeze(1))
             x = nn.functional.silu(own(x) + around.unsqueeze(1))
-        y = self.head(x).squeeze(-1).clamp(-14, 3)
-        passed = share * y.exp()
-        up, down = ((passed * (z * sign > 0)).sum(1, keepdim=True).clamp_min(1e-12).log() for sign in (1, -1))
-        return y + 0.5 * torch.sign(z) * (down - up)
+        return self.head(x).squeeze(-1)
+
+    def forward(self, seen: Tensor, share: Tensor, z: Tensor) -> Tensor:
+        "(state, ion)"
+        return balanced(self.read(seen, share).clamp(-14, 3), share, z)
+
+
+def balanced(y: Tensor, share: Tensor, z: Tensor) -> Tensor:
+    "ln of permeate over feed with as much of either charge, (state, ion)."
+    passed = share * y.exp()
+    up, down = ((passed * (z * sign > 0)).sum(1, keepdim=True).clamp_min(1e-12).log() for sign in (1, -1))
+    return y + 0.5 * torch.sign(z) * (down - up)
 
 
 def taught(seconds: float, seed: int = 0, batch: int = 4096) -> tuple[Direct, dict]:
@@ -174,7 +189,7 @@ def taught(seconds: float, seed: int = 0, batch: int = 4096) -> tuple[Direct, di
     began = time.process_time()
     sets = range(10_000 * seed, 10_000 * seed + int(min(3000, 10 * seconds)))
     parts = [torch.cat(p) for p in zip(*map(drawn, sets), strict=True)]
-    made = time.process_time() - began
+    solved = time.process_time() - began
     torch.manual_seed(seed)
     net, draw, began, step = Direct(), torch.Generator().manual_seed(seed), time.process_time(), 0
     adam = torch.optim.Adam(net.parameters(), lr=4e-3, betas=(0.9, 0.98))
@@ -191,5 +206,5 @@ def taught(seconds: float, seed: int = 0, batch: int = 4096) -> tuple[Direct, di
         step += 1
         if step % 500 == 1:
             print(f"  step {step}, {gone:.0%} of the time: loss {loss.item():.3g}", flush=True)
-    facts = {"states": len(parts[0]), "steps": step, "solved_cpu_s": round(made), "trained_cpu_s": round(seconds)}
+    facts = {"states": len(parts[0]), "steps": step, "cpu_s": round(solved + seconds)}
     return net.eval(), facts | {"parameters": sum(p.numel() for p in net.parameters())}

@@ -1,13 +1,15 @@
 """Stand-ins beside the certified solver: states a CPU-second and what each costs in R.
 
-    OMP_NUM_THREADS=1 python benchmarks/stand_in.py [--feeds 2048] [--train 1200] [--store]
+    OMP_NUM_THREADS=1 python benchmarks/stand_in.py [--feeds 1024] [--train 1200] [--store]
 
 Membranes of load_model("nf270") behind a film of 25 µm, feeds of Na+, Mg+2, Cl-, SO4-2. A stand-in has a place in an
 answer where it is faster than the certified solver and its error is a tenth of the interval. Both are printed: for the
-closed form, alone and with the states in doubt given to the certified solver, and for a network that maps straight to
-the permeate (`direct_network.py`), trained here for so many CPU-seconds, or untrained (0) and then asked for its speed
-alone. Then what an answer costs at the door, the solver's part of it, and ions beyond the eight of the NF270 studies,
-by the ion whose R is asked. `--store` writes what page 02h reads."""
+closed form, alone, with the states in doubt given to the certified solver, and with what it misses learnt
+(`field_rest.py`); for the field that all ions share (`shared_field.py`); and for a network that maps straight to the
+permeate (`direct_network.py`), untrained asked for its speed alone. Weights lie beside this file; `--train` makes
+those of all three in so many CPU-seconds each.
+Then what an answer costs at the door, the solver's part of it, ions beyond the eight of the NF270 studies, by the ion
+whose R is asked, and invented ions. `--store` writes what page 02h reads, and weights that were trained."""
 
 import argparse
 import json
@@ -18,7 +20,11 @@ from unittest import mock
 
 import numpy as np
 import torch
-from direct_network import FLUX_TOLD, Direct, draw_feeds, look, solve, taught, tell_any
+from direct_network import FLUX_TOLD, Direct, draw_curves, draw_feeds, look, solve, taught, tell_any
+from field_rest import new_rest, taught_rest, with_rest
+from safetensors import safe_open
+from safetensors.torch import save_file
+from shared_field import Passage, new_field, taught_field
 
 import ion_ode
 from ion_ode.attention_odenet.set_pore import PoreTold, SetPoreODENet
@@ -35,6 +41,8 @@ from ion_ode.water.ions import get_ion
 IONS = ("Na+", "Mg+2", "Cl-", "SO4-2")
 FILM = 25e-6
 GIVEN = "closed form or certified"
+WEIGHTS = Path(__file__).with_suffix(".safetensors")
+NETWORKS = {"field": (new_field, taught_field), "rest": (new_rest, taught_rest), "direct": (Direct, taught)}
 SHARES = {"median": 0.5, "within_95": 0.95, "within_999": 0.999}
 
 
@@ -82,6 +90,40 @@ def direct(net, c_feed, flux, what: PoreTold) -> torch.Tensor:
         return net(seen, share, z).exp().double().view(*flux.shape, -1)
 
 
+def trained(seconds: float) -> tuple[dict, dict]:
+    "All networks, trained for so many CPU-seconds each, and what that took."
+    made = {name: teach(seconds) for name, (_, teach) in NETWORKS.items()}
+    return {k: net for k, (net, _) in made.items()}, {k: facts for k, (_, facts) in made.items()}
+
+
+def keep(nets: dict, facts: dict) -> None:
+    "Store weights with what they took."
+    weights = {f"{k}.{name}": p.detach().contiguous() for k, net in nets.items() for name, p in net.named_parameters()}
+    save_file(weights, WEIGHTS, {"facts": json.dumps(facts), "provenance": json.dumps(provenance(seed=0))})
+
+
+def kept() -> tuple[dict, dict]:
+    "The networks that are stored, and what they took."
+    with safe_open(WEIGHTS, "pt") as f, torch.no_grad():
+        facts = json.loads(f.metadata()["facts"])
+        nets = {name: NETWORKS[name][0]() for name in facts}
+        for k, net in nets.items():
+            for name, p in net.named_parameters():
+                p.copy_(f.get_tensor(f"{k}.{name}"))
+        return nets, facts
+
+
+def stand_ins(nets: dict) -> dict:
+    "Ways from feed, flux and what a pore makes of each ion to permeate over feed, (curve, point, ion)."
+    ways = {
+        "closed form, 6 steps": lambda *given: SetPoreODENet(6).passage(*given),
+        GIVEN: lambda *given: given_away(*given)[0],
+        "closed form, rest learnt": lambda *given: with_rest(nets["rest"], *given),
+        "shared field": Passage(nets["field"]),
+    }
+    return ways | ({"direct network": lambda *given: direct(nets["direct"], *given)} if "direct" in nets else {})
+
+
 def sized(e: np.ndarray) -> dict:
     "Quantiles of absolute errors."
     return {k: float(np.quantile(np.abs(e), q)) for k, q in SHARES.items()}
@@ -92,30 +134,28 @@ def said(name: str, row: dict) -> None:
     print(f"  {name:26} {rate}" + "  ".join(f"{row[k]:.1e}" for k in SHARES if k in row), flush=True)
 
 
-def beside(n: int, points: int, net, trained: bool) -> list[dict]:
+def beside(n: int, points: int, nets: dict) -> list[dict]:
     "Speed and error of all ways to one table of questions."
     feed, membrane = problem(n)
     film = Film(thickness=FILM)
     flux = torch.tensor(np.geomspace(5, 100, points) if points > 1 else [20.0]).expand(n, -1) * LMH
     exact = lambda rtol: simulate(feed, flux, membrane, ions=IONS, film=film, rtol=rtol, throw=False).rejection
-    ways = {"certified, rtol 1e-4": lambda: exact(1e-4)}
-    for steps in (4, 6):
-        form = SetPoreODENet(steps)
-        ways[f"closed form, {steps} steps"] = lambda form=form: 1 - form.passage(feed, flux, told(feed, membrane, film))
-    ways[GIVEN] = lambda: 1 - given_away(feed, flux, told(feed, membrane, film))[0]
-    ways["direct network"] = lambda: 1 - direct(net, feed, flux, told(feed, membrane, film))
+    ways, four = {"certified, rtol 1e-4": lambda: exact(1e-4)}, SetPoreODENet(4)
+    for name, way in ({"closed form, 4 steps": four.passage} | stand_ins({"direct": Direct()} | nets)).items():
+        ways[name] = lambda way=way: 1 - way(feed, flux, told(feed, membrane, film))
     print(f"{n} curves of {points} flux(es); |ΔR| against rtol 1e-8: median, 95 %, 99.9 %")
     best, rows = exact(1e-8).numpy(), []
     for name, f in ways.items():
         with torch.no_grad():
             seconds, R = cpu(f)
-        off = sized((R.numpy() - best)[np.isfinite(best)]) if trained or "network" not in name else {}
+        known = name != "direct network" or "direct" in nets
+        off = sized((R.numpy() - best)[np.isfinite(best)]) if known else {}
         rows.append({"way": name, "fluxes": points, "states_per_cpu_s": n * points / seconds, **off})
         said(name, rows[-1])
     return rows
 
 
-def at_the_door(n: int, net) -> dict:
+def at_the_door(n: int, nets: dict) -> dict:
     "What `predict` costs, what it would cost if the pore model cost nothing, and means of a network beside its own."
     model, c = answer.load_answer("nf270"), some_feeds(n)
     feed = {i: c[:, k] for k, i in enumerate(IONS)}
@@ -131,18 +171,21 @@ def at_the_door(n: int, net) -> dict:
     out = {"feeds": n, "membranes": len(model), "cpu_s": whole, "without_solver_cpu_s": rest}
     line = f"door: {n} feeds before {len(model)} membranes {whole:.2f} CPU-s, with a pore model that costs nothing"
     print(f"{line} {rest:.2f}: at most {whole / rest:.1f} times as fast by any stand-in", flush=True)
-    if net is not None:
-        wide, m, offset, thick, _ = model._problem(IONS, c, "observed", FILM, 298.15)
-        t = lambda v: torch.tensor(np.asarray(v, float))
-        membrane = Membrane(*(t(m[k]) for k in ("r_pore", "thickness", "charge", "eps_pore")),
-                            ln_partition={i: t(offset[:, k]) for k, i in enumerate(IONS)})  # fmt: skip
-        flux = torch.full((len(wide), 1), 20 * LMH, dtype=torch.float64)
-        R = 1 - direct(net, t(wide), flux, told(t(wide), membrane, Film(thickness=t(thick))))
-        mean = R.view(len(model), n, len(IONS)).mean(0).flatten().numpy()
-        order = table.sort_values(["sample", "ion"], key=lambda s: s.map(IONS.index) if s.name == "ion" else s)
-        off, width = np.abs(mean - order.rejection.to_numpy()), (order.upper - order.lower).to_numpy()
-        out |= {"within_a_tenth": float((off <= 0.1 * width).mean()), "mean": sized(off)}
-        print(f"  direct network, means over membranes: {out['within_a_tenth']:.1%} within a tenth of the interval")
+    wide, m, offset, thick, _ = model._problem(IONS, c, "observed", FILM, 298.15)
+    t = lambda v: torch.tensor(np.asarray(v, float))
+    membrane = Membrane(*(t(m[k]) for k in ("r_pore", "thickness", "charge", "eps_pore")),
+                        ln_partition={i: t(offset[:, k]) for k, i in enumerate(IONS)})  # fmt: skip
+    flux = torch.full((len(wide), 1), 20 * LMH, dtype=torch.float64)
+    given = t(wide), flux, told(t(wide), membrane, Film(thickness=t(thick)))
+    order = table.sort_values(["sample", "ion"], key=lambda s: s.map(IONS.index) if s.name == "ion" else s)
+    width = (order.upper - order.lower).to_numpy()
+    for name, way in stand_ins(nets).items():
+        if "closed form" in name:  # slower than the solver at one flux
+            continue
+        mean = (1 - way(*given)).view(len(model), n, len(IONS)).mean(0).flatten().numpy()
+        off = np.abs(mean - order.rejection.to_numpy())
+        out[name] = {"within_a_tenth": float((off <= 0.1 * width).mean()), **sized(off)}
+        print(f"  {name}, means over membranes: {out[name]['within_a_tenth']:.1%} within a tenth of the interval")
     return out
 
 
@@ -152,7 +195,7 @@ OTHERS = {"La+3": (3.0, 0.619e-9, 0.396e-9)}
 UNSEEN = ("Cs+", "H+", "La+3", "F-", "Br-", "HCO3-", "OH-")
 
 
-def unseen(n: int, net, points: int = 4, seed: int = 5) -> list[dict]:
+def unseen(n: int, nets: dict, points: int = 4, seed: int = 5) -> list[dict]:
     """Mixtures of ions beyond the eight before membranes of the answer, beside the certified solver. What is in doubt
     was settled on the seeds 1 to 4."""
     own = lambda i: OTHERS.get(i) or (float(get_ion(i).z), get_ion(i).D_bulk, get_ion(i).r_stokes)
@@ -165,13 +208,9 @@ def unseen(n: int, net, points: int = 4, seed: int = 5) -> list[dict]:
     what = tell_any(c, z, D, r, m, np.stack([offset_of(q, i, int(v)) for i, v in zip(UNSEEN, z, strict=True)], 1))
     c, flux = torch.tensor(c), torch.tensor(np.geomspace(5, 100, points)).expand(n, -1) * LMH
     exact, rows = solve(c, flux, what), []
-    ways = {"closed form, 6 steps": lambda: SetPoreODENet(6).passage(c, flux, what)}
-    ways[GIVEN] = lambda: given_away(c, flux, what)[0]
-    if net is not None:
-        ways["direct network"] = lambda: direct(net, c, flux, what)
-    for way, f in ways.items():
+    for way, f in stand_ins(nets).items():
         with torch.no_grad():
-            e = (f() - exact).numpy()
+            e = (f(c, flux, what) - exact).numpy()
         print(f"{way}, {n} feeds of two to {len(UNSEEN)} ions beyond the eight; |ΔR|: median, 95 %, 99.9 %")
         for k, name in enumerate((*UNSEEN, "all")):
             column = slice(None) if name == "all" else slice(k, k + 1)
@@ -182,19 +221,41 @@ def unseen(n: int, net, points: int = 4, seed: int = 5) -> list[dict]:
     return [row | ({"given": asked} if row["way"] == GIVEN else {}) for row in rows]
 
 
+FRESH = 1_000_000  # No network was trained on sets of this number and above
+
+
+def invented(sets: int, nets: dict) -> list[dict]:
+    "Invented ions, two to fifteen a set, before membranes of the answer and invented ones, beside the solver."
+    rows, ways = [], stand_ins(nets)
+    for kind, first in (("of the answer", 1), ("invented", 0)):
+        errors = {way: [] for way in ways}
+        for seed in range(FRESH + first, FRESH + first + 4 * sets, 4):
+            *given, exact = draw_curves(seed, 128, 4, n_ions=None)
+            for way, f in ways.items():
+                with torch.no_grad():
+                    errors[way].append((f(*given) - exact)[exact.isfinite()].numpy())
+        print(f"invented ions, membranes {kind}; |ΔR|: median, 95 %, 99.9 %")
+        for way, e in errors.items():
+            rows.append({"way": way, "membranes": kind, "values": sum(map(len, e)), **sized(np.concatenate(e))})
+            said(way, rows[-1])
+    return rows
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--feeds", type=int, default=2048)
-    parser.add_argument("--train", type=float, default=0, help="CPU-seconds of training for the direct network")
+    parser.add_argument("--feeds", type=int, default=1024)
+    parser.add_argument("--train", type=float, default=0, help="CPU-seconds of training for every network")
     parser.add_argument("--store", action="store_true")
     a = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    net, facts = taught(a.train) if a.train else (Direct(), {})
-    print(f"direct network: {facts or 'untrained'}", flush=True)
-    record = {"states": [row for points in (1, 16) for row in beside(a.feeds, points, net, bool(facts))]}
-    asked = net if facts else None
-    record |= {"door": at_the_door(min(a.feeds, 500), asked), "unseen": unseen(a.feeds, asked), "direct": facts}
+    nets, facts = trained(a.train) if a.train else kept()
+    print(f"trained: {facts}", flush=True)
+    if a.store and a.train:
+        keep(nets, facts)
+    record = {"states": [row for points in (1, 16) for row in beside(a.feeds, points, nets)]}
+    record |= {"door": at_the_door(min(a.feeds, 500), nets), "unseen": unseen(a.feeds, nets)}
+    record |= {"invented": invented(max(a.feeds // 128, 1), nets), "trained": facts}
     if a.store:
         path = Path(ion_ode.__file__).parent / "assets" / "stand_in.json"
         atomic_write(path, json.dumps(record | {"provenance": provenance(seed=0)}, indent=1) + "\n")
