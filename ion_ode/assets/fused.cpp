@@ -367,28 +367,7 @@ template <class T> void forward_tile(const Layout<T>& L, const Given<T>& in, con
   T* scratch = h_at + s.ions * L.points_pad;
   auto record = [&](int e) { return tape ? tape + e * L.record : scratch; };
   std::memcpy(y, tile.y0, size * sizeof(T));
-  std::memcpy(record(0) + L.y, y, size * sizeof(T));
-  tile.field(record(0), 0, w, K);
-  const T h = T(1) / T(s.steps);
-  for (int step = 0; step < s.steps; ++step) {
-    T* stages = K + size_t(7 * step) * size;
-    if (step) std::memcpy(stages, stages - size, size * sizeof(T));
-    for (int j = 1; j < 7; ++j) {
-      T* next = record(6 * step + j) + L.y;
-      for (int i = 0; i < size; i += N) {
-        V v = at(y + i);
-        for (int k = 0; k < j; ++k) v += (h * T(STAGE[j][k])) * at(stages + k * size + i);
-        at(next + i) = v;
-      }
-      if (j == 6) std::memcpy(y, next, size * sizeof(T));
-      tile.field(record(6 * step + j), 6 * step + j, w, stages + j * size);
-    }
-    for (int i = 0; i < size; i += N) {
-      V v{};
-      for (int k = 0; k < 7; ++k) v += (h * T(ERROR[k])) * at(stages + k * size + i);
-      at(wrong + i) += v < T(0) ? -v : v;
-    }
-  }
+  march(s.steps, size, y, K, wrong, [&](int e) { return record(e) + L.y; }, [&](int e, T* to) { tile.field(record(e), e, w, to); });
   if (error)
     for (int b = 0; b < tile.count; ++b)
       for (int i = 0; i < n; ++i) error[(m * s.batch + tile.first + b) * n + i] = wrong[i * B + b];
@@ -617,32 +596,10 @@ template <class T> struct Adjoint {
   void run(T* tape, const T* d_out, T* d_base, T* d_mix, T* d_up, T* d_context, T* d_bias) {
     const auto& s = L.s;
     const int n = L.state, size = n * B;
-    Buffer<T> buffer = zeros<T>(size_t((10 + 7 * s.steps) * n + s.ions) * B);
-    T *lambda = buffer.get(), *last = lambda + size, *kappa = last + size, *d_h = kappa + size, *eta = d_h + s.ions * B, *dK = eta + 7 * size;
+    Buffer<T> buffer = zeros<T>(size_t(7 * s.steps * n + s.ions) * B);
+    T *dK = buffer.get(), *d_h = dK + size_t(7 * s.steps) * size;
     dense(tape, d_out, dK);
-    const T h = T(1) / T(s.steps);
-    for (int step = s.steps - 1; step >= 0; --step) {
-      const T* given = dK + size_t(7 * step) * size;
-      for (int j = 6; j >= 1; --j) {
-        for (int i = 0; i < size; i += N) {
-          V v = at(given + j * size + i);
-          if (j == 6) v += at(last + i);
-          for (int k = j + 1; k < 7; ++k) v += (h * T(STAGE[k][j])) * at(eta + k * size + i);
-          at(kappa + i) = v;
-        }
-        T* mine = eta + j * size;
-        const int e = 6 * step + j;
-        field(tape + e * L.record, e, kappa, mine, d_h, d_mix, d_up, d_bias);
-        if (j == 6)
-          for (int i = 0; i < size; i += N) at(mine + i) += at(lambda + i);
-      }
-      for (int i = 0; i < size; i += N) {
-        V all{}, v = at(given + i);
-        for (int k = 1; k < 7; ++k) all += at(eta + k * size + i), v += (h * T(STAGE[k][0])) * at(eta + k * size + i);
-        at(lambda + i) = all, at(last + i) = v;
-      }
-    }
-    field(tape, 0, last, kappa, d_h, d_mix, d_up, d_bias);
+    march_back(s.steps, size, dK, [&](int e, const T* kappa, T* to) { field(tape + e * L.record, e, kappa, to, d_h, d_mix, d_up, d_bias); });
     for (int r = 0; r < L.rows; ++r)  // what does not change along a curve
       for (int i = 0; i < s.ions; ++i)
         for (int q = 0; q < 2; ++q) {

@@ -290,28 +290,7 @@ template <class T> void forward_tile(const Tile<T>& tile, T* out, T* error, T* t
   T* scratch = h_at + points;
   auto record = [&](int e) { return tape ? tape + e * R.size : scratch; };
   std::memcpy(y, tile.y0, size * sizeof(T));
-  std::memcpy(record(0) + R.y, y, size * sizeof(T));
-  tile.field(record(0), 0, K);
-  const T h = T(1) / T(s.steps);
-  for (int step = 0; step < s.steps; ++step) {
-    T* stages = K + size_t(7 * step) * size;
-    if (step) std::memcpy(stages, stages - size, size * sizeof(T));
-    for (int j = 1; j < 7; ++j) {
-      T* next = record(6 * step + j) + R.y;
-      for (int i = 0; i < size; i += B) {
-        V v = at(y + i);
-        for (int k = 0; k < j; ++k) v += (h * T(STAGE[j][k])) * at(stages + k * size + i);
-        at(next + i) = v;
-      }
-      if (j == 6) std::memcpy(y, next, size * sizeof(T));
-      tile.field(record(6 * step + j), 6 * step + j, stages + j * size);
-    }
-    for (int i = 0; i < size; i += B) {
-      V v{};
-      for (int k = 0; k < 7; ++k) v += (h * T(ERROR[k])) * at(stages + k * size + i);
-      at(wrong + i) += v < T(0) ? -v : v;
-    }
-  }
+  march(s.steps, size, y, K, wrong, [&](int e) { return record(e) + R.y; }, [&](int e, T* to) { tile.field(record(e), e, to); });
   for (int b = 0; b < tile.count; ++b) {
     const size_t curve = tile.member * s.batch + tile.curve[b];
     T *mine = error + curve * (s.ions + 1), *to = out + curve * s.points * s.ions;
@@ -495,31 +474,9 @@ template <class T> struct Adjoint {
     const auto& s = L.s;
     const auto& R = tile.at_;
     const int size = (n + 1) * B;
-    Buffer<T> buffer = zeros<T>(size_t(10 + L.stages) * size);
-    T *lambda = buffer.get(), *last = lambda + size, *kappa = last + size, *eta = kappa + size, *dK = eta + 7 * size;
-    dense(tape, d_out, dK);
-    const T h = T(1) / T(s.steps);
-    for (int step = s.steps - 1; step >= 0; --step) {
-      const T* given = dK + size_t(7 * step) * size;
-      for (int j = 6; j >= 1; --j) {
-        for (int i = 0; i < size; i += B) {
-          V v = at(given + j * size + i);
-          if (j == 6) v += at(last + i);
-          for (int k = j + 1; k < 7; ++k) v += (h * T(STAGE[k][j])) * at(eta + k * size + i);
-          at(kappa + i) = v;
-        }
-        T* mine = eta + j * size;
-        field(tape + size_t(6 * step + j) * R.size, 6 * step + j, kappa, mine);
-        if (j == 6)
-          for (int i = 0; i < size; i += B) at(mine + i) += at(lambda + i);
-      }
-      for (int i = 0; i < size; i += B) {
-        V all{}, v = at(given + i);
-        for (int k = 1; k < 7; ++k) all += at(eta + k * size + i), v += (h * T(STAGE[k][0])) * at(eta + k * size + i);
-        at(lambda + i) = all, at(last + i) = v;
-      }
-    }
-    field(tape, 0, last, kappa);
+    Buffer<T> dK = zeros<T>(size_t(L.stages) * size);
+    dense(tape, d_out, dK.get());
+    march_back(s.steps, size, dK.get(), [&](int e, const T* kappa, T* to) { field(tape + size_t(e) * R.size, e, kappa, to); });
     outer<T>(s.width, s.told + 1, cols, d_tokens, tile.told, to[to.told]);
   }
 };

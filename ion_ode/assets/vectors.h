@@ -202,6 +202,65 @@ template <class T> Buffer<T> zeros(size_t n) {
   return Buffer<T>(p, [](T* q) { ::operator delete[](q, std::align_val_t(VECTOR_BYTES)); });
 }
 
+// Steps over [0, 1] of `size` numbers y, a multiple of the vector length: rates of all stages [stage][number] in K, the
+// sum of what each step may be off by in `wrong`, zero before. state(e) is where evaluation e finds its state, and
+// rate(e, to) evaluates the field there.
+template <class T, class State, class Rate> void march(int steps, int size, T* y, T* K, T* wrong, State state, Rate rate) {
+  constexpr int N = LANES<T>;
+  std::memcpy(state(0), y, size * sizeof(T));
+  rate(0, K);
+  const T h = T(1) / T(steps);
+  for (int step = 0; step < steps; ++step) {
+    T* stages = K + size_t(7 * step) * size;
+    if (step) std::memcpy(stages, stages - size, size * sizeof(T));
+    for (int j = 1; j < 7; ++j) {
+      T* next = state(6 * step + j);
+      for (int i = 0; i < size; i += N) {
+        Vec<T> v = at(y + i);
+        for (int k = 0; k < j; ++k) v += (h * T(STAGE[j][k])) * at(stages + k * size + i);
+        at(next + i) = v;
+      }
+      if (j == 6) std::memcpy(y, next, size * sizeof(T));
+      rate(6 * step + j, stages + j * size);
+    }
+    for (int i = 0; i < size; i += N) {
+      Vec<T> v{};
+      for (int k = 0; k < 7; ++k) v += (h * T(ERROR[k])) * at(stages + k * size + i);
+      at(wrong + i) += v < T(0) ? -v : v;
+    }
+  }
+}
+
+// Its adjoint, from the gradient dK of the stages: back(e, given, to) makes that of the state of evaluation e of that of
+// its rate. Of the first state nothing is asked.
+template <class T, class Back> void march_back(int steps, int size, const T* dK, Back back) {
+  constexpr int N = LANES<T>;
+  Buffer<T> own = zeros<T>(size_t(10) * size);
+  T *lambda = own.get(), *last = lambda + size, *kappa = last + size, *eta = kappa + size;
+  const T h = T(1) / T(steps);
+  for (int step = steps - 1; step >= 0; --step) {
+    const T* given = dK + size_t(7 * step) * size;
+    for (int j = 6; j >= 1; --j) {
+      for (int i = 0; i < size; i += N) {
+        Vec<T> v = at(given + j * size + i);
+        if (j == 6) v += at(last + i);
+        for (int k = j + 1; k < 7; ++k) v += (h * T(STAGE[k][j])) * at(eta + k * size + i);
+        at(kappa + i) = v;
+      }
+      T* mine = eta + j * size;
+      back(6 * step + j, kappa, mine);
+      if (j == 6)
+        for (int i = 0; i < size; i += N) at(mine + i) += at(lambda + i);
+    }
+    for (int i = 0; i < size; i += N) {
+      Vec<T> all{}, v = at(given + i);
+      for (int k = 1; k < 7; ++k) all += at(eta + k * size + i), v += (h * T(STAGE[k][0])) * at(eta + k * size + i);
+      at(lambda + i) = all, at(last + i) = v;
+    }
+  }
+  back(0, last, kappa);
+}
+
 // f of every member, each by one thread alone
 template <class F> void over_members(int members, int threads, F f) {
   threads = threads < members ? threads : members;
