@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from fused_pairs import answers, curves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -20,25 +21,15 @@ from ion_ode.attention_odenet.field import FieldConfig
 from ion_ode.attention_odenet.ode import TSIT5_A, TSIT5_ERR
 from ion_ode.attention_odenet.odenet import ODENet
 from ion_ode.attention_odenet.stack import StackedForward
-from ion_ode.core import LMH, InputError
-from ion_ode.data.design import sample_feeds
+from ion_ode.core import InputError
 from ion_ode.store import asset
 from ion_ode.training.rivals import FullyConnected
-from ion_ode.water.ions import IONS
 
-pytestmark = pytest.mark.skipif(fused.library() is None, reason="no C++ compiler")
+pytestmark = [
+    pytest.mark.skipif(fused.library() is None, reason="no C++ compiler"),
+    pytest.mark.usefixtures("memory_that_was_used_before"),
+]
 COVERED = ("none", "soft", "projection", "weighted", "weighted_feed", "equivalents")
-
-
-@pytest.fixture(autouse=True)
-def memory_that_was_used_before(monkeypatch):
-    "Nothing may rest on what fresh memory happens to hold: every tape begins as NaN."
-
-    def tape(self, like, n):
-        self.memory = like.new_full((n,), float("nan"))
-
-    monkeypatch.setattr(fused._Tape, "__init__", tape)
-    monkeypatch.setattr(fused._Tape, "spare", {})
 
 
 def networks(config=None, constraint="equivalents", members=2, dtype=torch.float64, gain=3.0):
@@ -49,25 +40,6 @@ def networks(config=None, constraint="equivalents", members=2, dtype=torch.float
         with torch.no_grad():
             nets[-1].linears[-1].weight.mul_(gain)
     return [net.to(dtype) for net in nets]
-
-
-def curves(batch, points=7, seed=0, members=None):
-    lead = () if members is None else (members,)
-    c = sample_feeds(batch * (members or 1), seed, ions=IONS, equivalents=(2.0, 200.0)).view(*lead, batch, len(IONS))
-    flux = 5 * LMH + 150 * LMH * torch.rand(
-        *lead, batch, points, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)
-    )
-    return c, flux
-
-
-def answers(nets, how, *inputs, n_steps=3):
-    "Curves, the integrator's error and all gradients."
-    params, buffers = stack_module_state(nets)
-    forward = StackedForward(nets[0], compiled=how)
-    assert forward.fused == (how == "fused")
-    solved = forward.solve(params, buffers, *inputs, n_steps=n_steps)
-    loss = (solved.h.square() * torch.linspace(0.5, 1.5, solved.h.shape[-2], dtype=solved.h.dtype)[:, None]).sum()
-    return solved.h.detach(), solved.error.detach(), torch.autograd.grad(loss, list(params.values()))
 
 
 def agree(nets, *inputs, rtol=1e-11, **options):

@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from fused_pairs import answers, curves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
@@ -14,24 +15,15 @@ from ion_ode.attention_odenet.constraints import charge_residual
 from ion_ode.attention_odenet.set_field import SetConfig, SetODENet, Told, tell_ions
 from ion_ode.attention_odenet.set_pore import SetPoreODENet
 from ion_ode.attention_odenet.stack import StackedForward
-from ion_ode.core import LMH, InputError
-from ion_ode.data.design import sample_feeds
+from ion_ode.core import InputError
 from ion_ode.store import asset
 from ion_ode.water.ions import IONS
 
-pytestmark = pytest.mark.skipif(fused.library("fused_set.cpp") is None, reason="no C++ compiler")
+pytestmark = [
+    pytest.mark.skipif(fused.library("fused_set.cpp") is None, reason="no C++ compiler"),
+    pytest.mark.usefixtures("memory_that_was_used_before"),
+]
 TOLD = tell_ions(IONS)
-
-
-@pytest.fixture(autouse=True)
-def memory_that_was_used_before(monkeypatch):
-    "Nothing may rest on what fresh memory happens to hold: every tape begins as NaN."
-
-    def tape(self, like, n):
-        self.memory = like.new_full((n,), float("nan"))
-
-    monkeypatch.setattr(fused._Tape, "__init__", tape)
-    monkeypatch.setattr(fused._Tape, "spare", {})
 
 
 def networks(config=None, members=2, dtype=torch.float64, gain=2.0):
@@ -43,23 +35,6 @@ def networks(config=None, members=2, dtype=torch.float64, gain=2.0):
             for p in nets[-1].parameters():
                 p.mul_(gain)
     return nets
-
-
-def curves(batch, points=7, seed=0, members=None):
-    lead = () if members is None else (members,)
-    c = sample_feeds(batch * (members or 1), seed, ions=IONS, equivalents=(2.0, 200.0)).view(*lead, batch, len(IONS))
-    generator = torch.Generator().manual_seed(seed)
-    return c, 5 * LMH + 150 * LMH * torch.rand(*lead, batch, points, dtype=torch.float64, generator=generator)
-
-
-def answers(nets, how, *inputs, n_steps=3):
-    "Curves, the integrator's error and all gradients."
-    params, buffers = stack_module_state(nets)
-    forward = StackedForward(nets[0], compiled=how)
-    assert forward.fused == (how == "fused")
-    solved = forward.solve(params, buffers, *inputs, n_steps=n_steps)
-    loss = (solved.h.square() * torch.linspace(0.5, 1.5, solved.h.shape[-2], dtype=solved.h.dtype)[:, None]).sum()
-    return solved.h.detach(), solved.error.detach(), torch.autograd.grad(loss, list(params.values()))
 
 
 def agree(nets, *inputs, rtol=1e-11, **options):
