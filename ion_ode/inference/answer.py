@@ -13,17 +13,15 @@ import numpy as np
 from ion_ode.core import LMH, T_REF, InputError, bar
 from ion_ode.guard import sealed, unsealed
 from ion_ode.store import asset, atomic_write
-from ion_ode.dspmde.charge_pH import binding_factor, charge_factor, pH_notes
-from ion_ode.dspmde.feed import feed_array, flux_array
+from ion_ode.dspmde.charge_pH import binding_factor, charge_factor
 from ion_ode.dspmde.notes import solution_notes
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
 from ion_ode.rejections import Rejections
-from ion_ode.water.feeds import flux_of, has_flux
+from ion_ode.inference.asked import at_pH, check_kind, notes_of, question
 from ion_ode.inference.discrepancy import MODEL, NOISE, NU, Residuals
 from ion_ode.inference.laws import (
     GLOBALS,
     NEUTRAL_PORE,
-    PH_RANGE,
     REFERENCE_EQUIVALENTS,
     Prior,
     charge_of,
@@ -167,9 +165,9 @@ class Answer:
         rtol: float = 1e-4,
     ):  # ions, c_feed (sample, ion), flux (membrane, sample, flux), rejection (.., ion), nan where absent
         "What every membrane says; each one's permeate is neutral."
-        _check(kind, film)
-        names, c, asked = _read(feed, flux, pressure, balance, ions)
-        c, asked, pH = _at_pH(c, asked, pH)
+        check_kind(kind, film)
+        names, c, asked = question(feed, flux, pressure, balance, ions)
+        c, asked, pH = at_pH(c, asked, pH)
         J, R = self._solve(names, c, asked, pressure is not None, kind, film, temperature, pH, rtol)
         return names, c, J, self._corrected(names, c, R, J)
 
@@ -200,10 +198,10 @@ class Answer:
         "Rejection of every ion: mean and interval of a measurement on a coupon like the model's."
         if not 0 < level < 1:
             raise InputError(f"level is {level}, expected a share between 0 and 1, such as 0.9")
-        _check(kind, film)
+        check_kind(kind, film)
         few = self if members is None else self.thinned(members)
-        names, c, asked = _read(feed, flux, pressure, balance, ions)
-        c, asked, pH = _at_pH(c, asked, pH)
+        names, c, asked = question(feed, flux, pressure, balance, ions)
+        c, asked, pH = at_pH(c, asked, pH)
         how = pressure is not None, kind, film, temperature
         mean, low, high, flux, *ends = few._means(names, c, asked, how, pH, level)
         b, t, i = np.nonzero(np.isfinite(mean))
@@ -282,29 +280,7 @@ class Answer:
 
     def notes(self, names, c, J, pH, kind, temperature) -> list[str]:
         "What a reader should know about a question: what it speaks of, and where it leaves what was measured."
-        r, said = self.card.get("ranges", {}), []
-        where = f"{PH_RANGE[0]} to {PH_RANGE[1]}" if pH is None else _span(pH)
-        said.append(f"{kind} rejections at pH {where}" + (", against the bulk feed" if kind == "observed" else ""))
-        said += [] if pH is None else pH_notes(pH)
-        unseen = [i for i in names if i not in r.get("ions_mol_m3", {}) and (c[:, names.index(i)] > 0).any()]
-        if unseen and "ions_mol_m3" in r:
-            said.append(
-                f"{', '.join(unseen)}: not among the measurements, taken from charge, radius and diffusivity alone"
-            )
-        z = np.array([abs(get_ion(i).z) for i in names])
-        total = 0.5 * (c * z).sum(1)
-        for what, low, high, ends, unit, f in (
-            ("salt", total.min(), total.max(), r.get("equivalents_mol_m3"), "eq/m³", 1.0),
-            ("flux", np.nanmin(J), np.nanmax(J), r.get("flux_m_s"), "L/m²/h", LMH),
-        ):
-            measured = ends and f"the measured {ends[0] / f:.3g} to {ends[1] / f:.3g} by"
-            if ends and high > 1.5 * ends[1]:
-                said.append(f"{what} {high / f:.3g} {unit} is above {measured} {high / ends[1] - 1:.0%}")
-            if ends and low < 0.5 * ends[0]:
-                said.append(f"{what} {low / f:.3g} {unit} is below {measured} {1 - low / ends[0]:.0%}")
-        if not 288 <= temperature <= 303:
-            said.append(f"{temperature - 273.15:.0f} °C: measured at 20 to 25 °C only")
-        return said
+        return notes_of(self.card.get("ranges", {}), names, c, J, pH, kind, temperature)
 
     def calibrate(
         self,
@@ -382,51 +358,9 @@ def load_answer(
     return Answer.load(path)
 
 
-def _check(kind, film):
-    "Refuse a kind or a film that means nothing."
-    if kind not in ("observed", "intrinsic"):
-        raise InputError(
-            f"kind is {kind!r}, expected 'observed' (against the bulk feed) or 'intrinsic' "
-            f"(against the concentration at the membrane)"
-        )
-    if film is not None and not 0 <= film < 1e-2:
-        raise InputError(f"film is {film}, expected a thickness in metres such as 25e-6, or None")
-
-
-def _read(feed, flux, pressure, balance, ions):
-    "Names, feeds (sample, ion) and fluxes or pressures (sample, state)."
-    names, c = feed_array(feed, ions, balance)
-    if (flux is None) == (pressure is None) and not (flux is None and has_flux(feed)):
-        raise InputError(
-            "give flux [m/s] or pressure [Pa], one of them, for instance flux=20 * LMH or pressure=5 * bar"
-        )
-    asked = flux_array(flux_of(feed, flux), len(c)) if pressure is None else _grid(pressure, len(c))
-    batch = max(len(c), len(asked))
-    return names, np.broadcast_to(c, (batch, c.shape[1])), np.broadcast_to(asked, (batch, asked.shape[1]))
-
-
-def _at_pH(c, asked, pH):
-    "Feeds, fluxes and pH with one sample each; one feed at several pH is as many samples."
-    if pH is None:
-        return c, asked, None
-    charge_factor(pH)  # refuses what is no pH
-    at = np.atleast_1d(np.asarray(pH, float))
-    sizes = {len(at), len(c)} - {1}
-    if at.ndim > 1 or len(sizes) > 1:
-        raise InputError(f"pH has shape {at.shape} for {len(c)} feeds; give one number, or one a feed")
-    n = max(sizes, default=1)
-    wide = lambda v: np.broadcast_to(v, (n, *v.shape[1:]))
-    return wide(c), wide(asked), wide(at)
-
-
 def _acidity(pH, n):
     "Factors of the charge, membranes (slow) by feeds (fast)."
     return (1.0, 1.0) if pH is None else tuple(np.tile(f(pH), n) for f in (charge_factor, binding_factor))
-
-
-def _span(v):
-    "Numbers as one, or as their ends."
-    return " to ".join(dict.fromkeys(f"{x:g}" for x in (np.min(v), np.max(v))))
 
 
 def _through(ions, problem, flux, rtol):
@@ -439,19 +373,6 @@ def _through(ions, problem, flux, rtol):
         own = passages(ions, wide, flux, narrow, offset, thick, T, rtol)
         through[..., neutral], wall[..., neutral] = own[0][..., neutral], own[1][..., neutral]
     return through, wall
-
-
-def _grid(pressure, n):
-    "Pressures as (sample, state)."
-    p = np.asarray(pressure, float)
-    if not (np.isfinite(p).all() and (p > 0).all() and p.max() < 2e7):
-        raise InputError(f"pressure is {pressure}, expected pascals above 0, such as 5 * bar")
-    if p.max() < 1e3:
-        said = f"pressure is {p.max():g} Pa, far below any use of a membrane; if this is bar, write {p.max():g} * bar"
-        warnings.warn(said, stacklevel=4)
-    if p.ndim < 2:
-        return np.broadcast_to(p.reshape(1, -1), (n, p.size))
-    return p
 
 
 def _nanmean(v):
