@@ -4,7 +4,6 @@ A sample of membranes, each with the effects of a coupon nobody has measured yet
 model and adds the error of a measurement. `calibrate` makes the sample that of the user's own coupon."""
 
 import math
-import warnings
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -229,7 +228,7 @@ class Answer:
         size = max(1, _AT_ONCE // (len(self) * asked.shape[1]))
         for at in (slice(k, k + size) for k in range(0, len(c), size)):
             J, R = self._solve(names, c[at], asked[at], *how, None if pH is None else pH[at])
-            ends = np.nanquantile(J, [(1 - level) / 2, (1 + level) / 2], axis=0)
+            ends = _ends(J, level)
             R = self._corrected(names, c[at], R, J)
             span = self.interval(R, J, share[at], level, self.left(names, c[at]))
             parts.append((_nanmean(R), *span, _nanmean(J), *ends))
@@ -273,9 +272,7 @@ class Answer:
         all_y = np.concatenate(
             [y + sd * stdtrit(degrees, (k + u) / _LEVELS)[:, None, None, None] for k in range(_LEVELS)]
         )
-        with np.errstate(invalid="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # an absent ion has no value at all
-            low, high = np.nanquantile(all_y, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        low, high = _ends(all_y, level)
         return of_y(high), of_y(low)
 
     def notes(self, names, c, J, pH, kind, temperature) -> list[str]:
@@ -373,6 +370,17 @@ def _through(ions, problem, flux, rtol):
         own = passages(ions, wide, flux, narrow, offset, thick, T, rtol)
         through[..., neutral], wall[..., neutral] = own[0][..., neutral], own[1][..., neutral]
     return through, wall
+
+
+def _ends(v, level):
+    "Ends of the interval over membranes; nan where none has a value."
+    q, missing = [(1 - level) / 2, (1 + level) / 2], np.isnan(v)
+    some = missing.any(0)
+    out = np.full((2, *v.shape[1:]), np.nan)
+    out[:, ~some] = np.quantile(v[:, ~some], q, axis=0)
+    some &= ~missing.all(0)
+    out[:, some] = np.nanquantile(v[:, some], q, axis=0)  # column by column, several times slower
+    return out
 
 
 def _nanmean(v):
