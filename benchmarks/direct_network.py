@@ -1,10 +1,8 @@
-"""A network that maps feed, pore, film and flux straight to the permeate: no integrator, no closed form, no solver.
+"""Invented ions, their feeds and pores, certified curves of them, and layers that all ions share.
 
-It is the cheapest stand-in there can be for any ions: three layers that all ions share, told what the pore model makes
-of each ion, with sums over the others weighted by their share of the equivalents. `taught` trains it on certified
-solutions; `stand_in.py` holds its speed and error beside the solver's."""
+`field_rest.py`, `shared_field.py` and `answer_network.py` teach what they are drawn for; `stand_in.py` holds the
+stand-ins beside the certified solver."""
 
-import time
 
 import numpy as np
 import torch
@@ -128,15 +126,6 @@ def draw_curves(seed: int, n: int = 128, points: int = 6, n_ions: int | None = 6
     return c, flux, told, solve(c, flux, told)
 
 
-def drawn(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    "Features, shares, valences and ln of permeate over feed of states of one set of six invented ions, certified."
-    c, flux, told, through = draw_curves(seed)
-    through = through.flatten(0, 1)
-    seen, share, valence = look(c, flux, told)
-    good = (through.isfinite() | (share == 0)).all(1) & (through.nan_to_num(1.0) > 1e-9).all(1)
-    return tuple(t[good].float() for t in (seen, share, valence, through.nan_to_num(1.0).log()))
-
-
 def look(c_feed: Tensor, flux: Tensor, told: PoreTold) -> tuple[Tensor, Tensor, Tensor]:
     "What the network reads of every state: (state, ion, feature), shares of the equivalents and valences (state, ion)."
     n, points = flux.shape
@@ -172,39 +161,9 @@ class Direct(nn.Module):
             x = nn.functional.silu(own(x) + around.unsqueeze(1))
         return self.head(x).squeeze(-1)
 
-    def forward(self, seen: Tensor, share: Tensor, z: Tensor) -> Tensor:
-        "(state, ion)"
-        return balanced(self.read(seen, share).clamp(-14, 3), share, z)
-
 
 def balanced(y: Tensor, share: Tensor, z: Tensor) -> Tensor:
     "ln of permeate over feed with as much of either charge, (state, ion)."
     passed = share * y.exp()
     up, down = ((passed * (z * sign > 0)).sum(1, keepdim=True).clamp_min(1e-12).log() for sign in (1, -1))
     return y + 0.5 * torch.sign(z) * (down - up)
-
-
-def taught(seconds: float, seed: int = 0, batch: int = 4096) -> tuple[Direct, dict]:
-    "A network trained for so many CPU seconds on certified solutions of invented ions, and what that took."
-    began = time.process_time()
-    sets = range(10_000 * seed, 10_000 * seed + int(min(3000, 10 * seconds)))
-    parts = [torch.cat(p) for p in zip(*map(drawn, sets), strict=True)]
-    solved = time.process_time() - began
-    torch.manual_seed(seed)
-    net, draw, began, step = Direct(), torch.Generator().manual_seed(seed), time.process_time(), 0
-    adam = torch.optim.Adam(net.parameters(), lr=4e-3, betas=(0.9, 0.98))
-    while (gone := (time.process_time() - began) / seconds) < 1:
-        adam.param_groups[0]["lr"] = 4e-3 * min(1.0, (step + 1) / 200) * (0.5 + 0.5 * np.cos(np.pi * gone)) + 1e-6
-        i = torch.randint(len(parts[0]), (batch,), generator=draw)
-        seen, share, z, wanted = (p[i] for p in parts)
-        e = (net(seen, share, z) - wanted) * wanted.exp().clamp(max=2) / 5e-3 * (share > 0)
-        loss = ((1 + e * e).sqrt() - 1).sum() / (share > 0).sum()
-        adam.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        adam.step()
-        step += 1
-        if step % 500 == 1:
-            print(f"  step {step}, {gone:.0%} of the time: loss {loss.item():.3g}", flush=True)
-    facts = {"states": len(parts[0]), "steps": step, "cpu_s": round(solved + seconds)}
-    return net.eval(), facts | {"parameters": sum(p.numel() for p in net.parameters())}

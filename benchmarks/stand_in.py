@@ -5,22 +5,21 @@
 Membranes of load_model("nf270") behind a film of 25 µm, feeds of Na+, Mg+2, Cl-, SO4-2. A stand-in has a place in an
 answer where it is faster than the certified solver and its error is a tenth of the interval. Both are printed: for the
 closed form, alone, with the states in doubt given to the certified solver, and with what it misses learnt
-(`field_rest.py`); for the field that all ions share (`shared_field.py`); and for a network that maps straight to the
-permeate (`direct_network.py`), untrained asked for its speed alone. Weights lie beside this file; `--train` makes
-those of all three in so many CPU-seconds each.
-Then what an answer costs at the door, the solver's part of it, ions beyond the eight of the NF270 studies, by the ion
-whose R is asked, and invented ions. `--store` writes what page 02h reads, and weights that were trained."""
+(`field_rest.py`); for the field that all ions share (`shared_field.py`); and for the network that ships with the answer
+(`answer_network.py`), which maps straight to the permeate. Weights of the others lie beside this file; `--train` makes
+them in so many CPU-seconds each.
+Then ions beyond the eight of the NF270 studies, by the ion whose R is asked, and invented ions. `--store` writes what
+page 02h reads, and weights that were trained."""
 
 import argparse
 import json
 import time
 import warnings
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import torch
-from direct_network import FLUX_TOLD, Direct, draw_curves, draw_feeds, look, solve, taught, tell_any
+from direct_network import FLUX_TOLD, draw_curves, draw_feeds, solve, tell_any
 from field_rest import new_rest, taught_rest, with_rest
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -35,6 +34,7 @@ from ion_ode.dspmde.problem import transport_problem
 from ion_ode.dspmde.solve import simulate
 from ion_ode.inference import answer
 from ion_ode.inference.laws import charge_of, offset_of
+from ion_ode.inference.network import load_network, passed
 from ion_ode.store import atomic_write, provenance
 from ion_ode.water.ions import get_ion
 
@@ -42,7 +42,7 @@ IONS = ("Na+", "Mg+2", "Cl-", "SO4-2")
 FILM = 25e-6
 GIVEN = "closed form or certified"
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
-NETWORKS = {"field": (new_field, taught_field), "rest": (new_rest, taught_rest), "direct": (Direct, taught)}
+NETWORKS = {"field": (new_field, taught_field), "rest": (new_rest, taught_rest)}
 SHARES = {"median": 0.5, "within_95": 0.95, "within_999": 0.999}
 
 
@@ -83,11 +83,15 @@ def given_away(c_feed, flux, what: PoreTold) -> tuple[torch.Tensor, torch.Tensor
     return SetPoreODENet(6).passage_or(c_feed, flux, what, lambda *given: solve(*given, rtol=1e-4))
 
 
-def direct(net, c_feed, flux, what: PoreTold) -> torch.Tensor:
-    "Permeate over feed (curve, point, ion) by the network that maps straight to it."
-    seen, share, z = (v.float() for v in look(c_feed, flux, what))
-    with torch.no_grad():
-        return net(seen, share, z).exp().double().view(*flux.shape, -1)
+def of_predict(c_feed, flux, what: PoreTold) -> torch.Tensor:
+    "Permeate over feed (curve, point, ion) by the network that ships with the answer, for one set of ions."
+    n, points = flux.shape
+    every = lambda t: np.asarray(t).T.repeat(points, -1)
+    j = np.asarray(flux).ravel() / FLUX_TOLD
+    planes = [every(c_feed), every(what.ln_mouth), every(what.peclet) * j, every(what.K_conv), every(what.film) * j]
+    through, _ = passed(load_network()[0], np.asarray(what.z[0]), np.stack(planes), every(what.charge))
+    r = torch.from_numpy(through.T.reshape(n, points, -1).astype(float))
+    return torch.where((c_feed > 0).unsqueeze(1), r, torch.nan)
 
 
 def trained(seconds: float) -> tuple[dict, dict]:
@@ -115,13 +119,13 @@ def kept() -> tuple[dict, dict]:
 
 def stand_ins(nets: dict) -> dict:
     "Ways from feed, flux and what a pore makes of each ion to permeate over feed, (curve, point, ion)."
-    ways = {
+    return {
         "closed form, 6 steps": lambda *given: SetPoreODENet(6).passage(*given),
         GIVEN: lambda *given: given_away(*given)[0],
         "closed form, rest learnt": lambda *given: with_rest(nets["rest"], *given),
         "shared field": Passage(nets["field"]),
+        "network of predict": of_predict,
     }
-    return ways | ({"direct network": lambda *given: direct(nets["direct"], *given)} if "direct" in nets else {})
 
 
 def sized(e: np.ndarray) -> dict:
@@ -141,52 +145,17 @@ def beside(n: int, points: int, nets: dict) -> list[dict]:
     flux = torch.tensor(np.geomspace(5, 100, points) if points > 1 else [20.0]).expand(n, -1) * LMH
     exact = lambda rtol: simulate(feed, flux, membrane, ions=IONS, film=film, rtol=rtol, throw=False).rejection
     ways, four = {"certified, rtol 1e-4": lambda: exact(1e-4)}, SetPoreODENet(4)
-    for name, way in ({"closed form, 4 steps": four.passage} | stand_ins({"direct": Direct()} | nets)).items():
+    for name, way in ({"closed form, 4 steps": four.passage} | stand_ins(nets)).items():
         ways[name] = lambda way=way: 1 - way(feed, flux, told(feed, membrane, film))
     print(f"{n} curves of {points} flux(es); |ΔR| against rtol 1e-8: median, 95 %, 99.9 %")
     best, rows = exact(1e-8).numpy(), []
     for name, f in ways.items():
         with torch.no_grad():
             seconds, R = cpu(f)
-        known = name != "direct network" or "direct" in nets
-        off = sized((R.numpy() - best)[np.isfinite(best)]) if known else {}
+        off = sized((R.numpy() - best)[np.isfinite(best)])
         rows.append({"way": name, "fluxes": points, "states_per_cpu_s": n * points / seconds, **off})
         said(name, rows[-1])
     return rows
-
-
-def at_the_door(n: int, nets: dict) -> dict:
-    "What `predict` costs, what it would cost if the pore model cost nothing, and means of a network beside its own."
-    model, c = answer.load_answer("nf270"), some_feeds(n)
-    feed = {i: c[:, k] for k, i in enumerate(IONS)}
-    ask = lambda: model.predict(feed, flux=20 * LMH, film=FILM)
-    whole, table = cpu(ask, 2)
-    kept = []
-    keep = lambda *a, _f=answer.passages, **k: kept.append(_f(*a, **k)) or kept[-1]
-    with mock.patch.object(answer, "passages", keep):
-        ask()
-    stored = iter(kept * 3)
-    with mock.patch.object(answer, "passages", lambda *a, **k: next(stored)):
-        rest, _ = cpu(ask, 2)
-    out = {"feeds": n, "membranes": len(model), "cpu_s": whole, "without_solver_cpu_s": rest}
-    line = f"door: {n} feeds before {len(model)} membranes {whole:.2f} CPU-s, with a pore model that costs nothing"
-    print(f"{line} {rest:.2f}: at most {whole / rest:.1f} times as fast by any stand-in", flush=True)
-    wide, m, offset, thick, _ = model._problem(IONS, c, "observed", FILM, 298.15)
-    t = lambda v: torch.tensor(np.asarray(v, float))
-    membrane = Membrane(*(t(m[k]) for k in ("r_pore", "thickness", "charge", "eps_pore")),
-                        ln_partition={i: t(offset[:, k]) for k, i in enumerate(IONS)})  # fmt: skip
-    flux = torch.full((len(wide), 1), 20 * LMH, dtype=torch.float64)
-    given = t(wide), flux, told(t(wide), membrane, Film(thickness=t(thick)))
-    order = table.sort_values(["sample", "ion"], key=lambda s: s.map(IONS.index) if s.name == "ion" else s)
-    width = (order.upper - order.lower).to_numpy()
-    for name, way in stand_ins(nets).items():
-        if "closed form" in name:  # slower than the solver at one flux
-            continue
-        mean = (1 - way(*given)).view(len(model), n, len(IONS)).mean(0).flatten().numpy()
-        off = np.abs(mean - order.rejection.to_numpy())
-        out[name] = {"within_a_tenth": float((off <= 0.1 * width).mean()), **sized(off)}
-        print(f"  {name}, means over membranes: {out[name]['within_a_tenth']:.1%} within a tenth of the interval")
-    return out
 
 
 # D of La+3 from its limiting conductivity, 69.7 S cm2/mol an equivalent (CRC Handbook of Chemistry and Physics,
@@ -254,8 +223,7 @@ def main():
     if a.store and a.train:
         keep(nets, facts)
     record = {"states": [row for points in (1, 16) for row in beside(a.feeds, points, nets)]}
-    record |= {"door": at_the_door(min(a.feeds, 500), nets), "unseen": unseen(a.feeds, nets)}
-    record |= {"invented": invented(max(a.feeds // 128, 1), nets), "trained": facts}
+    record |= {"unseen": unseen(a.feeds, nets), "invented": invented(max(a.feeds // 128, 1), nets), "trained": facts}
     if a.store:
         path = Path(ion_ode.__file__).parent / "assets" / "stand_in.json"
         atomic_write(path, json.dumps(record | {"provenance": provenance(seed=0)}, indent=1) + "\n")

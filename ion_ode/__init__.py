@@ -11,10 +11,12 @@ Modules:
 - `ion_ode.inference.discrepancy`: What the pore model misses on a coupon, and what own values say of it
 - `ion_ode.inference.laws`: What an NF270 may be and how its coupons differ: laws, priors and their weights
 - `ion_ode.inference.made`: From a new membrane's salts to its pores, and from there to any water
+- `ion_ode.inference.network`: Passages of any ions by a network, from the coefficients of a pore
 - `ion_ode.inference.population`: Membranes carried from the prior to the posterior, with coupons beside them
 - `ion_ode.inference.prolong`: A run goes on until what it is for is known well enough
 - `ion_ode.inference.reader`: A coupon's own values read by a network: what `calibrate` samples, in one pass
 - `ion_ode.inference.slopes`: Slopes of the posterior by every number of a membrane and its coupons
+- `ion_ode.inference.stand_in`: Many feeds at once: a network, and the certified solver wherever it is not good enough
 - `ion_ode.inference.states`: From rows to problems of the pore model, and the likelihood of what was measured
 - `ion_ode.inference.value_error`: With which error a value should teach, as sources that were held out have it
 - `ion_ode.module.draws`: The membranes of an answer as one batch, so that a module is solved for each of them

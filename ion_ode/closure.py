@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent
 _ALONG = {  # Files beside Python that take part in computing
     "ion_ode.attention_odenet.fused": ("assets/fused.cpp", "assets/vectors.h"),
     "ion_ode.attention_odenet.fused_set": ("assets/fused_set.cpp", "assets/vectors.h"),
+    "ion_ode.inference.network": ("assets/passages.cpp", "assets/vectors.h"),
 }
 
 CELLS: dict[str, Callable] = {}  # Kind -> what computes it: (folder, spec, found, tick) -> (what is made, its facts)

@@ -1,0 +1,196 @@
+"""The network behind `predict`: what holds whatever its weights, its two paths, and what ships beside the solver"""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from ion_ode.core import LMH, InputError
+from ion_ode.inference import network, stand_in
+from ion_ode.inference.answer import load_answer
+from ion_ode.inference.network import PassageNetwork, keep_network, load_network, passed
+
+IONS = ("Na+", "Mg+2", "Cl-", "SO4-2")
+Z = np.array([1.0, 2.0, -1.0, -2.0])
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_answer("nf270")
+
+
+def wild(seed: int = 0) -> PassageNetwork:
+    "Weights nobody taught."
+    torch.manual_seed(seed)
+    return PassageNetwork(24).requires_grad_(False)
+
+
+def problems(n=333, seed=0, ions=4):
+    "Neutral feeds, every third without its last ion pair, before pores of all kinds."
+    r = np.random.default_rng(seed)
+    a, b, d = np.exp(r.uniform(-2, 5, (3, n)))
+    d[::3] = 0.0
+    c = np.stack([a + 2 * d, b, a + 2 * b, d])
+    peclet, film = 10.0 ** r.uniform(-3, 1, (4, n)), 10.0 ** r.uniform(-6, 0.4, (4, n))
+    planes = np.stack([c, -3 * r.random((4, n)), peclet, 0.3 + r.random((4, n)), film])
+    return planes, 40 * r.standard_normal(n)
+
+
+def feeds(n=20, seed=0):
+    planes, _ = problems(n, seed)
+    return planes[0].T
+
+
+def test_both_paths_have_one_answer():
+    "Also where the number of problems is no multiple of a vector."
+    if network._compiled() is None:
+        pytest.skip("no C++ compiler")
+    for n in (1, 31, 333):
+        planes, charge = problems(n)
+        for fast, plain in zip(*(passed(wild(), Z, planes, charge, plain=p) for p in (False, True)), strict=True):
+            assert_allclose(fast, plain, rtol=2e-5)
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_every_permeate_is_neutral(plain):
+    planes, charge = problems()
+    e = Z[:, None] * planes[0] * passed(wild(), Z, planes, charge, plain)[0]
+    assert np.abs(e.sum(0)).max() < 1e-5 * np.abs(e).sum(0).min() + 1e-5 * np.abs(e).sum(0).max()
+
+
+def test_nothing_is_retained_at_rest():
+    planes, charge = problems()
+    kept = []
+    for f in (1e-4, 1e-7, 1e-10):
+        slow = planes.copy()
+        slow[2], slow[4] = f * slow[2].clip(max=1.0), f * slow[4]
+        there = slow[0] > 0
+        kept.append(np.quantile(np.abs(1 - passed(wild(), Z, slow, charge)[0])[there], 0.99))
+    assert kept[2] < 1e-3 and kept[2] < 0.1 * kept[1] < kept[0]
+
+
+def test_absent_ions_and_traces_leave_no_mark():
+    planes, charge = problems()
+    some = planes[:, :3].copy()
+    some[0, 2] = (Z[:2, None] * some[0, :2]).sum(0)  # without sulfate
+    alone = passed(wild(), Z[:3], some, charge)[0]
+    for amount, moved in ((0.0, 1e-6), (1e-9, 1e-6)):
+        four = np.concatenate([some, planes[:, 3:]], 1)
+        four[0, 3] = amount
+        assert_allclose(passed(wild(), Z, four, charge)[0][:3], alone, rtol=10 * moved, atol=moved)
+
+
+def test_ions_alike_are_one_and_their_order_is_free():
+    planes, charge = problems()
+    whole = passed(wild(), Z, planes, charge)[0]
+    two = np.concatenate([planes, planes[:, :1]], 1)[:, ::-1].copy()
+    two[0, 0], two[0, -1] = 0.4 * planes[0, 0], 0.6 * planes[0, 0]
+    split = passed(wild(), np.array([*Z, Z[0]])[::-1].copy(), two, charge)[0][::-1]
+    assert_allclose(split[4], whole[0], rtol=2e-5)
+    assert_allclose(split[:4], whole, rtol=2e-5)
+    order = [2, 0, 3, 1]
+    assert_allclose(passed(wild(), Z[order], planes[:, order], charge)[0], whole[order], rtol=2e-5)
+
+
+def test_weights_are_kept_and_read(tmp_path):
+    planes, charge = problems()
+    path = keep_network(wild(3), tmp_path / "net.safetensors", {"taught": "nothing"})
+    net, card = load_network(path)
+    assert card == {"taught": "nothing"}
+    assert_allclose(passed(net, Z, planes, charge), passed(wild(3), Z, planes, charge), rtol=1e-6)
+
+
+def untaught(monkeypatch, far: float):
+    "A network that is off by a factor on the permeate, and does not doubt itself."
+
+    def told(net, z, planes, charge, plain=False):
+        exact = passed(load_network()[0], z, planes, charge)[0]
+        return exact * far, np.zeros_like(exact)
+
+    monkeypatch.setattr(stand_in, "passed", told)
+
+
+def test_a_network_that_is_wrong_and_sure_is_found_out(model, monkeypatch):
+    "The membranes that are asked both ways in every question tell."
+    untaught(monkeypatch, 3.0)
+    exact, quick = (model.predict(feeds(), 20 * LMH, ions=IONS, solver=s) for s in ("exact", "network"))
+    assert quick.attrs["by_network"] == 0
+    assert_allclose(quick[["rejection", "lower", "upper"]], exact[["rejection", "lower", "upper"]], rtol=1e-6)
+
+
+def test_where_the_network_doubts_the_solver_answers(model, monkeypatch):
+    def told(net, z, planes, charge, plain=False):
+        through, off = passed(net, z, planes, charge)
+        return through, np.where(np.arange(through.shape[1]) % 2, 0.0, 1.0) * np.ones_like(off)
+
+    before = model.predict(feeds(), 20 * LMH, ions=IONS, solver="network").attrs["by_network"]
+    monkeypatch.setattr(stand_in, "passed", told)
+    after = model.predict(feeds(), 20 * LMH, ions=IONS, solver="network").attrs["by_network"]
+    assert 0 < after < 0.6 and before > 0
+
+
+@pytest.mark.parametrize("flux", [20 * LMH, np.array([2, 10, 60]) * LMH])
+def test_means_and_ends_are_those_of_the_solver(model, flux):
+    "Within a tenth of the interval, with and without a trace."
+    c = feeds(30, 5)
+    for amount in (0.0, 1e-9, 1e-4):
+        five = np.column_stack([c, np.full(len(c), amount)])
+        five[:, 0] += amount
+        exact, quick = (model.predict(five, flux, ions=(*IONS, "NO3-"), solver=s) for s in ("exact", "network"))
+        width = exact.upper - exact.lower
+        assert ((quick.rejection - exact.rejection).abs() <= 0.1 * width).all()
+        assert ((quick[["lower", "upper"]] - exact[["lower", "upper"]]).abs().max(axis=1) / width).quantile(0.95) < 0.1
+        assert quick.attrs["by_network"] > 0.2
+
+
+def test_permeates_are_neutral(model):
+    quick = model.predict(feeds(), 20 * LMH, ions=IONS, solver="network")
+    e = quick.c_perm * quick.ion.map(dict(zip(IONS, Z, strict=True)))
+    assert (e.groupby(quick["sample"]).sum().abs() < 1e-5 * e.abs().groupby(quick["sample"]).sum()).all()
+
+
+def test_own_values_are_heard(model):
+    own = pd.DataFrame({"ion": ["Na+", "Cl-"], "c_feed_mol_m3": 10.0, "rejection": 0.5, "flux_m_s": 20 * LMH})
+    taught = model.calibrate(own)
+    c = np.array([[12.0, 12.0], [8.0, 8.0]])
+    exact, quick = (taught.predict(c, 20 * LMH, ions=("Na+", "Cl-"), solver=s) for s in ("exact", "network"))
+    assert quick.attrs["by_network"] > 0.2
+    assert_allclose(quick.rejection, exact.rejection, atol=0.1 * (exact.upper - exact.lower).min())
+
+
+def test_a_neutral_solute_is_asked_of_the_solver(model):
+    feed = {"Na+": [10.0, 10.0], "Cl-": [10.0, 10.0], "glucose": [1.0, 0.0]}
+    exact, quick = (model.predict(feed, 20 * LMH, solver=s) for s in ("exact", "network"))
+    first = (exact["sample"] == 0).to_numpy()
+    assert_allclose(quick.rejection[first], exact.rejection[first], rtol=1e-6)
+
+
+def test_few_membranes_are_all_asked_of_the_solver(model):
+    quick = model.predict(feeds(3), 20 * LMH, ions=IONS, solver="network", members=20)
+    assert "by_network" not in quick.attrs or quick.attrs["by_network"] == 0
+
+
+def test_errors_are_one_sentence(model):
+    with pytest.raises(InputError, match="solver is 'fast', expected one of 'exact', 'network'"):
+        model.predict(feeds(2), 20 * LMH, ions=IONS, solver="fast")
+    with pytest.raises(InputError, match="answers at a flux; give flux"):
+        model.predict(feeds(2), pressure=5e5, ions=IONS, solver="network")
+
+
+def test_without_a_compiler_the_plain_path_answers(model, monkeypatch):
+    expected = model.predict(feeds(4), 20 * LMH, ions=IONS, solver="network")
+
+    def none(source):
+        raise network.BuildError("no C++ compiler was found (g++, clang++, or $CXX)")
+
+    monkeypatch.setattr(network, "build", none)
+    network._compiled.cache_clear()
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        got = model.predict(feeds(4), 20 * LMH, ions=IONS, solver="network")
+    network._compiled.cache_clear()
+    assert any("no C++ compiler" in str(w.message) for w in said)
+    assert_allclose(got.rejection, expected.rejection, atol=1e-4)
