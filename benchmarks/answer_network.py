@@ -163,7 +163,7 @@ def taught(seconds: float, sets: int, seed: int = 0) -> tuple[PassageNetwork, di
         if step % 500 == 0:
             print(f"  step {step}, {gone:.0%} of the time: loss {loss.item():.3g}", flush=True)
     net.load_state_dict({k: v.detach()[0] for k, v in weights.items()})
-    facts = {"states": len(examples), "steps": step, "cpu_s": round(solved + seconds), "width": WIDTH}
+    facts = {"states": len(examples), "steps": step, "cpu_s": round(solved + seconds), "asked_s": round(seconds)}
     return net, facts | {"parameters": sum(p.numel() for p in net.parameters())}
 
 
@@ -251,7 +251,8 @@ def main():
             keep_network(net, path, facts | {"provenance": provenance(seed=0)})
     if a.store or not a.train:
         net, facts = load_network()
-    record = {"trained": facts, "accuracy": accuracy(net, model), "door": at_the_door(a.feeds, model)}
+    record = {"trained": facts, "membranes": len(model), "accuracy": accuracy(net, model)}
+    record["door"] = at_the_door(a.feeds, model)
     if a.store:
         text = json.dumps(record | {"provenance": provenance(seed=0)}, indent=1)
         atomic_write(ASSETS / "answer_network.json", text + "\n")

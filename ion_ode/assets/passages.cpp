@@ -20,7 +20,7 @@ namespace {
 
 using V = Vec<float>;
 constexpr int N = LANES<float>, B = 2 * N, FEATURES = 13;
-constexpr float LEAST = 1e-9f, MOST = 20, STEEP = 30, ALONE = 0.03f;
+constexpr float LEAST = 1e-9f, MOST = 20, STEEP = 30, ALONE = 0.03f, REST = 1e-12f;
 
 inline V constant(float x) { return splat<float>(x); }
 inline V within(V x, float low, float high) {
@@ -96,7 +96,7 @@ struct Work {
     for (int i = 0; i < s.ions; ++i) {
       const float z = in.valence[i], size = std::abs(z);
       const int k = i * B + v;
-      const V part = size * at(c + k) * per, Pe = at(peclet + k), F = at(film + k), ln_K = ln(at(K + k));
+      const V part = size * at(c + k) * per, Pe = above(at(peclet + k), REST), F = at(film + k), ln_K = ln(at(K + k));
       const V entry = within(at(ln_entry + k) - z * psi, -MOST, MOST);
       const V ahead = within(at(K + k) * Pe, 0, STEEP), gone = e(-ahead);
       const V into = e(entry + ln_K), pore = entry + ln_K - ln(lost(ahead, gone) + into * gone);

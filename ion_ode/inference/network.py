@@ -25,7 +25,7 @@ from ion_ode.water.donnan import charge_gap, donnan_start, neutral
 __all__ = ["PassageNetwork", "Seen", "keep_network", "load_network", "look", "passed"]
 
 FEATURES = 13
-_LEAST, _MOST, _STEEP, _ALONE = 1e-9, 20.0, 30.0, 0.03
+_LEAST, _MOST, _STEEP, _ALONE, _REST = 1e-9, 20.0, 30.0, 0.03, 1e-12
 NEAR = 0.05  # Errors are of permeate over feed, over this and more: alike on the scale of ln(1.05 - R)
 
 
@@ -64,7 +64,7 @@ def look(
     total = (size * c_feed).sum(0)
     s, X = c_feed / total, charge / total
     share = s * size
-    psi = _admitted(z, torch.exp(ln_entry), s, X)
+    psi, peclet = _admitted(z, torch.exp(ln_entry), s, X), peclet.clamp_min(_REST)
     entry = (ln_entry - z * psi).clamp(-_MOST, _MOST)
     x, ln_K = (K_conv * peclet).clamp(max=_STEEP), torch.log(K_conv)
     into = torch.exp(entry + ln_K)
@@ -115,7 +115,7 @@ def _compiled():
     try:
         return build(asset("passages.cpp")).passages_f32
     except (BuildError, AttributeError) as e:
-        warnings.warn(f"{e}; the network of passages runs without it, three times slower", stacklevel=3)
+        warnings.warn(f"{e}; the network of passages runs without it, half as fast", stacklevel=3)
         return None
 
 
