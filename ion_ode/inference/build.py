@@ -3,17 +3,17 @@
 nf270.json learns from every row; without-NAME.json are the same with one composition or one source held out,
 for the scores; nf.json is what any nanofiltration membrane may be, from NF270, NF90, DK and NFX; scores.csv is what
 the held-out rows say. Every posterior is two runs of independent starts, half of it from each; what each alone
-scores stands beside the score."""
+scores stands beside the score. `--only answer-scores` samples nothing: it scores the samples that are stored."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ion_ode.closure import Cell
-from ion_ode.store import atomic_write, provenance
+from ion_ode.store import asset, atomic_write, provenance
 from ion_ode.inference.answer import Answer, answer_of, new_coupons
 from ion_ode.inference.laws import GLOBALS, LAWS, Prior, parameters
 from ion_ode.inference.learn import sample_cell, sample_name, sample_read
@@ -26,7 +26,7 @@ from ion_ode.inference.score import own_draws, own_values, predicted, scores
 from ion_ode.inference.states import LOCALS, States, forward, y_of
 from ion_ode.inference.value_error import value_errors
 
-__all__ = ["any_membrane", "answer_cells", "fold_answer", "likeliest", "write_answers"]
+__all__ = ["any_membrane", "answer_cells", "fold_answer", "likeliest", "write_answers", "write_scores"]
 
 _ANY = Prior(
     r_pore=(0.36e-9, 0.75e-9), thickness=(0.2e-6, 20e-6), permeability=(6.0, 0.6)
@@ -80,11 +80,24 @@ def any_membrane(
 _STRETCHES = np.array([0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25, 1.6])
 
 
+@dataclass(frozen=True)
+class _Once(Answer):
+    "A sample that solves each question once, whatever the factor on its errors."
+
+    known: dict = field(default_factory=dict, repr=False, compare=False)
+
+    def _solve(self, names, c, asked, *how):
+        key = tuple(names), c.tobytes(), asked.tobytes(), str(how)
+        if key not in self.known:
+            self.known[key] = super()._solve(names, c, asked, *how)
+        return self.known[key]
+
+
 def _covered(answer: Answer, test: pd.DataFrame) -> np.ndarray:  # (stretch,)
     "Share of held-out rows inside the 90 % interval, for every factor on the errors."
-    shares = []
+    shares, once = [], _Once(**{f.name: getattr(answer, f.name) for f in fields(answer)})
     for s in _STRETCHES:
-        p = predicted(replace(answer, stretch=float(s)), test)
+        p = predicted(replace(once, stretch=float(s)), test)
         shares.append(float(((p.rejection >= p.lower - 1e-9) & (p.rejection <= p.upper + 1e-9)).mean()))
     return np.array(shares)
 
@@ -117,17 +130,14 @@ def _worth_of_own(models: dict, folds: dict, ask: Callable, names: tuple) -> pd.
     return pd.DataFrame(out)
 
 
-def _write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, others: dict, runs) -> Path:
-    "Score and write everything that ships."
+def _write(folder: Path, model: Answer, wide: Answer, folds: dict, runs: pd.DataFrame) -> dict:  # Samples of the folds
+    "Choose the factors on the errors, score, and write everything that ships."
     held, table, models, stretch = _score_folds(folds)
-    for name, model in models.items():
-        model.save(folder / f"without-{name}.json")
-    count = np.bincount(parameters(whole.x).law, minlength=len(LAWS)) / len(whole.x)
-    central = parameters(whole.x, whole.prior).iloc[likeliest(whole, rows)].astype(float).to_dict()
-    facts = {"laws": dict(zip(LAWS, count.tolist(), strict=True)), "likeliest": central}
-    model = answer_of(whole, rows, "NF270", stretch=stretch, **facts, provenance=provenance(seed=list(_RUNS)))
+    for name, m in models.items():
+        m.save(folder / f"without-{name}.json")
+    model = replace(model, stretch=stretch)
     model.save(folder / "nf270.json")
-    replace(any_membrane({"NF270": whole, **others}), stretch=stretch).save(folder / "nf.json")
+    replace(wide, stretch=stretch).save(folder / "nf.json")
     text = lambda d: d.round(4).to_csv(index=False)
     atomic_write(folder / "splits.csv", split_table().to_csv())
     atomic_write(folder / "scores.csv", text(table.merge(runs, on="held out")))
@@ -135,8 +145,16 @@ def _write(folder: Path, whole: Population, rows: pd.DataFrame, folds: dict, oth
     own = _worth_of_own(models, folds, own_values, ("wang2023", "liu2025", "ritt2020"))
     atomic_write(folder / "own_values.csv", text(own))
     atomic_write(folder / "own_draws.csv", text(_worth_of_own(models, folds, own_draws, SOURCES)))
-    atomic_write(folder / "aims.csv", aims(model, rows, held, table, own).to_csv(index=False))
-    return folder
+    atomic_write(folder / "aims.csv", aims(model, answer_rows(), held, table, own).to_csv(index=False))
+    return models
+
+
+def _whole(population: Population, rows: pd.DataFrame) -> Answer:
+    "The sample that ships, with its laws and its likeliest membrane."
+    count = np.bincount(parameters(population.x).law, minlength=len(LAWS)) / len(population.x)
+    central = parameters(population.x, population.prior).iloc[likeliest(population, rows)].astype(float).to_dict()
+    facts = {"laws": dict(zip(LAWS, count.tolist(), strict=True)), "likeliest": central}
+    return answer_of(population, rows, "NF270", **facts, provenance=provenance(seed=list(_RUNS)))
 
 
 def _joined(populations: list[Population], n: int = _MEMBRANES, asked: States | None = None) -> Population:
@@ -184,12 +202,27 @@ def write_answers(
     folds = {name: _fold(read, name, rows) for name in _FOLDS}
     run = lambda name, prior=Prior(): _joined([sample_read(read(sample_name(name, s)), prior) for s in _RUNS])
     others = {m: run(m, _ANY) for m in _OTHERS}
-    runs = pd.DataFrame([said for _, _, said in folds.values()])
-    _write(folder, run("NF270"), rows, {n: f[:2] for n, f in folds.items()}, others, runs)
+    runs, whole = pd.DataFrame([said for _, _, said in folds.values()]), run("NF270")
+    wide = any_membrane({"NF270": whole, **others})
+    models = _write(folder, _whole(whole, rows), wide, {n: f[:2] for n, f in folds.items()}, runs)
     learned = []
     for name in SOURCES:
-        answer = Answer.load(folder / f"without-{name}.json")
         both = _joined([sample_read(read(sample_name(name, s))) for s in _RUNS], 4 * _MEMBRANES)
-        learned += [{"held out": name, **v} for v in value_errors(both, *hold_out(rows, name), answer)]
+        learned += [{"held out": name, **v} for v in value_errors(both, *hold_out(rows, name), models[name])]
     atomic_write(folder / "value_errors.csv", pd.DataFrame(learned).round(4).to_csv(index=False))
+    return folder
+
+
+_OF_RUNS = ("held out", "distinct", *(f"{what} of run {s}" for s in _RUNS for what in ("mse", "log evidence")))
+
+
+def write_scores(
+    folder: Path,  # Where samples and scores go
+    stored: Path | None = None,  # Folder of the samples; None: that of the package
+) -> Path:
+    "Score the stored samples anew and write everything that follows; what each run alone said is kept."
+    rows, at = answer_rows(), stored or asset("answers/scores.csv").parent
+    folds = {n: (Answer.load(at / f"without-{n}.json"), hold_out(rows, n)[1]) for n in _FOLDS}
+    runs = pd.read_csv(at / "scores.csv")[list(_OF_RUNS)]
+    _write(folder, Answer.load(at / "nf270.json"), Answer.load(at / "nf.json"), folds, runs)
     return folder

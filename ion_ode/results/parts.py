@@ -10,7 +10,7 @@ from ion_ode.cells import only_for, read_cell
 from ion_ode.closure import Cell
 from ion_ode.core import InputError
 from ion_ode.inference.acidity import acidity_cells, write_acidity
-from ion_ode.inference.build import answer_cells, write_answers
+from ion_ode.inference.build import answer_cells, write_answers, write_scores
 from ion_ode.prequalify.campaign_study import campaign_cells, write_campaign
 from ion_ode.results import surrogate
 from ion_ode.results.board import answers_digest, board_cells, collect_board, write_board
@@ -133,6 +133,11 @@ _PARTS = {
         "the samples of membranes that ship, and their scores",
         lambda run: answer_cells(run.full),
         lambda run, target: write_answers(run.read, target / "answers"),
+    ),
+    "answer-scores": _Part(
+        "factors on the errors and scores of the stored samples",
+        lambda run: [],
+        lambda run, target: write_scores(target / "answers"),
     ),
     "reader": _Part(
         "the network that reads own values",
