@@ -66,7 +66,7 @@ def _cell_sample(folder, spec, found, tick):
     "Membranes after all rows of one, or after those that are not held out."
     rows = answer_rows(spec["membrane"])
     rows, asked = (rows, rows) if spec["held"] is None else hold_out(rows, spec["held"])
-    p = learn(rows, spec["seed"], Prior(**spec["prior"]), spec["n"], asked, spec["moves"])
+    p = learn(rows, spec["seed"], Prior.read(spec["prior"]), spec["n"], asked, spec["moves"])
     tick(spec["n"])
     tensors = {k: torch.from_numpy(np.ascontiguousarray(getattr(p, k))) for k in _ARRAYS}
     return tensors, {"log_evidence": float(p.log_evidence), "said": repr(p)}

@@ -76,9 +76,9 @@ class _Walk:
         self.x, self.lab, self.coupon = (rng.standard_normal(s) for s in shapes) if start is None else start
         self.like, self.told = self.look(self.x, self.lab, self.coupon), None
 
-    def look(self, x, lab, coupon):
-        R, J = forward(self.s, x, lab, coupon, solve, self.prior)
-        return log_likelihood(self.s, R, J)
+    def look(self, x, lab, coupon, states: States | None = None):
+        s = self.s if states is None else states
+        return log_likelihood(s, *forward(s, x, lab, coupon, solve, self.prior))
 
     def take(self, i):
         for k in ("x", "lab", "coupon", "like"):

@@ -83,9 +83,7 @@ def _move_of(w: _Walk, part: _Part) -> float:
     gamma = 2.38 / np.sqrt(2 * some.sum(1))[:, None] * rng.choice([0.3, 0.7, 1.0], (n, 1))
     x = w.x.copy()
     x[:, own] += some * (gamma * (w.x[a] - w.x[b])[:, own] + 0.02 * rng.standard_normal(some.shape))
-    whole, w.s = w.s, part.s
-    like = w.look(x, w.lab[:, part.labs], w.coupon[:, part.coupons])
-    w.s = whole
+    like = w.look(x, w.lab[:, part.labs], w.coupon[:, part.coupons], part.s)
     gain = (like - w.like[:, part.curves]).sum(1) - 0.5 * ((x**2).sum(1) - (w.x**2).sum(1))
     yes = np.log(rng.random(n)) < gain
     w.x[yes] = x[yes]
