@@ -26,13 +26,13 @@ from ion_ode.core import LMH
 from ion_ode.data.measurements import Measurements
 from ion_ode.inference.answer import load_answer
 from ion_ode.inference.calibrate import _own_states
-from ion_ode.inference.discrepancy import MODEL, NOISE, NU, Residuals
-from ion_ode.inference.laws import discrepancy_of, parameters, with_errors
+from ion_ode.inference.discrepancy import NU, Residuals, errors_at
+from ion_ode.inference.laws import parameters, share_of_sign, with_errors
 from ion_ode.inference.pores import solve
 from ion_ode.inference.reader import smoothed
 from ion_ode.inference.rows import SOURCES, answer_feeds, answer_rows, hold_out
 from ion_ode.inference.score import predicted
-from ion_ode.inference.states import faded, forward, of_y, y_of
+from ion_ode.inference.states import forward, of_y, y_of
 from ion_ode.store import asset, atomic_write, digest
 from ion_ode.water.ions import get_ion
 
@@ -48,10 +48,8 @@ def one_step(model, measurements, seed: int = 0):
     own = rng.standard_normal((FEW, len(s.coupons)))
     R, J = forward(s, x, lab, own, solve, prior=model.prior)
     y = y_of(np.einsum("nrk,rk->nr", R[:, s.row_problem, s.row_ion[:, None]], s.row_weight))
-    of_value, of_model = faded(np.einsum("nrk,rk->nr", J[:, s.row_problem], s.row_weight))
     p = with_errors(parameters(x, model.prior), model.stretch)
-    own_sd = p["noise"].to_numpy()[:, None] * of_value
-    shared = discrepancy_of(p, s.row_share) * of_model
+    own_sd, shared = errors_at(p, np.einsum("nrk,rk->nr", J[:, s.row_problem], s.row_weight), s.row_share)
     same = (s.curve[:, None] == s.curve[None]).astype(float)
     error = np.diag((own_sd**2).mean(0)) + same * (shared.T @ shared / FEW)
     z = np.column_stack([x, lab.reshape(FEW, -1), own])
@@ -96,19 +94,19 @@ def draw(model, rng):
                             "flux_m_s": flux, "kind": kind, "rejection": R[0, 0, 0], "asked": k >= 6})  # fmt: skip
         states.append(row[(z > 0) | (len(ions) > 2)].assign(closing=closing))
     rows = pd.concat(states, ignore_index=True)
-    rows["rejection"] = of_y(y_of(rows.rejection.to_numpy()) + errors(rows, feeds, rng))
+    rows["rejection"] = of_y(y_of(rows.rejection.to_numpy()) + errors(rows, feeds, truth.parameters, rng))
     return rows[~rows.asked], rows[rows.asked]
 
 
-def errors(rows, feeds, rng) -> np.ndarray:
+def errors(rows, feeds, membrane, rng) -> np.ndarray:
     "What values of one coupon miss of the pore model, as own values are believed to."
     wide = feeds.pivot_table(index="solution_id", columns="ion", values="c_feed_mol_m3", fill_value=0.0)
-    of_value, of_model = faded(rows.flux_m_s.to_numpy())
-    places = [list(wide.columns).index(i) for i in rows.ion]
-    noise, n = np.hypot(NOISE * of_value, 1e-9), len(rows)
-    own = Residuals(tuple(wide.columns), wide.loc[rows.solution_id].to_numpy(), np.array(places), np.zeros(n, int),
-                    MODEL * of_model, noise, np.zeros((1, n)))  # fmt: skip
-    return np.sqrt(NU / rng.chisquare(NU)) * own._root @ rng.standard_normal(n)
+    places, n = np.array([list(wide.columns).index(i) for i in rows.ion]), len(rows)
+    c = wide.loc[rows.solution_id].to_numpy()
+    share = share_of_sign(c, np.array([float(get_ion(i).z) for i in wide.columns]))[np.arange(n), places]
+    noise, size = errors_at(membrane, rows.flux_m_s.to_numpy()[None], share)
+    own = Residuals(tuple(wide.columns), c, places, np.zeros(n, int), size, noise, np.zeros((1, n)))
+    return np.sqrt(NU / rng.chisquare(NU)) * own._root[0] @ rng.standard_normal(n)
 
 
 def ask(model, asked) -> tuple:

@@ -19,7 +19,7 @@ from ion_ode.dspmde.entry import hindrance_dechadilok_deen
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane
 from ion_ode.inference import answer as of_answer
-from ion_ode.inference.calibrate import _own_states
+from ion_ode.inference.calibrate import _own_states, said_of
 from ion_ode.inference.discrepancy import log_likelihood_of, residuals_of
 from ion_ode.inference.pores import passages, solve
 from ion_ode.inference.states import forward
@@ -233,7 +233,7 @@ def own_of(exact, folder):
     few = exact.thinned(32)
     precise = lambda ions, problem: solve(ions, problem, rtol=1e-10)
     R, J = forward(states, few.x, few.coupon[:, None, :4], few.coupon[:, 4:], precise, prior=exact.prior)
-    return values, few, states, R, J
+    return values, few, states, *said_of(states, R, J), few.parameters
 
 
 @needs_node

@@ -43,11 +43,11 @@ def test_it_says_what_the_pore_model_says(model, frame):
     net, anchors, _ = reader._load_reader()
     sample = reader._sample(model, net, 0)
     made = reader._Values.of(states, anchors.at(states, model.prior))
-    _, R, _ = reader._weigh(model, made, sample, net, states)
+    _, y, _ = reader._weigh(model, made, sample, net, states)
     own = sample.own.reshape(-1, reader._OWN)[:200, :1]
     exact, _ = forward(states, sample.x[:200], sample.lab[:200, None], own, solve, prior=model.prior)
     exact = y_of(of_rows(states, exact))
-    off, spread = y_of(R[:: reader._OWN][:200]) - exact, exact - exact.mean(0)
+    off, spread = y[:: reader._OWN][:200] - exact, exact - exact.mean(0)
     assert (off**2).mean() < 0.5 * (spread**2).mean()  # what is left over, the pore model weighs
 
 

@@ -17,7 +17,7 @@ from ion_ode.dspmde.notes import solution_notes
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
 from ion_ode.rejections import Rejections
 from ion_ode.inference.asked import at_pH, check_kind, notes_of, question
-from ion_ode.inference.discrepancy import MODEL, NOISE, NU, Residuals
+from ion_ode.inference.discrepancy import NU, Residuals, corrected, errors_at
 from ion_ode.inference.laws import (
     GLOBALS,
     NEUTRAL_PORE,
@@ -25,7 +25,6 @@ from ion_ode.inference.laws import (
     Prior,
     charge_of,
     coupon_effects,
-    discrepancy_of,
     offset_of,
     parameters,
     share_of_sign,
@@ -33,7 +32,7 @@ from ion_ode.inference.laws import (
 )
 from ion_ode.inference.pores import passages
 from ion_ode.inference.rows import answer_feeds
-from ion_ode.inference.states import _CHARGE, faded, of_y, y_of
+from ion_ode.inference.states import _CHARGE, of_y, y_of
 from ion_ode.water.ions import get_ion
 
 __all__ = ["Answer", "answer_of", "load_answer", "new_coupons"]
@@ -166,13 +165,15 @@ class Answer:
         balance: str | None = None,  # Ion that closes the charge balance of the feed
         ions=None,  # Names of the columns of an array
         rtol: float = 1e-4,
+        errors: bool = False,  # Whether the error of the model comes last, on the scale of y
     ):  # ions, c_feed (sample, ion), flux (membrane, sample, flux), rejection (.., ion), nan where absent
         "What every membrane says; each one's permeate is neutral."
         check_kind(kind, film)
         names, c, asked = question(feed, flux, pressure, balance, ions)
         c, asked, pH = at_pH(c, asked, pH)
         J, R = self._solve(names, c, asked, pressure is not None, kind, film, temperature, pH, rtol)
-        return names, c, J, self._corrected(names, c, R, J)
+        R, error = self._told(names, c, J, R)
+        return (names, c, J, R, error) if errors else (names, c, J, R)
 
     def _solve(self, names, c, asked, by_pressure, kind, film, temperature, pH=None, rtol=1e-4):
         "Flux (membrane, sample, state) and rejection (.., ion) of feeds at fluxes or pressures."
@@ -234,48 +235,41 @@ class Answer:
 
     def _means(self, names, c, asked, how: tuple, pH, level: float, quick=None) -> tuple:
         "Mean rejection and its interval, mean flux and its interval, as many samples at once as memory takes."
-        parts, share = [], share_of_sign(c, np.array([get_ion(i).z for i in names], float))
-        size = max(1, _AT_ONCE // (len(self) * asked.shape[1]))
+        parts, values = [], 0 if self.own is None else self.own.off.shape[1]
+        size = max(1, _AT_ONCE // (len(self) * max(asked.shape[1], values)))
         for at in (slice(k, k + size) for k in range(0, len(c), size)):
             part = names, c[at], asked[at], *how, None if pH is None else pH[at]
             J, R = self._solve(*part) if quick is None else quick.rejections(self, *part, level)
-            ends = _ends(J, level)
-            R = self._corrected(names, c[at], R, J)
-            span = self.interval(R, J, share[at], level, self.left(names, c[at]))
-            parts.append((_nanmean(R), *span, _nanmean(J), *ends))
+            R, model = self._told(names, c[at], J, R)
+            parts.append((_nanmean(R), *self.interval(R, J, model, level), _nanmean(J), *_ends(J, level)))
         return tuple(np.concatenate(p) for p in zip(*parts, strict=True))
 
-    def _sizes(self, J, share):  # (membrane, sample, flux, ion) both
+    def errors(self, J, share):  # Fluxes (membrane, sample, flux), share (sample, solute); (membrane, sample, flux, ..)
         "Error of a value of its own, and of the model, on the scale of y."
-        of_value, of_model = (f[..., None] for f in faded(np.where(np.isfinite(J), J, 0.0)))
-        if self.own is not None:
-            return NOISE * of_value, MODEL * of_model
-        p = self.parameters
-        return p.noise.to_numpy()[:, None, None, None] * of_value, discrepancy_of(p, share)[:, :, None] * of_model
+        return errors_at(self.parameters, np.where(np.isfinite(J), J, 0.0)[..., None], share[:, None])
 
-    def _corrected(self, names, c, R, J):
-        "Rejections with what own values say of the model's error."
-        return R if self.own is None else self.own.corrected(names, c, R, self._sizes(J, None)[1])
-
-    def left(self, names, c) -> np.ndarray:  # (sample, ion)
-        "Share of the variance of the model's error that own values leave."
-        return np.ones(c.shape) if self.own is None else self.own.given(names, c)[1]
+    def _told(self, names, c, J, R):
+        "Rejections with what own values say of the model's error, and what they leave of it on the scale of y."
+        share = share_of_sign(c, np.array([get_ion(i).z for i in names], float))
+        _, model = self.errors(J, share)
+        if self.own is None:
+            return R, model
+        shift, left = (v[:, :, None] for v in self.own.given(names, c))
+        return corrected(names, c, R, shift * model, model), np.sqrt(left) * model
 
     def interval(
         self,
         R: np.ndarray,  # Rejections (membrane, sample, flux, solute)
         J: np.ndarray,  # Their fluxes (membrane, sample, flux) [m/s]
-        share: np.ndarray,  # Of the equivalents of its sign that a solute carries (sample, solute)
+        model: np.ndarray,  # Error of the model on the scale of y, as R
         level: float,
-        left: np.ndarray,  # Share of the variance of the model's error that own values leave (sample, solute)
     ) -> tuple[np.ndarray, np.ndarray]:  # Lower and upper ends (sample, flux, solute)
         "Quantiles of membranes and the error of one measurement."
         from scipy.special import stdtrit  # Student quantiles; scipy.stats takes half a second to load
 
         n = len(R)
-        noise, model = self._sizes(J, share)
-        sd = np.sqrt(noise**2 + left[:, None] * model**2)
-        degrees = NU
+        noise, _ = self.errors(J, np.zeros((R.shape[1], 1)))
+        sd, degrees = np.hypot(noise, model), NU
         if self.own is not None:
             sd, degrees = sd * self.own.scale[:, None, None, None], self.own.degrees
         y = y_of(R)
@@ -332,7 +326,7 @@ class Answer:
 
 
 def _numbers_of(record: dict) -> tuple:
-    "Membranes, coupons, prior, stretch and card of a record; an error where one is not of its type."
+    "Membranes, coupons, prior, stretch, card and own values of a record; an error where one is not of its type."
     x, coupon = (np.array(record[k], dtype=float) for k in ("x", "coupon"))
     prior = Prior.read(record["prior"])
     alike = [np.shape(np.array(v, dtype=float)) == np.shape(getattr(Prior(), k)) for k, v in asdict(prior).items()]

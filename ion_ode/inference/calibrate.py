@@ -9,13 +9,13 @@ from scipy.stats import t as student
 from ion_ode.core import InputError
 from ion_ode.data.measurements import Measurements
 from ion_ode.data.reader import load_measurements
-from ion_ode.inference.discrepancy import log_likelihood_of, residuals_of
-from ion_ode.inference.laws import discrepancy_of, parameters, with_errors
+from ion_ode.inference.discrepancy import NU, errors_at, log_likelihood_of, residuals_of
+from ion_ode.inference.laws import parameters, with_errors
 from ion_ode.inference.pores import solve
 from ion_ode.inference.population import next_power, resampled
-from ion_ode.inference.states import States, faded, forward, mean_flux, of_rows, of_y, y_of
+from ion_ode.inference.states import States, forward, mean_flux, of_rows, of_y, y_of
 
-__all__ = ["calibrate"]
+__all__ = ["calibrate", "said_of"]
 
 _N = 512  # Membranes carried
 _SMOOTH = 0.25  # Width of the kernel about a membrane, in standard deviations of the sample (Liu and West 2001)
@@ -93,6 +93,17 @@ def _values(m) -> pd.DataFrame:
     return d
 
 
+def _with_errors(model, x: np.ndarray) -> pd.DataFrame:
+    "Membranes in SI with the errors that the model's `predict` adds."
+    return with_errors(parameters(x, model.prior), model.stretch)
+
+
+def said_of(states: States, R: np.ndarray, J: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (membrane, value) both
+    "What membranes say of own values, ln(1.05 - R), and their fluxes, of what `forward` gives."
+    with np.errstate(invalid="ignore"):
+        return y_of(of_rows(states, R)), mean_flux(states, J)
+
+
 class _Own:
     "A population of (membrane, coupon) pairs for one laboratory."
 
@@ -103,13 +114,13 @@ class _Own:
         self.x = model.x[i].copy()
         self.lab = rng.standard_normal((n, 1, 4))
         self.own = rng.standard_normal((n, len(states.coupons)))
-        self.R, self.J, self.like = self.look(self.x, self.lab, self.own)
+        self.y, self.J, self.like = self.look(self.x, self.lab, self.own)
         self.center = model.x.mean(0)
         self.root = np.linalg.cholesky(np.cov(model.x.T) + 1e-9 * np.eye(model.x.shape[1]))
 
     def look(self, x, lab, own):
-        R, J = forward(self.s, x, lab, own, solve, prior=self.m.prior)
-        return R, J, log_likelihood_of(self.s, R, J)
+        y, J = said_of(self.s, *forward(self.s, x, lab, own, solve, prior=self.m.prior))
+        return y, J, log_likelihood_of(self.s, y, J, _with_errors(self.m, x))
 
     def near(self, n):
         "Membranes like those of the model: its kernel-smoothed sample."
@@ -133,18 +144,18 @@ class _Own:
                 + 0.05 * self.rng.standard_normal(lab.shape)
             )
             own = own + by * (own[a] - own[b]) + 0.05 * self.rng.standard_normal(own.shape)
-        R, J, like = self.look(x, lab, own)
+        y, J, like = self.look(x, lab, own)
         size = lambda lab, own: (lab**2).sum((1, 2)) + (own**2).sum(1)
         ratio = beta * (like - self.like) - 0.5 * (size(lab, own) - size(self.lab, self.own))
         yes = np.log(self.rng.random(n)) < ratio
-        for name, new in (("x", x), ("lab", lab), ("own", own), ("R", R), ("J", J), ("like", like)):
+        for name, new in (("x", x), ("lab", lab), ("own", own), ("y", y), ("J", J), ("like", like)):
             old = getattr(self, name).copy()
             old[yes] = new[yes]
             setattr(self, name, old)
         return yes.mean()
 
     def take(self, i):
-        for k in ("x", "lab", "own", "R", "J", "like"):
+        for k in ("x", "lab", "own", "y", "J", "like"):
             setattr(self, k, getattr(self, k)[i])
 
 
@@ -175,7 +186,8 @@ def _read(model, states, d, seed: int):
     coupon = np.column_stack([r.lab, r.own])
     left = None
     if len(states.coupons) == 1:  # of several, what is each one's own is averaged over
-        left = residuals_of(states, *forward(states, r.x, lab, own, solve, prior=model.prior))
+        said_now = said_of(states, *forward(states, r.x, lab, own, solve, prior=model.prior))
+        left = residuals_of(states, *said_now, _with_errors(model, r.x))
     return _told(model, r.x, coupon, states, d, said, outside, int(r.effective), left)
 
 
@@ -198,7 +210,7 @@ def _sampled(model, states, d, seed: int):
     keep = np.linspace(0, _N - 1, min(len(model), _N)).round().astype(int)
     own = w.own[:, 0] if len(states.coupons) == 1 else rng.standard_normal(_N)
     coupon = np.column_stack([w.lab[:, 0], own])[keep]
-    left = residuals_of(states, w.R, w.J).taken(keep)
+    left = residuals_of(states, w.y, w.J, _with_errors(model, w.x)).taken(keep)
     return _told(model, w.x[keep], coupon, states, d, (before, after), outside, distinct, left)
 
 
@@ -231,12 +243,9 @@ def _said(model, x, lab, own) -> dict:
 
 def _outside(w, d) -> list[str]:
     "Values that the model did not expect, each with a sentence."
-    p = with_errors(parameters(w.x, w.m.prior), w.m.stretch)
     s = w.s
-    mu = y_of(of_rows(s, w.R))
-    of_value, of_model = faded(mean_flux(s, w.J))
-    sd = np.hypot(p["noise"].to_numpy()[:, None] * of_value, discrepancy_of(p, s.row_share) * of_model)
-    y = mu + sd * student.ppf(w.rng.random(mu.shape), 5)
+    sd = np.hypot(*errors_at(_with_errors(w.m, w.x), w.J, s.row_share))
+    y = w.y + sd * student.ppf(w.rng.random(w.y.shape), NU)
     low, high = np.nanquantile(y, [0.005, 0.995], axis=0)
     out = []
     for k in np.flatnonzero((y_of(s.rejection) < low) | (y_of(s.rejection) > high)):

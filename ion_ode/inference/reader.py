@@ -7,7 +7,7 @@ itself, so that an error of the network costs members, not truth. Several coupon
 part of their charge: that part is averaged over, coupon by coupon."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,10 +21,11 @@ from scipy.stats import qmc
 
 from ion_ode.attention_odenet.point_reader import PointReader
 from ion_ode.core import InputError
+from ion_ode.inference.discrepancy import log_likelihood_of
 from ion_ode.inference.laws import NEIGHBOURS, OWN_OFFSETS, SHIFTING, Prior, coupon_effects, parameters, with_errors
 from ion_ode.inference.population import resampled
 from ion_ode.inference.pores import solve
-from ion_ode.inference.states import States, forward, log_likelihood, of_rows, of_y, y_of
+from ion_ode.inference.states import States, forward, mean_flux, of_rows, y_of
 from ion_ode.store import asset, digest
 
 __all__ = ["Anchors", "effective", "read_values", "smoothed", "tell_membranes"]
@@ -60,33 +61,43 @@ def tell_membranes(
 
 @dataclass(frozen=True)
 class _Values:
-    "Measured values in the form of `log_likelihood`, each at its own flux, sorted by curve."
+    "Measured values as the network reads them, each at its own flux."
 
+    states: States
     anchors: np.ndarray  # ln(1.05 - R) that the anchors give, (value, anchor)
     flux: np.ndarray  # (value,) [m/s]
     by_pressure: np.ndarray  # (value,) bool
-    row_problem: np.ndarray  # (value, 1)
-    row_weight: np.ndarray  # (value, 1)
-    row_ion: np.ndarray  # (value,) zeros: one value a problem
-    row_share: np.ndarray  # (value,)
-    rejection: np.ndarray  # (value,)
-    sd: np.ndarray  # (value,)
-    limit: np.ndarray  # (value,) bool
-    selected: np.ndarray  # (value,) bool
-    curve: np.ndarray  # (value,) index, ascending
-    curve_coupon: np.ndarray  # (curve,)
-    row_id: np.ndarray  # (value,)
 
     @classmethod
     def of(cls, states: States, anchors: np.ndarray) -> "_Values":
         "From `States`; a curve of more than four fluxes is interpolated between four there, as the anchors are here."
         s, n = states, len(states.rejection)
         at = s.row_problem[np.arange(n), np.abs(s.row_weight).argmax(1)]
-        flux = np.exp((np.log(s.flux[s.row_problem]) * s.row_weight).sum(1))
-        return cls(
-            anchors, flux, s.by_pressure[at], np.arange(n)[:, None], np.ones((n, 1)), np.zeros(n, int), s.row_share,
-            s.rejection, s.sd, s.limit, s.selected, s.curve, s.curve_coupon, s.row_id,
-        )  # fmt: skip
+        return cls(s, anchors, np.exp((np.log(s.flux[s.row_problem]) * s.row_weight).sum(1)), s.by_pressure[at])
+
+
+_OF_ROWS = (
+    "row_problem",
+    "row_weight",
+    "row_ion",
+    "row_share",
+    "rejection",
+    "sd",
+    "limit",
+    "selected",
+    "curve",
+    "row_id",
+)
+
+
+def _by_coupon(states: States, y, J, p: dict) -> np.ndarray:  # (membrane, coupon)
+    "Log likelihood of the values of each coupon, as `calibrate` has it; what coupons have in common is left out."
+    out = []
+    for k in range(len(states.coupons)):
+        at = states.curve_coupon[states.curve] == k
+        own = replace(states, **{name: getattr(states, name)[at] for name in _OF_ROWS})
+        out.append(log_likelihood_of(own, y[:, at], J[:, at], p))
+    return np.stack(out, 1)
 
 
 @dataclass(frozen=True)
@@ -159,19 +170,15 @@ def _sample(model, net: PointReader, seed: int) -> _Sample:
 
 
 def _weigh(model, values: _Values, sample: _Sample, net: PointReader, states: States | None = None):
-    "Log likelihood of every (group, coupon of it, measured coupon); R (n, value), flux (n, value)."
+    "Log likelihood of every (group, coupon of it, measured coupon); ln(1.05 - R) (n, value), flux (n, value)."
     with torch.no_grad():
         q, mean = net.queries(torch.as_tensor(values.anchors, dtype=torch.float32))
         y = torch.addmm(mean, sample.codes, q.T).numpy().astype(float)
     if states is not None:
         y = y + _mended(model, states, sample, y)
-    R = of_y(y)
     spread = np.exp(model.prior.permeability[1] * np.repeat(sample.lab[:, 3], _OWN))
-    J = values.flux * np.where(values.by_pressure, spread[:, None], 1.0)
-    like = log_likelihood(values, R[:, :, None], J, sample.p)
-    J = np.broadcast_to(J, R.shape)
-    per = np.stack([like[:, values.curve_coupon == k].sum(1) for k in range(values.curve_coupon.max() + 1)], 1)
-    return per.reshape(_GROUPS, _OWN, -1), R, J
+    J = np.broadcast_to(values.flux * np.where(values.by_pressure, spread[:, None], 1.0), y.shape)
+    return _by_coupon(values.states, y, J, sample.p).reshape(_GROUPS, _OWN, -1), y, J
 
 
 def _mended(model, states: States, sample: _Sample, y: np.ndarray) -> np.ndarray:  # (group * own, value)
@@ -220,7 +227,7 @@ def read_values(
     if why := _unread(model, states, card):
         raise InputError(f"{why}, which the network does not know; leave method='network' out")
     sample, values = _sample(model, net, seed), _Values.of(states, anchors.at(states, model.prior))
-    said, R, J = _weigh(model, values, sample, net, states)
+    said, y, J = _weigh(model, values, sample, net, states)
     rng, n, one = np.random.default_rng(seed), len(model), said.shape[2] == 1
     broad = _BROAD * _shared(said)
     g, count = np.unique(resampled(broad, _PROPOSED, rng), return_counts=True)
@@ -234,7 +241,7 @@ def read_values(
     w = np.exp(log_w - logsumexp(log_w))
     at = np.linspace(0, _GROUPS - 1, _SHOWN).round().astype(int)
     first = sample.x[at], sample.lab[at, None], sample.own[at * _OWN, None]
-    before = SimpleNamespace(m=model, x=sample.x[at], R=R[at * _OWN, :, None], J=J[at * _OWN], s=values, rng=rng)
+    before = SimpleNamespace(m=model, x=sample.x[at], y=y[at * _OWN], J=J[at * _OWN], s=states, rng=rng)
     return Read(sample.x[g[k]], sample.lab[g[k]], own, float(1 / (w * w).sum()), first, before)
 
 
@@ -250,6 +257,6 @@ def _exact(model, states: States, sample: _Sample, g: np.ndarray) -> np.ndarray:
     lab = np.repeat(wide(sample.lab)[:, None], len(states.laboratories), 1)
     R, J = forward(states, wide(sample.x), lab, own, solve, prior=model.prior)
     p = {k: v.reshape(-1, _OWN)[g].ravel() for k, v in sample.p.items()}
-    like = log_likelihood(states, R, J, p)
-    per = [like[:, states.curve_coupon == k].sum(1) for k in range(len(states.coupons))]
-    return np.stack(per, 1).reshape(len(g), _OWN, -1)
+    with np.errstate(invalid="ignore"):
+        y = y_of(of_rows(states, R))
+    return _by_coupon(states, y, mean_flux(states, J), p).reshape(len(g), _OWN, -1)

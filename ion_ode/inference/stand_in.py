@@ -14,7 +14,6 @@ from ion_ode.dspmde.conditions import eps_pore_at
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.dspmde.problem import transport_problem
-from ion_ode.inference.laws import share_of_sign
 from ion_ode.inference.network import load_network, passed
 from ion_ode.water.ions import get_ion
 
@@ -83,7 +82,7 @@ class Shortcut:
         self._guess(names, problem, J, few, through, z)
         guess = through[held]
         self._ask(names, problem, J, np.broadcast_to(few[..., None], J.shape), through)
-        allowed = PART * self._width(model.thinned(_CHECKED), names, c, z, J[held], 1 - through[held], level)
+        allowed = PART * self._width(model.thinned(_CHECKED), names, c, J[held], 1 - through[held], level)
         wrong = ~(np.sqrt(((guess - through[held]) ** 2).mean(0)) <= allowed).all(2)
         wrong |= (c[:, z == 0] > 0).any(1)[:, None]
         off = self._guess(names, problem, J, ~few & ~wrong.all(1), through, z)
@@ -119,10 +118,11 @@ class Shortcut:
         if at.size:
             out[at, k] = self.exact(names, _taken(problem, at), flux[at, k][:, None], 1e-4)[0][:, 0]
 
-    def _width(self, few, names, c, z, J, R, level):
+    def _width(self, few, names, c, J, R, level):
         "Width of the interval (sample, flux, ion) as a few membranes see it; none that is absent."
         R = np.where((c > 0)[:, None], R, np.nan)
-        low, high = few.interval(few._corrected(names, c, R, J), J, share_of_sign(c, z), level, few.left(names, c))
+        R, error = few._told(names, c, J, R)
+        low, high = few.interval(R, J, error, level)
         return np.where((c > 0)[:, None], high - low, np.inf)
 
 

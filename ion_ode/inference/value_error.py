@@ -10,10 +10,11 @@ from scipy.special import logsumexp
 from scipy.stats import t as student
 
 from ion_ode.inference.answer import Answer, new_coupons
-from ion_ode.inference.laws import discrepancy_of, parameters, with_errors
+from ion_ode.inference.discrepancy import NU, errors_at
+from ion_ode.inference.laws import parameters, with_errors
 from ion_ode.inference.pores import solve
 from ion_ode.inference.population import Population
-from ion_ode.inference.states import LEARNED, LOCALS, States, faded, forward, log_likelihood, mean_flux, of_rows, y_of
+from ion_ode.inference.states import LEARNED, LOCALS, States, forward, log_likelihood, mean_flux, of_rows, y_of
 
 __all__ = ["value_errors"]
 
@@ -35,10 +36,9 @@ def _unseen(states: States, population: Population, stretch: float) -> np.ndarra
     own = np.repeat(coupon[:, len(LOCALS) :], len(states.coupons), 1)
     R, J = forward(states, population.x, lab, own, solve, population.prior)
     p = with_errors(parameters(population.x, population.prior), stretch)
-    of_value, of_model = faded(mean_flux(states, J))
-    sd = np.hypot(p["noise"].to_numpy()[:, None] * of_value, discrepancy_of(p, states.row_share) * of_model)
+    sd = np.hypot(*errors_at(p, mean_flux(states, J), states.row_share))
     off = (y_of(states.rejection) - y_of(of_rows(states, R))) / sd
-    return np.nan_to_num(student.logpdf(off, 5) - np.log(sd), nan=-1e9)
+    return np.nan_to_num(student.logpdf(off, NU) - np.log(sd), nan=-1e9)
 
 
 def value_errors(

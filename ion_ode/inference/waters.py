@@ -63,17 +63,19 @@ def _rows_of(w: Water, k: int, model, ask: dict, level: float) -> list[tuple]:
     "One water through every membrane: what is reported of it."
     s, T = w.speciation[k], float(w.temperature[k])
     names, feeds = as_met(replace(w, feed=w.feed[k : k + 1]))
-    names, c, J, R = model.draws(feeds, ions=names, temperature=T, pH=s.pH, **ask)
+    names, c, J, R, error = model.draws(feeds, ions=names, temperature=T, pH=s.pH, errors=True, **ask)
     perm = c[0] * (1 - np.nan_to_num(R[:, 0], nan=1.0))  # (membrane, flux, ion); an absent ion stays absent
     feed = totals_of(w.feed[k])
     parts = [np.isin(names, TOGETHER.get(i, (i,))) for i in feed]
     whole = np.stack([perm[..., p].sum(-1) for p in parts], -1) / np.array(list(feed.values()))
     R_whole = np.where(np.isfinite(J[:, 0])[..., None], 1 - whole, np.nan)[:, None]
     own = share_of_sign(c, np.array([get_ion(i).z for i in names], float))[0]
-    share = np.array([[min(own[p].sum(), 1.0) for p in parts]])
-    left = model.left(names, c)[0]
-    left = np.array([[left[p] @ c[0, p] / max(c[0, p].sum(), 1e-300) for p in parts]])
-    low, high = model.interval(R_whole, J, share, level, left)
+    if model.own is None:
+        error = model.errors(J, np.array([[min(own[p].sum(), 1.0) for p in parts]]))[1]
+    else:
+        part = lambda p: np.nansum(error[..., p] ** 2 * c[0, p], -1) / max(c[0, p].sum(), 1e-300)
+        error = np.sqrt(np.stack([part(p) for p in parts], -1))
+    low, high = model.interval(R_whole, J, error, level)
     mean, flux, out = np.nanmean(R_whole[:, 0], 0), np.nanmean(J[:, 0], 0), []
     for j in range(len(flux)):
         pH = _permeate_pH(names, perm[:, j], T, level)

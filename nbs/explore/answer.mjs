@@ -142,7 +142,7 @@ export function askMember(m, answer, f, data, { flux = null, pressure = null, ki
 
 // Mean and interval over what members said (`said`: of askMember, in the order of the members): { flux, ions }.
 export function summarise(answer, said, f, level = 0.9, members = answer.members) {
-  const n = members.length, states = said[0].flux.length, ends = [(1 - level) / 2, (1 + level) / 2], { own } = answer, told = own && given(own, f);
+  const n = members.length, states = said[0].flux.length, ends = [(1 - level) / 2, (1 + level) / 2], { own } = answer, told = own && members.map((m) => given(m, own, f));
   const number = (k, i) => (answer.students ??= new Map()).get(k * 100000 + i) ?? (() => {
     const t = student((k + (((i + 0.5) * 0.6180339887498949) % 1)) / LEVELS, own ? own.degrees : NU);
     answer.students.set(k * 100000 + i, t);
@@ -151,15 +151,14 @@ export function summarise(answer, said, f, level = 0.9, members = answer.members
   const rows = Array.from({ length: states }, (_, s) => said.map((a) => a.flux[s]));
   const spread = (v) => [quantile(v, ends[0]), quantile(v, ends[1])], needed = rows.map((_, s) => said.map((a) => a.pressure[s]));
   const out = { flux: rows.map(mean), fluxEnds: rows.map(spread), pressure: needed.map(mean), pressureEnds: needed.map(spread), said, ions: {} };
-  const known = members.map((m, k) => rows.map((_, s) => (own ? corrected(m, told, own, f, said[k].rejection[s], said[k].flux[s]) : said[k].rejection[s])));
+  const known = members.map((m, k) => rows.map((_, s) => (own ? corrected(m, told[k], f, said[k].rejection[s], said[k].flux[s]) : said[k].rejection[s])));
   f.names.forEach((name, i) => {
     const r = { rejection: [], lower: [], upper: [] };
     for (let s = 0; s < states; s++) {
       const all = new Float64Array(LEVELS * n), R = known.map((a) => a[s][i]);
       members.forEach((m, k) => {
-        const [value, model] = faded(Number.isFinite(said[k].flux[s]) ? said[k].flux[s] : 0), y = yOf(R[k]);
-        const sd = own ? scaleOf(m, own) * Math.hypot(own.noise * value, Math.sqrt(told[i].left) * own.model * model)
-          : Math.hypot(m.noise * value, discrepancy(m, f.share[i]) * model);
+        const y = yOf(R[k]), { noise, model } = errorsOf(m, said[k].flux[s], f.share[i]);
+        const sd = own ? scaleOf(m, own) * Math.hypot(noise, Math.sqrt(told[k][i].left) * model) : Math.hypot(noise, model);
         for (let q = 0; q < LEVELS; q++) all[q * n + k] = y + sd * number(q, k);
       });
       r.rejection.push(mean(R));
@@ -170,7 +169,11 @@ export function summarise(answer, said, f, level = 0.9, members = answer.members
   });
   return out;
 }
-const discrepancy = (m, share) => m["discrepancy trace"] ** (1 - share) * m["discrepancy major"] ** share;
+// Error of a value of its own, and of the model, for an ion of a share; the same before own values and after them.
+function errorsOf(m, flux, share) {
+  const [value, model] = faded(Number.isFinite(flux) ? flux : 0);
+  return { noise: m.noise * value, model: m["discrepancy trace"] ** (1 - share) * m["discrepancy major"] ** share * model };
+}
 
 // All at once, for tests and scripts.
 export function predict(answer, feed, asked, data) {
@@ -223,7 +226,7 @@ export function contradicting(members, said, values) {
   return values.map((v, i) => {
     const y = members.flatMap((m, k) => {
       if (!Number.isFinite(said[k].model[i])) return [];
-      const [value, model] = faded(said[k].flux[i]), sd = Math.hypot(m.noise * value, discrepancy(m, said[k].share[i]) * model);
+      const { noise, model } = errorsOf(m, said[k].flux[i], said[k].share[i]), sd = Math.hypot(noise, model);
       return Array.from({ length: LEVELS }, (_, q) => yOf(said[k].model[i]) + sd * student((q + (((k + 0.5) * 0.6180339887498949) % 1)) / LEVELS));
     });
     return { ion: v.ion, rejection: v.rejection, low: ofY(quantile(y, 0.995)), high: ofY(quantile(y, 0.005)) };
@@ -235,38 +238,41 @@ export const once = (values) => values.filter((v) => !(v.ion.includes("-") && Ob
   && values.some((w) => w !== v && !w.ion.includes("-") && Math.abs(w.rejection - v.rejection) < 1e-9 && w.flux === v.flux && w.pressure === v.pressure
     && JSON.stringify(w.feed) === JSON.stringify(v.feed))));
 
-// What all members say of own values: covariance of their errors, and each member's residuals over it with their log density.
+// What all members say of own values: each one's covariance of their errors, its residuals over it, and their log density.
 export function ownErrors(answer, values, said, data) {
   const e = answer.errors, places = values.map((v) => { const f = readFeed(v.feed, data); return placeOf(f, f.names.indexOf(v.ion)); });
-  const fades = values.map((_, k) => faded(quantile(said.map((a) => a.flux[k]), 0.5))), size = fades.map(([, model]) => e.model * model), L = [];
+  const near = places.map((a) => places.map((b) => alike(a, b, e))), degrees = e.nu + values.length;
+  const roots = said.map((a, n) => rootOf(answer.members[n], values, a, near)), white = said.map(({ off }, n) => below(roots[n].L, off));
+  const logs = white.map((w, n) => -roots[n].L.reduce((s, row, i) => s + Math.log(row[i]), 0) - 0.5 * degrees * Math.log1p(w.reduce((s, x) => s + x * x, 0) / e.nu));
+  return { ...e, places, degrees, roots, white, logs };
+}
+function rootOf(m, values, { flux, share }, near) {
+  const errors = values.map((_, k) => errorsOf(m, flux[k], share[k])), size = errors.map((x) => x.model), L = [];
   values.forEach((v, i) => {
-    const noise = Math.hypot(e.noise * fades[i][0], Math.min(0.5, (v.sd ?? 0) / (1.05 - v.rejection))), row = [];
+    const noise = Math.hypot(errors[i].noise, Math.min(0.5, (v.sd ?? 0) / (1.05 - v.rejection))), row = [];
     for (let k = 0; k <= i; k++) {
-      let sum = size[i] * size[k] * alike(places[i], places[k], e) + (i === k ? noise ** 2 + 1e-10 : 0);
+      let sum = size[i] * size[k] * near[i][k] + (i === k ? noise ** 2 + 1e-10 : 0);
       for (let j = 0; j < k; j++) sum -= row[j] * (i === k ? row[j] : L[k][j]);
       row.push(i === k ? Math.sqrt(sum) : sum / L[k][k]);
     }
     L.push(row);
   });
-  const white = said.map(({ off }) => below(L, off)), degrees = e.nu + values.length;
-  const logs = white.map((w) => -0.5 * degrees * Math.log1p(w.reduce((s, x) => s + x * x, 0) / e.nu));
-  return { ...e, places, size, L, degrees, white, logs };
+  return { L, size };
 }
 const scaleOf = (m, own) => (m.scale ??= Math.sqrt((own.nu + m.white.reduce((s, x) => s + x * x, 0)) / own.degrees));
 
-// Of every ion of a feed: what own values weigh in its discrepancy, in units of its size, and the share of its variance left.
-function given(own, f) {
+// Of every ion of a feed: its discrepancy as own values tell it, in units of its size, and the share of its variance left.
+function given(m, own, f) {
   return f.names.map((_, i) => {
-    const place = placeOf(f, i), weight = below(own.L, own.places.map((p, k) => alike(place, p, own) * own.size[k]));
-    return { weight, left: clip(1 - weight.reduce((s, w) => s + w * w, 0), 0, 1) };
+    const place = placeOf(f, i), weight = below(m.root.L, own.places.map((p, k) => alike(place, p, own) * m.root.size[k]));
+    return { shift: weight.reduce((s, w, k) => s + w * m.white[k], 0), left: clip(1 - weight.reduce((s, w) => s + w * w, 0), 0, 1) };
   });
 }
 
 // A member's rejections with the discrepancy that own values tell; what that adds to the permeate's charge is taken back.
-function corrected(m, told, own, f, R, flux) {
-  const size = own.model * faded(Number.isFinite(flux) ? flux : 0)[1];
-  const shifted = R.map((r, i) => 1.05 - Math.exp(yOf(r) + size * told[i].weight.reduce((s, w, k) => s + w * m.white[k], 0)));
-  const room = R.map((r, i) => (f.c[i] * (1.05 - Math.min(r, 1)) * size) ** 2), sum = (v) => v.reduce((s, x) => s + x, 0);
+function corrected(m, told, f, R, flux) {
+  const size = f.share.map((share) => errorsOf(m, flux, share).model), shifted = R.map((r, i) => 1.05 - Math.exp(yOf(r) + size[i] * told[i].shift));
+  const room = R.map((r, i) => (f.c[i] * (1.05 - Math.min(r, 1)) * size[i]) ** 2), sum = (v) => v.reduce((s, x) => s + x, 0);
   const excess = sum(R.map((r, i) => f.z[i] * f.c[i] * (r - shifted[i]))), all = Math.max(sum(room.map((w, i) => w * f.z[i] ** 2)), 1e-300);
   return shifted.map((r, i) => Math.min(r + (room[i] * f.z[i] * excess) / all / f.c[i], 1));
 }
@@ -280,10 +286,10 @@ export function reweighed(answer, own, n = answer.members.length) {
   let cumulative = w[0] / sum, i = 0;
   for (let k = 0; k < n; k++) {
     while ((k + 0.5) / n > cumulative && i < w.length - 1) cumulative += w[++i] / sum;
-    members.push({ ...answer.members[i], white: own.white?.[i] });
+    members.push({ ...answer.members[i], white: own.white?.[i], root: own.roots?.[i] });
     used.add(i);
   }
-  return { answer: { ...answer, members, own: { ...own, white: undefined, logs: undefined }, students: undefined }, distinct: used.size, effective: (sum * sum) / w.reduce((s, x) => s + x * x, 0) };
+  return { answer: { ...answer, members, own: { ...own, white: undefined, roots: undefined, logs: undefined }, students: undefined }, distinct: used.size, effective: (sum * sum) / w.reduce((s, x) => s + x * x, 0) };
 }
 
 // What a reader should know about a question, one sentence a kind; as Answer.notes says it, kept short.

@@ -36,7 +36,7 @@ const answers = {
   notes: ({ feed, flux, pH }) => A.notesOf(answer, A.readFeed(feed, data), flux, data, pH ?? null),
   taught: ({ values, members, feed, ...asked }) => { // every member as it is, with what the values say of the model's error
     const few = A.thinned(answer, members), own = A.ownErrors(few, values, few.members.map((m) => A.offOwn(m, few, values, data, 1e-8)), data);
-    return A.predict({ ...few, own, members: few.members.map((m, i) => ({ ...m, white: own.white[i] })) }, feed, asked, data);
+    return A.predict({ ...few, own, members: few.members.map((m, i) => ({ ...m, white: own.white[i], root: own.roots[i] })) }, feed, asked, data);
   },
   student: ({ p, nu }) => p.map((x) => A.student(x, nu)),
   async vessel({ feed, member, membrane, element, ...setting }) {
