@@ -5,10 +5,10 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from ion_ode.dspmde.certify import certify, first_guess
+from ion_ode.dspmde.certify import FAILED, certify, first_guess
 from ion_ode.dspmde.feed import read_feed, read_flux
 from ion_ode.dspmde.film import Film
-from ion_ode.dspmde.gradient import permeate_jacobian
+from ion_ode.dspmde.gradient import permeate_differences, permeate_jacobian
 from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Membrane
 from ion_ode.dspmde.problem import transport_problem
 from ion_ode.dspmde.residual import shoot
@@ -124,4 +124,13 @@ def test_jacrev_agrees_with_the_batched_jacobian_and_with_differences():
     q, _ = transport_problem(names, c.expand(2, -1), J[:, None], member(leaves), film)
     with torch.no_grad():
         found = certify(transport_problem(names, c.expand(2, -1), J[:, None], member(v), film)[0], None, 1e-9)
-    assert_allclose(jac.permute(1, 2, 0), permeate_jacobian(q, found, leaves), rtol=1e-6, atol=1e-9)
+    by_graph = permeate_jacobian(q, found, leaves)
+    assert_allclose(jac.permute(1, 2, 0), by_graph, rtol=1e-6, atol=1e-9)
+    sides = v.numpy() + np.concatenate([np.zeros((1, 4)), steps, -steps])
+    moved, each = member(sides.repeat(2, 0).T), len(sides)
+    moved = transport_problem(names, np.tile(c, (2 * each, 1)), np.tile(J, each)[:, None], moved, film)[0]
+    by_steps = permeate_differences(moved, found) / (2e-5 * v.numpy()[:, None])
+    assert_allclose(by_steps, by_graph, rtol=1e-7, atol=1e-10)
+    found.code[1] = FAILED
+    by_steps_of_one = permeate_differences(moved, found) / (2e-5 * v.numpy()[:, None])
+    assert_allclose(by_steps_of_one, by_steps * [1, 0], rtol=1e-12)

@@ -68,7 +68,7 @@ def test_what_one_salt_cannot_tell(table):
 def test_only_a_misfit_that_noise_does_not_explain_widens(table):
     m = _Model(observations(table), FOUR, None, TRUE, None, 0.01, {})
     x = np.array([s.to_x(v) for s, v in zip(m.scales, (0.47e-9, 1.7e-6, -30.0, 43.0), strict=True)])
-    wave = 0.01 * torch.tensor(np.resize([1.0, -1.0], len(m.target)))  # 24 residuals of one sigma, 4 parameters
+    wave = 0.01 * np.resize([1.0, -1.0], len(m.target))  # 24 residuals of one sigma, 4 parameters
     exact = m.target
     for size, wide in ((1.0, 1.0), (2.0, 4 * 24 / 20)):
         m.target = exact + size * wave

@@ -20,6 +20,8 @@ def eagerly(eager: bool):
 
 
 def on_kernel(t: Tensor) -> bool:
-    "Whether the kernel takes such a tensor: double precision on a CPU, outside torch.func's transforms."
+    "Whether the kernel takes such numbers: arrays, or double precision on a CPU, outside torch.func's transforms."
+    if not isinstance(t, Tensor):
+        return True
     plain = not torch._C._functorch.is_functorch_wrapped_tensor(t)
     return plain and t.device.type == "cpu" and t.dtype == torch.float64 and not _EAGER.get()

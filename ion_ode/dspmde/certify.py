@@ -280,7 +280,7 @@ def certify_eager(
 
 
 def certify(
-    q: Transport,
+    q: Transport,  # Arrays are taken too, behind no linear film
     guess: Tensor | None = None,  # First guess (unknown, batch)
     rtol: float = 1e-6,  # Relative accuracy of c_p against the continuous model
     persist: bool = True,  # Climb from easier problems where Newton's method fails, on finer meshes if need be

@@ -1,14 +1,15 @@
 """One linear solve a problem by the implicit function theorem"""
 
 from dataclasses import replace
+import numpy as np
 import torch
 from torch import Tensor
 from ion_ode.dspmde.backend import eagerly, on_kernel
-from ion_ode.dspmde.certify import Certified, _by_mesh
+from ion_ode.dspmde.certify import REFINED, Certified, _by_mesh
 from ion_ode.dspmde.problem import Transport
 from ion_ode.dspmde.residual import shoot
 
-__all__ = ["permeate_jacobian"]
+__all__ = ["permeate_jacobian", "permeate_differences"]
 
 
 def _ways(q: Transport):
@@ -121,3 +122,26 @@ def permeate_jacobian(
         )
         rows += torch.stack(torch.func.vmap(back)(lam.contiguous()), 1)
     return rows
+
+
+def permeate_differences(
+    moved: Transport,  # In NumPy: all problems, then all with each parameter moved up, then with each moved down
+    found: Certified,  # Solution of the problems themselves
+) -> np.ndarray:  # Change of ln c_p from down to up (ion, parameter, problem), to third order in the move
+    "The same without a graph: two shots a parameter at the solution held and one linear solve; 0 without a solution."
+    from ion_ode.dspmde.kernel import packed, shots_of
+
+    u, solved = found.u.numpy(), (found.code <= REFINED).numpy()
+    z, q, own, form = packed(moved)
+    q, own = (v.reshape(*v.shape[:-1], -1, len(solved)) for v in (q, own))
+    change = np.zeros((len(u), q.shape[2] // 2, len(solved)))
+    for index, n, n_film in _by_mesh(found.n, found.n_film):
+        at = index.numpy()
+        if not len(i := at[solved[at]]):
+            continue
+        far = (v[..., 1:, i].reshape(*v.shape[:-2], -1) for v in (q, own))
+        r = shots_of(z, *far, form, np.tile(u[:, i], q.shape[2] - 1), n, n_film, False)
+        r = r.reshape(len(u), 2, -1, len(i)).transpose(1, 3, 0, 2)
+        J = shots_of(z, q[..., 0, i], own[..., 0, i], form, u[:, i], n, n_film, True)
+        change[..., i] = -np.linalg.solve(J, r[0] - r[1]).transpose(1, 2, 0)
+    return change[: len(z)]

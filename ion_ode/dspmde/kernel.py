@@ -55,6 +55,9 @@ def compiled(name: str | int):
     with event.install_listener("numba:compile", _Words()):
         f.compile(signature)
     f.disable_compile()
+    code = f.get_compile_result(signature)  # asked for at every call that hands f on: looked up once
+    f.get_compile_result = lambda _: code
+    code.library.get_pointer_to_function = lru_cache(code.library.get_pointer_to_function)
     return f
 
 

@@ -25,9 +25,9 @@ from ..data.measurements import Measurements
 from ..data.reader import measurements_of
 from ..dspmde.certify import REFINED, certify
 from ..dspmde.film import Film
-from ..dspmde.gradient import permeate_jacobian
+from ..dspmde.gradient import permeate_differences
 from ..dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane
-from ..dspmde.problem import transport_problem
+from ..dspmde.problem import Transport, transport_problem
 from . import descent
 from .scales import FOUR, default_scale
 from ..water.ions import get_ion, ion_name
@@ -67,9 +67,7 @@ class _Model:
 
     def __init__(self, m: Measurements, free, scales, start, film, noise, options):
         self.m, self.free, self.start, self.film, self.options = m, tuple(free), start, film, options
-        self.c_feed, self.flux = torch.tensor(m.c_feed), torch.tensor(m.flux)
-        self.temperature, self.own_film = torch.tensor(m.temperature), torch.tensor(m.film)
-        self.observed = torch.tensor(m.kind != "intrinsic")  # what is not said counts as observed
+        self.observed = np.asarray(m.kind != "intrinsic")  # what is not said counts as observed
         self.scales = [(scales or {}).get(n) or default_scale(n) for n in free]
         self.low = np.array([s.to_x(s.low) for s in self.scales])
         self.high = np.array([s.to_x(s.high) for s in self.scales])
@@ -77,10 +75,10 @@ class _Model:
         at = at[(m.weight[at] > 0) & (m.c_feed[m.state[at], m.ion[at]] > 0)]
         if not len(at):
             raise InputError("no measured rejection belongs to an ion of its feed")
-        chosen = (torch.from_numpy(v[at]) for v in (m.state, m.ion, m.rejection, np.sqrt(m.weight)))
+        chosen = (v[at] for v in (m.state, m.ion, m.rejection, np.sqrt(m.weight)))
         self.state, self.ion, self.target, self.root_w = chosen
-        self.sigma = torch.from_numpy(np.where(np.isfinite(m.sd), np.hypot(m.sd, _REPEAT), noise)[at])
-        self.bound = torch.from_numpy(m.bound[at])
+        self.sigma = np.where(np.isfinite(m.sd), np.hypot(m.sd, _REPEAT), noise)[at]
+        self.bound = m.bound[at]
         biggest = max(get_ion(i).r_stokes for i in m.ions)
         if "r_pore" in self.free:
             k = self.free.index("r_pore")
@@ -95,7 +93,7 @@ class _Model:
 # -- from the searched vector to a membrane ------------------------------------------------
 @patch
 def membrane(self: _Model, value: dict) -> tuple[Membrane, object]:
-    "Membrane and film with some parameters replaced; `value` maps free names to numbers or (batch,) tensors."
+    "Membrane and film with some parameters replaced; `value` maps free names to numbers or (batch,) arrays."
     base = self.start
     change = {k: v for k, v in value.items() if k in ("r_pore", "thickness", "eps_pore")}
     law = base.charge_density
@@ -120,58 +118,51 @@ def membrane(self: _Model, value: dict) -> tuple[Membrane, object]:
 
 # %% ../../nbs/inference/fit.ipynb #65a0e947
 @patch
-def _problem(self: _Model, x: np.ndarray, leaves=None):
+def _problem(self: _Model, x: np.ndarray) -> Transport:
     "Coefficients for a (start, parameter) array of vectors: starts × states problems."
-    s, n = len(x), self.m.n_states
-    cols = (
-        leaves
-        if leaves is not None
-        else [torch.tensor(x[:, k]).repeat_interleave(n) for k in range(len(self.free))]
-    )
-    value = {name: scale.to_value(v) for name, scale, v in zip(self.free, self.scales, cols, strict=True)}
+    s, n, m = len(x), self.m.n_states, self.m
+    value = {k: v.to_value(np.repeat(at, n)) for k, v, at in zip(self.free, self.scales, x.T, strict=True)}
     membrane, film = self.membrane(value)
-    thick, own = film.thickness if isinstance(film, Film) else film, self.own_film.repeat(s)
-    f = None
-    if (thick is not None or bool(own.isfinite().any())) and bool(self.observed.any()):
-        t = torch.as_tensor(0.0 if thick is None else thick, dtype=torch.float64)
-        t = torch.where(own.isfinite(), own, t.repeat(s) if t.ndim == 1 and t.shape[0] == n else t)
-        f = Film(thickness=torch.where(self.observed.repeat(s), t, torch.zeros((), dtype=torch.float64)))
-    c_feed, flux, temperature = self.c_feed.repeat(s, 1), self.flux.repeat(s)[:, None], self.temperature.repeat(s)
-    return transport_problem(self.m.ions, c_feed, flux, membrane, f, temperature=temperature, **self.options)[0]
+    thick, own, f = film.thickness if isinstance(film, Film) else film, np.tile(m.film, s), None
+    if (thick is not None or np.isfinite(own).any()) and self.observed.any():
+        t = np.asarray(0.0 if thick is None else thick, float)
+        t = np.where(np.isfinite(own), own, np.tile(t, s) if t.ndim == 1 and len(t) == n else t)
+        f = Film(thickness=np.where(np.tile(self.observed, s), t, 0.0))
+    c_feed, flux, temperature = np.tile(m.c_feed, (s, 1)), np.tile(m.flux, s)[:, None], np.tile(m.temperature, s)
+    return transport_problem(m.ions, c_feed, flux, membrane, f, temperature=temperature, **self.options)[0]
 
 
 @patch
 def rejections(self: _Model, x: np.ndarray, rtol: float = 1e-6, guess=None, persist: bool = True):
     "Rejections (start, state, ion) of an array of vectors; NaN where no solution was certified."
     x = np.atleast_2d(x)
-    with torch.no_grad():
-        q = self._problem(x)
-        found = certify(q, guess, rtol, persist)
-    c = torch.where(q.present, found.u[: q.n_ions].exp(), 0.0)
-    c = torch.where(found.code <= REFINED, c, torch.nan)
-    c = c.reshape(q.n_ions, len(x), self.m.n_states).permute(1, 2, 0)
-    feed = self.c_feed
-    return torch.where(feed > 0, 1 - c / torch.where(feed > 0, feed, 1.0), torch.nan), found
+    q = self._problem(x)
+    found = certify(q, guess, rtol, persist)
+    c = np.where(q.present, np.exp(found.u[: q.n_ions].numpy()), 0.0)
+    c = np.where(found.code.numpy() <= REFINED, c, np.nan).reshape(q.n_ions, len(x), -1).transpose(1, 2, 0)
+    feed = self.m.c_feed
+    return torch.from_numpy(np.where(feed > 0, 1 - c / np.where(feed > 0, feed, 1.0), np.nan)), found
 
 # %% ../../nbs/inference/fit.ipynb #0ea79807
 @patch
 def residuals(self: _Model, x, rtol: float = 1e-6, guess=None, persist: bool = True):
     "Weighted residuals, then the priors', for an array of vectors (start, residual), and the solution behind them."
     R, found = self.rejections(x, rtol, guess, persist)
-    miss = R[:, self.state, self.ion] - self.target
+    miss = R.numpy()[:, self.state, self.ion] - self.target
     r = miss * self.root_w / self.sigma
     if (self.bound != 0).any():
-        r = torch.where(self.bound == 0, r, one_sided(self.bound * miss / self.sigma)[0] * self.root_w)
+        inside = one_sided(torch.from_numpy(self.bound * miss / self.sigma))[0].numpy()
+        r = np.where(self.bound == 0, r, inside * self.root_w)
     p = [((x[:, k] - m) / sd)[:, None] for k, m, sd in self.prior]
-    return np.concatenate([torch.nan_to_num(r, nan=1e3).numpy(), *p], 1), found
+    return np.concatenate([np.where(np.isnan(r), 1e3, r), *p], 1), found
 
 
 @patch
 def misfit(self: _Model, x) -> float:
     "Root mean square error of the rejections, weighted; a bound that holds is no error."
-    miss = self.rejections(x)[0][0][self.state, self.ion] - self.target
-    miss = torch.where(self.bound == 0, miss, (self.bound * miss).clamp_max(0))
-    return float(((self.root_w * miss) ** 2).sum().div((self.root_w**2).sum()).sqrt())
+    miss = self.rejections(x)[0][0].numpy()[self.state, self.ion] - self.target
+    miss = np.where(self.bound == 0, miss, np.minimum(self.bound * miss, 0))
+    return float(np.sqrt(((self.root_w * miss) ** 2).sum() / (self.root_w**2).sum()))
 
 
 def _shared(n: Tensor) -> Tensor:
@@ -180,24 +171,28 @@ def _shared(n: Tensor) -> Tensor:
     return torch.where(few, torch.where(few, n, 1).max(), n)
 
 
+_NUDGE = 1e-5  # Of the box, by which a parameter is moved to either side for a slope
+
+
 @patch
 def jacobians(self: _Model, x, found) -> np.ndarray:
-    "Exact derivatives of `residuals` (start, residual, parameter), given the solution behind them."
-    n, s = self.m.n_states, len(x)
-    leaves = [torch.tensor(x[:, k]).repeat_interleave(n).requires_grad_() for k in range(len(self.free))]
-    q = self._problem(x, leaves)
-    dln = permeate_jacobian(q, replace(found, n=_shared(found.n), n_film=_shared(found.n_film)), leaves)
-    through = torch.where(q.present, (found.u[: q.n_ions] - q.ln_feed).exp(), 0.0)
-    dR = -(through[:, None] * dln).detach().reshape(q.n_ions, len(self.free), s, n).permute(2, 3, 0, 1)
-    prior = np.zeros((s, len(self.prior), len(self.free)))
+    "Derivatives of `residuals` (start, residual, parameter), given the solution behind them."
+    n, s, p = self.m.n_states, len(x), len(self.free)
+    nudge = np.diag(_NUDGE * (self.high - self.low))
+    moved = self._problem((x + np.concatenate([0 * nudge[:1], nudge, -nudge])[:, None]).reshape(-1, p))
+    change = permeate_differences(moved, replace(found, n=_shared(found.n), n_film=_shared(found.n_film)))
+    through, ln_feed = np.exp(found.u[: len(change)].numpy()), moved.ln_feed[:, : s * n]
+    through = np.where(moved.present[:, : s * n], through / np.exp(ln_feed), 0.0)
+    dR = -(through[:, None] * change).reshape(-1, p, s, n).transpose(2, 3, 0, 1) / (2 * nudge.diagonal())
+    prior = np.zeros((s, len(self.prior), p))
     for row, (k, _, sd) in enumerate(self.prior):
         prior[:, row, k] = 1 / sd
-    dR = torch.nan_to_num(dR[:, self.state, self.ion]) * self.root_w[:, None] / self.sigma[:, None]
+    dR = np.nan_to_num(dR[:, self.state, self.ion]) * (self.root_w / self.sigma)[:, None]
     if (self.bound != 0).any():
-        R = 1 - through.reshape(q.n_ions, s, n).permute(1, 2, 0)[:, self.state, self.ion]
-        lean = one_sided(self.bound * (R - self.target) / self.sigma)[1] * self.bound
-        dR = torch.where(self.bound[:, None] == 0, dR, dR * lean[..., None])
-    return np.concatenate([dR.numpy(), prior], 1)
+        R = 1 - through.reshape(-1, s, n).transpose(1, 2, 0)[:, self.state, self.ion]
+        lean = one_sided(torch.from_numpy(self.bound * (R - self.target) / self.sigma))[1].numpy() * self.bound
+        dR = np.where(self.bound[:, None] == 0, dR, dR * lean[..., None])
+    return np.concatenate([dR, prior], 1)
 
 # %% ../../nbs/inference/fit.ipynb #42cdc321
 @patch
@@ -321,13 +316,13 @@ class MembraneFit:
     def to_frame(self) -> pd.DataFrame:
         "Every value it was fitted to: flux_m_s, ion, c_feed_mol_m3, rejection (measured), predicted."
         model, m = self.model, self.model.m
-        state, ion, fitted = model.state.numpy(), model.ion.numpy(), model.rejections(self.x)[0][0].numpy()
+        state, ion, fitted = model.state, model.ion, model.rejections(self.x)[0][0].numpy()
         return pd.DataFrame(
             {
                 "flux_m_s": m.flux[state],
                 "ion": np.array(m.ions, dtype=object)[ion],
                 "c_feed_mol_m3": m.c_feed[state, ion],
-                "rejection": model.target.numpy(),
+                "rejection": model.target,
                 "predicted": fitted[state, ion],
             }
         )

@@ -3,8 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
-import torch
-
+from .._torch import library
 from ..core import InputError
 from ..water.ions import ion_name
 
@@ -26,9 +25,9 @@ class Scale:
         return math.log(v) if self.kind == "log" else math.asinh(v / 5) / 1.5 if self.kind == "sinh" else v
 
     def to_value(self, x):
-        "The value of a searched number or tensor."
-        t = torch.as_tensor(x, dtype=torch.float64)
-        return t.exp() if self.kind == "log" else 5 * torch.sinh(1.5 * t) if self.kind == "sinh" else t
+        "The value of a searched number, array or tensor."
+        lib = library(x)
+        return lib.exp(x) if self.kind == "log" else 5 * lib.sinh(1.5 * x) if self.kind == "sinh" else x
 
 
 def default_scale(
