@@ -54,3 +54,16 @@ def test_what_is_held_stays_and_bounds_are_kept():
 def test_a_start_without_an_answer_waits_and_few_steps_do_not_settle():
     found = descend(residuals, jacobian, np.array([[0.5, 0.97], [0.5, 0.5]]), steps=1)
     assert np.isinf(found.cost[0]) and found.asked.tolist() == [1, 2] and not found.settled[1]
+
+
+def test_the_second_order_shortens_a_bent_valley():
+    valley = lambda x: np.stack([40 * (x[:, 1] - 2 * (x[:, 0] - 0.3) ** 2), x[:, 0] - 0.9, 0 * x[:, 0] + 1], 1)
+    at = lambda x, guess: (valley(x), Solved(u=torch.from_numpy(x.T.copy())))
+    slope = lambda x, found: np.stack(
+        [np.stack([-160 * (x[:, 0] - 0.3), 0 * x[:, 0] + 40], 1), np.tile([1.0, 0.0], (len(x), 1)), 0 * x], 1
+    )
+    starts = np.array([[0.1, 0.08], [0.05, 0.6], [0.3, 0.9]])
+    plain, bent = (descend(at, slope, starts, None, Damping(bend=b), enough=1e-12) for b in (0.0, 0.75))
+    for found in (plain, bent):
+        assert_allclose(found.x, np.tile([0.9, 0.72], (3, 1)), rtol=1e-4)
+    assert bent.asked.sum() < 0.8 * plain.asked.sum()

@@ -1,6 +1,7 @@
 """Least squares from many starts at once, each with a damping of its own
 
-Levenberg (1944, 10.1090/qam/10666) and Marquardt (1963, 10.1137/0111030). What is fitted solves a transport problem
+Levenberg (1944, 10.1090/qam/10666) and Marquardt (1963, 10.1137/0111030); along a bent valley with the second order of
+Transtrum and Sethna (2012, 10.48550/arXiv.1201.5885). What is fitted solves a transport problem
 for every start, so that one call asks about all of them, from the solutions of the step before."""
 
 from typing import NamedTuple
@@ -22,6 +23,7 @@ class Damping(NamedTuple):
     low: float = 0.0  # Bounds of every number
     high: float = 1.0
     still: float = 1e-7  # A move below it is none
+    bend: float = 0.0  # Largest second order of a move over its first that is still taken; 0: no second order
 
 
 class Descent(NamedTuple):
@@ -43,13 +45,35 @@ def step(
     rule: Damping = Damping(),
 ) -> np.ndarray:  # (start, parameter)
     "Levenberg and Marquardt's step for many vectors; what presses against its bound stays."
+    move = _towards(*_system(J, r, x, held, damping, rule), J, r)
+    return move * (rule.longest / np.maximum(np.abs(move).max(1, keepdims=True), rule.longest))
+
+
+def _system(J, r, x, held, damping, rule):
+    "Damped normal equations, and what stays."
     g = (J * r[..., None]).sum(1)
     stay = held | (x <= rule.low) & (g > 0) | (x >= rule.high) & (g < 0)
     H = np.where(stay[:, None] | stay[:, :, None], 0.0, J.transpose(0, 2, 1) @ J)
     size, every = H.diagonal(axis1=1, axis2=2), range(x.shape[1])
     H[:, every, every] += damping[:, None] * np.maximum(size, 1e-9 * size.max(1, keepdims=True)) + stay + 1e-300
-    move = -np.linalg.solve(H, np.where(stay, 0.0, g)[..., None])[..., 0]
-    return move * (rule.longest / np.maximum(np.abs(move).max(1, keepdims=True), rule.longest))
+    return H, stay
+
+
+def _towards(H, stay, J, r):
+    "The move that these equations ask for against residuals r."
+    return -np.linalg.solve(H, np.where(stay, 0.0, (J * r[..., None]).sum(1))[..., None])[..., 0]
+
+
+_PROBE = 0.1  # Of a step, at which the bend of the residuals along it is read
+
+
+def _bent(residuals, J, r, x, held, damping, rule, move, guess):
+    "A step with its second order, where that is small beside the first."
+    at = np.clip(x + _PROBE * move, rule.low, rule.high)
+    beyond = residuals(at, guess)[0] - r - (J @ (at - x)[..., None])[..., 0]
+    second = _towards(*_system(J, r, x, held, damping, rule), J, beyond / _PROBE**2)
+    small = 2 * np.abs(second).max(1) < rule.bend * np.abs(move).max(1)
+    return move + np.where(small[:, None], second, 0.0)
 
 
 def _cost(r):
@@ -75,11 +99,14 @@ def descend(
     for _ in range(steps):
         if not len(a):
             break
-        move = step(J[a], r[a], x[a], held[a], damping[a], rule)
+        at = J[a], r[a], x[a], held[a], damping[a], rule
+        move = step(*at)
+        if rule.bend:
+            move = _bent(residuals, *at, move, u[:, a].flatten(1))
         trial = np.clip(x[a] + move, rule.low, rule.high)
         r_new, found = residuals(trial, u[:, a].flatten(1))
         gain = cost[a] - _cost(r_new)
-        asked[a] += 1
+        asked[a] += 2 if rule.bend else 1
         good = gain > 0
         b = a[good]
         if len(b):

@@ -201,18 +201,21 @@ def values(self: _Model, x) -> dict:
     return {n: float(s.to_value(v)) for n, s, v in zip(self.free, self.scales, x, strict=True)}
 
 # %% ../../nbs/inference/fit.ipynb #ee610b3b
+_SEARCH = descent.Damping(bend=0.75)
+
+
 @patch
 def descend(self: _Model, x, fixed=None, steps: int = 150, rtol: float = 1e-4, tol: float = 1e-5):
-    "Least squares from many vectors (start, parameter) at once, parameter `fixed` of each held."
+    "Least squares from many vectors (start, parameter) at once, parameter `fixed` of each held; slopes by the box."
     width = self.high - self.low
     y = (np.asarray(x) - self.low) / width  # from 0 to 1 between the bounds
     held = None if fixed is None else np.arange(y.shape[1]) == np.asarray(fixed)[:, None]
     found = descent.descend(
         lambda y, guess: self.residuals(self.low + y * width, rtol, guess, persist=False),
         lambda y, found: self.jacobians(self.low + y * width, found) * width,
-        y, held, steps=steps, enough=tol,
+        y, held, _SEARCH, steps, tol,
     )  # fmt: skip
-    return self.low + found.x * width, found.cost, found.asked, found.settled
+    return found._replace(x=self.low + found.x * width)
 
 # %% ../../nbs/inference/fit.ipynb #af004cfd
 def _spread(design, cost, n, width):
@@ -226,6 +229,9 @@ def _spread(design, cost, n, width):
     return taken
 
 # %% ../../nbs/inference/fit.ipynb #311d1533
+_REACH = 0.3  # Of the box, by which the parameters fitted again are taken along to where the held one goes next
+
+
 class _Profile:
     """Where the profile of every parameter crosses the threshold below and above (or its bound), all searched side by
     side."""
@@ -239,44 +245,66 @@ class _Profile:
         self.inside, self.c_in = np.zeros(2 * p), np.zeros(2 * p)
         self.outside, self.c_out = np.full(2 * p, np.inf), np.full(2 * p, np.inf)
         self.step = np.minimum(self.span, np.maximum(2 * sd[self.k], 1e-3 * self.width))
+        self.runs = np.zeros(2 * p, int)  # looks in a row that ended inside; below zero: outside
         self.v, self.end, self.is_open = np.tile(x, (2 * p, 1)), self.bound.copy(), np.ones(2 * p, bool)
+        J = m.jacobians(x[None], m.residuals(x[None])[1]) * (m.high - m.low)
+        self.lean = self.leaning(np.arange(2 * p), self.v, np.tile(J, (2 * p, 1, 1)))
+
+    def leaning(self, ends, v, J) -> np.ndarray:
+        "How all others follow the parameter held, to first order, by its distance from the best (end, parameter)."
+        k, box = self.k[ends], self.m.high - self.m.low
+        away = self.sign[ends, None] * J[np.arange(len(k)), :, k]
+        y, rule, damping = (v - self.m.low) / box, descent.Damping(longest=1e3), np.full(len(k), 1e-6)
+        held = (np.arange(len(box)) == k[:, None]) | (y <= 0) | (y >= 1)
+        lean = descent.step(J, away, y, held, damping, rule)
+        return lean * box / box[k, None]
 
     def places(self) -> np.ndarray:
         "Where to look next: farther out, or between inside and outside; the root of a profile is nearly straight."
         with np.errstate(invalid="ignore"):
             share = (math.sqrt(self.threshold) - np.sqrt(self.c_in)) / (np.sqrt(self.c_out) - np.sqrt(self.c_in))
-            between = self.inside + (self.outside - self.inside) * np.clip(share, 0.1, 0.9)
-        return np.where(np.isinf(self.outside), np.minimum(self.span, self.step), between)
+            # the middle, where one end has stayed for long
+            share = np.clip(share, np.where(self.runs > 1, 0.5, 0.1), np.where(self.runs < -1, 0.5, 0.9))
+            between = self.inside + (self.outside - self.inside) * share
+        reach = _REACH / np.maximum(np.abs(self.lean / (self.m.high - self.m.low)).max(1), 1e-300)
+        farther = np.minimum(self.span, np.minimum(self.step, self.inside + reach))
+        return np.where(np.isinf(self.outside), farther, between)
 
-    def look(self, todo) -> np.ndarray:
-        "All others fitted again with one held, for the ends of `todo`; what is left to do."
-        t, start = self.places(), self.v.copy()
-        at_t = self.x[self.k] + self.sign * t
-        start[np.arange(len(t)), self.k] = at_t
-        ends, c, _, settled = self.m.descend(start[todo], self.k[todo], steps=40)
-        rise, at = np.maximum(c - self.cost, 0), t[todo]
-        under = rise < self.threshold
-        over = ~under & settled  # a refit still on its way down is not outside: it goes on from where it is
-        i, j, late = todo[under], todo[over], ~under & ~settled
-        self.v[todo[late]] = ends[late]
-        self.inside[i], self.c_in[i], self.v[i], self.step[i] = at[under], rise[under], ends[under], 2 * at[under]
-        self.outside[j], self.c_out[j] = at[over], rise[over]
-        narrow = self.outside[todo] - self.inside[todo] < 0.05 * self.outside[todo]
-        close = narrow | (np.abs(rise - self.threshold) < 0.03 * self.threshold)
-        shut = np.isfinite(self.outside[todo]) & close & (under | settled)
-        self.end[todo[shut]], self.is_open[todo[shut]] = at_t[todo[shut]], False
-        return todo[~(shut | under & (at >= self.span[todo]))]
+# %% ../../nbs/inference/fit.ipynb #311d1534
+@patch
+def look(self: _Profile, todo) -> np.ndarray:
+    "All others fitted again with one held, for the ends of `todo`; what is left to do."
+    t = self.places()
+    at_t, start = self.x[self.k] + self.sign * t, self.v + self.lean * (t - self.inside)[:, None]
+    start[np.arange(len(t)), self.k] = at_t
+    ends, c, J, _, settled = self.m.descend(start[todo], self.k[todo], steps=40)
+    rise, at = np.maximum(c - self.cost, 0), t[todo]
+    under = rise < self.threshold
+    over = ~under & settled  # a refit still on its way down is not outside: it goes on from where it is
+    i, j, late = todo[under], todo[over], ~under & ~settled
+    self.v[todo[late]], self.lean[todo[late]] = ends[late], 0.0
+    self.runs[todo] = np.where(under, np.maximum(self.runs[todo], 0) + 1, np.minimum(self.runs[todo], 0) - over)
+    self.lean[i] = self.leaning(i, ends[under], J[under])
+    self.inside[i], self.c_in[i], self.v[i], self.step[i] = at[under], rise[under], ends[under], 2 * at[under]
+    self.outside[j], self.c_out[j] = at[over], rise[over]
+    narrow = self.outside[todo] - self.inside[todo] < 0.05 * self.outside[todo]
+    close = narrow | (np.abs(rise - self.threshold) < 0.03 * self.threshold)
+    shut = np.isfinite(self.outside[todo]) & close & (under | settled)
+    self.end[todo[shut]], self.is_open[todo[shut]] = at_t[todo[shut]], False
+    return todo[~(shut | under & (at >= self.span[todo]))]
 
-    def crossings(self) -> tuple[np.ndarray, np.ndarray]:
-        "Ends (parameter, 2) of the intervals, and which are the search bound."
-        todo = np.flatnonzero(self.span > 1e-9 * self.width)
-        for _ in range(12):
-            if not len(todo):
-                break
-            todo = self.look(todo)
-        late = todo[np.isfinite(self.outside[todo])]
-        self.end[late], self.is_open[late] = (self.x[self.k] + self.sign * self.outside)[late], False
-        return self.end.reshape(-1, 2), self.is_open.reshape(-1, 2)
+
+@patch
+def crossings(self: _Profile) -> tuple[np.ndarray, np.ndarray]:
+    "Ends (parameter, 2) of the intervals, and which are the search bound."
+    todo = np.flatnonzero(self.span > 1e-9 * self.width)
+    for _ in range(20):
+        if not len(todo):
+            break
+        todo = self.look(todo)
+    late = todo[np.isfinite(self.outside[todo])]
+    self.end[late], self.is_open[late] = (self.x[self.k] + self.sign * self.outside)[late], False
+    return self.end.reshape(-1, 2), self.is_open.reshape(-1, 2)
 
 # %% ../../nbs/inference/fit.ipynb #91cd1dd0
 def _verdict(name, told, open_lo, open_hi, at, corr, free, k, s) -> str:
@@ -454,9 +482,9 @@ def fit_membrane(
     free = _choices(free, method, intervals)
     _check_sizes(seed, n_starts=n_starts, n_sobol=n_sobol, noise=noise, level=level)
     m = _Model(obs, free, scales, start, film, noise, options)
-    ends, costs, counts, _ = m.descend(_beginnings(m, method, n_starts, n_sobol, seed), tol=1e-4)
+    ends, costs, _, counts, _ = m.descend(_beginnings(m, method, n_starts, n_sobol, seed), tol=1e-4)
     k = costs.argmin()
-    best, cost, more, _ = m.descend(ends[k][None], rtol=1e-6, tol=1e-9)  # the best once more, tightly
+    best, cost, _, more, _ = m.descend(ends[k][None], rtol=1e-6, tol=1e-9)  # the best once more, tightly
     ends[k], costs[k], counts[k] = best[0], cost[0], counts[k] + more[0]
     x, (cov, sd, corr, widen) = ends[k], _spread_at(m, ends[k])
     est = _estimates(m, x, costs[k], sd, corr, widen, intervals, level)
