@@ -292,7 +292,8 @@ def certify(
     from ion_ode.dspmde.kernel import climb_film, packed, solve_all  # here: importing Numba takes a second
 
     given = None if guess is None else guess.detach().numpy()
-    found = solve_all(*packed(q), n_flux, rtol, given, torch.get_num_threads(), persist)
+    threads = torch.get_num_threads()
+    found = solve_all(*packed(q, threads), n_flux, rtol, given, threads, persist)
     found = Certified(**{k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in found.items()})
     lost = (found.code == FAILED).nonzero()[:, 0]
     if persist and q.film_ratio is not None and lost.numel():  # whether a linear film carries so much back

@@ -61,23 +61,43 @@ def compiled(name: str | int):
     return f
 
 
-def packed(q) -> tuple:
+def _by_part(work, size: int, threads: int) -> None:
+    "Work on slices of problems that fit a cache, side by side where there are threads."
+    parts = [slice(k, k + 8192) for k in range(0, size, 8192)]
+    if threads > 1 and len(parts) > 1:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, parts))
+    else:
+        for part in parts:
+            work(part)
+
+
+def packed(q, threads: int = 1) -> tuple:
     "Coefficients of a `Transport` as the kernel reads them: charges, by ion, by problem, and what all share."
     array = lambda t: np.asarray(bare(t))
-    film_rows = [t for t in (q.film_peclet, q.film_ratio, q.film_diffusion) if t is not None]
-    rows = [np.where(array(q.present), array(q.ln_feed), -np.inf)]
-    rows += [np.exp(array(q.ln_entry)), *(array(t) for t in (q.peclet, q.K_conv, *film_rows))]
-    davies = np.zeros(q.size) if q.davies is None else array(q.davies)
+    film_rows = [array(t) for t in (q.film_peclet, q.film_ratio, q.film_diffusion) if t is not None]
+    as_they_are = [array(q.peclet), array(q.K_conv), *film_rows]
+    present, ln_feed, ln_entry = (array(t) for t in (q.present, q.ln_feed, q.ln_entry))
+    rows, own = np.empty((2 + len(as_they_are), *ln_feed.shape)), np.zeros((2, q.size))
+
+    def pack(at):
+        rows[0, :, at] = np.where(present[:, at], ln_feed[:, at], -np.inf)
+        np.exp(ln_entry[:, at], out=rows[1, :, at])
+        for row, t in zip(rows[2:], as_they_are, strict=True):
+            row[:, at] = t[:, at]
+
+    _by_part(pack, q.size, threads)
+    own[0], own[1] = array(q.charge), 0.0 if q.davies is None else array(q.davies)
     film = (NO_FILM, NERNST_PLANCK_FILM, LINEAR_FILM)[len(film_rows)]
     law = IDEAL if q.davies is None else DAVIES if q.davies_pore else DAVIES_SOLUTION
-    return array(q.z)[:, 0].copy(), np.array(rows), np.array([array(q.charge), davies]), (law, film, q.nodes or 0)
+    return array(q.z)[:, 0].copy(), rows, own, (law, film, q.nodes or 0)
 
 
-def _marches(q, form):
+def _marches(form, stiff: bool):
     "The two ways through a layer that these problems need."
     if form[NODES]:
         return compiled("explicit"), compiled("midpoint")
-    return compiled("explicit"), compiled("exponential" if max(r.max() for r in rates(q, form)) > STIFF else "explicit")
+    return compiled("explicit"), compiled("exponential" if stiff else "explicit")
 
 
 def rates(q, form):
@@ -95,34 +115,62 @@ def mesh(top, rtol):
     return np.where(top > STIFF, -power(graded), power(few))
 
 
+def _begun(q, form, rtol, guess, u, count, state, at) -> None:
+    "Meshes, guesses and places along their curves of some problems."
+    some = q[..., at]
+    if guess is not None:
+        u[at] = guess[:, at].T
+    for row, top in zip((MESH, MESH_FILM), rates(some, form), strict=False):
+        count[at, row] = mesh(top, rtol)
+    push = some[PECLET] * some[FILM] if form[FILM_KIND] == LINEAR_FILM else some[PECLET]
+    state[at, PLACE] = np.where(some[LN_FEED] > -np.inf, push, 0.0).max(0)
+
+
+def _in_order(place, n_flux: int):
+    "Problems (curve, flux): every curve by its flux, curves by their highest place: neighbours share their meshes."
+    order, place = np.arange(len(place)).reshape(-1, n_flux), place.reshape(-1, n_flux)
+    if n_flux > 1:
+        order = np.take_along_axis(order, place.argsort(1), 1)
+    return order[place.max(1).argsort()]
+
+
 def _solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=None, threads: int = 1) -> dict:
     "Problems of packed coefficients, curve * n_flux + flux, from a guess or along each curve."
     _, d, size = q.shape
+    threads = threads if size >= 4096 else 1
     u = np.empty((size, d + (2 if form[FILM_KIND] == LINEAR_FILM else 1)))
-    if guess is not None:
-        u[:] = guess.T
     c_wall, count, state = np.empty((size, d)), np.ones((size, 4), np.int64), np.empty((size, 5))
     count[:, STEPS] = guess is None
-    for row, top in zip((MESH, MESH_FILM), rates(q, form), strict=False):
-        count[:, row] = mesh(top, rtol)
-    place = np.where(q[LN_FEED] > -np.inf, q[PECLET] * (q[FILM] if form[FILM_KIND] == LINEAR_FILM else 1), 0.0).max(0)
-    state[:, PLACE] = np.log(place)
-    order, place = np.arange(size).reshape(-1, n_flux), place.reshape(-1, n_flux)
-    if n_flux > 1:
-        order = np.take_along_axis(order, place.argsort(1), 1)
-    order = order[place.max(1).argsort()]  # neighbours share their meshes
-    run, ways = compiled("curves"), (compiled(int(form[FILM_KIND])), compiled("shoot"), *_marches(q, form))
+    _by_part(lambda at: _begun(q, form, rtol, guess, u, count, state, at), size, threads)
+    order = _in_order(state[:, PLACE], n_flux)
+    state[:, PLACE] = np.log(state[:, PLACE])
+    run, film = compiled("curves"), compiled(int(form[FILM_KIND]))
+    ways = film, compiled("shoot"), *_marches(form, count.min() < 0)
     work = lambda part: run(*ways, z, q, own, form, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state)
-    if threads > 1 and size >= 4096:
+    if threads > 1:
         few = min(LANES, -(-len(order) // threads))  # blocks as one thread takes them, the long ones first
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, [order[k : k + few] for k in range(0, len(order), few)][::-1]))
     else:
         work(order)
-    c_wall = np.exp(q[LN_FEED]) if form[FILM_KIND] == NO_FILM else c_wall.T
+    return _lying(q, form, u, c_wall, count, state, threads)
+
+
+def _lying(q, form, u, c_wall, count, state, threads) -> dict:
+    "What was found, one row a number."
+    by_row, walls = np.empty(u.shape[::-1]), np.empty(c_wall.shape[::-1])
+
+    def lay(at):
+        by_row[:, at] = u[at].T
+        if form[FILM_KIND] == NO_FILM:
+            np.exp(q[LN_FEED, :, at], out=walls[:, at])
+        else:
+            walls[:, at] = c_wall[at].T
+
+    _by_part(lay, len(u), threads)
     ends = {"code": CODE, "n_steps": STEPS, "n": MESH, "n_film": MESH_FILM}
     numbers = {"residual": RESIDUAL, "error": ERROR, "p_perm": P_PERM}
-    return {"u": np.ascontiguousarray(u.T), "c_wall": np.ascontiguousarray(c_wall),
+    return {"u": by_row, "c_wall": walls,
             **{k: count[:, row].copy() for k, row in ends.items()},
             **{k: state[:, row].copy() for k, row in numbers.items()}}  # fmt: skip
 
@@ -166,12 +214,17 @@ def _climb_nodes(z, q, own, form, n_flux, rtol, found, rows) -> None:
     climb(z, q, own, form, rtol, found, np.flatnonzero(found["code"] == FAILED), rows, factors)
 
 
-def _even_out(z, q, u) -> None:
+def _even_out(z, q, u, threads: int = 1) -> None:
     "Both signs of the permeate's charge made equal to the last digit."
-    u = u[: len(z)]
-    c = np.where(q[LN_FEED] > -np.inf, np.exp(u), 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        u -= np.sign(z)[:, None] * (0.5 * np.log((np.maximum(z, 0) @ c) / (np.maximum(-z, 0) @ c))) * (c > 0)
+
+    def level(at):
+        some = u[: len(z), at]
+        c = np.where(q[LN_FEED, :, at] > -np.inf, np.exp(some), 0.0)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            tilt = 0.5 * np.log((np.maximum(z, 0) @ c) / (np.maximum(-z, 0) @ c))
+            some -= np.sign(z)[:, None] * tilt * (c > 0)
+
+    _by_part(level, u.shape[1], threads)
 
 
 def climb_film(z, q, own, form, rtol, found) -> None:
@@ -194,7 +247,7 @@ def solve_all(
         else:
             lost = np.flatnonzero(found["code"] == FAILED)
             climb(z, q, own, form, rtol, found, lost, rows, 0.5 ** np.arange(11.0, -0.5, -0.5))
-    _even_out(z, q, found["u"])
+    _even_out(z, q, found["u"], threads)
     return found
 
 
@@ -204,7 +257,7 @@ def shots_of(z, q, own, form, u, n: int, n_film: int, jacobian: bool):
     for k in range(0, u.shape[1], 128):
         q_at, own_at, u_at = (np.array(t[..., k : k + 128], order="C") for t in (q, own, u))
         w = u_at.shape[1]
-        film, ways, state = compiled(int(form[FILM_KIND])), _marches(q, form), np.full((2, w), np.nan)
+        film, ways, state = compiled(int(form[FILM_KIND])), _marches(form, min(n, n_film) < 0), np.full((2, w), np.nan)
         r, J, c_wall = np.empty((m, w)), np.empty((m, m, w)), np.empty((len(z), w))
         problem = (z, q_at, own_at, form, u_at, state)
         compiled("shoot")(film, *ways, *problem, w, n, n_film, jacobian, r, J, c_wall)

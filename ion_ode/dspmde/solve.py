@@ -168,8 +168,10 @@ def _refuse(status: np.ndarray, J: Tensor) -> None:
 def _differentiable(q: Transport, plain: Transport, found: Certified, solved: Tensor, eager: bool):
     "Unknowns, wall and permeate potential, with the graph of what asks for gradients."
     # a failed entry gets a harmless state so that nothing downstream meets inf, then NaN on the way out
-    found.u = torch.where(solved, torch.nan_to_num(found.u, nan=0.0, posinf=0.0, neginf=0.0).clamp(-700, 700), 0.0)
-    found.n, found.n_film = torch.where(solved, found.n, 4), torch.where(solved, found.n_film, 4)
+    if not bool(solved.all()):
+        found.u = torch.where(solved, torch.nan_to_num(found.u, nan=0.0, posinf=0.0, neginf=0.0), 0.0)
+        found.n, found.n_film = torch.where(solved, found.n, 4), torch.where(solved, found.n_film, 4)
+    found.u = found.u.clamp(-700, 700)
     if any(t is not None and t.requires_grad for t in q.tensors()):
         return _Implicit.apply(plain, found, eager, *q.tensors())
     return found.u, found.c_wall, found.p_perm
