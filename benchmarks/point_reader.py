@@ -104,7 +104,7 @@ def errors(rows, feeds, membrane, rng) -> np.ndarray:
     places, n = np.array([list(wide.columns).index(i) for i in rows.ion]), len(rows)
     c = wide.loc[rows.solution_id].to_numpy()
     share = share_of_sign(c, np.array([float(get_ion(i).z) for i in wide.columns]))[np.arange(n), places]
-    noise, size = errors_at(membrane, rows.flux_m_s.to_numpy()[None], share)
+    noise, size = errors_at(membrane, rows.flux_m_s.to_numpy()[None], share, own=True)
     own = Residuals(tuple(wide.columns), c, places, np.zeros(n, int), size, noise, np.zeros((1, n)))
     return np.sqrt(NU / rng.chisquare(NU)) * own._root[0] @ rng.standard_normal(n)
 

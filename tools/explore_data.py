@@ -24,7 +24,7 @@ from ion_ode.data.nf270 import load_nf270, load_solutions
 from ion_ode.dspmde.charge_pH import _PH_KNOWN, FITTED, PH_OF_CHARGES
 from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane, membrane_table
 from ion_ode.inference.answer import Answer, load_answer
-from ion_ode.inference.discrepancy import ALIKE_Q, ALIKE_SHARES, NU
+from ion_ode.inference.discrepancy import ALIKE_Q, ALIKE_SHARES, MODEL, NOISE, NU
 from ion_ode.inference.laws import NEUTRAL_PORE, PH_RANGE, REFERENCE_EQUIVALENTS
 from ion_ode.module.channel import DENSITY, MIXING
 from ion_ode.module.element import element_table, get_element
@@ -189,7 +189,7 @@ def answer_json(answer: Answer) -> dict:
         "trust": trust(),
         "columns": {k: packed(v) for k, v in answer.parameters.drop(columns="law").items()},
         "coupon": [packed(v) for v in answer.coupon.T],
-        "errors": {"nu": NU, "alikeQ": ALIKE_Q, "alikeShares": ALIKE_SHARES},
+        "errors": {"noise": NOISE, "model": MODEL, "nu": NU, "alikeQ": ALIKE_Q, "alikeShares": ALIKE_SHARES},
     }
 
 

@@ -246,7 +246,8 @@ class Answer:
 
     def errors(self, J, share):  # Fluxes (membrane, sample, flux), share (sample, solute); (membrane, sample, flux, ..)
         "Error of a value of its own, and of the model, on the scale of y."
-        return errors_at(self.parameters, np.where(np.isfinite(J), J, 0.0)[..., None], share[:, None])
+        flux = np.where(np.isfinite(J), J, 0.0)[..., None]
+        return errors_at(self.parameters, flux, share[:, None], own=self.own is not None)
 
     def _told(self, names, c, J, R):
         "Rejections with what own values say of the model's error, and what they leave of it on the scale of y."

@@ -4,8 +4,8 @@ The error of a rejection is that of y = ln(1.05 - R): relative to the passage wh
 does, and without a limit at R = 1. It fades as the flux vanishes. A value of the open measurements teaches with an
 error of `LEARNED`, of its own and larger than that of a measurement: what the pore model cannot say of a feed is in it,
 and an error shared along a curve would leave the curves of a mixture nothing to teach (`benchmarks/answer_errors.py`).
-The interval of a new value, and a user's own values, have the errors of the membrane: noise, and a discrepancy that
-one ion in one feed shares over its fluxes (`ion_ode.inference.discrepancy`).
+The interval of a new value has the errors of the membrane: noise, and a discrepancy that one ion in one feed shares
+over its fluxes; a user's own values those of `ion_ode.inference.discrepancy`.
 
 One coupon can stand for the membrane: laboratories differ from it by effects of charge and thickness, it has none of
 its own. Four compositions were measured on it, so its membrane is known where a mean over laboratories is not."""

@@ -151,13 +151,13 @@ export function summarise(answer, said, f, level = 0.9, members = answer.members
   const rows = Array.from({ length: states }, (_, s) => said.map((a) => a.flux[s]));
   const spread = (v) => [quantile(v, ends[0]), quantile(v, ends[1])], needed = rows.map((_, s) => said.map((a) => a.pressure[s]));
   const out = { flux: rows.map(mean), fluxEnds: rows.map(spread), pressure: needed.map(mean), pressureEnds: needed.map(spread), said, ions: {} };
-  const known = members.map((m, k) => rows.map((_, s) => (own ? corrected(m, told[k], f, said[k].rejection[s], said[k].flux[s]) : said[k].rejection[s])));
+  const known = members.map((m, k) => rows.map((_, s) => (own ? corrected(m, own, told[k], f, said[k].rejection[s], said[k].flux[s]) : said[k].rejection[s])));
   f.names.forEach((name, i) => {
     const r = { rejection: [], lower: [], upper: [] };
     for (let s = 0; s < states; s++) {
       const all = new Float64Array(LEVELS * n), R = known.map((a) => a[s][i]);
       members.forEach((m, k) => {
-        const y = yOf(R[k]), { noise, model } = errorsOf(m, said[k].flux[s], f.share[i]);
+        const y = yOf(R[k]), { noise, model } = errorsOf(m, said[k].flux[s], f.share[i], own);
         const sd = own ? scaleOf(m, own) * Math.hypot(noise, Math.sqrt(told[k][i].left) * model) : Math.hypot(noise, model);
         for (let q = 0; q < LEVELS; q++) all[q * n + k] = y + sd * number(q, k);
       });
@@ -169,10 +169,10 @@ export function summarise(answer, said, f, level = 0.9, members = answer.members
   });
   return out;
 }
-// Error of a value of its own, and of the model, for an ion of a share; the same before own values and after them.
-function errorsOf(m, flux, share) {
+// Error of a value of its own, and of the model, for an ion of a share; where own values tell the membrane, theirs.
+function errorsOf(m, flux, share, own = null) {
   const [value, model] = faded(Number.isFinite(flux) ? flux : 0);
-  return { noise: m.noise * value, model: m["discrepancy trace"] ** (1 - share) * m["discrepancy major"] ** share * model };
+  return own ? { noise: own.noise * value, model: own.model * model } : { noise: m.noise * value, model: m["discrepancy trace"] ** (1 - share) * m["discrepancy major"] ** share * model };
 }
 
 // All at once, for tests and scripts.
@@ -242,12 +242,12 @@ export const once = (values) => values.filter((v) => !(v.ion.includes("-") && Ob
 export function ownErrors(answer, values, said, data) {
   const e = answer.errors, places = values.map((v) => { const f = readFeed(v.feed, data); return placeOf(f, f.names.indexOf(v.ion)); });
   const near = places.map((a) => places.map((b) => alike(a, b, e))), degrees = e.nu + values.length;
-  const roots = said.map((a, n) => rootOf(answer.members[n], values, a, near)), white = said.map(({ off }, n) => below(roots[n].L, off));
+  const roots = said.map((a, n) => rootOf(answer.members[n], e, values, a, near)), white = said.map(({ off }, n) => below(roots[n].L, off));
   const logs = white.map((w, n) => -roots[n].L.reduce((s, row, i) => s + Math.log(row[i]), 0) - 0.5 * degrees * Math.log1p(w.reduce((s, x) => s + x * x, 0) / e.nu));
   return { ...e, places, degrees, roots, white, logs };
 }
-function rootOf(m, values, { flux, share }, near) {
-  const errors = values.map((_, k) => errorsOf(m, flux[k], share[k])), size = errors.map((x) => x.model), L = [];
+function rootOf(m, e, values, { flux, share }, near) {
+  const errors = values.map((_, k) => errorsOf(m, flux[k], share[k], e)), size = errors.map((x) => x.model), L = [];
   values.forEach((v, i) => {
     const noise = Math.hypot(errors[i].noise, Math.min(0.5, (v.sd ?? 0) / (1.05 - v.rejection))), row = [];
     for (let k = 0; k <= i; k++) {
@@ -270,8 +270,8 @@ function given(m, own, f) {
 }
 
 // A member's rejections with the discrepancy that own values tell; what that adds to the permeate's charge is taken back.
-function corrected(m, told, f, R, flux) {
-  const size = f.share.map((share) => errorsOf(m, flux, share).model), shifted = R.map((r, i) => 1.05 - Math.exp(yOf(r) + size[i] * told[i].shift));
+function corrected(m, own, told, f, R, flux) {
+  const size = f.share.map((share) => errorsOf(m, flux, share, own).model), shifted = R.map((r, i) => 1.05 - Math.exp(yOf(r) + size[i] * told[i].shift));
   const room = R.map((r, i) => (f.c[i] * (1.05 - Math.min(r, 1)) * size[i]) ** 2), sum = (v) => v.reduce((s, x) => s + x, 0);
   const excess = sum(R.map((r, i) => f.z[i] * f.c[i] * (r - shifted[i]))), all = Math.max(sum(room.map((w, i) => w * f.z[i] ** 2)), 1e-300);
   return shifted.map((r, i) => Math.min(r + (room[i] * f.z[i] * excess) / all / f.c[i], 1));
