@@ -24,7 +24,7 @@ def learn(
     prior: Prior = Prior(),
     n: int = _EACH,
     asked: pd.DataFrame | None = None,  # Rows whose feeds it is for: it goes on until these are known well enough
-    most: int = 96,  # Moves by which it goes on
+    most: int = 288,  # Moves by which it goes on
 ) -> Population:
     "The posterior of a table of rows, its mixtures learned first: membranes as they move on at the full likelihood."
     mixtures = rows[rows.composition.isin(COMPOSITIONS)]
@@ -53,7 +53,7 @@ def sample_cell(
     prior: Prior = Prior(),
     n: int = _EACH,
     whole: bool = False,  # Whether `of` is a membrane
-    moves: int = 96,  # Most by which it goes on until it predicts the held-out feeds, or all, well enough
+    moves: int = 288,  # Most by which it goes on until it predicts the held-out feeds, or all, well enough
 ) -> Cell:
     "One run of the sampler."
     spec = {"membrane": of if whole else "NF270", "held": None if whole else of, "seed": seed, "n": n}

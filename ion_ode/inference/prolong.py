@@ -109,7 +109,7 @@ def prolonged(
     chains: int,  # Members of one writing down
     *,
     error: float = 0.005,  # Of the mean prediction, to reach
-    most: int = 96,  # Moves
+    most: int = 288,  # Moves
     seed: int = 0,
 ) -> Population:
     "The same run carried on, and written down on the way, until its mean predictions are known to `error`."
