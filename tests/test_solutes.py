@@ -11,7 +11,7 @@ from ion_ode.core import LMH, nm
 from ion_ode.dspmde import HINDRANCE, Film, Membrane
 from ion_ode.inference.answer import load_answer
 from ion_ode.water.feeds import feed_table
-from ion_ode.water.ions import read_ion_table
+from ion_ode.water.ions import read_ion_table, viscosity_water
 
 FLUX = np.array([2.0, 20.0, 150.0]) * LMH
 HEAD = "name,z,D_bulk_m2_s,r_stokes_m,molar_mass_g_mol,aliases,source,doi\n"
@@ -124,6 +124,21 @@ def test_an_answer_to_neutral_solutes_and_to_what_does_not_fit(dye):
     R = wide.set_index("ion").rejection
     assert R["dye-4"] == 1 and R["Cl-"] < -0.2  # the dye stays and pushes chloride through
     assert "none of dye-4 passes" in " ".join(wide.attrs["notes"])
+
+
+def test_NDMA_is_what_its_formula_says_and_passes_more_than_glucose():
+    "Diffusivity by Hayduk and Laudie, radius by Stokes and Einstein; a tighter pore rejects more of it."
+    s, eta = get_ion("NDMA"), float(viscosity_water(298.15))
+    assert_allclose(s.D_bulk, 13.26e-9 / ((1e3 * eta) ** 1.14 * 84**0.589), rtol=5e-3)
+    assert_allclose(s.r_stokes, 1.380649e-23 * 298.15 / (6 * np.pi * eta * s.D_bulk), rtol=5e-3)
+    assert get_ion("nitrosodimethylamine") is s
+    feed = {"Na+": 10.0, "Cl-": 10.0, "NDMA": 1e-6, "glucose": 1.0}
+    wide, tight = (
+        simulate(feed, FLUX, NF270.with_(r_pore=r * nm)).rejection[0, :, 2:] for r in (NF270.r_pore / nm, 0.4)
+    )
+    assert (0 < wide[:, 0]).all() and (wide[:, 0] < wide[:, 1]).all() and (wide[:, 0] < tight[:, 0]).all()
+    R = load_answer("nf270").thinned(16).predict(feed, 20 * LMH).set_index("ion").rejection
+    assert 0 < R["NDMA"] < 0.5 < R["glucose"]
 
 
 def test_a_neutral_solute_meets_its_own_pore_in_every_door():
