@@ -143,8 +143,6 @@ def test_words_for_waters():
     d = pd.DataFrame([{"sample": "well 3", "Na [mM]": 2, "Cl [mM]": 2, "HCO3 [mM]": 0}])
     with pytest.raises(InputError, match="well 3 has no pH; add a column pH"):
         read_waters(d)
-    with pytest.raises(InputError, match="knows no Cs"):
-        read_waters(d.assign(**{"Cs+ [mM]": 0.1, "pH": 7}))
     with pytest.raises(InputError, match="pH is 20.0, expected"):
         read_waters(d.assign(pH=20))
     with pytest.warns(UserWarning, match="activities beyond .5 mol/L are extrapolated"):

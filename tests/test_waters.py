@@ -36,6 +36,24 @@ def test_solutes_are_reported_as_a_laboratory_does_and_nothing_is_lost():
     assert slow.rejection.abs().max() < 0.02 and (slow.upper - slow.lower).max() < 0.05
 
 
+def test_what_does_not_react_goes_along(tmp_path):
+    "NDMA and a dye of one's own beside the analysis: asked for, counted in the charge, without a part in the pH."
+    file = tmp_path / "mine.csv"
+    head = "name,z,D_bulk_m2_s,r_stokes_m,molar_mass_g_mol,aliases,source,doi"
+    file.write_text(f"{head}\ndye-4,-4,0.3e-9,0.82e-9,800,,made up for a test,\n")
+    feed = "Na+=12,Ca+2=2,Cl-=4,HCO3-=4,dye-4=2,NDMA=1e-5"
+    args = ["water", "--ions", str(file), "--feed", feed, "--ph", "7.8", "--flux", "20"]
+    for more in ([], ["--membrane", "nf270"]):
+        out = tmp_path / f"{len(more)}.csv"
+        done = CliRunner().invoke(main, [*args, *more, "--out", str(out)])
+        assert done.exit_code == 0, done.output
+        assert "dye-4, NDMA: counted in the charge balance" in done.output
+        R = pd.read_csv(out).set_index("ion").rejection
+        assert R["dye-4"] > 0.999 and 0 < R["NDMA"] < 0.5
+    w = read_waters(WELL.assign(**{"NDMA [mM]": 1e-5}))
+    assert w.speciation[0].c == read_waters(WELL).speciation[0].c and w.feed[0]["NDMA"] == 1e-5
+
+
 def test_a_pressure_gives_each_membrane_its_flux():
     found = predict_water(SALT, model=FEW, pressure=5 * bar)
     salt = FEW.predict({"Na+": 20, "Cl-": 20}, pressure=5 * bar, pH=6.7)

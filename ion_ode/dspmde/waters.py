@@ -102,8 +102,6 @@ def read_waters(
     t = table if isinstance(table, FeedTable) else feed_table(table, used=("pH", "temperature"))
     t, spread, said = _replicates(t)
     name = lambda k: t.sample[k] if isinstance(t.sample[k], str) else f"feed {t.sample[k]}"
-    if unknown := [i for i in t.ions if i not in KNOWN | {"H+", "OH-"}]:
-        raise InputError(f"the chemistry of waters knows no {', '.join(unknown)}; leave them out, or use simulate")
     if "H+" in t.ions and (t.c_feed[:, t.ions.index("H+")] > 0).any():
         raise InputError("H+ is given, which the pH says already; leave it out")
     fill = lambda have, given: np.where(np.isnan(have), np.nan if given is None else given, have)
@@ -116,13 +114,18 @@ def read_waters(
         t = replace(t, ions=(*t.ions, ion_name(balance)), c_feed=np.column_stack([t.c_feed, np.zeros(len(t.c_feed))]))
     closure = close_charge(t.c_feed, t.ions, balance, name)
     c = closure.applied(t.c_feed)
-    notes, found = [*said, *closure.notes(name)], []
+    notes, found, beside = [*said, *closure.notes(name)], [], []
+    apart = [i for i in t.ions if i not in KNOWN | {"H+", "OH-"}]
+    if apart:
+        notes.append(f"{', '.join(apart)}: counted in the charge balance and asked for, but without reactions")
     for k, row in enumerate(c):
         base = float(sum(n * row[t.ions.index(i)] for i, n in (("HCO3-", 1), ("CO3-2", 2), ("OH-", 1)) if i in t.ions))
         held = {i: float(v) for i, v in zip(t.ions, row, strict=True) if v > 0 and i not in ("HCO3-", "CO3-2", "OH-")}
+        beside.append({i: held.pop(i) for i in apart if i in held})
         found.append(speciate(held, float(at[k]), float(T[k]), alkalinity=base + _given(held)))
         notes += _ranges(name(k), found[-1])
-    return Water(list(t.sample), [carried(s, pairs) for s in found], found, T, spread, notes, t.flux)
+    feed = [carried(s, pairs) | more for s, more in zip(found, beside, strict=True)]
+    return Water(list(t.sample), feed, found, T, spread, notes, t.flux)
 
 
 def _given(held: dict[str, float]) -> float:

@@ -31,6 +31,7 @@ _MASTERS = (
     "H4SiO4", "PO4-3",
 )  # fmt: skip
 KNOWN = {*_MASTERS, *_TOTALS} - {"H4SiO4", "PO4-3"}  # Columns of a feed that the chemistry understands
+_REACTS = KNOWN | {"H+", "OH-", "PO4-3"}
 _LEAST = 1e-15  # mol/kg below which a component counts as absent
 
 
@@ -251,13 +252,13 @@ def carried(
 
 
 def pH_of(
-    c: dict[str, float],  # What came through, as `carried` writes it [mol/m³]
+    c: dict[str, float],  # What came through, as `carried` writes it [mol/m³]; what does not react changes nothing
     temperature: float = T_REF,  # $T$ [K]
 ) -> Speciation:
     "The pH a water settles at when no gas leaves it: total carbon and alkalinity stay."
     from scipy.optimize import brentq
 
-    whole = {k: v for k, v in c.items() if k not in ("MgSO4", "CaSO4")}
+    whole = {k: v for k, v in c.items() if k in _REACTS}
     for pair in ("MgSO4", "CaSO4"):
         for ion in (f"{pair[:2]}+2", "SO4-2"):
             whole[ion] = whole.get(ion, 0.0) + c.get(pair, 0.0)
