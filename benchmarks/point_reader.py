@@ -58,7 +58,7 @@ def one_step(model, measurements, seed: int = 0):
     gain = np.linalg.solve(dy.T @ dy / FEW + error, dy.T @ dz / FEW)
     z = z + (y_of(s.rejection) - y - noise) @ gain
     i, k = np.linspace(0, FEW - 1, len(model)).round().astype(int), x.shape[1]
-    return replace(model, x=z[i, :k], coupon=np.column_stack([z[i, k : k + 4], z[i, -1]]))
+    return replace(model, x=z[i, :k], coupon=np.column_stack([z[i, k : k + 4], z[i, -1]]), laws=None)
 
 
 def methods(model, values, full: bool) -> dict:
@@ -77,7 +77,7 @@ def methods(model, values, full: bool) -> dict:
 def draw(model, rng):
     "One coupon of one membrane: what a laboratory would measure, and what it would ask."
     x, coupon = smoothed(model.x, 1, rng), rng.standard_normal((1, 5))
-    truth, feeds = replace(model, x=x, coupon=coupon), answer_feeds()
+    truth, feeds = replace(model, x=x, coupon=coupon, laws=None), answer_feeds()
     kind, states = ("observed", "intrinsic")[rng.random() < 0.25], []
     solutions = rng.choice(sorted(set(answer_rows().solution_id)), int(rng.integers(1, 4)), replace=False)
     for k in range(8):

@@ -232,7 +232,7 @@ def own_of(exact, folder):
     states, _ = _own_states(folder / "own.csv", exact.prior)
     few = exact.thinned(32)
     precise = lambda ions, problem: solve(ions, problem, rtol=1e-10)
-    R, J = forward(states, few.x, few.coupon[:, None, :4], few.coupon[:, 4:], precise, prior=exact.prior)
+    R, J = forward(states, few.x, few.coupon[:, None, :4], few.coupon[:, 4:], precise, exact.prior, few.laws)
     return values, few, states, *said_of(states, R, J), few.parameters
 
 
@@ -325,7 +325,7 @@ def test_a_vessel_in_node_is_simulate_plant(run):
         "steps": 32,
         **run,
     }
-    few = of_answer.replace(model, x=model.x[members], coupon=model.coupon[members])
+    few = of_answer.replace(model, x=model.x[members], coupon=model.coupon[members], laws=None)
     plant = Plant(Stage("NF270-400/34i", elements=6))
     s = simulate_plant(feed, plant, membrane=few, feed_flow=8 / 3600, grid_rtol=1e-7, **run)
     for k, found in enumerate(ask([asked | {"member": m} for m in members])):

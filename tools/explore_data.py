@@ -11,7 +11,7 @@ import base64
 import json
 import re
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ import torch
 from ion_ode.core import E_CHARGE, EPS_0, K_B, LMH, R_GAS, T_REF, bar, nm, um
 from ion_ode.data.design import water_types
 from ion_ode.data.nf270 import load_nf270, load_solutions
-from ion_ode.dspmde.charge_pH import _PH_KNOWN, FITTED, PH_OF_CHARGES
+from ion_ode.dspmde.charge_pH import _PH_KNOWN, PH_OF_CHARGES, ChargeByPH
 from ion_ode.dspmde.membranes import NF270_WATERTAP, ChargeBinding, Freundlich, Membrane, membrane_table
 from ion_ode.inference.answer import Answer, load_answer
 from ion_ode.inference.discrepancy import ALIKE_Q, ALIKE_SHARES, MODEL, NOISE, NU
@@ -42,7 +42,7 @@ MODULES = (
 NAMES = (
     "Na+", "K+", "Li+", "NH4+", "Cs+", "Mg+2", "Ca+2", "Sr+2", "Ba+2",
     "Cl-", "SO4-2", "NO3-", "HCO3-", "Br-", "F-", "I-", "ClO4-", "H2PO4-", "HPO4-2",
-    "SiO2", "H3BO3", "erythritol", "xylose", "glucose",
+    "SiO2", "H3BO3", "NDMA", "erythritol", "xylose", "glucose",
 )  # fmt: skip
 OTHERS = ("#7a6a58", "#3d7068", "#8a5a7d", "#5b6b2f", "#a05c3b", "#4f5b8c", "#7d3f4a", "#6a6a6a")  # No own colour
 # Mixtures measured on NF270: label and ions [mol/m³] as their salts dissolve, held against load_solutions()
@@ -174,7 +174,7 @@ def trust() -> dict:
 def answer_json(answer: Answer) -> dict:
     "A sample of membranes in SI, as answer.mjs reads it."
     packed = lambda v: base64.b64encode(np.ascontiguousarray(v, dtype="<f8").tobytes()).decode()
-    p = answer.prior
+    p, laws = answer.prior, {f.name: answer.laws[:, k] for k, f in enumerate(fields(ChargeByPH))}
     return {
         "name": answer.card["name"],
         "values": answer.card["values"],
@@ -183,11 +183,11 @@ def answer_json(answer: Answer) -> dict:
         "prior": {"film": p.film, "permeability": p.permeability, "within": p.within},
         "reference": REFERENCE_EQUIVALENTS,
         "pH": PH_RANGE,
-        "acidity": {"law": asdict(FITTED), "reference": PH_OF_CHARGES, "known": _PH_KNOWN},
+        "acidity": {"reference": PH_OF_CHARGES, "known": _PH_KNOWN},
         "neutral": NEUTRAL_PORE,
         "unit": LMH / bar,
         "trust": trust(),
-        "columns": {k: packed(v) for k, v in answer.parameters.drop(columns="law").items()},
+        "columns": {k: packed(v) for k, v in {**answer.parameters.drop(columns="law"), **laws}.items()},
         "coupon": [packed(v) for v in answer.coupon.T],
         "errors": {"noise": NOISE, "model": MODEL, "nu": NU, "alikeQ": ALIKE_Q, "alikeShares": ALIKE_SHARES},
     }

@@ -6,18 +6,31 @@ Docs: https://ion-ode.github.io/ion_ode/guides/my_water.html.md"""
 # 10.1073/pnas.2008421117: those at the surface ionise at a neutral pH, those inside above 9). Per acid of the stronger
 # kind: q(pH) = P/(1 + 10^(pH - pK_P)) - 1/(1 + 10^(pK1 - pH)) - N2/(1 + 10^(pK2 - pH)). A membrane's own charge goes
 # with q; what an ion that binds to acids adds to it goes with the dissociated acids. `FITTED` is the fit of
-# `ion_ode.inference.acidity`, which makes it again and scores it with each source held out.
+# `ion_ode.inference.acidity`, which makes it again and scores it with each source held out; what measurements leave
+# open is in the laws it draws (`drawn_laws`), of which every membrane of an answer has one.
 
+import json
 import warnings
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 
 from ion_ode._torch import torch
 from ion_ode.core import InputError
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
+from ion_ode.store import asset
 
-__all__ = ["ChargeByPH", "PH_OF_CHARGES", "at_pH", "binding_factor", "charge_factor", "pH_notes"]
+__all__ = [
+    "ChargeByPH",
+    "PH_OF_CHARGES",
+    "at_pH",
+    "binding_factor",
+    "charge_factor",
+    "drawn_laws",
+    "factors_of_each",
+    "pH_notes",
+]
 
 _PH_KNOWN = (3.5, 10.5)  # pH of the measurements behind `FITTED`
 PH_OF_CHARGES = 6.7  # pH at which a fixed charge is given: measurements near neutral have 6.5 to 7
@@ -43,8 +56,24 @@ class ChargeByPH:
         return self.amine / (1 + 10 ** (np.asarray(pH, float) - self.pK_amine)) - self.acids(pH)
 
 
-FITTED = ChargeByPH(6.06, 5.82, 9.81, 0.265, 3)
-FITTED_SD = ChargeByPH(0.085, 1.7, 0.25, 0.39, 0.84)
+FITTED = ChargeByPH(6.13, 4.69, 9.97, 0.11, 3.62)
+FITTED_SD = ChargeByPH(0.065, 1.3, 0.26, 0.096, 0.87)
+
+
+@lru_cache(maxsize=1)
+def _stored() -> dict:
+    "Laws from what measurements leave open, by the answer they belong to."
+    return json.loads(asset("charge_laws.json").read_text(encoding="utf-8"))["sets"]
+
+
+def drawn_laws(
+    n: int,  # Membranes
+    name: str = "nf270",  # Answer whose measurements the laws were drawn from; another name: as "nf270"
+) -> np.ndarray:  # (n, 5) numbers of `ChargeByPH`
+    "A law for each of n membranes, drawn from all that measurements leave open."
+    sets = _stored()
+    laws = np.array(sets.get(name, sets["nf270"])["laws"])
+    return laws[np.arange(n) % len(laws)]
 
 
 def _valid(pH) -> np.ndarray:
@@ -74,6 +103,15 @@ def binding_factor(
 ) -> np.ndarray:  # Dissociated acids over those at the reference [-]
     "By how much there are more acids for ions to bind to."
     return law.acids(_valid(pH)) / law.acids(reference)
+
+
+def factors_of_each(
+    pH,  # (feed,)
+    laws: np.ndarray,  # (membrane, 5) numbers of `ChargeByPH`
+) -> tuple[np.ndarray, np.ndarray]:  # `charge_factor` and `binding_factor`, membranes (slow) by feeds (fast)
+    "Factors of every membrane, each with its own law."
+    law = ChargeByPH(*np.asarray(laws, float).T[..., None])
+    return tuple(f(pH, law=law).ravel() for f in (charge_factor, binding_factor))
 
 
 def pH_notes(pH) -> list[str]:

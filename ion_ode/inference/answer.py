@@ -12,7 +12,7 @@ import numpy as np
 from ion_ode.core import LMH, T_REF, InputError, bar
 from ion_ode.guard import sealed, unsealed
 from ion_ode.store import asset, atomic_write
-from ion_ode.dspmde.charge_pH import binding_factor, charge_factor
+from ion_ode.dspmde.charge_pH import drawn_laws, factors_of_each
 from ion_ode.dspmde.notes import solution_notes
 from ion_ode.dspmde.membranes import ChargeBinding, Freundlich, Membrane
 from ion_ode.rejections import Rejections
@@ -54,6 +54,7 @@ class Answer:
     stretch: float = 1.0  # Factor on the errors of values and of the model; the spread of membranes and coupons stays
     card: dict = field(default_factory=dict)  # name, what it was learned from, ranges, provenance
     own: Residuals | None = None  # Own values beside what the membranes say of them
+    laws: np.ndarray | None = None  # (membrane, 5) how each one's charge follows the pH; None: of `drawn_laws`
 
     def __post_init__(self):
         if self.x.ndim != 2 or self.x.shape[1] != len(GLOBALS) or self.coupon.shape != (len(self.x), len(_COUPON)):
@@ -61,6 +62,10 @@ class Answer:
                 f"a sample of membranes needs {len(GLOBALS)} and {len(_COUPON)} numbers each; "
                 f"{self.x.shape} and {self.coupon.shape} arrived"
             )
+        if self.laws is None:
+            object.__setattr__(self, "laws", drawn_laws(len(self.x)))
+        if self.laws.shape != (len(self.x), 5):
+            raise InputError(f"laws of the charge need the shape {(len(self.x), 5)}; {self.laws.shape} arrived")
 
     def __len__(self):
         return len(self.x)
@@ -102,7 +107,7 @@ class Answer:
         "Every k-th membrane, for speed."
         i = self.places(n)
         own = self.own and self.own.taken(i)
-        return replace(self, x=self.x[i], coupon=self.coupon[i], own=own)
+        return replace(self, x=self.x[i], coupon=self.coupon[i], own=own, laws=self.laws[i])
 
     def _problem(self, ions, c_feed, kind, film, temperature, pH=None):
         "Membranes (slow) by feeds (fast) as one table; film thickness of each."
@@ -116,7 +121,7 @@ class Answer:
         membrane = {
             "r_pore": p["r_pore"],
             "thickness": thickness,
-            "charge": np.clip(charge_of(p, wide, z, ions, *_acidity(pH, n)) * factor, -_CHARGE, _CHARGE),
+            "charge": np.clip(charge_of(p, wide, z, ions, *self._acidity(pH)) * factor, -_CHARGE, _CHARGE),
             "eps_pore": p["eps_pore"],
         }
         offset = np.stack([offset_of(p, i, int(v)) for i, v in zip(ions, z, strict=True)], 1)
@@ -127,6 +132,10 @@ class Answer:
                 np.clip(pr.film[0] * np.exp(pr.film[1] * own(2)), 1e-7, 2e-4) if kind == "observed" else np.zeros(n * s)
             )
         return wide, membrane, offset, thick, np.full(n * s, float(temperature))
+
+    def _acidity(self, pH):
+        "Factors of the charge, membranes (slow) by feeds (fast)."
+        return (1.0, 1.0) if pH is None else factors_of_each(pH, self.laws)
 
     def permeability(self) -> np.ndarray:  # (membrane,) [m/(s Pa)]
         "Water permeability of every membrane."
@@ -310,6 +319,8 @@ class Answer:
             "x": [[round(float(v), 4) for v in row] for row in self.x],
             "coupon": [[round(float(v), 4) for v in row] for row in self.coupon],
         }
+        if not np.array_equal(self.laws, drawn_laws(len(self))):
+            record["laws"] = [[round(float(v), 4) for v in row] for row in self.laws]
         return atomic_write(Path(path), sealed(record))
 
     @classmethod
@@ -327,7 +338,7 @@ class Answer:
 
 
 def _numbers_of(record: dict) -> tuple:
-    "Membranes, coupons, prior, stretch, card and own values of a record; an error where one is not of its type."
+    "What an `Answer` is made of, from a record; an error where one is not of its type."
     x, coupon = (np.array(record[k], dtype=float) for k in ("x", "coupon"))
     prior = Prior.read(record["prior"])
     alike = [np.shape(np.array(v, dtype=float)) == np.shape(getattr(Prior(), k)) for k, v in asdict(prior).items()]
@@ -339,7 +350,8 @@ def _numbers_of(record: dict) -> tuple:
     own = record.get("own") and Residuals.read(record["own"])
     if own and len(own.off) != len(x):
         raise ValueError("own values of other membranes")
-    return x, coupon, prior, record["stretch"], card, own
+    laws = np.array(record["laws"], dtype=float) if "laws" in record else drawn_laws(len(x))
+    return x, coupon, prior, record["stretch"], card, own, laws
 
 
 def new_coupons(n: int, seed: int = 0) -> np.ndarray:  # (n, _COUPON)
@@ -358,12 +370,9 @@ def load_answer(
     path = Path(name)
     if path.suffix != ".json":
         path = asset(f"answers/{name}.json")
+        answer = Answer.load(path)
+        return replace(answer, laws=drawn_laws(len(answer), str(name)))
     return Answer.load(path)
-
-
-def _acidity(pH, n):
-    "Factors of the charge, membranes (slow) by feeds (fast)."
-    return (1.0, 1.0) if pH is None else tuple(np.tile(f(pH), n) for f in (charge_factor, binding_factor))
 
 
 def _through(ions, problem, flux, rtol):

@@ -9,6 +9,7 @@ from scipy.stats import t as student
 from ion_ode.core import InputError
 from ion_ode.data.measurements import Measurements
 from ion_ode.data.reader import load_measurements
+from ion_ode.dspmde.charge_pH import drawn_laws
 from ion_ode.inference.discrepancy import NU, errors_at, log_likelihood_of, residuals_of
 from ion_ode.inference.laws import parameters, with_errors
 from ion_ode.inference.pores import solve
@@ -111,15 +112,16 @@ class _Own:
         self.m, self.s, self.rng = model, states, rng
         n = _N
         i = ((np.arange(n) + rng.random()) * len(model) / n).astype(int)
-        self.x = model.x[i].copy()
+        self.x, self.laws = model.x[i].copy(), model.laws[i]
         self.lab = rng.standard_normal((n, 1, 4))
         self.own = rng.standard_normal((n, len(states.coupons)))
-        self.y, self.J, self.like = self.look(self.x, self.lab, self.own)
+        self.redraw = np.random.default_rng(n)  # Of laws; where no value has a pH they change nothing
+        self.y, self.J, self.like = self.look(self.x, self.lab, self.own, self.laws)
         self.center = model.x.mean(0)
         self.root = np.linalg.cholesky(np.cov(model.x.T) + 1e-9 * np.eye(model.x.shape[1]))
 
-    def look(self, x, lab, own):
-        y, J = said_of(self.s, *forward(self.s, x, lab, own, solve, prior=self.m.prior))
+    def look(self, x, lab, own, laws):
+        y, J = said_of(self.s, *forward(self.s, x, lab, own, solve, self.m.prior, laws))
         return y, J, log_likelihood_of(self.s, y, J, _with_errors(self.m, x))
 
     def near(self, n):
@@ -132,9 +134,9 @@ class _Own:
 
     def move(self, beta, jump):
         n = len(self.x)
-        x, lab, own = self.x, self.lab, self.own
+        x, lab, own, laws = self.x, self.lab, self.own, self.laws
         if jump:
-            x = self.near(n)
+            x, laws = self.near(n), self.m.laws[self.redraw.integers(0, len(self.m), n)]
         else:
             a, b = self.rng.permutation(n), self.rng.permutation(n)
             by = self.rng.choice([0.3, 0.7, 1.0], (n, 1))
@@ -144,18 +146,19 @@ class _Own:
                 + 0.05 * self.rng.standard_normal(lab.shape)
             )
             own = own + by * (own[a] - own[b]) + 0.05 * self.rng.standard_normal(own.shape)
-        y, J, like = self.look(x, lab, own)
+        y, J, like = self.look(x, lab, own, laws)
         size = lambda lab, own: (lab**2).sum((1, 2)) + (own**2).sum(1)
         ratio = beta * (like - self.like) - 0.5 * (size(lab, own) - size(self.lab, self.own))
         yes = np.log(self.rng.random(n)) < ratio
-        for name, new in (("x", x), ("lab", lab), ("own", own), ("y", y), ("J", J), ("like", like)):
+        moved = {"x": x, "lab": lab, "own": own, "laws": laws, "y": y, "J": J, "like": like}
+        for name, new in moved.items():
             old = getattr(self, name).copy()
             old[yes] = new[yes]
             setattr(self, name, old)
         return yes.mean()
 
     def take(self, i):
-        for k in ("x", "lab", "own", "y", "J", "like"):
+        for k in ("x", "lab", "own", "laws", "y", "J", "like"):
             setattr(self, k, getattr(self, k)[i])
 
 
@@ -188,7 +191,8 @@ def _read(model, states, d, seed: int):
     if len(states.coupons) == 1:  # of several, what is each one's own is averaged over
         said_now = said_of(states, *forward(states, r.x, lab, own, solve, prior=model.prior))
         left = residuals_of(states, *said_now, _with_errors(model, r.x))
-    return _told(model, r.x, coupon, states, d, said, outside, int(r.effective), left)
+    model = replace(model, x=r.x, coupon=coupon, laws=drawn_laws(len(r.x)))  # it reads every pH by the likeliest law
+    return _told(model, states, d, said, outside, int(r.effective), left)
 
 
 def _sampled(model, states, d, seed: int):
@@ -211,11 +215,12 @@ def _sampled(model, states, d, seed: int):
     own = w.own[:, 0] if len(states.coupons) == 1 else rng.standard_normal(_N)
     coupon = np.column_stack([w.lab[:, 0], own])[keep]
     left = residuals_of(states, w.y, w.J, _with_errors(model, w.x)).taken(keep)
-    return _told(model, w.x[keep], coupon, states, d, (before, after), outside, distinct, left)
+    model = replace(model, x=w.x[keep], coupon=coupon, laws=w.laws[keep])
+    return _told(model, states, d, (before, after), outside, distinct, left)
 
 
-def _told(model, x, coupon, states, d, said, outside, distinct: int, left):
-    "The model with these membranes and coupons, and in its card what the values taught."
+def _told(model, states, d, said, outside, distinct: int, left):
+    "These membranes and coupons, and in their card what the values taught."
     before, after = said
     taught = [f"{len(d)} values of {len(states.coupons)} coupon(s) in {len(set(d.solution_id))} feed(s)"]
     taught += [f"{k}: {before[k]} before, {after[k]} now" for k in before]
@@ -226,7 +231,7 @@ def _told(model, x, coupon, states, d, said, outside, distinct: int, left):
             f"edge of what the model knows; trust its interval less"
         )
     card = model.card | {"calibrated": f"; calibrated with {len(d)} values", "taught": taught, "distinct": distinct}
-    return replace(model, x=x, coupon=coupon, card=card, own=left)
+    return replace(model, card=card, own=left)
 
 
 def _said(model, x, lab, own) -> dict:

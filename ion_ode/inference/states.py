@@ -11,14 +11,14 @@ One coupon can stand for the membrane: laboratories differ from it by effects of
 its own. Four compositions were measured on it, so its membrane is known where a mean over laboratories is not."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.special import gammaln, log_ndtr
 
 from ion_ode.core import LMH, InputError, bar
-from ion_ode.dspmde.charge_pH import PH_OF_CHARGES, binding_factor, charge_factor
+from ion_ode.dspmde.charge_pH import FITTED, PH_OF_CHARGES, factors_of_each
 from ion_ode.inference.laws import (
     Prior,
     charge_of,
@@ -268,6 +268,7 @@ def problems(
     lab: np.ndarray,  # (n, laboratory, LOCALS)
     coupon: np.ndarray,  # (n, coupon)
     prior: Prior = Prior(),
+    laws: np.ndarray | None = None,  # (n, 5) how each membrane's charge follows the pH; None: the likeliest for all
 ) -> dict:  # c_feed, offset (n p, ion); r_pore, thickness, eps_pore, charge, film, flux, temperature (n p,)
     "Every problem of every membrane (slow) with its coupons' effects, as the pore model takes it."
     n, p = len(x), len(states.flux)
@@ -295,7 +296,7 @@ def problems(
         "thickness": thickness,
         "eps_pore": wide["eps_pore"],
         "charge": np.clip(
-            charge_of(wide, c_feed, states.z, states.ions, *_acidity(states, n)) * factor, -_CHARGE, _CHARGE
+            charge_of(wide, c_feed, states.z, states.ions, *_acidity(states, n, laws)) * factor, -_CHARGE, _CHARGE
         ),
         "offset": np.stack([offset_of(wide, i, int(z)) for i, z in zip(states.ions, states.z, strict=True)], 1),
         "film": np.where(kind == 0, 0.0, np.clip(median, 1e-7, 2e-4)),
@@ -310,19 +311,20 @@ def forward(
     coupon: np.ndarray,  # (n, coupon)
     solve,  # solve(ions, problem) -> passage (n p, ion)
     prior: Prior = Prior(),
+    laws: np.ndarray | None = None,  # As for `problems`
 ):  # Rejections of the problems (n, p, ion), flux (n, p)
     "Rejections of every problem by every membrane with its coupons' effects."
-    problem = problems(states, x, lab, coupon, prior)
+    problem = problems(states, x, lab, coupon, prior, laws)
     passage = solve(states.ions, problem)
     return 1 - passage.reshape(len(x), len(states.flux), -1), problem["flux"].reshape(len(x), -1)
 
 
-def _acidity(states, n):
+def _acidity(states, n, laws):
     "Factors of the charge where a pH is known; membranes (slow) by problems (fast)."
     if states.pH is None:
         return 1.0, 1.0
     at = np.where(np.isfinite(states.pH), states.pH, PH_OF_CHARGES)
-    return tuple(np.tile(f(at), n) for f in (charge_factor, binding_factor))
+    return factors_of_each(at, np.tile(astuple(FITTED), (n, 1)) if laws is None else laws)
 
 
 def of_rows(states: States, rejection: np.ndarray) -> np.ndarray:  # (n, row)

@@ -83,8 +83,8 @@ export function readFeed(feed, data) {
   return { names, c, z, own, total: 0.5 * own.reduce((s, v) => s + v, 0), share: own.map((v, i) => v / Math.max(sign(Math.sign(z[i])), 1e-300)) };
 }
 
-// By how much a membrane's own charge, and what binds to it, follow the pH; as in ion_ode.dspmde.charge_pH.
-export function acidity(pH, { law, reference }) {
+// By how much a membrane's own charge, and what binds to it, follow the pH by its law; as in ion_ode.dspmde.charge_pH.
+export function acidity(pH, law, reference) {
   const share = (pK, at) => 1 / (1 + 10 ** (pK - at)), acids = (at) => share(law.pK_1, at) + law.acid_2 * share(law.pK_2, at);
   const net = (at) => law.amine / (1 + 10 ** (at - law.pK_amine)) - acids(at);
   return pH === null ? [1, 1] : [net(pH) / net(reference), acids(pH) / acids(reference)];
@@ -93,7 +93,7 @@ export function acidity(pH, { law, reference }) {
 // A member in a feed as a membrane of the pore model, and the film of its laboratory [m].
 export function membraneOf(m, answer, f, kind, film, pH = null) {
   const p = answer.prior, ratio = f.total / answer.reference, [lab, thick, filmNumber, , own] = m.coupon;
-  const [ofBase, ofBound] = acidity(pH, answer.acidity);
+  const [ofBase, ofBound] = acidity(pH, m, answer.acidity.reference);
   let charge = ofBase * m.charge * ratio ** m.b;
   f.names.forEach((name, i) => {
     if (!(`shift ${name}` in m)) return;
