@@ -76,14 +76,14 @@ def own_draws(
     answer: Answer,  # One that has not seen these rows
     d: pd.DataFrame,  # Rows of one source
     counts: tuple[int, ...] = (0, 1, 2, 5, 20),  # Own values
-    draws: int = 3,  # Choices of them, of every coupon
+    draws: int = 3,  # Choices of them, of every coupon its own
     seed: int = 0,
 ) -> pd.DataFrame:  # The values of each coupon that were not own, predicted; columns own and draw
     "What any few own values are worth, drawn at random: the other values of the coupon."
     feeds, parts = answer_feeds(), []
-    for _, g in d.groupby("coupon"):
+    for place, (_, g) in enumerate(d.groupby("coupon")):
         for k in (k for k in counts if k < len(g) and len(g) > 1):
-            rng = np.random.default_rng([seed, k])
+            rng = np.random.default_rng([seed, k, place])
             for j in range(draws if k else 1):
                 own = np.isin(np.arange(len(g)), rng.permutation(len(g))[:k])
                 mine = Measurements.from_frame(g[own].reset_index(), feeds=feeds) if k else None
