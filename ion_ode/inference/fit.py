@@ -246,6 +246,7 @@ class _Profile:
         self.outside, self.c_out = np.full(2 * p, np.inf), np.full(2 * p, np.inf)
         self.step = np.minimum(self.span, np.maximum(2 * sd[self.k], 1e-3 * self.width))
         self.runs = np.zeros(2 * p, int)  # looks in a row that ended inside; below zero: outside
+        self.cap = np.full(2 * p, np.inf)  # not farther than this, from where the others came to no rest
         self.v, self.end, self.is_open = np.tile(x, (2 * p, 1)), self.bound.copy(), np.ones(2 * p, bool)
         J = m.jacobians(x[None], m.residuals(x[None])[1]) * (m.high - m.low)
         self.lean = self.leaning(np.arange(2 * p), self.v, np.tile(J, (2 * p, 1, 1)))
@@ -268,7 +269,7 @@ class _Profile:
             between = self.inside + (self.outside - self.inside) * share
         reach = _REACH / np.maximum(np.abs(self.lean / (self.m.high - self.m.low)).max(1), 1e-300)
         farther = np.minimum(self.span, np.minimum(self.step, self.inside + reach))
-        return np.where(np.isinf(self.outside), farther, between)
+        return np.minimum(self.cap, np.where(np.isinf(self.outside), farther, between))
 
 # %% ../../nbs/inference/fit.ipynb #311d1534
 @patch
@@ -280,9 +281,9 @@ def look(self: _Profile, todo) -> np.ndarray:
     ends, c, J, _, settled = self.m.descend(start[todo], self.k[todo], steps=40)
     rise, at = np.maximum(c - self.cost, 0), t[todo]
     under = rise < self.threshold
-    over = ~under & settled  # a refit still on its way down is not outside: it goes on from where it is
+    over = ~under & settled  # a refit still on its way down is not outside: a nearer one has a shorter way
     i, j, late = todo[under], todo[over], ~under & ~settled
-    self.v[todo[late]], self.lean[todo[late]] = ends[late], 0.0
+    self.cap[todo] = np.where(late, 0.5 * (at + self.inside[todo]), np.where(under, np.inf, self.cap[todo]))
     self.runs[todo] = np.where(under, np.maximum(self.runs[todo], 0) + 1, np.minimum(self.runs[todo], 0) - over)
     self.lean[i] = self.leaning(i, ends[under], J[under])
     self.inside[i], self.c_in[i], self.v[i], self.step[i] = at[under], rise[under], ends[under], 2 * at[under]
