@@ -79,3 +79,8 @@ def test_own_values_survive_the_file(mine, tmp_path):
     columns = ["rejection", "lower", "upper"]
     ask = lambda m: m.predict({"Na+": 15.0, "Mg+2": 2.0, "Cl-": 19.0}, 30 * LMH)[columns].to_numpy()
     assert_allclose(ask(again), ask(mine), atol=2e-3)
+    written = mine.own.written()
+    assert np.shape(written["size"]) == (2,), "errors alike for all membranes are written once"
+    some = Residuals.read(written | {"size": (mine.own.size * np.linspace(1, 2, len(mine))[:, None]).tolist()})
+    assert np.shape(some.written()["size"]) == mine.own.off.shape
+    assert_allclose(Residuals.read(written).white, mine.own.white, atol=2e-3)

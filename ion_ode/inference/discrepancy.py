@@ -115,15 +115,17 @@ class Residuals:
         return shift.reshape(-1, s, n), left.reshape(-1, s, n)
 
     def written(self) -> dict:
-        "As lists, for a file."
+        "As lists, for a file; errors that are alike for all membranes once."
         plain = lambda v: v.round(6).tolist() if isinstance(v, np.ndarray) else list(v)
-        return {k: plain(v) for k, v in asdict(self).items()}
+        alike = lambda v: v[0] if (v == v[0]).all() else v
+        return {k: plain(alike(v) if k in ("size", "noise") else v) for k, v in asdict(self).items()}
 
     @classmethod
     def read(cls, record: dict) -> "Residuals":
         "From `written`."
         whole = {"column", "coupon"}
         arrays = {k: np.array(v, int if k in whole else float) for k, v in record.items() if k != "ions"}
+        arrays |= {k: np.broadcast_to(arrays[k], arrays["off"].shape) for k in ("size", "noise")}
         return cls(tuple(record["ions"]), **arrays)
 
 
