@@ -291,9 +291,9 @@ def write_acidity(
         own = found["nf270"][1]
         _write_fit(ChargeByPH(*own["law"]), ChargeByPH(*own["sd"]))
     four = lambda laws: [[float(f"{v:.4g}") for v in law] for law in laws.tolist()]
-    shown = ("held", "law", "sd", "draws worth", *_SCORES)
+    shown = ("law", "sd", "draws worth", *_SCORES)
     out = {name: {k: f[k] for k in shown if k in f} | {"laws": four(t["laws"])} for name, (t, f) in found.items()}
-    record = {"command": "ion-ode reproduce --only acidity --store", "sets": out}
+    record = {"command": "ion-ode reproduce --only acidity --profile full --store", "sets": out}
     return atomic_write((folder or asset("charge_laws.json").parent) / "charge_laws.json", _lines(record))
 
 
