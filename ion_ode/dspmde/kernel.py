@@ -129,7 +129,7 @@ def _begun(q, form, rtol, guess, u, count, state, at) -> None:
 def _in_order(place, n_flux: int):
     "Problems (curve, flux): every curve by its flux, curves by their highest place: neighbours share their meshes."
     order, place = np.arange(len(place)).reshape(-1, n_flux), place.reshape(-1, n_flux)
-    if n_flux > 1:
+    if n_flux > 1 and not (place[:, 1:] > place[:, :-1]).all():
         order = np.take_along_axis(order, place.argsort(1), 1)
     return order[place.max(1).argsort()]
 
@@ -158,21 +158,20 @@ def _solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=No
 
 def _lying(q, form, u, c_wall, count, state, threads) -> dict:
     "What was found, one row a number."
-    by_row, walls = np.empty(u.shape[::-1]), np.empty(c_wall.shape[::-1])
+    tables = u, c_wall, count, state
+    rows = [np.empty(t.shape[::-1], t.dtype) for t in tables]
 
     def lay(at):
-        by_row[:, at] = u[at].T
+        for row, t in zip(rows, tables, strict=True):
+            row[:, at] = t[at].T
         if form[FILM_KIND] == NO_FILM:
-            np.exp(q[LN_FEED, :, at], out=walls[:, at])
-        else:
-            walls[:, at] = c_wall[at].T
+            np.exp(q[LN_FEED, :, at], out=rows[1][:, at])
 
     _by_part(lay, len(u), threads)
-    ends = {"code": CODE, "n_steps": STEPS, "n": MESH, "n_film": MESH_FILM}
-    numbers = {"residual": RESIDUAL, "error": ERROR, "p_perm": P_PERM}
-    return {"u": by_row, "c_wall": walls,
-            **{k: count[:, row].copy() for k, row in ends.items()},
-            **{k: state[:, row].copy() for k, row in numbers.items()}}  # fmt: skip
+    u, c_wall, count, state = rows
+    return {"u": u, "c_wall": c_wall, "code": count[CODE], "n_steps": count[STEPS], "n": count[MESH],
+            "n_film": count[MESH_FILM], "residual": state[RESIDUAL], "error": state[ERROR],
+            "p_perm": state[P_PERM]}  # fmt: skip
 
 
 def _run_dry(q, u, held, factors):
