@@ -1,11 +1,12 @@
 """The network behind `predict(..., solver="network")`: its examples, its training, and what it is worth at the door.
 
-    OMP_NUM_THREADS=1 python benchmarks/answer_network.py [--train 620] [--sets 1000] [--feeds 400] [--store]
+    OMP_NUM_THREADS=1 python benchmarks/answer_network.py [--train 620 [--go-on]] [--sets 1000] [--feeds 400] [--store]
 
 Examples are certified states at one flux: six of ten sets are real ions before membranes like those of
 `load_model("nf270")` with coupons, at 10 to 35 °C; the rest are invented ions before the same membranes and, every
 tenth set, invented ones; two to twelve ions, with a film or hardly any. `--train` teaches the network in so many
-CPU-seconds; with `--store` it becomes the one that ships (assets/weights/passages.safetensors).
+CPU-seconds, `--go-on` on other examples from the weights there are; with `--store` it becomes the one that ships
+(assets/weights/passages.safetensors).
 The table asks `predict` by the certified solver, by the network, and by the certified solver for 32 of the membranes
 (`members=32`), for several waters at one flux and along curves, all in one run: CPU time, how far means and ends of
 intervals are off in units of the interval's width, and the share that the network answered. `--store` writes
@@ -43,6 +44,7 @@ ASSETS = Path(ion_ode.__file__).parent / "assets"
 POINTS, WIDTH, BATCH, RATE = 6, 48, 2048, 3e-3
 NAMES = tuple(dict.fromkeys((*OWN_OFFSETS, *NEIGHBOURS, "H+", "OH-", "CO3-2", "Ba+2", "Sr+2")))
 ABSENT = (0.0, 0.0, 0.1, 1.0, 0.0, 0.0, 1.0)  # c_feed, ln_entry, peclet, K_conv, film, ln of passage, z
+FACTS = ("sets", "states", "cpu_s")  # Of a training
 FRESH = 1_000_000  # No network was trained on sets of this number and above
 
 
@@ -140,19 +142,24 @@ def loss_of(e, doubt, there) -> torch.Tensor:
     return (((1 + x * x).sqrt() - 1 + 0.1 * pinball) * there).sum() / there.sum()
 
 
-def taught(seconds: float, sets: int, seed: int = 0) -> tuple[PassageNetwork, dict]:
-    "A network taught in so many CPU-seconds, and what that took."
+def taught(seconds: float, sets: range, start: PassageNetwork | None = None) -> tuple[PassageNetwork, dict]:
+    "A network taught in so many CPU-seconds, from nothing or gently on from another, and what that took."
     began, model = time.process_time(), load_answer("nf270")
-    examples = Examples(range(sets), model)
+    examples = Examples(sets, model)
     solved = time.process_time() - began
-    torch.manual_seed(seed)
-    net, draw, step = PassageNetwork(WIDTH), torch.Generator().manual_seed(seed), 0
-    with torch.no_grad():
-        net.head.weight.mul_(0.1)
+    print(f"{len(examples):,} states in {solved:.0f} CPU-seconds", flush=True)
+    torch.manual_seed(0)
+    net, draw, step, far = PassageNetwork(WIDTH), torch.Generator().manual_seed(sets.start), 0, 1 / 0.7
+    if start is None:
+        with torch.no_grad():
+            net.head.weight.mul_(0.1)
+    else:
+        net.load_state_dict(start.state_dict())
+        far = 0.5
     weights = {k: nn.Parameter(v.detach()[None].clone()) for k, v in net.named_parameters()}  # a stack of one
     soap, began = Soap(weights.values(), lr=RATE), time.process_time()
     while (gone := (time.process_time() - began) / seconds) < 1:
-        soap.param_groups[0]["lr"] = RATE * min(1, (step + 1) / 300, (1 - gone) / 0.7) + 1e-6
+        soap.param_groups[0]["lr"] = RATE * min(1, (step + 1) / 300, (1 - gone) * far) + 1e-6
         ask = lambda seen: functional_call(net, {k: v[0] for k, v in weights.items()}, (seen,))
         loss = loss_of(*off(ask, *examples.batch(BATCH, draw))[:3])
         soap.zero_grad()
@@ -163,8 +170,7 @@ def taught(seconds: float, sets: int, seed: int = 0) -> tuple[PassageNetwork, di
         if step % 500 == 0:
             print(f"  step {step}, {gone:.0%} of the time: loss {loss.item():.3g}", flush=True)
     net.load_state_dict({k: v.detach()[0] for k, v in weights.items()})
-    facts = {"states": len(examples), "steps": step, "cpu_s": round(solved + seconds), "asked_s": round(seconds)}
-    return net, facts | {"parameters": sum(p.numel() for p in net.parameters())}
+    return net, dict(zip(FACTS, (len(sets), len(examples), round(solved + seconds)), strict=True))
 
 
 def accuracy(net: PassageNetwork, model, sets: int = 60) -> list[dict]:
@@ -238,6 +244,7 @@ def at_the_door(feeds: int, model) -> list[dict]:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train", type=float, default=0, help="CPU-seconds of training")
+    parser.add_argument("--go-on", action="store_true", help="from the weights that ship, at half the rate")
     parser.add_argument("--sets", type=int, default=1000, help="sets of examples")
     parser.add_argument("--feeds", type=int, default=400)
     parser.add_argument("--store", action="store_true")
@@ -245,13 +252,17 @@ def main():
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     model, path = load_answer("nf270"), ASSETS / "weights" / "passages.safetensors"
+    net, facts = load_network() if a.go_on or not a.train else (None, dict.fromkeys(FACTS, 0))
     if a.train:
-        net, facts = taught(a.train, a.sets)
+        net, more = taught(a.train, range(facts["sets"], facts["sets"] + a.sets), net)
+        facts = {k: facts[k] + v for k, v in more.items()}
         if a.store:
             keep_network(net, path, facts | {"provenance": provenance(seed=0)})
-    if a.store or not a.train:
-        net, facts = load_network()
-    record = {"trained": facts, "membranes": len(model), "accuracy": accuracy(net, model)}
+    record = {
+        "trained": {k: facts[k] for k in FACTS},
+        "membranes": len(model),
+        "accuracy": accuracy(net, model),
+    }
     record["door"] = at_the_door(a.feeds, model)
     if a.store:
         text = json.dumps(record | {"provenance": provenance(seed=0)}, indent=1)
