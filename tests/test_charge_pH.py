@@ -18,6 +18,7 @@ from ion_ode.dspmde.charge_pH import (
     FITTED,
     FITTED_SD,
     PH_OF_CHARGES,
+    ChargeByPH,
     at_pH,
     binding_factor,
     charge_factor,
@@ -27,6 +28,8 @@ from ion_ode.dspmde.charge_pH import (
 from ion_ode.dspmde.waters import simulate_water
 from ion_ode.inference.acidity import _write_fit, draw_charge, fit_charge, measured_over_pH, predicted_over_pH
 from ion_ode.inference.answer import Answer, load_answer
+from ion_ode.module import Plant, Stage, simulate_plant
+from ion_ode.module.draws import membranes_of
 from ion_ode.store import asset
 
 NACL = {"Na+": 10.0, "Cl-": 10.0}
@@ -50,7 +53,7 @@ def test_a_fit_puts_its_numbers_where_they_ship(tmp_path, monkeypatch):
     monkeypatch.setattr(charge_pH, "__file__", str(copy))
     _write_fit(FITTED, FITTED_SD)
     assert copy.read_text(encoding="utf-8") == before  # what ships is what a fit would write
-    _write_fit(charge_pH.ChargeByPH(6.0, 5.0, 9.5, 0.2, 3.0), FITTED_SD)
+    _write_fit(ChargeByPH(6.0, 5.0, 9.5, 0.2, 3.0), FITTED_SD)
     assert "FITTED = ChargeByPH(6, 5, 9.5, 0.2, 3)\n" in copy.read_text(encoding="utf-8")
 
 
@@ -108,6 +111,22 @@ def test_an_answer_follows_the_pH():
     assert_allclose(small.predict(NACL, 20 * LMH, pH=PH_OF_CHARGES).rejection, plain.rejection, rtol=1e-9)
     each = small.predict([NACL, NACL], 20 * LMH, pH=[4.5, 9.0]).query("ion == 'Na+'").rejection.to_numpy()
     assert_allclose(each, [R[pH == 4.5][0], R[pH == 9.0][0]], rtol=1e-9)
+
+
+def test_a_plant_meets_the_law_of_each_membrane():
+    "Every membrane of an answer as a membrane of its own law."
+    few, plant = load_model("nf270").thinned(3), Plant(Stage("NF270-400/34i", elements=1))
+    asked = {"feed_flow": 8 / 3600, "recovery": 0.1, "pH": 9.5}
+    found = simulate_plant(NACL, plant, membrane=few, **asked)
+    for k in range(3):
+        one = replace(few, x=few.x[k : k + 1], coupon=few.coupon[k : k + 1], laws=few.laws[k : k + 1])
+        said = simulate_plant(NACL, plant, membrane=one, **asked)
+        assert_allclose(found.c_perm[k], said.c_perm[0], rtol=1e-5)
+    law = ChargeByPH(*few.laws[1])
+    single = at_pH(membranes_of(few, ("Na+", "Cl-")), 9.5, law=law).charge_density.base.a[1]
+    each = at_pH(membranes_of(few, ("Na+", "Cl-")), 9.5, law=ChargeByPH(*few.laws.T)).charge_density.base.a
+    assert_allclose(each[1], single, rtol=1e-12)
+    assert np.ptp(charge_factor(9.5, law=ChargeByPH(*few.laws.T))) > 0.1
 
 
 def test_own_values_at_another_pH_teach_the_same_coupon():

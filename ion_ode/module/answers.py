@@ -17,7 +17,7 @@ import torch
 from fastcore.basics import patch
 
 from ..core import T_REF, ConvergenceError, InputError, batch_of, bar
-from ..dspmde.charge_pH import at_pH
+from ..dspmde.charge_pH import FITTED, ChargeByPH, at_pH
 from ..dspmde.conditions import at_temperature, temperature_notes
 from ..dspmde.feed import read_feed
 from ..dspmde.notes import solution_notes
@@ -195,11 +195,12 @@ def simulate_plant(
     "What a plant of modules makes of a feed."
     plant = plant if isinstance(plant, Plant) else Plant(plant)
     names, c = read_feed(feed, ions, balance)
+    law = FITTED
     if isinstance(membrane, Answer):
-        membrane = membranes_of(membrane, names)
+        law, membrane = ChargeByPH(*membrane.laws.T), membranes_of(membrane, names)
     if membrane is not None:
         plant = replace(plant, membrane=membrane if isinstance(membrane, Membrane) else stack_membranes(list(membrane)))
-    plant = plant if pH is None else _with(plant, lambda m: at_pH(m, pH))
+    plant = plant if pH is None else _with(plant, lambda m: at_pH(m, pH, law=law))
     plant = _with(plant, lambda m: at_temperature(m, temperature)) if warm and temperature != T_REF else plant
     given = {"feed_flow": feed_flow, "recovery": recovery, "pressure": pressure, "permeate_flow": permeate_flow}
     batch = _samples(plant, given, c)
