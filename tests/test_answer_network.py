@@ -1,13 +1,16 @@
 """The network behind `predict`: what holds whatever its weights, its two paths, and what ships beside the solver"""
 
+import json
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner
 from numpy.testing import assert_allclose
 
+from ion_ode.cli import main
 from ion_ode.core import LMH, InputError
 from ion_ode.inference import network, stand_in
 from ion_ode.inference.answer import load_answer
@@ -194,3 +197,15 @@ def test_without_a_compiler_the_plain_path_answers(model, monkeypatch):
     network._compiled.cache_clear()
     assert any("no C++ compiler" in str(w.message) for w in said)
     assert_allclose(got.rejection, expected.rejection, atol=1e-4)
+
+
+def test_the_command_line_asks_either_way(tmp_path):
+    c = feeds(6)[:, [0, 1, 2]]
+    c[:, 2] = c[:, 0] + 2 * c[:, 1]
+    pd.DataFrame(c, columns=["Na+", "Mg+2", "Cl-"]).to_csv(tmp_path / "feeds.csv", index=False)
+    asked = ["predict", "--feed", str(tmp_path / "feeds.csv"), "--flux", "20", "--json"]
+    ask = lambda *more: CliRunner().invoke(main, [*asked, *more])
+    exact, quick = (pd.DataFrame(json.loads(ask("--solver", s).stdout)) for s in ("exact", "network"))
+    assert 0 < (quick.rejection - exact.rejection).abs().max() < 0.05
+    refused = ask("--solver", "network", "--model", "nf270-network")
+    assert refused.exit_code and "--solver is for the models nf270 and nf" in refused.output + refused.stderr
