@@ -206,6 +206,13 @@ def test_a_temperature_beyond_the_measurements_is_said():
     assert not any("measured" in n for n in said[0]) and any("measured at 20 to 25" in n for n in said[1])
 
 
+def test_the_shell_says_a_temperature_beyond_the_measurements():
+    args = ["simulate", "--feed", "Na+=8,Cl-=8", "--flux", "20"]
+    warm, cool = (CliRunner().invoke(main, [*args, "--temperature", t]).output for t in ("333", "297"))
+    own = CliRunner().invoke(main, [*args, "--temperature", "333", "--membrane", "r_pore=0.45,thickness=1.2"]).output
+    assert "60 °C: the membranes were measured" in warm and not any("were measured" in s for s in (cool, own))
+
+
 def test_pores_of_many_sizes():
     r, speed, share = pore_classes(0.3)
     assert_allclose([share.sum(), share @ r, (share / speed).sum()], 1.0, rtol=1e-12)
