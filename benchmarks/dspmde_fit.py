@@ -86,7 +86,8 @@ def main():
     print(wide.round(3).to_string())
     print(pd.DataFrame(in_sample).T[["train_rmse", "cost", "cpu_seconds"]].to_string())
     summary = {
-        "command": f"python benchmarks/dspmde_fit.py --model {a.model} --starts {a.starts} --sobol {a.sobol} --seed {a.seed}",
+        "command": f"python benchmarks/dspmde_fit.py --model {a.model} --starts {a.starts} --sobol {a.sobol} "
+                   f"--seed {a.seed}",
         "mean squared error held out": {m: r.drop("mean").to_dict() | {"mean": r["mean"]} for m, r in wide.iterrows()},
         "in sample": in_sample,
         "provenance": provenance(seed=a.seed),
