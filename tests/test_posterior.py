@@ -123,7 +123,7 @@ def test_intervals_of_parameters_hold_the_truth():
         if not torch.isfinite(clean).all():
             continue
         noisy = clean.numpy() + np.random.default_rng(k).normal(0, 0.05, len(df)) / np.sqrt(df.weight)
-        noisy = noisy.clip(max=1.0)  # a permeate holds no less than nothing
+        noisy = noisy.clip(upper=1.0)  # a permeate holds no less than nothing
         p = sample_posterior(df.assign(rejection=noisy), 0.05, relative=False, n_starts=16, rounds=8)
         x = p.pick(400).numpy()
         low, high = np.quantile(x, [0.1, 0.9], axis=0)
