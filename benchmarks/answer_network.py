@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from direct_network import FLUX_TOLD, _pores, draw_feeds, draw_ions, tell_any
+from direct_network import FLUX_TOLD, FRESH, _pores, draw_feeds, draw_ions, sized, tell_any
 from torch import nn
 from torch.func import functional_call
 
@@ -47,7 +47,6 @@ POINTS, WIDTH, BATCH, RATE = 6, 48, 2048, 3e-3
 NAMES = tuple(dict.fromkeys((*OWN_OFFSETS, *NEIGHBOURS, "H+", "OH-", "CO3-2", "Ba+2", "Sr+2")))
 ABSENT = (0.0, 0.0, 0.1, 1.0, 0.0, 0.0, 1.0)  # c_feed, ln_entry, peclet, K_conv, film, ln of passage, z
 FACTS = ("sets", "states", "cpu_s")  # Of a training
-FRESH = 1_000_000  # No network was trained on sets of this number and above
 
 
 def fluxes(rng, n: int, D: float, film: np.ndarray) -> np.ndarray:  # (n, POINTS) [m/s]
@@ -182,8 +181,7 @@ def accuracy(net: PassageNetwork, model, sets: int = 60) -> list[dict]:
         with torch.no_grad():
             e, doubt, there, p = off(net, planes, charge)
         R, inside = (e * (p + NEAR)).abs()[there].numpy(), (e.abs() < doubt.exp())[there].double().mean().item()
-        rows.append({"ions": most, "values": len(R), "median": float(np.median(R)), "within_doubt": inside})
-        rows[-1] |= {"within_95": float(np.quantile(R, 0.95)), "within_999": float(np.quantile(R, 0.999))}
+        rows.append({"ions": most, "values": len(R), "within_doubt": inside, **sized(R)})
         print(f"up to {most} ions: " + "  ".join(f"{k} {v:.2g}" for k, v in rows[-1].items()), flush=True)
     return rows
 
@@ -245,18 +243,16 @@ def at_the_door(feeds: int, model) -> list[dict]:
 
 def served(feeds: int, model) -> list[dict]:
     "Errors of the R of every membrane that `predict(solver='network')` takes, against the certified solver."
-    rows, rng, every = [], np.random.default_rng(2), []
-    for kind, (names, c) in (waters(feeds, seed=4) | {"all": ((), None)}).items():
-        if c is not None:
-            flux = rng.uniform(2, 80, (len(c), 1)) * LMH
-            quick = Shortcut(_through)
-            R = quick.rejections(model, names, c, flux, False, "observed", None, T_REF, None, 0.9)[1]
-            exact = model._solve(names, c, flux, False, "observed", None, T_REF)[1]
-            every.append(np.abs(R - exact)[np.isfinite(exact)])
-        e = np.concatenate(every) if c is None else every[-1]
-        within = {"within_95": float(np.quantile(e, 0.95)), "within_999": float(np.quantile(e, 0.999))}
-        rows.append({"water": kind, "values": len(e), "median": float(np.median(e)), **within, "most": float(e.max())})
-        print(f"{kind}: " + "  ".join(f"{k} {v:.2g}" for k, v in rows[-1].items() if k != "water"), flush=True)
+    rng, errors = np.random.default_rng(2), {}
+    for kind, (names, c) in waters(feeds, seed=4).items():
+        flux = rng.uniform(2, 80, (len(c), 1)) * LMH
+        how = names, c, flux, False, "observed", None, T_REF
+        exact = model._solve(*how)[1]
+        errors[kind] = np.abs(Shortcut(_through).rejections(model, *how, None, 0.9)[1] - exact)[np.isfinite(exact)]
+    errors["all"] = np.concatenate([*errors.values()])
+    rows = [{"water": k, "values": len(e), **sized(e), "most": float(e.max())} for k, e in errors.items()]
+    for row in rows:
+        print("  ".join(f"{v:.2g}" if isinstance(v, float) else f"{v}" for v in row.values()), flush=True)
     return rows
 
 

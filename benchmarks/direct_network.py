@@ -3,11 +3,11 @@
 `field_rest.py`, `shared_field.py` and `answer_network.py` teach what they are drawn for; `stand_in.py` holds the
 stand-ins beside the certified solver."""
 
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ion_ode.attention_odenet.pore_field import FLUX_TOLD
 from ion_ode.attention_odenet.set_pore import PoreTold
 from ion_ode.core import LMH, T_REF
 from ion_ode.dspmde.certify import REFINED, certify
@@ -18,9 +18,15 @@ from ion_ode.inference.laws import charge_of
 from ion_ode.inference.reader import effective, smoothed
 from ion_ode.water.ions import eps_water
 
-FLUX_TOLD = 1e-5
+FRESH = 1_000_000  # No network was trained on sets of this number and above
+SHARES = {"median": 0.5, "within_95": 0.95, "within_999": 0.999}
 STOKES_EINSTEIN = 2.45e-19  # D r_s in water at 25 °C, kT/(6 pi eta) [m³/s]
 VALENCES = {1: ((1, 2, 3), (0.45, 0.40, 0.15)), -1: ((1, 2, 3), (0.60, 0.35, 0.05))}  # by sign, with their shares
+
+
+def sized(e: np.ndarray) -> dict:
+    "Quantiles of absolute errors."
+    return {k: float(np.quantile(np.abs(e), q)) for k, q in SHARES.items()}
 
 
 def draw_ions(rng: np.random.Generator, n_cations: int, n_anions: int) -> tuple[np.ndarray, ...]:

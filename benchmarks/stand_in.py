@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from direct_network import FLUX_TOLD, draw_curves, draw_feeds, solve, tell_any
+from direct_network import FLUX_TOLD, FRESH, SHARES, draw_curves, draw_feeds, sized, solve, tell_any
 from field_rest import new_rest, taught_rest, with_rest
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -43,7 +43,6 @@ FILM = 25e-6
 GIVEN = "closed form or certified"
 WEIGHTS = Path(__file__).with_suffix(".safetensors")
 NETWORKS = {"field": (new_field, taught_field), "rest": (new_rest, taught_rest)}
-SHARES = {"median": 0.5, "within_95": 0.95, "within_999": 0.999}
 
 
 def some_feeds(n: int, seed: int = 0) -> np.ndarray:  # (n, IONS) [mol/m³]
@@ -128,11 +127,6 @@ def stand_ins(nets: dict) -> dict:
     }
 
 
-def sized(e: np.ndarray) -> dict:
-    "Quantiles of absolute errors."
-    return {k: float(np.quantile(np.abs(e), q)) for k, q in SHARES.items()}
-
-
 def said(name: str, row: dict) -> None:
     rate = f"{row['states_per_cpu_s']:10,.0f} states/CPU-s   " if "states_per_cpu_s" in row else ""
     print(f"  {name:26} {rate}" + "  ".join(f"{row[k]:.1e}" for k in SHARES if k in row), flush=True)
@@ -188,9 +182,6 @@ def unseen(n: int, nets: dict, points: int = 4, seed: int = 5) -> list[dict]:
     asked = given_away(c, flux, what)[1].double().mean().item()
     print(f"  {asked:.2%} of the states given to the certified solver")
     return [row | ({"given": asked} if row["way"] == GIVEN else {}) for row in rows]
-
-
-FRESH = 1_000_000  # No network was trained on sets of this number and above
 
 
 def invented(sets: int, nets: dict) -> list[dict]:
