@@ -153,10 +153,11 @@ def _misfit(sources: list[OverPH], answer: Answer):
     return off, widths
 
 
-def _likeliest(off, widths: np.ndarray):
+def _likeliest(sources: list[OverPH], answer: Answer):
     "Least squares within the bounds."
     from scipy.optimize import least_squares
 
+    off, widths = _misfit(sources, answer)
     more, scale = len(widths), np.concatenate([_WIDTH, widths])
     bounds = [np.concatenate([v, np.full(more, e)]) for v, e in ((_LOW, -4.0), (_HIGH, 4.0))]
     start = np.concatenate([_PRIOR, np.zeros(more)])
@@ -168,7 +169,11 @@ def fit_charge(
     answer: Answer,  # Of a few membranes
 ) -> tuple[ChargeByPH, ChargeByPH]:  # Likeliest numbers and their standard deviations
     "The law's five numbers from measured rejections and wide priors; beside them two factors of every coupon."
-    found = _likeliest(*_misfit(sources, answer))
+    return _law_of(_likeliest(sources, answer))
+
+
+def _law_of(found) -> tuple[ChargeByPH, ChargeByPH]:
+    "The law that least squares found, and its standard deviations."
     sd = np.sqrt(np.diag(np.linalg.inv(found.jac.T @ found.jac)))
     return ChargeByPH(*map(float, found.x[:5])), ChargeByPH(*map(float, sd[:5]))
 
@@ -218,8 +223,12 @@ def draw_charge(
     seed: int = 0,
 ) -> tuple[np.ndarray, float]:  # Laws (_LAWS, 5); how many independent draws the sample is worth
     "Laws from all that the measurements leave open: differential evolution of walkers (ter Braak 2006)."
-    density, rng, n = _log_density(sources, answer), np.random.default_rng(seed), _WALKERS
-    found = _likeliest(*_misfit(sources, answer))
+    return _drawn(_log_density(sources, answer), _likeliest(sources, answer), sweeps, seed)
+
+
+def _drawn(density, found, sweeps: int = _SWEEPS, seed: int = 0) -> tuple[np.ndarray, float]:
+    "What walkers draw that set out about what least squares found."
+    rng, n = np.random.default_rng(seed), _WALKERS
     u = rng.multivariate_normal(found.x, 0.5 * np.linalg.inv(found.jac.T @ found.jac), n)
     u[:, :5] = np.clip(u[:, :5], np.add(_LOW, 0.03), np.subtract(_HIGH, 0.03))
     u[:, [1, 3]] = np.log(u[:, [1, 3]])
@@ -256,8 +265,9 @@ def _cell_acidity(folder, spec, found, tick):
     "The law of the charge, likeliest and drawn; where a source is held out of membranes and law, what `predict` says."
     every, answer, held = {s: measured_over_pH(s) for s in _BOTH}, load_answer(spec["answer"]), spec["held"]
     seen, few = [rows for name, rows in every.items() if name != held], answer.thinned(6 if held else 8)
-    law, sd = fit_charge(seen, few)
-    laws, n_eff = draw_charge(seen, few)
+    likeliest = _likeliest(seen, few)  # the law, and where its walkers set out
+    law, sd = _law_of(likeliest)
+    laws, n_eff = _drawn(_log_density(seen, few), likeliest)
     facts = {"law": astuple(law), "sd": astuple(sd), "draws worth": n_eff}
     if held:
         facts |= _scores(every[held], answer, law, laws)
