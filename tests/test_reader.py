@@ -10,6 +10,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from ion_ode.core import LMH, InputError
+from ion_ode.dspmde.charge_pH import factors_of_each
 from ion_ode.inference import reader
 from ion_ode.inference.answer import load_answer
 from ion_ode.inference.calibrate import _own_states
@@ -107,3 +108,23 @@ def test_teaching_lowers_the_error(model):
     before = error(net, lots)
     after = error(teach(net, lots, steps=200, batch=32), lots)
     assert after["ln(1.05 - R)"] < 0.6 * before["ln(1.05 - R)"] and after["R"] < before["R"]
+
+
+def test_own_values_at_a_pH_tell_the_laws_apart(model):
+    "Members are asked with the charge that each one's law gives, and keep their laws."
+    states, _ = _own_states(values(np.full((3, 3), 0.6), pH=9.5), model.prior)
+    net, anchors, _ = reader._load_reader()
+    sample = reader._sample(model, net, 0)
+    _, y, _ = reader._weigh(model, reader._Values.of(states, anchors.at(states, model.prior)), sample, net, states)
+    own = sample.own.reshape(-1, reader._OWN)[:100, :1]
+    asked = (states, sample.x[:100], sample.lab[:100, None], own, solve, model.prior)
+    exact = y_of(of_rows(states, forward(*asked, sample.laws[:100])[0]))
+    off, spread = y[:: reader._OWN][:100] - exact, exact - exact.mean(0)
+    assert (off**2).mean() < 0.5 * (spread**2).mean()
+    salt = pd.DataFrame({"sample": ["a", "b"], "flux [LMH]": 20, "Na+ [mM]": 10, "Cl- [mM]": 10, "pH": [6.7, 9.5]})
+    factor = {}
+    for method in ("network", "sampler"):
+        mine = [model.calibrate(salt.assign(**{"Na+ rejection": [0.3, R]}), method=method) for R in (0.4, 0.75)]
+        factor[method] = [factors_of_each([9.5], m.laws)[0].mean() for m in mine]
+    assert factor["network"][1] > factor["network"][0] + 0.5
+    assert_allclose(factor["network"], factor["sampler"], atol=0.25)

@@ -9,7 +9,6 @@ from scipy.stats import t as student
 from ion_ode.core import InputError
 from ion_ode.data.measurements import Measurements
 from ion_ode.data.reader import load_measurements
-from ion_ode.dspmde.charge_pH import drawn_laws
 from ion_ode.inference.discrepancy import NU, errors_at, log_likelihood_of, residuals_of
 from ion_ode.inference.laws import parameters, with_errors
 from ion_ode.inference.pores import solve
@@ -189,9 +188,9 @@ def _read(model, states, d, seed: int):
     coupon = np.column_stack([r.lab, r.own])
     left = None
     if len(states.coupons) == 1:  # of several, what is each one's own is averaged over
-        said_now = said_of(states, *forward(states, r.x, lab, own, solve, prior=model.prior))
+        said_now = said_of(states, *forward(states, r.x, lab, own, solve, model.prior, r.laws))
         left = residuals_of(states, *said_now, _with_errors(model, r.x))
-    model = replace(model, x=r.x, coupon=coupon, laws=drawn_laws(len(r.x)))  # it reads every pH by the likeliest law
+    model = replace(model, x=r.x, coupon=coupon, laws=r.laws)
     return _told(model, states, d, said, outside, int(r.effective), left)
 
 

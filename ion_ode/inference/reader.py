@@ -21,6 +21,7 @@ from scipy.stats import qmc
 
 from ion_ode.attention_odenet.point_reader import PointReader
 from ion_ode.core import InputError
+from ion_ode.dspmde.charge_pH import PH_OF_CHARGES, factors_of_each
 from ion_ode.inference.discrepancy import log_likelihood_of
 from ion_ode.inference.laws import NEIGHBOURS, OWN_OFFSETS, SHIFTING, Prior, coupon_effects, parameters, with_errors
 from ion_ode.inference.population import resampled
@@ -33,7 +34,8 @@ __all__ = ["Anchors", "effective", "read_values", "smoothed", "tell_membranes"]
 _SMOOTH = 0.25  # As in `calibrate`
 _GROUPS, _OWN = 2048, 4  # Membranes with a laboratory, and coupons of each
 _SHOWN = 256  # Members that say what was expected
-_CONTROL = 32  # Members that the pore model is asked as well, to mend what the network says of all
+# Members that the pore model is asked as well, to mend what the network says of all
+_CONTROLS = np.linspace(0, _GROUPS - 1, 32).round().astype(int)
 _PROPOSED, _BROAD = 256, 0.7  # Membranes that the network proposes to the pore model, by a power of their weight
 
 
@@ -67,13 +69,16 @@ class _Values:
     anchors: np.ndarray  # ln(1.05 - R) that the anchors give, (value, anchor)
     flux: np.ndarray  # (value,) [m/s]
     by_pressure: np.ndarray  # (value,) bool
+    pH: np.ndarray  # (value,), that of the charges where none is known
 
     @classmethod
     def of(cls, states: States, anchors: np.ndarray) -> "_Values":
         "From `States`; a curve of more than four fluxes is interpolated between four there, as the anchors are here."
         s, n = states, len(states.rejection)
         at = s.row_problem[np.arange(n), np.abs(s.row_weight).argmax(1)]
-        return cls(s, anchors, np.exp((np.log(s.flux[s.row_problem]) * s.row_weight).sum(1)), s.by_pressure[at])
+        flux = np.exp((np.log(s.flux[s.row_problem]) * s.row_weight).sum(1))
+        pH = np.full(n, np.nan) if s.pH is None else s.pH[at]
+        return cls(s, anchors, flux, s.by_pressure[at], np.where(np.isfinite(pH), pH, PH_OF_CHARGES))
 
 
 _OF_ROWS = (
@@ -108,7 +113,8 @@ class Anchors:
     coupon: np.ndarray  # (anchor, 5) of `Answer.coupon`
 
     def at(self, states: States, prior: Prior) -> np.ndarray:  # (value, anchor)
-        "What they give where it was measured, ln(1.05 - R)."
+        "What they give where it was measured, ln(1.05 - R), near neutral: the pH is told with the members."
+        states = replace(states, pH=None)
         lab = np.repeat(self.coupon[:, None, :4], len(states.laboratories), 1)
         own = np.repeat(self.coupon[:, 4:], len(states.coupons), 1)
         R, _ = forward(states, self.x, lab, own, solve, prior=prior)
@@ -142,8 +148,23 @@ class _Sample:
     x: np.ndarray  # (group, GLOBALS)
     lab: np.ndarray  # (group, 4)
     own: np.ndarray  # (group * _OWN,)
-    p: dict  # Columns of `parameters` that errors need, (group * _OWN,)
-    codes: torch.Tensor  # (group * _OWN, rank)
+    laws: np.ndarray  # (group, 5) how the charge follows the pH
+    p: dict  # Of `effective`, with errors, (group * _OWN,)
+    codes: torch.Tensor  # (group * _OWN, rank), near neutral
+
+    def codes_at(self, pH: float, net: PointReader) -> torch.Tensor:  # (group * _OWN, rank)
+        "Keys of the members with the charge that their laws give at a pH."
+        if pH == PH_OF_CHARGES:
+            return self.codes
+        own, bound = (np.repeat(f, _OWN) for f in factors_of_each([pH], self.laws))
+        factors = {"charge": own} | {f"shift {i}": bound for i in SHIFTING}
+        return _codes(net, self.p | {k: f * self.p[k] for k, f in factors.items()})
+
+
+def _codes(net: PointReader, p: dict) -> torch.Tensor:
+    "Keys of members, `effective`."
+    with torch.no_grad():
+        return net.codes(tell_membranes(p))
 
 
 _SAMPLES: dict[str, _Sample] = {}
@@ -151,7 +172,7 @@ _SAMPLES: dict[str, _Sample] = {}
 
 def _sample(model, net: PointReader, seed: int) -> _Sample:
     "Drawn once a model: a kernel about each of its membranes, as `calibrate` draws them, and coupons of the prior."
-    key = digest([digest(model.x.tobytes()), model.stretch, seed, id(net)])
+    key = digest([digest(model.x.tobytes()), digest(model.laws.tobytes()), model.stretch, seed, id(net)])
     if key not in _SAMPLES:
         rng, n = np.random.default_rng(seed), _GROUPS
         x = smoothed(model.x, n, rng)
@@ -159,39 +180,44 @@ def _sample(model, net: PointReader, seed: int) -> _Sample:
         lab = ndtri(np.clip(u[:, :4], 1e-6, 1 - 1e-6))
         own = ndtri(np.clip((np.arange(_OWN) + u[:, 4:]) / _OWN, 1e-6, 1 - 1e-6)).ravel()
         wide = lambda v: np.repeat(v, _OWN, axis=0)
-        p = effective(wide(x), np.column_stack([wide(lab), own]), model.prior)
-        with torch.no_grad():
-            codes = net.codes(tell_membranes(p))
-        kept = with_errors({k: p[k] for k in ("noise", "discrepancy trace", "discrepancy major")}, model.stretch)
+        p = with_errors(effective(wide(x), np.column_stack([wide(lab), own]), model.prior), model.stretch)
+        laws = model.laws[np.random.default_rng(n).integers(0, len(model), n)]  # without a pH they change nothing
         if len(_SAMPLES) > 8:
             _SAMPLES.clear()
-        _SAMPLES[key] = _Sample(x, lab, own, kept, codes)
+        _SAMPLES[key] = _Sample(x, lab, own, laws, p, _codes(net, p))
     return _SAMPLES[key]
 
 
 def _weigh(model, values: _Values, sample: _Sample, net: PointReader, states: States | None = None):
     "Log likelihood of every (group, coupon of it, measured coupon); ln(1.05 - R) (n, value), flux (n, value)."
-    with torch.no_grad():
-        q, mean = net.queries(torch.as_tensor(values.anchors, dtype=torch.float32))
-        y = torch.addmm(mean, sample.codes, q.T).numpy().astype(float)
-    if states is not None:
-        y = y + _mended(model, states, sample, y)
+    q, mean = net.queries(torch.as_tensor(values.anchors, dtype=torch.float32))
+    exact, y = None if states is None else _controls(model, states, sample), np.empty((len(sample.own), len(values.pH)))
+    for pH in np.unique(values.pH):
+        at, codes = values.pH == pH, sample.codes_at(pH, net)
+        y[:, at] = torch.addmm(mean[at], codes, q[at].T).numpy()
+        if exact is not None:
+            y[:, at] += _mended(codes, exact[:, at] - y[_CONTROLS * _OWN][:, at])
     spread = np.exp(model.prior.permeability[1] * np.repeat(sample.lab[:, 3], _OWN))
     J = np.broadcast_to(values.flux * np.where(values.by_pressure, spread[:, None], 1.0), y.shape)
     return _by_coupon(values.states, y, J, sample.p).reshape(_GROUPS, _OWN, -1), y, J
 
 
-def _mended(model, states: States, sample: _Sample, y: np.ndarray) -> np.ndarray:  # (group * own, value)
-    "What the network leaves over for all, from what it leaves over for a few members: ridge regression on the keys."
-    at = np.linspace(0, _GROUPS - 1, _CONTROL).round().astype(int)
+def _controls(model, states: States, sample: _Sample) -> np.ndarray:  # (control, value)
+    "What a few members give by the pore model."
+    at, laws = _CONTROLS, sample.laws[_CONTROLS]
     lab = np.repeat(sample.lab[at][:, None], len(states.laboratories), 1)
     own = np.repeat(sample.own[at * _OWN][:, None], len(states.coupons), 1)
-    R, _ = forward(states, sample.x[at], lab, own, solve, prior=model.prior)
-    g = sample.codes.numpy().astype(float)
+    R, _ = forward(states, sample.x[at], lab, own, solve, model.prior, laws)
+    return y_of(of_rows(states, R))
+
+
+def _mended(codes: torch.Tensor, left: np.ndarray) -> np.ndarray:  # (group * own, value)
+    "What the network leaves over for all, from what it leaves over for a few members: ridge regression on the keys."
+    g = codes.numpy().astype(float)
     g = np.column_stack([np.ones(len(g)), (g - g.mean(0)) / g.std(0)])
-    few = g[at * _OWN]
+    few = g[_CONTROLS * _OWN]
     ridge = np.diag([1e-3] + [16.0] * (g.shape[1] - 1))
-    return g @ np.linalg.solve(few.T @ few + ridge, few.T @ (y_of(of_rows(states, R)) - y[at * _OWN]))
+    return g @ np.linalg.solve(few.T @ few + ridge, few.T @ left)
 
 
 def _unread(model, states, card: dict) -> str:
@@ -212,6 +238,7 @@ class Read(NamedTuple):
     x: np.ndarray  # Membranes (n, GLOBALS)
     lab: np.ndarray  # Their laboratory's effects (n, 4)
     own: np.ndarray  # Their coupon's own (n,)
+    laws: np.ndarray  # How their charge follows the pH (n, 5)
     effective: float  # Members that the values leave
     first: tuple  # Some membranes, laboratories and coupons before the values
     before: SimpleNamespace  # What these gave where it was measured, as `calibrate` reads it
@@ -242,7 +269,7 @@ def read_values(
     at = np.linspace(0, _GROUPS - 1, _SHOWN).round().astype(int)
     first = sample.x[at], sample.lab[at, None], sample.own[at * _OWN, None]
     before = SimpleNamespace(m=model, x=sample.x[at], y=y[at * _OWN], J=J[at * _OWN], s=states, rng=rng)
-    return Read(sample.x[g[k]], sample.lab[g[k]], own, float(1 / (w * w).sum()), first, before)
+    return Read(sample.x[g[k]], sample.lab[g[k]], own, sample.laws[g[k]], float(1 / (w * w).sum()), first, before)
 
 
 def _shared(like: np.ndarray) -> np.ndarray:  # (group,)
@@ -255,7 +282,7 @@ def _exact(model, states: States, sample: _Sample, g: np.ndarray) -> np.ndarray:
     wide = lambda v: np.repeat(v[g], _OWN, axis=0)
     own = np.repeat(sample.own.reshape(-1, _OWN)[g].reshape(-1, 1), len(states.coupons), 1)
     lab = np.repeat(wide(sample.lab)[:, None], len(states.laboratories), 1)
-    R, J = forward(states, wide(sample.x), lab, own, solve, prior=model.prior)
+    R, J = forward(states, wide(sample.x), lab, own, solve, model.prior, wide(sample.laws))
     p = {k: v.reshape(-1, _OWN)[g].ravel() for k, v in sample.p.items()}
     with np.errstate(invalid="ignore"):
         y = y_of(of_rows(states, R))
