@@ -65,7 +65,6 @@ def simulate(
       "r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40"
     """
     from ion_ode.core import um
-    from ion_ode.dspmde.conditions import temperature_notes
     from ion_ode.dspmde.film import Film
     from ion_ode.dspmde.solve import simulate as run
 
@@ -84,8 +83,7 @@ def simulate(
     def answer(t):  # a few samples are solved before the compiled kernel is loaded
         few = t.c_feed.shape[0] * t.flux.shape[-1] <= _FEW
         solution = run(t.c_feed, t.flux, ions=t.ions, backend="eager" if few else "auto", **options)
-        known = [] if "=" in str(membrane) else temperature_notes(temperature)
-        for note in [*solution.notes, *known]:
+        for note in solution.notes:
             warnings.warn(note, stacklevel=2)
         return solution.columns()
 

@@ -47,7 +47,7 @@ def temperature_notes(temperature) -> list[str]:  # $T$ [K], number or (batch,)
     if _MEASURED[0] <= low and high <= _MEASURED[1]:
         return []
     said = " to ".join(dict.fromkeys(f"{t - 273.15:.0f}" for t in (low, high)))
-    return [f"{said} °C: the membranes were measured at 20 to 25 °C; beyond, laws of temperature extrapolate"]
+    return [f"{said} °C: the package's membranes were measured at 20 to 25 °C; beyond, laws of temperature extrapolate"]
 
 
 def pore_classes(

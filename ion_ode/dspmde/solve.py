@@ -18,7 +18,7 @@ from torch import Tensor
 from ..core import FARADAY, LMH, R_GAS, T_REF, ConvergenceError, InputError, progress
 from .backend import eagerly
 from .concentrated import certify_pitzer
-from .conditions import simulate_pores
+from .conditions import simulate_pores, temperature_notes
 from .certify import FAILED, NO_SOLUTION, REFINED, STATUS, Certified, certify
 from .feed import read_feed
 from .film import Film
@@ -54,6 +54,7 @@ class Solution:
     n_mesh: Tensor  # Steps of the finest mesh, negative: exponential ones (batch, n_flux)
     activity: str = "ideal"  # As asked for
     linear_film: bool = False  # Whether Eq. 0.8 stands before the membrane
+    temperature: Tensor | float = T_REF  # $T$ (batch or 1,) [K]
 
     @property
     def rejection(self) -> Tensor:
@@ -71,7 +72,8 @@ class Solution:
         "Words for answers on ground the model does not know; nothing is refused for them."
         found = [t.detach().cpu().numpy() for t in (self.c_feed, self.c_wall, self.c_perm)]
         before = linear_film_notes(self.ions, *found) if self.linear_film else []
-        return before + solution_notes(self.ions, *found, self.activity)
+        T = torch.as_tensor(self.temperature).detach().cpu().numpy()
+        return before + solution_notes(self.ions, *found, self.activity) + temperature_notes(T)
 
     def __repr__(self):
         names, counts = np.unique(self.status.astype(str), return_counts=True)
@@ -195,7 +197,7 @@ def _solution(names, c_feed, J, membrane, q, aux, found: Certified, state, statu
         names, J, c_feed, c_perm, c_wall, torch.stack([blank(u[d]),
             blank(p_perm)], -1) * (R_GAS * T / FARADAY)[..., None],
         J * resistance + osmotic, osmotic, status.reshape(*J.shape), *map(grid, (found.residual, found.error)),
-        *map(grid, (found.n_steps, found.n)), activity, q.film_ratio is not None,
+        *map(grid, (found.n_steps, found.n)), activity, q.film_ratio is not None, aux["T"],
     )  # fmt: skip
 
 # %% ../../nbs/00_dspmde.ipynb #19757f39

@@ -13,7 +13,7 @@ import torch
 
 from ion_ode.core import T_REF, InputError, is_frame
 from ion_ode.dspmde.charge_pH import at_pH
-from ion_ode.dspmde.conditions import at_temperature, temperature_notes
+from ion_ode.dspmde.conditions import at_temperature
 from ion_ode.dspmde.membranes import NF270, Membrane
 from ion_ode.dspmde.solve import simulate
 from ion_ode.water.chemistry import KNOWN, Speciation, carried, pH_of, speciate
@@ -197,8 +197,7 @@ def simulate_water(
         names, c = as_met(w)
         sol = simulate(c, J, membrane, ions=names, temperature=torch.from_numpy(w.temperature), **options)
     frame = _passed(w, sol)
-    beyond = temperature_notes(w.temperature)
-    frame.attrs["notes"] = list(dict.fromkeys([*w.notes, *beyond, *(n for n in sol.notes if "oversaturated" not in n)]))
+    frame.attrs["notes"] = list(dict.fromkeys([*w.notes, *(n for n in sol.notes if "oversaturated" not in n)]))
     for note in frame.attrs["notes"]:
         warnings.warn(note, stacklevel=2)
     return frame
