@@ -45,7 +45,11 @@ def step(
     rule: Damping = Damping(),
 ) -> np.ndarray:  # (start, parameter)
     "Levenberg and Marquardt's step for many vectors; what presses against its bound stays."
-    move = _towards(*_system(J, r, x, held, damping, rule), J, r)
+    return _within(_towards(*_system(J, r, x, held, damping, rule), J, r), rule)
+
+
+def _within(move, rule):
+    "A move, shortened to the longest that is allowed."
     return move * (rule.longest / np.maximum(np.abs(move).max(1, keepdims=True), rule.longest))
 
 
@@ -67,11 +71,11 @@ def _towards(H, stay, J, r):
 _PROBE = 0.1  # Of a step, at which the bend of the residuals along it is read
 
 
-def _bent(residuals, J, r, x, held, damping, rule, move, guess):
+def _bent(residuals, J, r, x, rule, system, move, guess):
     "A step with its second order, where that is small beside the first."
     at = np.clip(x + _PROBE * move, rule.low, rule.high)
     beyond = residuals(at, guess)[0] - r - (J @ (at - x)[..., None])[..., 0]
-    second = _towards(*_system(J, r, x, held, damping, rule), J, beyond / _PROBE**2)
+    second = _towards(*system, J, beyond / _PROBE**2)
     small = 2 * np.abs(second).max(1) < rule.bend * np.abs(move).max(1)
     return move + np.where(small[:, None], second, 0.0)
 
@@ -99,10 +103,11 @@ def descend(
     for _ in range(steps):
         if not len(a):
             break
-        at = J[a], r[a], x[a], held[a], damping[a], rule
-        move = step(*at)
+        here = J[a], r[a]
+        system = _system(*here, x[a], held[a], damping[a], rule)
+        move = _within(_towards(*system, *here), rule)
         if rule.bend:
-            move = _bent(residuals, *at, move, u[:, a].flatten(1))
+            move = _bent(residuals, *here, x[a], rule, system, move, u[:, a].flatten(1))
         trial = np.clip(x[a] + move, rule.low, rule.high)
         r_new, found = residuals(trial, u[:, a].flatten(1))
         gain = cost[a] - _cost(r_new)
