@@ -139,7 +139,7 @@ def test_own_values_at_another_pH_teach_the_same_coupon():
 def test_the_command_line_takes_the_pH_of_a_row_or_of_the_option(tmp_path):
     file, out = tmp_path / "f.csv", tmp_path / "o.csv"
     pd.DataFrame({"Na+ [mM]": [10, 10], "Cl- [mM]": [10, 10], "pH": [9.5, None]}).to_csv(file, index=False)
-    done = CliRunner().invoke(main, ["predict", "--feed", str(file), "--flux", "20", "--ph", "4.5", "--out", str(out)])
+    done = CliRunner().invoke(main, ["predict", "--feed", str(file), "--flux", "20", "--pH", "4.5", "--out", str(out)])
     assert done.exit_code == 0, done.output
     R = pd.read_csv(out).query("ion == 'Na+'").rejection.to_numpy()
     want = load_model("nf270").predict([NACL, NACL], 20 * LMH, pH=[9.5, 4.5]).query("ion == 'Na+'").rejection

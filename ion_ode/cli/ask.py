@@ -118,8 +118,9 @@ def simulate(
 )
 @click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K")
 @click.option(
-    "--ph", "pH", type=float, metavar="PH", help="pH of feeds whose row has none: the membrane's charge follows it."
-)
+    "--ph", "--pH", "pH", type=float, metavar="PH",
+    help="pH of feeds whose row has none: the membrane's charge follows it.",
+)  # fmt: skip
 @click.option(
     "--solver",
     type=click.Choice(["exact", "network"]),

@@ -24,7 +24,7 @@ from ion_ode.cli.output import _run
     help="Instead of a model, the pore model of one membrane, without an interval: nf270, or "
     "'r_pore=0.45,thickness=1.2,charge_density=-40,eps_pore=40' (nm, µm, mol/m³, -).",
 )
-@click.option("--ph", "pH", type=float, metavar="PH", help="pH of waters whose row has none.")
+@click.option("--ph", "--pH", "pH", type=float, metavar="PH", help="pH of waters whose row has none.")
 @click.option("--temperature", type=float, metavar="K", help="Temperature of waters whose row has none; 298.15.")
 @click.option(
     "--film-thickness",

@@ -83,6 +83,7 @@ _OPTIONS = (
     click.option("--temperature", type=float, default=298.15, show_default=True, metavar="K"),
     click.option(
         "--ph",
+        "--pH",
         "pH",
         type=float,
         metavar="PH",
