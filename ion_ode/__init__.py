@@ -5,6 +5,7 @@ Modules:
 - `ion_ode.attention_odenet.build`: Compile a C++ source once on this machine; load it again only where it is unchanged
 - `ion_ode.cells`: Cells of computation, each kept under the key of what made it
 - `ion_ode.dspmde.kernel_lanes`: Sixteen problems as one number in compiled code: the processor's vectors
+- `ion_ode.dspmde.pull`: Slopes of permeates by the coefficients of their problems, in NumPy: ideal solutions
 - `ion_ode.inference.answer`: The best NF270 that open measurements allow, with an error one can use
 - `ion_ode.inference.build`: Shipped samples of membranes, made again by `ion-ode reproduce --only answer`
 - `ion_ode.inference.descent`: Least squares from many starts at once, each with a damping of its own

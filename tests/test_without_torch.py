@@ -10,10 +10,12 @@ from numpy.testing import assert_allclose
 
 from ion_ode.core import LMH
 from ion_ode.dspmde.arrays import permeates
+from ion_ode.dspmde.conditions import eps_pore_at
 from ion_ode.dspmde.feed import feed_array, read_feed
 from ion_ode.dspmde.film import Film
-from ion_ode.dspmde.membranes import NF270
+from ion_ode.dspmde.membranes import NF270, Membrane
 from ion_ode.dspmde.solve import simulate
+from ion_ode.inference.pores import solve_back
 
 CLI = """
 import sys
@@ -42,6 +44,33 @@ def test_arrays_and_tensors_have_the_same_answer():
         s = simulate(torch.from_numpy(c), torch.from_numpy(flux), ions=names, film=film)
         assert_allclose(perm, s.c_perm, rtol=1e-10)
         assert_allclose(wall, s.c_wall, rtol=1e-10)
+
+
+@pytest.mark.parametrize("film", [0.0, 30e-6])
+def test_slopes_of_arrays_are_those_of_tensors(film):
+    "By every input and offset, for thin pores and for one so thick and fast that it is marched by exponential steps."
+    rng, names, n = np.random.default_rng(0), ("Na+", "Mg+2", "Cl-"), 40
+    c = np.array([[10.0, 5.0, 20.0]]) * np.exp(rng.standard_normal((n, 1)))
+    p = {"c_feed": c, "r_pore": rng.uniform(0.4e-9, 0.6e-9, n), "thickness": 1e-6 * np.exp(rng.standard_normal(n))}
+    p |= {"eps_pore": rng.uniform(35, 50, n), "charge": 40 * rng.standard_normal(n), "film": np.full(n, film)}
+    p |= {"flux": 1e-5 * np.exp(rng.standard_normal(n)), "offset": 0.3 * rng.standard_normal((n, 3))}
+    p["thickness"][0], p["flux"][0], p["temperature"] = 2e-4, 1e-4, np.full(n, 293.15)
+    seed = rng.standard_normal((n, 3))
+    passage, back = solve_back(names, p, 1e-8)
+    got = back(seed)
+    leaf = {k: torch.from_numpy(p[k]).requires_grad_() for k in sorted({*p} - {"c_feed", "temperature"})}
+    eps = eps_pore_at(leaf["eps_pore"], 293.15)
+    offset = {i: leaf["offset"][:, k] for k, i in enumerate(names)}
+    m = Membrane(leaf["r_pore"], leaf["thickness"], leaf["charge"], eps, ln_partition=offset)
+    front = Film(thickness=leaf["film"]) if film else None
+    s = simulate(torch.from_numpy(c), leaf["flux"][:, None], m, ions=names, film=front, temperature=293.15, rtol=1e-8)
+    assert (s.n_mesh < 0).any() and (s.n_mesh > 0).any()
+    out = s.c_perm[:, 0] / torch.from_numpy(c)
+    assert_allclose(passage, out.detach(), rtol=1e-10)
+    (out * torch.from_numpy(seed)).sum().backward()
+    for k, v in leaf.items():
+        if k != "film" or film:
+            assert_allclose(got[k], v.grad, rtol=1e-6, atol=1e-7 * float(v.grad.abs().max()), err_msg=k)
 
 
 def test_a_feed_is_read_alike_in_numpy_and_torch():

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Callable
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.dspmde.problem import transport_problem
 
-__all__ = ["permeates"]
+__all__ = ["permeates", "permeates_back"]
 
 _AT_ONCE = 65536  # Problems in memory at a time
 
@@ -44,3 +45,32 @@ def permeates(
         parts.append([np.where(solved, v, np.nan) for v in (np.exp(found["u"][: len(z)]), found["c_wall"])])
     grid = lambda v: np.concatenate(v, -1).reshape(len(z), *flux.shape).transpose(1, 2, 0)
     return tuple(grid(v) for v in zip(*parts, strict=True))
+
+
+def permeates_back(
+    names: tuple[str, ...],  # As for `permeates`, one flux a feed
+    c_feed: np.ndarray,
+    flux: np.ndarray,  # (batch, 1) [m/s]
+    membrane: Membrane,
+    film: Film | None = None,
+    temperature: float = T_REF,
+    rtol: float = 1e-6,
+) -> tuple[np.ndarray, Callable]:  # c_perm (batch, ion); slopes by every ln c_perm -> those of `Pull.back` (..., batch)
+    "Permeates, and what carries slopes by them back to the coefficients of the equations; 0 without a solution."
+    from ion_ode.dspmde.kernel import packed, solve_all
+    from ion_ode.dspmde.kernel_newton import REFINED
+    from ion_ode.dspmde.pull import Pull
+
+    z, q, own, form = packed(transport_problem(names, c_feed, flux, membrane, film, temperature=temperature)[0])
+    found = solve_all(z, q, own, form, 1, rtol, None, _threads())
+    solved = found["code"] <= REFINED
+    pull = Pull(z, q[..., solved], own[:, solved], form, {k: v[..., solved] for k, v in found.items()})
+
+    def back(seed):  # (batch, ion)
+        out = {}
+        for k, v in pull.back(seed[solved].T).items():
+            out[k] = np.zeros((*v.shape[:-1], len(solved)))
+            out[k][..., solved] = v
+        return out
+
+    return np.where(solved, np.exp(found["u"][: len(z)]), np.nan).T, back

@@ -31,6 +31,7 @@ __all__ = [
     "charge_of",
     "coupon_effects",
     "discrepancy_of",
+    "numbers_of",
     "offset_of",
     "parameters",
     "share_of_sign",
@@ -146,11 +147,11 @@ def _charge_exponents(
     return b, c, np.where(law == 3, saturation, _STRAIGHT)
 
 
-def parameters(
+def numbers_of(
     x: np.ndarray,  # (membrane, GLOBALS) standard normal numbers
     prior: Prior = Prior(),
-) -> pd.DataFrame:  # One row a membrane, SI
-    "Membranes in SI at the prior quantiles of normal numbers."
+) -> dict:  # Name: (membrane,), SI
+    "What membranes are at the prior quantiles of normal numbers."
     n = prior.at_normal(np.asarray(x, float))
     out = {k: n[k] for k in ("r_pore", "thickness", "eps_pore", "law", "charge")}
     out["b"], out["c"], out["k"] = _charge_exponents(n["law"], n["exponent"], n["saturation"])
@@ -158,8 +159,15 @@ def parameters(
     out["shift Ca+2"] = n["shift Mg+2"] * n["shift Ca+2"]
     out |= {f"ln {i}": n[f"ln {i}"] for i in OWN_OFFSETS}
     out |= {f"ln {i}": out[f"ln {of}"] + n[f"near {i}"] for i, (of, _) in NEIGHBOURS.items()}
-    out |= {k: n[k] for k in _SCALES}
-    return pd.DataFrame(out)
+    return out | {k: n[k] for k in _SCALES}
+
+
+def parameters(
+    x: np.ndarray,  # (membrane, GLOBALS) standard normal numbers
+    prior: Prior = Prior(),
+) -> pd.DataFrame:  # One row a membrane, SI
+    "The same as a table."
+    return pd.DataFrame(numbers_of(x, prior))
 
 
 def with_errors(
@@ -201,12 +209,12 @@ def charge_of(
     own = np.abs(z) * c_feed
     total = 0.5 * own.sum(1)
     ratio = total / REFERENCE_EQUIVALENTS
-    x = own_factor * membranes["charge"] * ratio ** membranes["b"]
+    x, grown = own_factor * membranes["charge"] * ratio ** membranes["b"], ratio ** membranes["c"]
     for i in SHIFTING:
         if i in ions:
             share = own[:, ions.index(i)] / total
             bound = share * (1 + membranes["k"]) / (share + membranes["k"])
-            x = x + bound_factor * membranes[f"shift {i}"] * bound * ratio ** membranes["c"]
+            x = x + bound_factor * membranes[f"shift {i}"] * bound * grown
     return x
 
 

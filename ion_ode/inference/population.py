@@ -23,7 +23,7 @@ from scipy.special import logsumexp, ndtr, ndtri
 from ion_ode.core import InputError
 from ion_ode.inference.laws import GLOBALS, Prior
 from ion_ode.inference.pores import solve
-from ion_ode.inference.slopes import information, slope_of_target
+from ion_ode.inference.slopes import Place
 from ion_ode.inference.states import LOCALS, States, forward, log_likelihood
 
 __all__ = ["Population", "next_power", "resampled", "sample_population", "settled"]
@@ -84,10 +84,9 @@ class _Walk:
         for k in ("x", "lab", "coupon", "like"):
             setattr(self, k, getattr(self, k)[i])
 
-    def _metric(self, beta):
+    def _metric(self, beta, here: Place):
         "Factor of the covariance of all numbers that the information of measurements and prior gives."
-        ask = lambda: information(self.s, self.x, self.lab, self.coupon, beta, self.prior, self.rng)
-        new = np.mean([ask() for _ in range(_ASKED)], 0)
+        new = np.mean([here.information(beta, self.rng) for _ in range(_ASKED)], 0)
         self.told = new if self.told is None else 0.5 * (self.told + new)
         whole = self.told + np.eye(len(new))
         try:
@@ -101,18 +100,19 @@ class _Walk:
         d, split = self.x.shape[1], self.x.shape[1] + self.lab[0].size
         join = lambda v: np.concatenate([v[0], v[1].reshape(len(v[1]), -1), v[2]], 1)
         part = lambda q: (q[:, :d], q[:, d:split].reshape(self.lab.shape), q[:, split:])
-        root = self._metric(beta)
+        here = Place(self.s, self.x, self.lab, self.coupon, self.prior)
+        root = self._metric(beta, here)
         root[GLOBALS.index("law")] = 0  # where a law ends the likelihood has a cliff, which a slope does not show
         wide = lambda p: p @ root.T
         white = lambda g: g @ root
 
-        def look(q):
-            like, slope = slope_of_target(self.s, *part(q), beta, self.prior)
+        def look(q, at=None):
+            like, slope = (at or Place(self.s, *part(q), self.prior)).slope_of_target(beta)
             return like, white(join(slope)), like @ beta - 0.5 * (q**2).sum(1)
 
         q = join((self.x, self.lab, self.coupon))
         p = self.rng.standard_normal(q.shape)
-        _, slope, before = look(q)
+        _, slope, before = look(q, here)
         before, near = before - 0.5 * (p**2).sum(1), np.ones(len(q), bool)
         h = step * np.exp(0.2 * self.rng.standard_normal((len(q), 1)))
         for _ in range(_STEPS):

@@ -2,33 +2,37 @@
 
 The permittivity of a pore is that at 25 °C and follows the temperature of the measurement."""
 
+from collections.abc import Callable
+
 import numpy as np
 
-from ion_ode._torch import torch
-from ion_ode.dspmde.arrays import permeates
+from ion_ode.dspmde.arrays import permeates, permeates_back
 from ion_ode.dspmde.conditions import eps_pore_at
+from ion_ode.dspmde.entry import HINDRANCE, born_energy, partition_steric
 from ion_ode.dspmde.feed import feed_array, flux_array
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
+from ion_ode.water.ions import ion_arrays
 
-__all__ = ["INPUTS", "passages", "solve", "solve_back"]
+__all__ = ["passages", "solve", "solve_back"]
 
-INPUTS = ("r_pore", "thickness", "eps_pore", "charge", "film", "flux")  # Of a problem, beside the offsets of its ions
+_INPUTS = ("r_pore", "thickness", "eps_pore", "charge", "film", "flux")  # Of a problem, beside the offsets of its ions
+_MOVE = 1e-5  # Of a pore radius, for the slopes of what it hinders, relative
 
 
-def _batch(ions, c_feed, flux, p, offset, film, temperature, rtol):
-    "Passage and wall concentration of feeds that hold all of `ions`."
-    membrane = Membrane(
-        p["r_pore"],
-        p["thickness"],
-        p["charge"],
-        eps_pore_at(p["eps_pore"], float(temperature)),
-        ln_partition={i: offset[:, k] for k, i in enumerate(ions)},
-    )
-    front = None if film is None else Film(thickness=film)
-    names, c = feed_array(c_feed, ions)
-    c_perm, c_wall = permeates(names, c, flux_array(flux, len(c)), membrane, front, float(temperature), rtol)
-    return c_perm / c[:, None], c_wall
+def _batches(ions, p: dict, flux):
+    "Places of problems with the same ions, a film or none, and one temperature; columns of their ions; the problems."
+    present, (_, warm) = p["c_feed"] > 0, np.unique(np.round(p["temperature"], 6), return_inverse=True)
+    key = (present @ (1 << np.arange(len(ions))) * 2 + (p["film"] > 0)) * (warm.max() + 1) + warm
+    for k in np.unique(key):
+        i = np.flatnonzero(key == k)
+        cols = np.flatnonzero(present[i[0]])
+        T, film = float(p["temperature"][i[0]]), Film(thickness=p["film"][i]) if p["film"][i[0]] > 0 else None
+        offset = {ions[c]: p["offset"][i, c] for c in cols}
+        eps = eps_pore_at(p["eps_pore"][i], T)
+        membrane = Membrane(p["r_pore"][i], p["thickness"][i], p["charge"][i], eps, ln_partition=offset)
+        names, c = feed_array(p["c_feed"][np.ix_(i, cols)], tuple(ions[c] for c in cols))
+        yield i, cols, (names, c, flux_array(flux[i], len(c)), membrane, film, T)
 
 
 def passages(
@@ -45,33 +49,12 @@ def passages(
 ]:  # (n, flux, ion): permeate over feed, 1 where absent and nan without a solution; concentration at the membrane
     "Solve many problems, those with the same ions together."
     through, wall = np.ones((*flux.shape, len(ions))), np.zeros((*flux.shape, len(ions)))
-    for i, cols in _alike(c_feed, film, temperature):
-        part = {n: membrane[n][i] for n in ("r_pore", "thickness", "charge", "eps_pore")}
-        thick = film[i] if film[i[0]] > 0 else None
-        names = tuple(ions[c] for c in cols)
-        got, at_wall = _batch(
-            names,
-            np.ascontiguousarray(c_feed[np.ix_(i, cols)]),
-            flux[i],
-            part,
-            offset[np.ix_(i, cols)],
-            thick,
-            temperature[i[0]],
-            rtol,
-        )
-        through[np.ix_(i, range(flux.shape[1]), cols)] = got
-        wall[np.ix_(i, range(flux.shape[1]), cols)] = at_wall
+    own = {"c_feed": c_feed, "offset": offset, "film": film, "temperature": temperature}
+    for i, cols, batch in _batches(ions, {k: membrane[k] for k in _INPUTS[:4]} | own, flux):
+        at = np.ix_(i, range(flux.shape[1]), cols)
+        c_perm, wall[at] = permeates(*batch, rtol)
+        through[at] = c_perm / batch[1][:, None]
     return through, wall
-
-
-def _alike(c_feed, film, temperature):
-    "Places of problems with the same ions, a film or none, and one temperature; columns of their ions."
-    present = c_feed > 0
-    rows = np.column_stack([present, film > 0, np.round(temperature, 6)])
-    key = np.unique(rows, axis=0, return_inverse=True)[1].ravel()
-    for k in range(key.max() + 1):
-        i = np.flatnonzero(key == k)
-        yield i, np.flatnonzero(present[i[0]])
 
 
 def solve(
@@ -93,38 +76,48 @@ def solve(
     return through[:, 0]
 
 
+def _by_inputs(names, flux, membrane: Membrane, film, T: float, by: dict) -> dict:
+    "Slopes by the inputs of problems (n,), from those by their coefficients (ion, n)."
+    ions, radius = ion_arrays(names, lib=np), membrane.r_pore
+    z, r_s = ions.z[:, None], ions.r_stokes[:, None]
+
+    def held_back(r):  # ln of what a radius decides
+        lam = np.minimum(r_s / r, 1 - 1e-9)  # a wider ion has no solution
+        return np.log(np.stack([partition_steric(lam), *HINDRANCE["dechadilok_deen"](lam)]))
+
+    ends = held_back(radius * (1 + _MOVE)) - held_back(radius * (1 - _MOVE))
+    along = ends[0] * by["entry"] + ends[1] * by["K_conv"] - ends[2] * by["peclet"]
+    warmer = eps_pore_at(1.0, T) - eps_pore_at(0.0, T)  # what a permittivity at 25 °C makes of that at T
+    born = born_energy(z, r_s, membrane.eps_pore, np.inf, T) / membrane.eps_pore
+    carried = by["peclet"].sum(0)
+    out = {"r_pore": along.sum(0) / (2 * _MOVE * radius), "eps_pore": warmer * (born * by["entry"]).sum(0)}
+    out |= {"thickness": carried / membrane.thickness, "charge": by["charge"], "flux": carried / flux[:, 0]}
+    if film is not None:
+        before = by["film"].sum(0)
+        out |= {"film": before / film.thickness, "flux": (carried + before) / flux[:, 0]}
+    return out
+
+
 def solve_back(
     ions: tuple[str, ...],
     problem: dict,  # As for `solve`
-    cotangent,  # Passages (n, ion) -> derivative of a number by each of them
     rtol: float = 1e-3,
-) -> tuple[np.ndarray, dict]:  # Passages; derivatives of that number by INPUTS (n,) and offset (n, ion)
-    "Passages of a table of problems, and the slope of a number that depends on them; 0 where there is no solution."
-    from ion_ode.dspmde.solve import simulate
+) -> tuple[np.ndarray, Callable]:  # Passages (n, ion); slopes by these -> those by a problem (n,) and offset (n, ion)
+    "Passages of a table of problems, and what carries slopes by them back; 0 where there is no solution."
+    through, kept = np.ones(problem["c_feed"].shape), []
+    for i, cols, batch in _batches(ions, problem, problem["flux"][:, None]):
+        c_perm, back = permeates_back(*batch, rtol)
+        through[np.ix_(i, cols)] = c_perm / batch[1]
+        kept.append((i, cols, batch, back))
 
-    c_feed, film, T = (problem[k] for k in ("c_feed", "film", "temperature"))
-    through, kept = np.ones(c_feed.shape), []
-    leaf = lambda v: torch.from_numpy(np.ascontiguousarray(v, dtype=float)).requires_grad_()
-    for i, cols in _alike(c_feed, film, T):
-        at = {k: leaf(problem[k][i]) for k in INPUTS} | {ions[c]: leaf(problem["offset"][i, c]) for c in cols}
-        names, c = tuple(ions[k] for k in cols), torch.from_numpy(c_feed[np.ix_(i, cols)])
-        eps = eps_pore_at(at["eps_pore"], float(T[i[0]]))
-        membrane = Membrane(at["r_pore"], at["thickness"], at["charge"], eps, ln_partition={n: at[n] for n in names})
-        front = Film(thickness=at["film"]) if film[i[0]] > 0 else None
-        s = simulate(
-            c, at["flux"][:, None], membrane, ions=names, film=front, temperature=float(T[i[0]]), rtol=rtol, throw=False
-        )
-        out = s.c_perm[:, 0] / c
-        through[np.ix_(i, cols)] = out.detach().numpy()
-        kept.append((i, cols, at, torch.nan_to_num(out), torch.isfinite(out).all(1)))
-    wanted, slope = cotangent(through), {k: np.zeros(len(c_feed)) for k in INPUTS}
-    slope["offset"] = np.zeros(c_feed.shape)
-    for i, cols, at, out, solved in kept:
-        seed = torch.from_numpy(wanted[np.ix_(i, cols)]) * solved[:, None]
-        found = torch.autograd.grad(out, list(at.values()), seed, allow_unused=True, materialize_grads=True)
-        found = dict(zip(at, (np.nan_to_num(f.numpy()) for f in found), strict=True))
-        for k in INPUTS:
-            slope[k][i] = found[k]
-        for c in cols:
-            slope["offset"][i, c] = found[ions[c]]
-    return through, slope
+    def slopes(seed):  # (n, ion)
+        out = {k: np.zeros(len(through)) for k in _INPUTS} | {"offset": np.zeros(through.shape)}
+        for i, cols, (names, _, *of), back in kept:
+            at = np.ix_(i, cols)
+            by = back(np.nan_to_num(seed[at] * through[at]))
+            for k, v in _by_inputs(names, *of, by).items():
+                out[k][i] = np.nan_to_num(v)
+            out["offset"][at] = np.nan_to_num(by["entry"].T)
+        return out
+
+    return through, slopes

@@ -8,14 +8,29 @@ import math
 import numpy as np
 from scipy.special import log_ndtr
 
-from ion_ode.inference.laws import GLOBALS
-from ion_ode.inference.pores import INPUTS, solve_back
-from ion_ode.inference.states import _NU, States, by_curve, errors_of, log_likelihood, of_rows, problems, y_of
+from ion_ode.inference.laws import GLOBALS, numbers_of, offset_of
+from ion_ode.inference.pores import solve_back
+from ion_ode.inference.states import (
+    _NU,
+    States,
+    by_curve,
+    effects_of,
+    errors_of,
+    film_and_flux,
+    law_charge,
+    log_likelihood,
+    of_rows,
+    problems,
+    within_reach,
+    y_of,
+)
 
-__all__ = ["information", "slope_of_target"]
+__all__ = ["Place", "information", "slope_of_target"]
 
 _STEP = 1e-4  # Of a normal number
 _NO_SLOPE = ("law", "noise", "discrepancy trace", "discrepancy major")  # A choice, and what no value teaches
+_OF_COUPON = ("thickness", "coupon charge", "coupon thickness")  # Numbers in what a coupon makes of its membrane
+_OF_LAW = tuple(k for k in GLOBALS if k in ("charge", "exponent", "saturation") or k.startswith("shift"))
 
 
 def _hazard(u):
@@ -23,16 +38,15 @@ def _hazard(u):
     return np.exp(-0.5 * u * u - 0.5 * math.log(2 * math.pi) - log_ndtr(u))
 
 
-def _slope_of_likelihood(s: States, passage, flux, power) -> np.ndarray:  # (n p, ion)
+def _slope_of_likelihood(s: States, R, flux, power) -> np.ndarray:  # Shaped as R (n, p, ion)
     "Derivative of the powered likelihood by the passages; what a latent flux does to the error of a value is left out."
-    R = 1 - passage.reshape(len(flux), len(s.flux), -1)
     mu, e, own = errors_of(s, R, flux)
     sd, known = np.sqrt(own), ~s.limit
     tail = (_NU + by_curve(s, known[None].astype(float))) / (_NU + by_curve(s, e * e / own * known))
     by_mu = tail[:, s.curve] * e / own * known
     by_mu = by_mu + np.where(s.selected, _hazard((math.log(1.05) - mu) / sd) / sd, 0.0)
     by_mu = by_mu - np.where(s.limit, _hazard((y_of(np.minimum(s.rejection, 0.985)) - mu) / sd) / sd, 0.0)
-    return _by_passage(s, R, by_mu * power[s.curve]).reshape(passage.shape)
+    return _by_passage(s, R, by_mu * power[s.curve])
 
 
 def _by_passage(s: States, R, by_mu) -> np.ndarray:  # Shaped as R (n, p, ion)
@@ -45,69 +59,101 @@ def _by_passage(s: States, R, by_mu) -> np.ndarray:  # Shaped as R (n, p, ion)
     return -out
 
 
-def _by_number(states: States, q: tuple, base: dict, by: dict, prior) -> tuple:  # Shaped as x, lab and coupon
+def _by_membrane(states: States, slow: dict, moved: dict, by: dict) -> np.ndarray:  # (n, GLOBALS)
+    "Slopes by what all problems of a membrane share: its pore, its permittivity, its excess partitioning."
+    change = sum((moved[k] - slow[k]) * by[k].sum(1) for k in ("r_pore", "eps_pore"))
+    for k, (ion, z) in enumerate(zip(states.ions, states.z, strict=True)):
+        more = offset_of(moved, ion, int(z)) - offset_of(slow, ion, int(z))
+        change = change + more * by["offset"][..., k].sum(1)
+    return change.T / _STEP
+
+
+def _by_number(states: States, q: tuple, by: dict, prior) -> tuple:  # Shaped as x, lab and coupon
     "Slopes by the normal numbers of membranes and coupons, from those by what problems are made of."
     x, lab, coupon = q
+    n, d = x.shape
+    by = {k: v.reshape(n, len(states.flux), *v.shape[1:]) for k, v in by.items()}
+    slow, moved = numbers_of(x, prior), numbers_of((x + _STEP * np.eye(d)[:, None]).reshape(-1, d), prior)
+    moved = {k: v.reshape(d, n) for k, v in moved.items()}  # each number in turn
+    wide = {k: v[:, None] for k, v in slow.items()}
+    law, own = law_charge(states, wide), effects_of(states, wide, lab, coupon, prior)
+    charge, (film, flux) = within_reach(law * own[0]), film_and_flux(states, lab, prior)
 
-    def along(*moved):  # change of what `by` belongs to at every problem (n, p)
-        new = problems(states, *moved, prior)
-        change = sum((new[k] - base[k]) * by[k] for k in INPUTS)
-        change = change + ((new["offset"] - base["offset"]) * by["offset"]).sum(1)
-        return change.reshape(len(x), -1) / _STEP
+    def along(law, factor, thickness):  # change of what `by` belongs to at every problem (n, p)
+        change = (within_reach(law * factor) - charge) * by["charge"] + (thickness - own[1]) * by["thickness"]
+        return change / _STEP
 
-    of_x, of_lab = np.zeros_like(x), np.zeros_like(lab)
-    step = lambda v, k: v + _STEP * (np.arange(v.shape[-1]) == k)
-    for k in range(x.shape[1]):
-        if GLOBALS[k] not in _NO_SLOPE:
-            of_x[:, k] = along(step(x, k), lab, coupon).sum(1)
-    for k in range(lab.shape[2]):
-        of_lab[:, :, k] = along(x, step(lab, k), coupon) @ np.eye(lab.shape[1])[states.laboratory]
-    of_coupon = along(x, lab, coupon + _STEP) @ np.eye(coupon.shape[1])[states.coupon]
-    return of_x, of_lab, of_coupon
-
-
-def slope_of_target(
-    states: States,
-    x: np.ndarray,  # (n, GLOBALS)
-    lab: np.ndarray,  # (n, laboratory, LOCALS)
-    coupon: np.ndarray,  # (n, coupon)
-    power: np.ndarray,  # Of the likelihood of every curve (curve,)
-    prior,
-) -> tuple:  # Log likelihood (n, curve); slopes of log prior + power · log likelihood, shaped as x, lab and coupon
-    "Log likelihood of every curve and the slope of the powered posterior."
-    base = problems(states, x, lab, coupon, prior)
-    flux = base["flux"].reshape(len(x), -1)
-    passage, by = solve_back(states.ions, base, lambda v: _slope_of_likelihood(states, v, flux, power))
-    like = log_likelihood(states, 1 - passage.reshape(len(x), len(states.flux), -1), flux)
-    slopes = _by_number(states, (x, lab, coupon), base, by, prior)
-    return like, tuple(g - v for g, v in zip(slopes, (x, lab, coupon), strict=True))
+    of_x = _by_membrane(states, slow, moved, by)
+    for j, name in enumerate(GLOBALS):
+        one = {k: v[j][:, None] for k, v in moved.items()}
+        if name in _OF_LAW:
+            of_x[:, j] += along(law_charge(states, one), *own).sum(1)
+        elif name in _OF_COUPON:
+            of_x[:, j] += along(law, *effects_of(states, one, lab, coupon, prior)).sum(1)
+        elif name in _NO_SLOPE:
+            of_x[:, j] = 0
+    new_film, new_flux = film_and_flux(states, lab + _STEP, prior)
+    charged, thick = np.eye(lab.shape[2])[:2] * _STEP
+    of_lab = [along(law, *effects_of(states, wide, lab + v, coupon, prior)) for v in (charged, thick)]
+    of_lab += [(new_film - film) * by["film"] / _STEP, (new_flux - flux) * by["flux"] / _STEP]
+    of_coupon = along(law, *effects_of(states, wide, lab, coupon + _STEP, prior))
+    home = np.eye(lab.shape[1])[states.laboratory]
+    return of_x, np.stack([v @ home for v in of_lab], 2), of_coupon @ np.eye(coupon.shape[1])[states.coupon]
 
 
-def information(
-    states: States,
-    x: np.ndarray,  # (n, GLOBALS)
-    lab: np.ndarray,  # (n, laboratory, LOCALS)
-    coupon: np.ndarray,  # (n, coupon)
-    power: np.ndarray,  # Of the likelihood of every curve (curve,)
-    prior,
-    rng,
-) -> np.ndarray:  # (all numbers, all numbers): x, lab and coupon one after the other
-    "Fisher information of the measurements, its mean over the membranes: of a random sum of scaled errors a membrane."
-    base = problems(states, x, lab, coupon, prior)
-    flux = base["flux"].reshape(len(x), -1)
-    weight = ~states.limit * np.sqrt(power[states.curve])
+class Place:
+    "Where membranes with their coupons stand, solved once: their likelihood, and slopes of what depends on it."
 
-    def errors(passage):  # a random sum of the errors of the rows
-        R = 1 - passage.reshape(len(x), len(states.flux), -1)
-        _, _, own = errors_of(states, R, flux)
-        by_mu = rng.standard_normal(own.shape) * weight / np.sqrt(own)
-        return _by_passage(states, R, by_mu).reshape(passage.shape)
+    def __init__(
+        self,
+        states: States,
+        x: np.ndarray,  # (n, GLOBALS)
+        lab: np.ndarray,  # (n, laboratory, LOCALS)
+        coupon: np.ndarray,  # (n, coupon)
+        prior,
+    ):
+        self.states, self.q, self.prior = states, (x, lab, coupon), prior
+        problem = problems(states, *self.q, prior)
+        passage, self._back = solve_back(states.ions, problem)
+        self.R, self.flux = (v.reshape(len(x), len(states.flux), *v.shape[1:]) for v in (1 - passage, problem["flux"]))
 
-    _, by = solve_back(states.ions, base, errors)
-    g = np.concatenate([v.reshape(len(x), -1) for v in _by_number(states, (x, lab, coupon), base, by, prior)], 1)
-    size = np.linalg.norm(g, axis=1, keepdims=True)
-    g = g * np.minimum(1, np.quantile(size, 0.9) / np.maximum(size, 1e-12))
-    home = np.concatenate([np.repeat(np.arange(lab.shape[1]), lab.shape[2]), states.home])  # of all but x
-    shared = np.ones((g.shape[1], g.shape[1]))
-    shared[x.shape[1] :, x.shape[1] :] = home[:, None] == home  # laboratories share no row
-    return g.T @ g / len(x) * shared
+    def _slopes(self, by_passage) -> tuple:
+        by = self._back(by_passage.reshape(-1, by_passage.shape[2]))
+        return _by_number(self.states, self.q, by, self.prior)
+
+    def slope_of_target(
+        self,
+        power: np.ndarray,  # Of the likelihood of every curve (curve,)
+    ) -> tuple:  # Log likelihood (n, curve); slopes of log prior + power · log likelihood, shaped as x, lab and coupon
+        "Log likelihood of every curve and the slope of the powered posterior."
+        slopes = self._slopes(_slope_of_likelihood(self.states, self.R, self.flux, power))
+        like = log_likelihood(self.states, self.R, self.flux)
+        return like, tuple(g - v for g, v in zip(slopes, self.q, strict=True))
+
+    def information(
+        self,
+        power: np.ndarray,  # Of the likelihood of every curve (curve,)
+        rng,
+    ) -> np.ndarray:  # (all numbers, all numbers): x, lab and coupon one after the other
+        "Fisher information of the measurements, its mean over the membranes: of a random sum of scaled errors each."
+        s, (x, lab, _) = self.states, self.q
+        _, _, own = errors_of(s, self.R, self.flux)
+        by_mu = rng.standard_normal(own.shape) * (~s.limit * np.sqrt(power[s.curve])) / np.sqrt(own)
+        slopes = self._slopes(_by_passage(s, self.R, by_mu))
+        g = np.concatenate([v.reshape(len(x), -1) for v in slopes], 1)
+        size = np.linalg.norm(g, axis=1, keepdims=True)
+        g = g * np.minimum(1, np.quantile(size, 0.9) / np.maximum(size, 1e-12))
+        home = np.concatenate([np.repeat(np.arange(lab.shape[1]), lab.shape[2]), s.home])  # of all but x
+        shared = np.ones((g.shape[1], g.shape[1]))
+        shared[x.shape[1] :, x.shape[1] :] = home[:, None] == home  # laboratories share no row
+        return g.T @ g / len(x) * shared
+
+
+def slope_of_target(states: States, x, lab, coupon, power, prior) -> tuple:
+    "What `Place.slope_of_target` gives, of one place."
+    return Place(states, x, lab, coupon, prior).slope_of_target(power)
+
+
+def information(states: States, x, lab, coupon, power, prior, rng) -> np.ndarray:
+    "What `Place.information` gives, of one place."
+    return Place(states, x, lab, coupon, prior).information(power, rng)

@@ -24,8 +24,8 @@ from ion_ode.inference.laws import (
     charge_of,
     coupon_effects,
     discrepancy_of,
+    numbers_of,
     offset_of,
-    parameters,
     share_of_sign,
 )
 from ion_ode.inference.rows import answer_feeds, osmotic_at_bulk
@@ -36,13 +36,17 @@ __all__ = [
     "LOCALS",
     "States",
     "by_curve",
+    "effects_of",
     "errors_of",
     "faded",
+    "film_and_flux",
     "forward",
+    "law_charge",
     "log_likelihood",
     "mean_flux",
     "of_rows",
     "problems",
+    "within_reach",
     "y_of",
     "of_y",
 ]
@@ -262,6 +266,48 @@ def _nodes(flux):
     return np.exp(at), BarycentricInterpolator(at, np.eye(_NODES))(np.log(flux))
 
 
+def law_charge(
+    states: States,
+    membranes: dict,  # Of `numbers_of`, each (n, 1)
+    laws: np.ndarray | None = None,  # As for `problems`
+) -> np.ndarray:  # (n, p) [mol/m³]
+    "Fixed charge of every membrane in every feed, before what a coupon makes of it."
+    n, acid = len(membranes["charge"]), (1.0, 1.0)
+    if states.pH is not None:
+        at = np.where(np.isfinite(states.pH), states.pH, PH_OF_CHARGES)
+        laws = np.tile(astuple(FITTED), (n, 1)) if laws is None else laws
+        acid = (f.reshape(n, -1) for f in factors_of_each(at, laws))
+    return charge_of(membranes, states.c_feed, states.z, states.ions, *acid)
+
+
+def effects_of(
+    states: States,
+    membranes: dict,  # Of `numbers_of`, each (n, 1)
+    lab: np.ndarray,  # (n, laboratory, LOCALS)
+    coupon: np.ndarray,  # (n, coupon)
+    prior: Prior,
+) -> tuple[np.ndarray, np.ndarray]:  # Factor of the charge; thickness [m]; (n, p)
+    "What the coupon of every problem makes of every membrane."
+    varies = states.laboratory != states.anchor
+    shared, thick = (varies * lab[:, states.laboratory, k] for k in (0, 1))
+    return coupon_effects(membranes, shared, varies * coupon[:, states.coupon], thick, prior.within)
+
+
+def film_and_flux(states: States, lab: np.ndarray, prior: Prior) -> tuple[np.ndarray, np.ndarray]:  # (n, p)
+    "Film before every problem and its flux, as its laboratory has them."
+    median = lambda k: np.where(states.kind == 2, prior.film_unstated[k], prior.film[k])
+    film = median(0) * np.exp(median(1) * lab[:, states.laboratory, 2])
+    if states.film is not None:
+        film = np.where(np.isfinite(states.film), states.film, film)
+    more = np.where(states.by_pressure, prior.permeability[1] * lab[:, states.laboratory, 3], 0.0)
+    return np.where(states.kind == 0, 0.0, np.clip(film, 1e-7, 2e-4)), states.flux * np.exp(more)
+
+
+def within_reach(charge: np.ndarray) -> np.ndarray:  # [mol/m³]
+    "A fixed charge, cut where nothing changes any more."
+    return np.clip(charge, -_CHARGE, _CHARGE)
+
+
 def problems(
     states: States,
     x: np.ndarray,  # (n, GLOBALS)
@@ -271,35 +317,20 @@ def problems(
     laws: np.ndarray | None = None,  # (n, 5) how each membrane's charge follows the pH; None: the likeliest for all
 ) -> dict:  # c_feed, offset (n p, ion); r_pore, thickness, eps_pore, charge, film, flux, temperature (n p,)
     "Every problem of every membrane (slow) with its coupons' effects, as the pore model takes it."
-    n, p = len(x), len(states.flux)
-    wide = {k: np.repeat(v.to_numpy(), p) for k, v in parameters(x, prior).items()}
-    pick = lambda k: lab[:, states.laboratory, k].ravel()
-    varies = np.tile(states.laboratory != states.anchor, n)
-    factor, thickness = coupon_effects(
-        wide, varies * pick(0), varies * coupon[:, states.coupon].ravel(), varies * pick(1), prior.within
-    )
-    c_feed = np.tile(states.c_feed, (n, 1))
-    kind = np.tile(states.kind, n)
-    median = np.where(kind == 2, prior.film_unstated[0], prior.film[0]) * np.exp(
-        np.where(kind == 2, prior.film_unstated[1], prior.film[1]) * pick(2)
-    )
-    if states.film is not None:
-        known = np.tile(states.film, n)
-        median = np.where(np.isfinite(known), known, median)
-    flux = np.tile(states.flux, n) * np.exp(
-        np.where(np.tile(states.by_pressure, n), prior.permeability[1] * pick(3), 0.0)
-    )
+    n, p, membranes = len(x), len(states.flux), numbers_of(x, prior)
+    column = {k: v[:, None] for k, v in membranes.items()}
+    factor, thickness = effects_of(states, column, lab, coupon, prior)
+    film, flux = film_and_flux(states, lab, prior)
+    offset = [offset_of(membranes, i, int(z)) for i, z in zip(states.ions, states.z, strict=True)]
     return {
-        "c_feed": c_feed,
-        "flux": flux,
-        "r_pore": wide["r_pore"],
-        "thickness": thickness,
-        "eps_pore": wide["eps_pore"],
-        "charge": np.clip(
-            charge_of(wide, c_feed, states.z, states.ions, *_acidity(states, n, laws)) * factor, -_CHARGE, _CHARGE
-        ),
-        "offset": np.stack([offset_of(wide, i, int(z)) for i, z in zip(states.ions, states.z, strict=True)], 1),
-        "film": np.where(kind == 0, 0.0, np.clip(median, 1e-7, 2e-4)),
+        "c_feed": np.tile(states.c_feed, (n, 1)),
+        "flux": flux.ravel(),
+        "r_pore": np.repeat(membranes["r_pore"], p),
+        "thickness": thickness.ravel(),
+        "eps_pore": np.repeat(membranes["eps_pore"], p),
+        "charge": within_reach(law_charge(states, column, laws) * factor).ravel(),
+        "offset": np.repeat(np.stack(offset, 1), p, 0),
+        "film": film.ravel(),
         "temperature": np.tile(states.temperature, n),
     }
 
@@ -317,14 +348,6 @@ def forward(
     problem = problems(states, x, lab, coupon, prior, laws)
     passage = solve(states.ions, problem)
     return 1 - passage.reshape(len(x), len(states.flux), -1), problem["flux"].reshape(len(x), -1)
-
-
-def _acidity(states, n, laws):
-    "Factors of the charge where a pH is known; membranes (slow) by problems (fast)."
-    if states.pH is None:
-        return 1.0, 1.0
-    at = np.where(np.isfinite(states.pH), states.pH, PH_OF_CHARGES)
-    return factors_of_each(at, np.tile(astuple(FITTED), (n, 1)) if laws is None else laws)
 
 
 def of_rows(states: States, rejection: np.ndarray) -> np.ndarray:  # (n, row)
