@@ -13,8 +13,9 @@ from dataclasses import replace
 
 import pandas as pd
 
-from ion_ode.inference import discrepancy
+from ion_ode.inference import answer, discrepancy
 from ion_ode.inference.answer import load_answer
+from ion_ode.inference.discrepancy import errors_at
 from ion_ode.inference.rows import SOURCES, answer_rows, hold_out
 from ion_ode.inference.score import own_draws, scores
 from ion_ode.store import asset, atomic_write, provenance
@@ -36,6 +37,9 @@ def scored(setting: tuple) -> pd.DataFrame:
     *own, factor = setting
     for name, v in zip(("NOISE", "MODEL", "ALIKE_Q", "ALIKE_SHARES"), own, strict=True):
         setattr(discrepancy, name, v)
+    alike = lambda membranes, flux, share, own: errors_at(membranes, flux, share)
+    for module in (answer, discrepancy):
+        module.errors_at = alike if None in own else errors_at
     rows, out = answer_rows(), []
     for source in SOURCES:
         model = load_answer(f"without-{source}").thinned(MEMBRANES)

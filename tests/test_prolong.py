@@ -30,7 +30,7 @@ def test_moves_of_an_ion_keep_the_likelihood_of_all_feeds(rows):
     p = some(s, 1)
     w = _Walk(s, N, Prior(), np.random.default_rng(0), (p.x, p.lab, p.coupon))
     before = w.x.copy()
-    for part in _parts(s, rows, Prior()):
+    for part in _parts(s):
         for _ in range(4):
             _move_of(w, part)
     moved = [GLOBALS[k] for k in np.flatnonzero((w.x != before).any(0))]
@@ -38,13 +38,25 @@ def test_moves_of_an_ion_keep_the_likelihood_of_all_feeds(rows):
     assert_allclose(w.like, w.look(w.x, w.lab, w.coupon), rtol=1e-9)
 
 
+def test_some_rows_are_the_states_of_these_rows(rows):
+    "As if the others had never been: the same likelihood, curve by curve."
+    few, s = rows[rows.source_id == "foo2023"], States.of(rows)
+    some_of, alone = s.some(np.isin(s.row_id, few.index)), States.of(few)
+    assert some_of.coupons == alone.coupons and some_of.laboratories == alone.laboratories
+    assert (some_of.curve_id == alone.curve_id).all() and len(some_of.flux) == len(alone.flux)
+    p = some(alone, 1)
+    one, other = (_Walk(v, N, Prior(), None, (p.x, p.lab, p.coupon)).like for v in (some_of, alone))
+    assert_allclose(one, other, rtol=1e-12)
+
+
 def test_the_error_of_means_is_that_of_independent_chains(rows):
     "Means over more chains scatter by it; a chain that stands still is no second look."
     asked, rng = States.of(rows[rows.source_id == "wang2023"]), np.random.default_rng(4)
     x = 0.5 * rng.standard_normal((1, 40, len(GLOBALS)))
-    one, still = (_error_of_means(asked, np.repeat(x, k, 0), Prior()) for k in (1, 3))
+    error = lambda x: _error_of_means(np.stack([_said(asked, v, Prior()) for v in x]))
+    one, still = (error(np.repeat(x, k, 0)) for k in (1, 3))
     assert_allclose(still, one, rtol=1e-9)
-    more = _error_of_means(asked, 0.5 * rng.standard_normal((1, 160, len(GLOBALS))), Prior())
+    more = error(0.5 * rng.standard_normal((1, 160, len(GLOBALS))))
     assert_allclose(more, one / 2, rtol=0.3)
 
 

@@ -174,15 +174,15 @@ class Answer:
         balance: str | None = None,  # Ion that closes the charge balance of the feed
         ions=None,  # Names of the columns of an array
         rtol: float = 1e-4,
-        errors: bool = False,  # Whether the error of the model comes last, on the scale of y
+        errors: bool = False,  # Whether the errors of a value and of the model come last, on the scale of y
     ):  # ions, c_feed (sample, ion), flux (membrane, sample, flux), rejection (.., ion), nan where absent
         "What every membrane says; each one's permeate is neutral."
         check_kind(kind, film)
         names, c, asked = question(feed, flux, pressure, balance, ions)
         c, asked, pH = at_pH(c, asked, pH)
         J, R = self._solve(names, c, asked, pressure is not None, kind, film, temperature, pH, rtol)
-        R, error = self._told(names, c, J, R)
-        return (names, c, J, R, error) if errors else (names, c, J, R)
+        R, both = self._told(names, c, J, R)
+        return (names, c, J, R, both) if errors else (names, c, J, R)
 
     def _solve(self, names, c, asked, by_pressure, kind, film, temperature, pH=None, rtol=1e-4):
         "Flux (membrane, sample, state) and rejection (.., ion) of feeds at fluxes or pressures."
@@ -249,8 +249,8 @@ class Answer:
         for at in (slice(k, k + size) for k in range(0, len(c), size)):
             part = names, c[at], asked[at], *how, None if pH is None else pH[at]
             J, R = self._solve(*part) if quick is None else quick.rejections(self, *part, level)
-            R, model = self._told(names, c[at], J, R)
-            parts.append((_nanmean(R), *self.interval(R, J, model, level), _nanmean(J), *_ends(J, level)))
+            R, errors = self._told(names, c[at], J, R)
+            parts.append((_nanmean(R), *self.interval(R, errors, level), _nanmean(J), *_ends(J, level)))
         return tuple(np.concatenate(p) for p in zip(*parts, strict=True))
 
     def errors(self, J, share):  # Fluxes (membrane, sample, flux), share (sample, solute); (membrane, sample, flux, ..)
@@ -259,27 +259,25 @@ class Answer:
         return errors_at(self.parameters, flux, share[:, None], own=self.own is not None)
 
     def _told(self, names, c, J, R):
-        "Rejections with what own values say of the model's error, and what they leave of it on the scale of y."
+        "Rejections with what own values say of the model's error; errors of a value and of the model that are left."
         share = share_of_sign(c, np.array([get_ion(i).z for i in names], float))
-        _, model = self.errors(J, share)
+        noise, model = self.errors(J, share)
         if self.own is None:
-            return R, model
+            return R, (noise, model)
         shift, left = (v[:, :, None] for v in self.own.given(names, c))
-        return corrected(names, c, R, shift * model, model), np.sqrt(left) * model
+        return corrected(names, c, R, shift * model, model), (noise, np.sqrt(left) * model)
 
     def interval(
         self,
         R: np.ndarray,  # Rejections (membrane, sample, flux, solute)
-        J: np.ndarray,  # Their fluxes (membrane, sample, flux) [m/s]
-        model: np.ndarray,  # Error of the model on the scale of y, as R
+        errors: tuple[np.ndarray, np.ndarray],  # Of a value and of the model on the scale of y, as R
         level: float,
     ) -> tuple[np.ndarray, np.ndarray]:  # Lower and upper ends (sample, flux, solute)
         "Quantiles of membranes and the error of one measurement."
         from scipy.special import stdtrit  # Student quantiles; scipy.stats takes half a second to load
 
         n = len(R)
-        noise, _ = self.errors(J, np.zeros((R.shape[1], 1)))
-        sd, degrees = np.hypot(noise, model), NU
+        sd, degrees = np.hypot(*errors), NU
         if self.own is not None:
             sd, degrees = sd * self.own.scale[:, None, None, None], self.own.degrees
         y = y_of(R)

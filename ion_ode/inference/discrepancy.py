@@ -26,7 +26,7 @@ __all__ = ["MODEL", "NOISE", "NU", "Residuals", "corrected", "errors_at", "log_l
 NU = 5.0  # Degrees of freedom of the errors of a coupon before its values
 # Errors on the scale of y, of a value and of the model. Once own values have taken the spread of the membranes away,
 # the model's stands by itself, and is larger than what `predict` adds to that spread: with the errors of `predict` in
-# both places (None) fewer values are covered after one and two own values, and before them intervals are wider than
+# both places fewer values are covered after one and two own values, and before them intervals are wider than
 # they need be. Both were tried on sources that were held out, among other settings (`benchmarks/own_errors.py`)
 NOISE, MODEL = 0.06, 0.2
 ALIKE_Q = 1.0  # l: ratio of equivalents, in logarithms, over which a feed is like another
@@ -155,7 +155,7 @@ def errors_at(
 ) -> tuple[np.ndarray, np.ndarray]:  # As flux by share, on the scale of y
     "Error of a value of its own, and of the model."
     of_value, of_model = faded(flux)
-    if own and MODEL is not None:
+    if own:
         return NOISE * of_value, MODEL * of_model + 0.0 * share
     noise = np.asarray(membranes["noise"]).reshape(-1, *[1] * (of_value.ndim - 1))
     return noise * of_value, discrepancy_of(membranes, share) * of_model

@@ -54,24 +54,20 @@ def spokesmen(
 
 
 def _error_of_means(
-    asked: States,  # Feeds and fluxes a run is for; its measured values are not read
-    x: np.ndarray,  # (time, chain, GLOBALS)
-    prior,
+    said: np.ndarray,  # Predictions of a run (time, chain, value)
 ) -> float:
     "Standard error of the mean prediction of the membrane, root mean square over the values asked about."
-    times, chains, d = x.shape
-    of_chain = np.nanmean(_said(asked, x.reshape(-1, d), prior).reshape(times, chains, -1), 0)
-    return float(np.sqrt(np.nanmean(np.nanvar(of_chain, 0, ddof=1)) / chains))
+    return float(np.sqrt(np.nanmean(np.nanvar(np.nanmean(said, 0), 0, ddof=1)) / said.shape[1]))
 
 
 class _Part:
     "The rows whose feeds hold some ions, and where their laboratories, coupons and curves stand among all."
 
-    def __init__(self, whole: States, part: States, numbers):
-        self.s, self.numbers = part, [GLOBALS.index(k) for k in numbers]
-        place = lambda k: [getattr(whole, k).index(v) for v in getattr(part, k)]
+    def __init__(self, whole: States, rows: np.ndarray, numbers):
+        self.s, self.numbers = whole.some(rows), [GLOBALS.index(k) for k in numbers]
+        place = lambda k: [getattr(whole, k).index(v) for v in getattr(self.s, k)]
         self.labs, self.coupons = place("laboratories"), place("coupons")
-        self.curves = np.searchsorted(whole.curve_id, part.curve_id)
+        self.curves = np.unique(whole.curve[rows])
 
 
 def _move_of(w: _Walk, part: _Part) -> float:
@@ -91,14 +87,14 @@ def _move_of(w: _Walk, part: _Part) -> float:
     return yes.mean()
 
 
-def _parts(states: States, rows, prior) -> list[_Part]:
+def _parts(states: States) -> list[_Part]:
     "The rows of all feeds that hold an ion which binds."
     out = []
     for ions, numbers in _BINDING.items():
         holds = (states.c_feed[:, [k for k, i in enumerate(states.ions) if i in ions]] > 0).any(1)
-        held = states.row_id[holds[states.row_problem[:, 0]]]
-        if len(held):
-            out.append(_Part(states, States.of(rows.loc[np.sort(held)], prior), numbers))
+        held = holds[states.row_problem[:, 0]]
+        if held.any():
+            out.append(_Part(states, held, numbers))
     return out
 
 
@@ -118,17 +114,19 @@ def prolonged(
     kept = {k: cut(k) for k in ("x", "lab", "coupon", "log_like")}
     start = tuple(kept[k][-1].copy() for k in ("x", "lab", "coupon"))
     w, parts, history, scale, step = None, [], list(population.history), 0.5, _STEP
-    one = np.ones(len(states.curve_coupon))
+    one, said = np.ones(len(states.curve_coupon)), []
     for done in range(most):
-        if done % 8 == 0 and _error_of_means(asked, np.stack(kept["x"]), prior) <= error:
-            break
+        if done % 8 == 0:
+            said += [_said(asked, x, prior) for x in kept["x"][len(said) :]]
+            if _error_of_means(np.stack(said)) <= error:
+                break
         if w is None:
-            w, parts = _Walk(states, chains, prior, np.random.default_rng(seed), start), _parts(states, rows, prior)
+            w, parts = _Walk(states, chains, prior, np.random.default_rng(seed), start), _parts(states)
         for _ in range(_LAWS_TRIED):
             w.move_law(one)
         quick = [_move_of(w, p) for _ in range(_TRIED) for p in parts]
-        scale, step, said = _moved(w, one, 1.0, scale, step)
-        history.append(said | {"of one ion": float(np.mean(quick)) if quick else None})
+        scale, step, noted = _moved(w, one, 1.0, scale, step)
+        history.append(noted | {"of one ion": float(np.mean(quick)) if quick else None})
         if (done + 1) % _EVERY == 0:
             for name, v in (("x", w.x), ("lab", w.lab), ("coupon", w.coupon), ("log_like", w.like)):
                 kept[name].append(v.copy())

@@ -23,7 +23,7 @@ from ion_ode.attention_odenet.point_reader import PointReader
 from ion_ode.core import InputError
 from ion_ode.dspmde.charge_pH import PH_OF_CHARGES, factors_of_each
 from ion_ode.inference.discrepancy import log_likelihood_of
-from ion_ode.inference.laws import NEIGHBOURS, OWN_OFFSETS, SHIFTING, Prior, coupon_effects, parameters, with_errors
+from ion_ode.inference.laws import NEIGHBOURS, OWN_OFFSETS, SHIFTING, Prior, coupon_effects, numbers_of, with_errors
 from ion_ode.inference.population import resampled
 from ion_ode.inference.pores import solve
 from ion_ode.inference.states import States, forward, mean_flux, of_rows, y_of
@@ -45,7 +45,7 @@ def effective(
     prior: Prior,
 ) -> dict[str, np.ndarray]:  # Columns of `parameters`; factor of the charge, film and permeability as normal numbers
     "Membranes with what their coupons do to them."
-    p = {k: v.to_numpy() for k, v in parameters(x, prior).items()}
+    p = numbers_of(x, prior)
     p["factor"], p["thickness"] = coupon_effects(p, coupon[:, 0], coupon[:, 4], coupon[:, 1], prior.within)
     return p | {"film": coupon[:, 2], "permeability": coupon[:, 3]}
 
@@ -81,27 +81,12 @@ class _Values:
         return cls(s, anchors, flux, s.by_pressure[at], np.where(np.isfinite(pH), pH, PH_OF_CHARGES))
 
 
-_OF_ROWS = (
-    "row_problem",
-    "row_weight",
-    "row_ion",
-    "row_share",
-    "rejection",
-    "sd",
-    "limit",
-    "selected",
-    "curve",
-    "row_id",
-)
-
-
 def _by_coupon(states: States, y, J, p: dict) -> np.ndarray:  # (membrane, coupon)
     "Log likelihood of the values of each coupon, as `calibrate` has it; what coupons have in common is left out."
     out = []
     for k in range(len(states.coupons)):
         at = states.curve_coupon[states.curve] == k
-        own = replace(states, **{name: getattr(states, name)[at] for name in _OF_ROWS})
-        out.append(log_likelihood_of(own, y[:, at], J[:, at], p))
+        out.append(log_likelihood_of(states.some(at), y[:, at], J[:, at], p))
     return np.stack(out, 1)
 
 

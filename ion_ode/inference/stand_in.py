@@ -121,8 +121,8 @@ class Shortcut:
     def _width(self, few, names, c, J, R, level):
         "Width of the interval (sample, flux, ion) as a few membranes see it; none that is absent."
         R = np.where((c > 0)[:, None], R, np.nan)
-        R, error = few._told(names, c, J, R)
-        low, high = few.interval(R, J, error, level)
+        R, errors = few._told(names, c, J, R)
+        low, high = few.interval(R, errors, level)
         return np.where((c > 0)[:, None], high - low, np.inf)
 
 

@@ -11,7 +11,7 @@ One coupon can stand for the membrane: laboratories differ from it by effects of
 its own. Four compositions were measured on it, so its membrane is known where a mean over laboratories is not."""
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -139,6 +139,41 @@ class States:
         names = tuple(dict.fromkeys(d.laboratory)), tuple(dict.fromkeys(d.coupon))
         parts = _by_problem(solved, c_feed, names) | mixture | _by_row(d, c_feed, ions, z) | _by_curve(d, names)
         return cls(ions, z, **parts)
+
+    def some(
+        self,
+        rows: np.ndarray,  # (r,) bool
+    ) -> "States":
+        "Some rows, with the problems, curves, coupons and laboratories behind them."
+        at = {"p": np.unique(self.row_problem[rows]), "curve": np.unique(self.curve[rows]), "r": rows}
+        at["coupon"] = np.unique(self.coupon[at["p"]])
+        labs = np.unique(self.laboratory[at["p"]])
+        kept = {k: v[at[of]] for of, names in _OF_EACH.items() for k in names if (v := getattr(self, k)) is not None}
+        for name, of in (("row_problem", "p"), ("curve", "curve"), ("coupon", "coupon"), ("curve_coupon", "coupon")):
+            kept[name] = np.searchsorted(at[of], kept[name])
+        kept |= {k: np.searchsorted(labs, kept[k]) for k in ("laboratory", "home", "curve_laboratory")}
+        kept["laboratories"] = tuple(self.laboratories[k] for k in labs)
+        kept["coupons"] = tuple(self.coupons[k] for k in at["coupon"])
+        return replace(self, **kept, anchor=int(np.searchsorted(labs, self.anchor)) if self.anchor in labs else None)
+
+
+_OF_EACH = {  # Fields of `States` by what they have one of
+    "p": ("c_feed", "flux", "temperature", "kind", "by_pressure", "laboratory", "coupon", "film", "pH"),
+    "r": (
+        "row_problem",
+        "row_weight",
+        "row_ion",
+        "row_share",
+        "row_id",
+        "rejection",
+        "sd",
+        "limit",
+        "selected",
+        "curve",
+    ),
+    "curve": ("curve_coupon", "curve_laboratory", "curve_id"),
+    "coupon": ("home",),
+}
 
 
 _COMMON = ("Na+", "K+", "Li+", "NH4+", "Mg+2", "Ca+2", "Cl-", "SO4-2", "NO3-", "HCO3-", "Br-")

@@ -63,7 +63,7 @@ def _rows_of(w: Water, k: int, model, ask: dict, level: float) -> list[tuple]:
     "One water through every membrane: what is reported of it."
     s, T = w.speciation[k], float(w.temperature[k])
     names, feeds = as_met(replace(w, feed=w.feed[k : k + 1]))
-    names, c, J, R, error = model.draws(feeds, ions=names, temperature=T, pH=s.pH, errors=True, **ask)
+    names, c, J, R, (noise, error) = model.draws(feeds, ions=names, temperature=T, pH=s.pH, errors=True, **ask)
     perm = c[0] * (1 - np.nan_to_num(R[:, 0], nan=1.0))  # (membrane, flux, ion); an absent ion stays absent
     feed = totals_of(w.feed[k])
     parts = [np.isin(names, TOGETHER.get(i, (i,))) for i in feed]
@@ -75,7 +75,7 @@ def _rows_of(w: Water, k: int, model, ask: dict, level: float) -> list[tuple]:
     else:
         part = lambda p: np.nansum(error[..., p] ** 2 * c[0, p], -1) / max(c[0, p].sum(), 1e-300)
         error = np.sqrt(np.stack([part(p) for p in parts], -1))
-    low, high = model.interval(R_whole, J, error, level)
+    low, high = model.interval(R_whole, (noise, error), level)
     mean, flux, out = np.nanmean(R_whole[:, 0], 0), np.nanmean(J[:, 0], 0), []
     for j in range(len(flux)):
         pH = _permeate_pH(names, perm[:, j], T, level)
