@@ -23,16 +23,16 @@ _MOVE = 1e-5  # Of a pore radius, for the slopes of what it hinders, relative
 def _batches(ions, p: dict, flux):
     "Places of problems with the same ions, a film or none, and one temperature; columns of their ions; the problems."
     present, (_, warm) = p["c_feed"] > 0, np.unique(np.round(p["temperature"], 6), return_inverse=True)
+    (names, c_feed), flux = feed_array(p["c_feed"], ions), flux_array(flux, len(flux))
     key = (present @ (1 << np.arange(len(ions))) * 2 + (p["film"] > 0)) * (warm.max() + 1) + warm
     for k in np.unique(key):
         i = np.flatnonzero(key == k)
         cols = np.flatnonzero(present[i[0]])
         T, film = float(p["temperature"][i[0]]), Film(thickness=p["film"][i]) if p["film"][i[0]] > 0 else None
-        offset = {ions[c]: p["offset"][i, c] for c in cols}
+        offset = {names[c]: p["offset"][i, c] for c in cols}
         eps = eps_pore_at(p["eps_pore"][i], T)
         membrane = Membrane(p["r_pore"][i], p["thickness"][i], p["charge"][i], eps, ln_partition=offset)
-        names, c = feed_array(p["c_feed"][np.ix_(i, cols)], tuple(ions[c] for c in cols))
-        yield i, cols, (names, c, flux_array(flux[i], len(c)), membrane, film, T)
+        yield i, cols, (tuple(names[c] for c in cols), c_feed[np.ix_(i, cols)], flux[i], membrane, film, T)
 
 
 def passages(

@@ -121,6 +121,8 @@ def ion_name(
     "The table's name for a spelling."
     if not isinstance(spelling, str):
         raise UnknownIon(f"an ion is named by text such as 'Na+', but {spelling!r} arrived")
+    if spelling in _TABLE:
+        return spelling
     bare = re.sub(r"\[([-+]?\d*[-+]?)\]|\(([-+]\d?|\d[-+])\)$", r"\1\2", spelling)  # Ca[+2], Na(+), Mg(2+)
     tried = (spelling, bare, re.sub(r"([-+])1$", r"\1", bare))
     name = next((_SPELLINGS[k] for k in map(_key, tried) if k in _SPELLINGS), None)
