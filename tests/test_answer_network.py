@@ -10,11 +10,21 @@ import torch
 from click.testing import CliRunner
 from numpy.testing import assert_allclose
 
+from ion_ode.attention_odenet.set_pore import constant_fields
+from ion_ode.attention_odenet.stack import Ensemble
 from ion_ode.cli import main
 from ion_ode.core import LMH, InputError
 from ion_ode.inference import network, stand_in
 from ion_ode.inference.answer import load_answer
-from ion_ode.inference.network import PassageNetwork, keep_network, load_network, passed
+from ion_ode.inference.network import (
+    PassageNetwork,
+    Seen,
+    export_passages_onnx,
+    keep_network,
+    load_network,
+    look,
+    passed,
+)
 
 IONS = ("Na+", "Mg+2", "Cl-", "SO4-2")
 Z = np.array([1.0, 2.0, -1.0, -2.0])
@@ -75,15 +85,26 @@ def test_nothing_is_retained_at_rest():
     assert kept[2] < 1e-3 and kept[2] < 0.1 * kept[1] < kept[0]
 
 
+def in_constant_fields(z, planes, charge):
+    "Without a network, in double precision."
+    c, ln_entry, peclet, K_conv, film = (torch.tensor(v) for v in planes)
+    wide = torch.tensor(z)[:, None].expand_as(c)
+    return constant_fields(wide, c, ln_entry, peclet, K_conv, torch.tensor(charge), film).r.numpy()
+
+
 def test_absent_ions_and_traces_leave_no_mark():
+    "A trace moves others by 1e-6 of R, and by more only where the pore gathers it and its charge is felt there."
     planes, charge = problems()
     some = planes[:, :3].copy()
     some[0, 2] = (Z[:2, None] * some[0, :2]).sum(0)  # without sulfate
-    alone = passed(wild(), Z[:3], some, charge)[0]
-    for amount, moved in ((0.0, 1e-6), (1e-9, 1e-6)):
+    ask = {"network": lambda *given: passed(wild(), *given)[0], "fields": in_constant_fields}
+    alone = {k: f(Z[:3], some, charge) for k, f in ask.items()}
+    for amount in (0.0, 1e-9):
         four = np.concatenate([some, planes[:, 3:]], 1)
         four[0, 3] = amount
-        assert_allclose(passed(wild(), Z, four, charge)[0][:3], alone, rtol=10 * moved, atol=moved)
+        moved = {k: np.abs(f(Z, four, charge)[:3] - alone[k]) for k, f in ask.items()}
+        assert (moved["fields"] < 1e-6 + 1e4 * amount).all() and np.median(moved["fields"]) < 1e-9
+        assert (moved["network"] < 1e-6 + 1e-5 * alone["network"] + 2 * moved["fields"]).all()
 
 
 def test_ions_alike_are_one_and_their_order_is_free():
@@ -104,6 +125,52 @@ def test_weights_are_kept_and_read(tmp_path):
     net, card = load_network(path)
     assert card == {"taught": "nothing"}
     assert_allclose(passed(net, Z, planes, charge), passed(wild(3), Z, planes, charge), rtol=1e-6)
+
+
+def test_onnx_file_gives_the_same_passages(tmp_path):
+    "Of any number of ions and problems, by a graph of three ions and four problems."
+    onnxruntime = pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    for k, net in enumerate((wild(), load_network()[0])):
+        export_passages_onnx(net, tmp_path / f"{k}.onnx")
+        session = onnxruntime.InferenceSession(str(tmp_path / f"{k}.onnx"))
+        planes, charge = problems(57)
+        through, off = session.run(["through", "off"], {"z": Z, "planes": planes, "charge": charge})
+        given = (torch.tensor(v) for v in (Z, planes, charge))
+        with torch.no_grad():
+            expected = network._Passed(PassageNetwork(len(net.own[0].bias)).double())
+            expected.net.load_state_dict(net.state_dict())
+            expected = expected(*given)
+        assert_allclose(through, expected[0], rtol=1e-6)
+        assert_allclose(off, expected[1], rtol=1e-6)
+        e = Z[:, None] * planes[0] * through
+        assert (np.abs(e.sum(0)) < 1e-9 * np.abs(e).sum(0)).all()
+        there = planes[0] > 0
+        assert_allclose(through[there], passed(net, Z, planes, charge)[0][there], rtol=2e-4)
+
+
+def test_a_stack_gives_what_its_members_give_alone():
+    "Answers and gradients of three networks side by side, each told of its own problems or all of the same."
+    nets = [wild(k).requires_grad_(True) for k in range(3)]
+    stack, own = Ensemble(nets), [problems(40, seed=k) for k in range(3)]
+    tell = lambda planes, charge: look(*(torch.tensor(v, dtype=torch.float32) for v in (
+        np.broadcast_to(Z[:, None], planes[0].shape), *planes[:4], charge, planes[4])))  # fmt: skip
+    seen = [tell(*p) for p in own]
+    for told in (seen, seen[:1] * 3):
+        through, doubt = stack(Seen(*(torch.stack(v) for v in zip(*told, strict=True))))
+        (through.log().sum() + doubt.sum()).backward()
+        for k, net in enumerate(nets):
+            alone = net(told[k])
+            net.zero_grad()
+            (alone[0].log().sum() + alone[1].sum()).backward()
+            assert_allclose(through[k].detach(), alone[0].detach(), rtol=1e-5)
+            assert_allclose(doubt[k].detach(), alone[1].detach(), rtol=1e-5, atol=1e-6)
+            for name, p in net.named_parameters():
+                size = p.grad.abs().max().item()
+                assert_allclose(stack.params[name].grad[k], p.grad, rtol=1e-4, atol=1e-5 * size)
+            assert_allclose(stack.member(k)(told[k])[0].detach(), alone[0].detach(), rtol=1e-6)
+        for p in stack.params.values():
+            p.grad = None
 
 
 def untaught(monkeypatch, far: float):

@@ -6,7 +6,7 @@ Docs: https://ion-ode.github.io/ion_ode/set_pore.html.md"""
 
 # %% auto #0
 __all__ = ['DOUBT', 'goldman_film', 'eliminate', 'Pore', 'Rate', 'film_rate', 'PoreTold', 'SetPoreField', 'SetPoreODENet',
-           'settle']
+           'settle', 'Balanced', 'constant_fields']
 
 # %% ../../nbs/02h_set_pore.ipynb #0a4a42a6
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from .odenet import ODENet, Rollout
 from .pore_field import _STEEP, _TINY, FLUX_TOLD, bernoulli, goldman, mouth
 from .set_field import SetConfig, SetODENet, SetStatic, ion_first, pick, read_feed_set
 from ..core import InputError
-from ..water.donnan import neutral
+from ..water.donnan import charge_gap, donnan_start, neutral
 
 # %% ../../nbs/02h_set_pore.ipynb #b71806cc
 def goldman_film(
@@ -50,10 +50,12 @@ def goldman_film(
 def eliminate(
     rows: list[list[Tensor]],  # Coefficients, one list an equation, each (*batch)
     right: list[Tensor],  # Right sides
+    least: float | None = None,  # What every pivot is at least, where all are known to be positive
 ) -> list[Tensor]:  # Unknowns
     "Gauss's elimination in the order given, for a few unknowns and a long batch."
     A, b, n = [list(row) for row in rows], list(right), len(right)
     for k in range(n):
+        A[k][k] = A[k][k] if least is None else A[k][k].clamp_min(least)
         for i in range(k + 1, n):
             f = A[i][k] / A[k][k]
             A[i] = [x - f * y for x, y in zip(A[i], A[k], strict=True)]
@@ -304,3 +306,86 @@ def passage_or(
     exact = solver(c_feed[curves], flux[curves], told.pick(curves)).to(found.dtype)
     use = asked[curves].unsqueeze(-1) & exact.isfinite()
     return found.index_copy(0, curves, torch.where(use, exact, found[curves])), asked
+
+# %% ../../nbs/02h_set_pore.ipynb #7d31c0a2
+_FAR, _EDGE, _JUMP, _FEW, _STILL = 25.0, 20.0, 5.0, 1e-9, 1e-12
+
+
+class Balanced(NamedTuple):
+    "Constant fields at one flux."
+
+    r: Tensor  # Permeate over feed, (ion, problem)
+    share: Tensor  # Of all equivalents, 0 for absent ions, (ion, problem)
+    charge: Tensor  # Fixed charge over the total charge of the feed, (problem,)
+    mouths: tuple[Tensor, Tensor]  # ln of what entry and exit admit, each (ion, problem)
+    drop: Tensor  # $\Delta\psi$, (problem,)
+    tilt: Tensor  # ln of what conducts at the exit over the entry, (problem,)
+    moved: Tensor  # Sum of the last step's sizes, (problem,)
+
+
+def _by_potentials(psi, z, ln_entry, peclet, K_conv, film):
+    "Mouths, and what there is at entry, wall, permeate and exit with its four derivatives (Eq. Q.6 and its table)."
+    v, over = (x.clamp(-_FAR, _FAR) for x in (K_conv * peclet - z * psi[2], film - z * psi[1]))
+    mouths = tuple((ln_entry - z * psi[k]).clamp(-_EDGE, _EDGE) for k in (0, 3))
+    into, out = (torch.exp(m) for m in mouths)
+    (b, slope), (b_film, slope_film) = bernoulli(v), bernoulli(over)
+    ahead, bent, bent_film = b * torch.exp(v), slope / b, slope_film / b_film
+    back, fed = b * out, ahead * into * film / b_film
+    left = peclet + back
+    whole = left + fed
+    r, wall = (torch.exp(over) * x / whole for x in (ahead * into, left))
+    kept, held, own = back / whole, fed / whole, back / left
+    turned = kept * bent + held * (1 + bent)
+    one, film_side, inside = left / whole, 1 + held * bent_film, 1 + bent - turned
+    at_wall = film_side, own * bent - turned, own * held
+    return mouths, (
+        (into * wall, (one, *at_wall)),
+        (wall, (-held, *at_wall)),
+        (r, (one, film_side, inside, -kept)),
+        (out * r, (one, film_side, inside, (peclet + fed) / whole)),
+    )
+
+
+# %% ../../nbs/02h_set_pore.ipynb #7d31c0a3
+def _newton(places, z, share, charges) -> list[Tensor]:
+    "Step of the four potentials."
+    rows, right, size = [], [], z.abs()
+    for k, (x, by) in enumerate(places):
+        e = share * x
+        sides = [torch.where(side, e, 0.0).sum(0) for side in (z > 0, z < 0)]
+        up, down = ((v + w if k in (0, 3) else v).clamp_min(_FEW) for v, w in zip(sides, charges, strict=True))
+        weight = size * e / torch.where(z > 0, up, down)
+        rows.append([(weight * d).sum(0) for d in by])
+        right.append(up.log() - down.log())
+    return [d.clamp(-_JUMP, _JUMP) for d in eliminate(rows, right, 1e-4)]
+
+
+def constant_fields(
+    z: Tensor,  # Valences, (ion, problem)
+    c_feed: Tensor,  # (ion, problem) [mol/m³], 0 for absent ions
+    ln_entry: Tensor,  # ln of the partition coefficient without potential, (ion, problem)
+    peclet: Tensor,  # Péclet numbers of the pore, (ion, problem)
+    K_conv: Tensor,  # Hindrance of convection, (ion, problem)
+    charge: Tensor,  # Fixed charge, (problem,) [mol/m³]
+    film: Tensor,  # Péclet numbers of the film, 0 without one, (ion, problem)
+    steps: int = 3,  # Newton steps
+) -> Balanced:
+    "What passes at one flux in constant fields (Eq. Q.6)."
+    size = z.abs()
+    total = (size * c_feed).sum(0)
+    s, fixed = c_feed / total, charge / total
+    share, charges = s * size, (fixed.clamp(min=0), (-fixed).clamp(min=0))
+    free = s * torch.exp(ln_entry)
+    first = donnan_start(free, z, fixed, _FEW)
+    for _ in range(2):
+        gap, slope, _, _ = charge_gap(free * torch.exp((-z * first).clamp(-_FAR, _FAR)), z, fixed, _FEW)
+        first = first + (gap / slope.clamp_min(0.1)).clamp(-2, 2)
+    psi, moved = [first, 0 * first, 0 * first, first], 0 * first
+    told = z, ln_entry, peclet.clamp_min(_STILL), K_conv, film.clamp(max=6.0)
+    for _ in range(steps):
+        step = _newton(_by_potentials(psi, *told)[1], z, share, charges)
+        psi, moved = [p + d for p, d in zip(psi, step, strict=True)], sum(d.abs() for d in step)
+    mouths, ((a, _), _, (r, _), (b, _)) = _by_potentials(psi, *told)
+    conducts = [(size * share * x).sum(0).clamp_min(_FEW) for x in (b, a)]
+    return Balanced(r, share, fixed, mouths, psi[2], (conducts[0] / conducts[1]).log(), moved)
+

@@ -273,8 +273,8 @@ class Ensemble:
     @_one_at_a_time
     def __call__(
         self,
-        *args,  # What the network takes, each with a leading member axis; None passes through
-    ) -> Tensor:  # (member, ...) its outputs
+        *args,  # What the network takes, tensors or tuples of them with a leading member axis; None passes through
+    ) -> Tensor | tuple:  # (member, ...) its outputs
         "Outputs of all members, each on its own inputs (Eq. 4.1)."
         dims = tuple(None if a is None else 0 for a in args)
         run = lambda p, b, *a: functional_call(self.skeleton, (p, b), a)

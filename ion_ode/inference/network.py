@@ -1,16 +1,19 @@
 """Passages of any ions by a network, from the coefficients of a pore
 
-Three layers that all ions share are told what the pore model makes of each ion: how the pore admits it (the Donnan
-equilibrium of the feed), its Péclet numbers in pore and film, and what would pass if it were alone. Two of them are
-told of the others by a mean over shares of the equivalents, so that an ion that vanishes leaves no mark. What they say
-is added to the ions alone (Eq. Q.6 of chapter 02h), weighted so that nothing is retained at rest, and the permeate is
-made neutral. A second number says how far off the first may be."""
+Constant fields in pore and film come first: three steps of Newton's method for four potentials (Eq. Q.6 of chapter
+02h). Three layers that all ions share are told of the ion and of the potentials what these fields make of them, and say
+what they leave out (Eq. Q.7), weighted by how far from constant the field is: nothing at rest, nothing where as much
+conducts at the exit of the pore as at its entry. Two layers are told of the other ions by a mean over shares of the
+equivalents, so that an ion that vanishes leaves no mark. The permeate is made neutral. A second number says how far off
+the first may be."""
 
+import copy
 import ctypes
 import functools
 import json
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,35 +22,26 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from ion_ode.attention_odenet.build import BuildError, build
+from ion_ode.attention_odenet.set_pore import constant_fields
+from ion_ode.core import need
 from ion_ode.store import asset, atomic_write
-from ion_ode.water.donnan import charge_gap, donnan_start, neutral
+from ion_ode.water.donnan import neutral
 
-__all__ = ["PassageNetwork", "Seen", "keep_network", "load_network", "look", "passed"]
+__all__ = ["PassageNetwork", "Seen", "export_passages_onnx", "keep_network", "load_network", "look", "passed"]
 
-FEATURES = 13
-_LEAST, _MOST, _STEEP, _ALONE, _REST = 1e-9, 20.0, 30.0, 0.03, 1e-12
+FEATURES = 16
+_LEAST, _MOST, _BENT, _REST = 1e-9, 20.0, 0.03, 1e-12
 NEAR = 0.05  # Errors are of permeate over feed, over this and more: alike on the scale of ln(1.05 - R)
 
 
-class Seen:
-    "What the network is told of problems, and what would pass of every ion alone."
+class Seen(NamedTuple):
+    "What the network is told of problems, and what would pass in constant fields."
 
-    def __init__(self, features: Tensor, alone: Tensor, weight: Tensor, share: Tensor, z: Tensor):
-        self.features = features  # (feature, ion, problem)
-        self.alone = alone  # ln of permeate over feed of an ion alone (ion, problem)
-        self.weight = weight  # 0 at rest, up to 1 (problem,)
-        self.share = share  # Of all equivalents, 0 for absent ions (ion, problem)
-        self.z = z  # Valences (ion, problem)
-
-
-def _admitted(z: Tensor, phi: Tensor, s: Tensor, charge: Tensor) -> Tensor:
-    "Donnan potential of the entry by two Newton steps (problem,)."
-    psi = donnan_start(s * phi, z, charge, _LEAST)
-    for _ in range(2):
-        c = s * phi * torch.exp((-z * psi).clamp(-_STEEP, _STEEP))
-        gap, slope, _, _ = charge_gap(c, z, charge, _LEAST)
-        psi = psi + (gap / slope.clamp_min(0.1)).clamp(-2, 2)
-    return psi
+    features: Tensor  # (feature, ion, problem)
+    ln_r: Tensor  # ln of permeate over feed in constant fields (ion, problem)
+    weight: Tensor  # 0 where the field is constant, up to 1 (problem,)
+    share: Tensor  # Of all equivalents, 0 for absent ions (ion, problem)
+    z: Tensor  # Valences (ion, problem)
 
 
 def look(
@@ -60,28 +54,20 @@ def look(
     film: Tensor,  # Péclet numbers of the film, 0 without one (ion, problem)
 ) -> Seen:
     "What the network is told."
-    size = z.abs()
-    total = (size * c_feed).sum(0)
-    s, X = c_feed / total, charge / total
-    share = s * size
-    psi, peclet = _admitted(z, torch.exp(ln_entry), s, X), peclet.clamp_min(_REST)
-    entry = (ln_entry - z * psi).clamp(-_MOST, _MOST)
-    x, ln_K = (K_conv * peclet).clamp(max=_STEEP), torch.log(K_conv)
-    into = torch.exp(entry + ln_K)
-    pore = entry + ln_K - torch.log(-torch.expm1(-x) + into * torch.exp(-x))
-    grown = film.clamp(max=6.0)
-    alone = pore + grown - torch.log1p(torch.exp(pore) * torch.expm1(grown))
-    held = (share * alone.abs()).sum(0)
-    shown = (z / 2, (size == 2).to(z.dtype), (size == 3).to(z.dtype), entry / 3, peclet.log() / 3, torch.log1p(peclet),
-             K_conv, torch.log1p(film), torch.asinh(4 * X).expand_as(z), z * psi / 4, (psi / 3).expand_as(z), pore / 3,
-             alone / 3)  # fmt: skip
-    return Seen(torch.stack(shown), alone, held / (held + _ALONE), share, z)
+    at, size = constant_fields(z, c_feed, ln_entry, peclet, K_conv, charge, film), z.abs()
+    ln_r, pe = torch.log(at.r.clamp_min(_LEAST)), peclet.clamp_min(_REST)
+    bent = at.drop * at.tilt  # Eq. Q.5
+    common = (at.drop / 2).clamp(-4, 4), (at.tilt / 2).clamp(-5, 5), bent.clamp(-5, 5), torch.asinh(4 * at.charge)
+    shown = (z / 2, (size == 2).to(z.dtype), (size == 3).to(z.dtype), at.mouths[0] / 3, at.mouths[1] / 3, pe.log() / 3,
+             torch.log1p(pe), K_conv, torch.log1p(film), (z * at.drop / 2).clamp(-8, 8), ln_r / 3,
+             *(x.expand_as(z) for x in (*common, torch.log1p(20 * at.moved))))  # fmt: skip
+    return Seen(torch.stack(shown), ln_r, bent.abs() / (bent.abs() + _BENT), at.share, z)
 
 
 class PassageNetwork(nn.Module):
     "ln of permeate over feed of every ion, and ln of how far off R may be."
 
-    def __init__(self, width: int = 48):
+    def __init__(self, width: int = 24):
         super().__init__()
         self.own = nn.ModuleList([nn.Linear(FEATURES, width), nn.Linear(width, width), nn.Linear(width, width)])
         self.others = nn.ModuleList([nn.Linear(width, width, bias=False) for _ in range(2)])
@@ -94,8 +80,22 @@ class PassageNetwork(nn.Module):
             around = others.weight @ (x * seen.share).sum(1)
             x = nn.functional.silu(layer(own, x) + around[:, None])
         more, doubt = layer(self.head, x)
-        y = (seen.alone + seen.weight * more).clamp(-_MOST, 5.0)
+        y = (seen.ln_r + seen.weight * more).clamp(-_MOST, 5.0)
         return neutral(torch.exp(y), seen.z, seen.share / seen.z.abs(), 0), doubt
+
+
+class _Passed(nn.Module):
+    "The network from coefficients to what passes: what `passed` computes, and the graph that is exported."
+
+    def __init__(self, net: PassageNetwork):
+        super().__init__()
+        self.net = net
+
+    def forward(self, z: Tensor, planes: Tensor, charge: Tensor) -> tuple[Tensor, Tensor]:  # As of `passed`
+        "What passes, and how far off its R may be."
+        c_feed, ln_entry, peclet, K_conv, film = planes
+        through, doubt = self.net(look(z[:, None].expand_as(c_feed), c_feed, ln_entry, peclet, K_conv, charge, film))
+        return through, torch.exp(doubt.clamp(max=3.0)) * (through + NEAR)
 
 
 class _Shape(ctypes.Structure):
@@ -149,13 +149,32 @@ def passed(
     planes, charge = (np.ascontiguousarray(v, np.float32) for v in (planes, charge))
     run = None if plain else _compiled()
     if run is None:
-        wide = torch.as_tensor(z, dtype=torch.float32)[:, None]
-        tell = lambda p, X: net(look(wide.expand(p.shape[1:]), *p[:4], X, p[4]))
+        wide, tell = torch.as_tensor(z, dtype=torch.float32), _Passed(net)
         parts = zip(torch.from_numpy(planes).split(_AT_ONCE, -1), torch.from_numpy(charge).split(_AT_ONCE), strict=True)
-        out = torch.cat([torch.stack(tell(*part)) for part in parts], -1).numpy()
-    else:
-        out = _by_machine(run, net, z, planes, charge)
-    return out[0], np.exp(np.minimum(out[1], 3.0)) * (out[0] + NEAR)
+        return tuple(torch.cat(v, -1).numpy() for v in zip(*(tell(wide, *part) for part in parts), strict=True))
+    through, doubt = _by_machine(run, net, z, planes, charge)
+    return through, np.exp(np.minimum(doubt, 3.0)) * (through + NEAR)
+
+
+def _asinh(x: Tensor) -> Tensor:
+    "By functions that every runtime has in double precision."
+    return torch.sign(x) * torch.log(x.abs() + torch.sqrt(x * x + 1))
+
+
+def export_passages_onnx(
+    net: PassageNetwork,
+    path: str | Path,  # File to write
+):
+    "Write the network as ONNX, in double precision: z, planes and charge of `passed` in, what it gives out."
+    need("onnxscript", "export")
+    like = torch.ones((), dtype=torch.float64).new_ones
+    ion, problem = torch.export.Dim("ion", min=2, max=64), torch.export.Dim("problem", min=2)
+    axes = {"z": {0: ion}, "planes": {1: ion, 2: problem}, "charge": {0: problem}}
+    graph = _Passed(copy.deepcopy(net).double())
+    program = torch.export.export(graph, (like(3), like(5, 3, 4), like(4)), dynamic_shapes=axes)
+    program = program.run_decompositions({torch.ops.aten.asinh.default: _asinh})
+    names = {"input_names": [*axes], "output_names": ["through", "off"]}
+    torch.onnx.export(program, dynamo=True, optimize=False, verbose=False, **names).save(str(path))
 
 
 def keep_network(net: PassageNetwork, path: str | Path, card: dict) -> Path:
