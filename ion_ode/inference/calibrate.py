@@ -10,7 +10,7 @@ from ion_ode.core import InputError
 from ion_ode.data.measurements import Measurements
 from ion_ode.data.reader import load_measurements
 from ion_ode.inference.discrepancy import NU, errors_at, log_likelihood_of, residuals_of
-from ion_ode.inference.laws import parameters, with_errors
+from ion_ode.inference.laws import numbers_of, with_errors
 from ion_ode.inference.pores import solve
 from ion_ode.inference.population import next_power, resampled
 from ion_ode.inference.states import States, forward, mean_flux, of_rows, of_y, y_of
@@ -93,9 +93,9 @@ def _values(m) -> pd.DataFrame:
     return d
 
 
-def _with_errors(model, x: np.ndarray) -> pd.DataFrame:
+def _with_errors(model, x: np.ndarray) -> dict:
     "Membranes in SI with the errors that the model's `predict` adds."
-    return with_errors(parameters(x, model.prior), model.stretch)
+    return with_errors(numbers_of(x, model.prior), model.stretch)
 
 
 def said_of(states: States, R: np.ndarray, J: np.ndarray) -> tuple[np.ndarray, np.ndarray]:  # (membrane, value) both
@@ -235,7 +235,7 @@ def _told(model, states, d, said, outside, distinct: int, left):
 
 def _said(model, x, lab, own) -> dict:
     "90 % of what the coupon does."
-    p, pr = parameters(x, model.prior), model.prior
+    p, pr = numbers_of(x, model.prior), model.prior
     both = np.sqrt(1 - pr.within) * lab[:, 0, 0] + np.sqrt(pr.within) * own[:, 0]
     span = lambda v, unit: "{:.2g} to {:.2g} {}".format(*np.quantile(v, [0.05, 0.95]), unit)
     return {

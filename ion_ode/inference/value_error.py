@@ -11,7 +11,7 @@ from scipy.stats import t as student
 
 from ion_ode.inference.answer import Answer, new_coupons
 from ion_ode.inference.discrepancy import NU, errors_at
-from ion_ode.inference.laws import parameters, with_errors
+from ion_ode.inference.laws import numbers_of, with_errors
 from ion_ode.inference.pores import solve
 from ion_ode.inference.population import Population
 from ion_ode.inference.states import LEARNED, LOCALS, States, forward, log_likelihood, mean_flux, of_rows, y_of
@@ -35,7 +35,7 @@ def _unseen(states: States, population: Population, stretch: float) -> np.ndarra
     lab = np.repeat(coupon[:, None, : len(LOCALS)], len(states.laboratories), 1)
     own = np.repeat(coupon[:, len(LOCALS) :], len(states.coupons), 1)
     R, J = forward(states, population.x, lab, own, solve, population.prior)
-    p = with_errors(parameters(population.x, population.prior), stretch)
+    p = with_errors(numbers_of(population.x, population.prior), stretch)
     sd = np.hypot(*errors_at(p, mean_flux(states, J), states.row_share))
     off = (y_of(states.rejection) - y_of(of_rows(states, R))) / sd
     return np.nan_to_num(student.logpdf(off, NU) - np.log(sd), nan=-1e9)
