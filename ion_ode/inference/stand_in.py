@@ -22,6 +22,7 @@ __all__ = ["PART", "SOLVERS", "Shortcut", "by_network", "shortcut"]
 SOLVERS = ("exact", "network")
 PART = 0.1  # Of the interval that a network may be off
 _MANY = 0.3  # Part of a curve from which the solver walks it whole: its states cost less together
+_SLOW = 1e-5  # Flux at which coefficients are made [m/s]; those that depend on it grow with it
 _CHECKED = 16  # Membranes that the certified solver is asked in every question
 
 
@@ -29,19 +30,27 @@ def by_network(
     names: tuple[str, ...],
     problem: tuple,  # c_feed (row, ion), membrane, offset, film, temperature of `Answer`, one row a membrane and feed
     flux: np.ndarray,  # (row, flux) [m/s]
+    of: np.ndarray | None = None,  # Which membrane a row has (row,): one number, one membrane; None: each its own
 ) -> tuple[np.ndarray, np.ndarray]:  # Permeate over feed and how far off it may be, (row, flux, ion); 1 where absent
     "Passages of a table of problems by the network that ships."
-    c_feed, membrane, offset, film, T = problem
+    of = np.arange(len(flux)) if of is None else of
+    _, first, of = np.unique(of, return_index=True, return_inverse=True)
+    c_feed, (all_of_it, membrane, offset, film, T) = problem[0], _taken(problem, first)
     pore = Membrane(
         *(membrane[k] for k in ("r_pore", "thickness", "charge")),
         eps_pore_at(membrane["eps_pore"], float(T[0])),
         ln_partition={i: offset[:, k] for k, i in enumerate(names)},
     )
-    q, _ = transport_problem(names, c_feed, flux, pore, Film(thickness=film), temperature=float(T[0]))
-    c = np.where(q.present, np.exp(q.ln_feed), 0.0)
-    planes = np.stack([c, q.ln_entry, q.peclet, q.K_conv, q.film_peclet]).astype(np.float32)
-    through, off = passed(load_network()[0], q.z[:, 0], planes, q.charge)
-    grid = lambda v, absent: np.where(q.present, v, absent).reshape(-1, *flux.shape).transpose(1, 2, 0)
+    slow = np.full((len(first), 1), _SLOW)
+    q, _ = transport_problem(names, np.ones_like(all_of_it), slow, pore, Film(thickness=film), temperature=float(T[0]))
+    planes = np.empty((5, len(names), *flux.shape), np.float32)
+    faster = flux / _SLOW
+    planes[0] = c_feed.T[..., None]
+    for k, (v, by) in enumerate(((q.ln_entry, 1), (q.peclet, faster), (q.K_conv, 1), (q.film_peclet, faster)), 1):
+        np.multiply(v.astype(np.float32)[:, of, None], by, out=planes[k], casting="same_kind")
+    charge = np.repeat(problem[1]["charge"], flux.shape[1])
+    through, off = passed(load_network()[0], q.z[:, 0], planes.reshape(5, len(names), -1), charge)
+    grid = lambda v, absent: np.where(planes[0] > 0, v.reshape(planes[0].shape), absent).transpose(1, 2, 0)
     return grid(through, 1.0), grid(off, 0.0)
 
 
@@ -102,7 +111,7 @@ class Shortcut:
         if ions.size and (at := np.flatnonzero(rows)).size:
             c, membrane, offset, *rest = _taken(problem, at)
             part = c[:, ions], membrane, offset[:, ions], *rest
-            found = by_network(tuple(names[k] for k in ions), part, J[rows])
+            found = by_network(tuple(names[k] for k in ions), part, J[rows], at // J.shape[1])
             for whole, v in zip((through, off), found, strict=True):
                 whole.reshape(-1, *whole.shape[2:])[np.ix_(at, np.arange(J.shape[2]), ions)] = v
         return off
