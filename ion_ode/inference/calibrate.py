@@ -28,8 +28,7 @@ def _own_states(
 ) -> tuple[States, pd.DataFrame]:
     "Somebody's values in the form of the likelihood."
     d = _frame(measurements, reading)
-    feeds = d.drop_duplicates(["solution_id", "ion"])
-    feeds = d.attrs.get("feeds", feeds)[["solution_id", "ion", "c_feed_mol_m3"]]
+    feeds = d.attrs.pop("feeds")  # a table that stays there is copied with every step of pandas
     if len(d) > 200:
         raise InputError(
             f"{len(d)} values arrived; a coupon is calibrated with 1 to 200, of which the best are "
