@@ -9,6 +9,7 @@ the answer); two states are asked and never told, their measured values are what
 each source by the model that has not seen it, coupon by coupon, half of its values never told. `none`: the model as it
 is. `one step`: a Gaussian update of the same sample (the ensemble's regression of membranes and coupons on what the
 pore model gives at the points). `again`: the sampler with another seed, the least that can be expected of anything.
+Then where the time of a call goes: reading the values, the pore model and how many states it is asked, and the rest.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,7 @@ import pandas as pd
 import ion_ode
 from ion_ode.core import LMH
 from ion_ode.data.measurements import Measurements
+from ion_ode.inference import calibrate, reader
 from ion_ode.inference.answer import load_answer
 from ion_ode.inference.calibrate import _own_states
 from ion_ode.inference.discrepancy import NU, Residuals, errors_at
@@ -171,6 +174,39 @@ def measured(counts, most: int, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def costs(n: int, counts, seed: int = 0) -> list[dict]:
+    "Where the CPU time of a call goes, in ms, medians over simulated coupons."
+    model, rows = load_answer("nf270"), []
+
+    def told(used, solve):
+        def ask(ions, problem, *more):
+            start = time.process_time()
+            out = solve(ions, problem, *more)
+            used["pore model"] += 1e3 * (time.process_time() - start)
+            used["states"] += len(problem["c_feed"])
+            return out
+
+        return ask
+
+    for k in range(n):
+        values = draw(model, np.random.default_rng([seed, k]))[0].drop(columns=["asked", "closing"])
+        for m in counts:
+            own = Measurements.from_frame(values[:m].rename_axis("row_id").reset_index(), feeds=answer_feeds())
+            start = time.process_time()
+            _own_states(own, model.prior)
+            read = 1e3 * (time.process_time() - start)
+            for method in ("network", "sampler"):
+                used = {"values": m, "method": method, "reading": read, "pore model": 0.0, "states": 0}
+                ask = told(used, solve)
+                with patch.object(reader, "solve", ask), patch.object(calibrate, "solve", ask):
+                    start = time.process_time()
+                    model.calibrate(own, method=method)
+                    rows.append(used | {"all": 1e3 * (time.process_time() - start)})
+    of = pd.DataFrame(rows).groupby(["values", "method"], sort=False).median().round(2)
+    print(f"\n{of.to_string()}", flush=True)
+    return of.reset_index().to_dict("records")
+
+
 def table(d: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     "Means over coupons, each value counting once."
     d = d.assign(n=d.get("n", 1))
@@ -212,6 +248,7 @@ def main():
                 print(pd.DataFrame(record["sources"]).to_string(), flush=True)
             if a.out:
                 d.to_csv(f"{a.out}{name}.csv", index=False)
+    record["costs"] = costs(a.coupons, a.counts)
     if a.store:
         atomic_write(STORED, json.dumps(record, indent=1) + "\n")
 
