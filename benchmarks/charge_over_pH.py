@@ -18,6 +18,7 @@ law for all of them, and the variants, through `asked` below:
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -81,9 +82,10 @@ def at_pore_pH(law, pH, membrane, offset, wide, ions, partition: bool):
 
 
 def asked(s: OverPH, answer, law, coupon=None, own=(1.0, 1.0, 1.0), pore=None, film=None) -> np.ndarray:
-    "Mean rejections over membranes; factors `coupon` of charges and films, `own` of thickness, permeability and pore."
+    "Mean rejections; `coupon`: factors of charges and films, shifts of pK; `own`: of thickness, permeability, pore."
     wide, m, offset, thick, T = answer._problem(s.ions, s.c_feed, "observed", film, T_REF)
-    n, (factor, films) = len(answer), (1.0, 1.0) if coupon is None else (f[s.coupon] for f in coupon)
+    n, (factor, films, acids) = len(answer), (1.0, 1.0, 0.0) if coupon is None else (f[s.coupon] for f in coupon)
+    law = replace(law, pK_1=law.pK_1 + acids)
     m = m | {"thickness": m["thickness"] * own[0], "r_pore": m["r_pore"] * own[2]}
     m["charge"] = m["charge"] * np.tile(factor * np.ones(len(s.pH)), n)
     if pore is None:
@@ -99,22 +101,22 @@ def asked(s: OverPH, answer, law, coupon=None, own=(1.0, 1.0, 1.0), pore=None, f
 def fitted(s: OverPH, answer, prior=acidity._PRIOR, second=None, pore=None, films=True) -> tuple[ChargeByPH, float]:
     "The likeliest law, as `fit_charge` finds it, and its root mean square misfit on `s`."
     n, more = s.coupon.max() + 1, 0 if second is None else 4
-    widths = np.repeat([acidity._COUPON, acidity._FILM[s.film < 1] if films else 1e-6], n)
+    widths = np.repeat([acidity._COUPON, acidity._FILM[s.film < 1] if films else 1e-6, acidity._ACIDS], n)
 
     def off(x):
-        law, c, d = ChargeByPH(*x[:5]), x[5 : 5 + 2 * n], x[5 + 2 * n :]
+        law, c, d = ChargeByPH(*x[:5]), x[5 : 5 + 3 * n], x[5 + 3 * n :]
         said = lambda q, *a: np.nan_to_num(asked(q, answer, law, *a, pore=pore), nan=2.0)
-        parts = [(said(s, np.exp(c).reshape(2, n)) - s.rejection) / acidity._NOISE]
+        parts = [(said(s, (*np.exp(c[: 2 * n]).reshape(2, n), c[2 * n :])) - s.rejection) / acidity._NOISE]
         parts += [(x[:5] - prior) / acidity._WIDTH, c / widths]
         if second is not None:
-            miss = said(second, (np.exp(d[:1]), np.ones(1)), np.exp(d[1:])) - second.rejection
+            miss = said(second, (np.exp(d[:1]), np.ones(1), np.zeros(1)), np.exp(d[1:])) - second.rejection
             parts += [d / DK_WIDTH, miss / acidity._NOISE]
         return np.concatenate(parts)
 
     scale = np.concatenate([acidity._WIDTH, widths, DK_WIDTH[:more]])
     ends = (acidity._LOW, -4.0), (acidity._HIGH, 4.0)
-    bounds = [np.concatenate([v, np.full(2 * n + more, e)]) for v, e in ends]
-    start = np.concatenate([prior, np.zeros(2 * n + more)])
+    bounds = [np.concatenate([v, np.full(3 * n + more, e)]) for v, e in ends]
+    start = np.concatenate([prior, np.zeros(3 * n + more)])
     found = least_squares(off, start, bounds=bounds, x_scale=scale, diff_step=1e-3, xtol=1e-4, ftol=1e-4)
     k = len(s.rejection)
     return ChargeByPH(*map(float, found.x[:5])), acidity._NOISE * float(np.sqrt(np.mean(found.fun[:k] ** 2)))
