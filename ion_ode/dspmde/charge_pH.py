@@ -56,8 +56,8 @@ class ChargeByPH:
         return self.amine / (1 + 10 ** (np.asarray(pH, float) - self.pK_amine)) - self.acids(pH)
 
 
-FITTED = ChargeByPH(6.13, 4.69, 9.97, 0.11, 3.62)
-FITTED_SD = ChargeByPH(0.065, 1.3, 0.26, 0.096, 0.87)
+FITTED = ChargeByPH(6.05, 5.03, 9.96, 0.104, 3.69)
+FITTED_SD = ChargeByPH(0.16, 1.4, 0.25, 0.079, 0.82)
 
 
 @lru_cache(maxsize=1)
