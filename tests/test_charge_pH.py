@@ -67,6 +67,16 @@ def test_the_shipped_laws_are_drawn_from_what_is_left_open():
     assert ((mine.std(0) / kept.std(0) > 0.5) & (mine.std(0) / kept.std(0) < 2)).all()
     assert (np.abs(np.median(drawn_laws(256), 0) - astuple(FITTED)) < 3 * np.array(astuple(FITTED_SD))).all()
     assert_allclose(factors_of_each([PH_OF_CHARGES], stored), 1.0, rtol=1e-12)
+    # coupons differ in the pK of their stronger acids, also where many values have pinned its mean
+    assert all(drawn_laws(256, name)[:, 0].std() > 0.25 for name in ("nf270", "without-ritt2020", "without-jeong2023"))
+
+
+def test_the_limit_of_the_law_is_of_the_laws_that_ship():
+    tried = json.loads(asset("charge_over_pH.json").read_text())
+    stored = json.loads(asset("charge_laws.json").read_text())["sets"]["without-ritt2020"]
+    assert_allclose(tried["RMSE"]["as it ships"]["all"], stored["RMSE"], atol=1e-3)
+    own, told = tried["limits"]["fitted on NaCl itself"], tried["limits"]["told"]
+    assert own["law and coupon"] < told["all"]["RMSE"] < 0.12 < stored["RMSE"]
 
 
 @pytest.mark.parametrize("source", ["ritt2020", "jeong2023"])
