@@ -200,8 +200,8 @@ def told(rows: OverPH, answer, some) -> dict:
     asked_of = ~some if not some.all() else some
     inside, film = (low <= rows.rejection) & (rows.rejection <= high), [t for t in own.card["taught"] if "film" in t]
     error = lambda which: float(np.sqrt(np.mean((R - rows.rejection)[which] ** 2)))
-    return {"told": int(some.sum()), "asked": int(asked_of.sum()), "RMSE": error(asked_of), "RMSE, all": error(some | True),
-            "covered": float(inside[asked_of].mean()), "film": film[0]}  # fmt: skip
+    counts = {"told": int(some.sum()), "asked": int(asked_of.sum()), "covered": float(inside[asked_of].mean())}
+    return counts | {"RMSE": error(asked_of), "RMSE, all": error(some | True), "film": film[0]}
 
 
 def limits(rows: OverPH, other: OverPH, answer) -> dict:

@@ -45,7 +45,8 @@ _LOW, _HIGH = [3.5, 0, 8, 0, 2], [7.5, 50, 12, 20, 6.5]
 _NOISE = 0.06  # Of a rejection and the model's [-]: what the likeliest law leaves of the rows it was fitted on
 _COUPON = 0.6  # Sd of the logarithm of a coupon's factor
 # Sd of the pK of its stronger acids about that of all: chosen on the mixtures of anions, each coupon left out of the
-# law in turn (log predictive density 137.0 at .05, 140.2 at .3, 137.6 at .7: `benchmarks/charge_over_pH.py`), before NaCl was asked
+# law in turn, before NaCl was asked (log predictive density 137.0 at .05, 140.2 at .3, 137.6 at .7:
+# `benchmarks/charge_over_pH.py`)
 _ACIDS = 0.3
 _FILM = (0.5, 0.7)  # The same of its film, in a crossflow cell and unstated: as an answer's prior has them
 _LAWS, _WALKERS, _SWEEPS = 256, 128, 2000  # Laws kept; the sampler's walkers and sweeps, the first third forgotten
