@@ -201,7 +201,7 @@ def told(rows: OverPH, answer, some) -> dict:
     inside, film = (low <= rows.rejection) & (rows.rejection <= high), [t for t in own.card["taught"] if "film" in t]
     error = lambda which: float(np.sqrt(np.mean((R - rows.rejection)[which] ** 2)))
     counts = {"told": int(some.sum()), "asked": int(asked_of.sum()), "covered": float(inside[asked_of].mean())}
-    return counts | {"RMSE": error(asked_of), "RMSE, all": error(some | True), "film": film[0]}
+    return counts | {"RMSE": error(asked_of), "RMSE, all": error(slice(None)), "film": film[0]}
 
 
 def limits(rows: OverPH, other: OverPH, answer) -> dict:
