@@ -23,7 +23,7 @@ SOLVERS = ("exact", "network")
 PART = 0.1  # Of the interval that a network may be off
 _MANY = 0.3  # Part of a curve from which the solver walks it whole: its states cost less together
 _SLOW = 1e-5  # Flux at which coefficients are made [m/s]; those that depend on it grow with it
-_CHECKED = 16  # Membranes that the certified solver is asked in every question
+_CHECKED = 8  # Membranes that the certified solver is asked in every question
 
 
 def by_network(
@@ -146,4 +146,4 @@ def shortcut(
         raise InputError(f"solver is {solver!r}, expected one of {', '.join(map(repr, SOLVERS))}")
     if solver == "network" and by_pressure:
         raise InputError("solver='network' answers at a flux; give flux=... in m/s, or take solver='exact'")
-    return Shortcut(exact) if solver == "network" and members > 2 * _CHECKED else None
+    return Shortcut(exact) if solver == "network" and members > 4 * _CHECKED else None
