@@ -115,7 +115,7 @@ def _compiled():
     try:
         return build(asset("passages.cpp")).passages_f32
     except (BuildError, AttributeError) as e:
-        warnings.warn(f"{e}; the network of passages runs without it, half as fast", stacklevel=3)
+        warnings.warn(f"{e}; the network of passages runs without it, a sixth as fast", stacklevel=3)
         return None
 
 
