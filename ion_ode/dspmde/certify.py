@@ -285,20 +285,22 @@ def certify(
     rtol: float = 1e-6,  # Relative accuracy of c_p against the continuous model
     persist: bool = True,  # Climb from easier problems where Newton's method fails, on finer meshes if need be
     n_flux: int = 1,  # Problems in a row that differ in their flux only
+    flux: Tensor | None = None,  # Of problems of unit flux (batch, n_flux) [m/s]; None: q has its fluxes
 ) -> Certified:
     "Solve a batch of problems; refine each until its discretisation error is below the tolerance."
     if not on_kernel(q.peclet):
-        return certify_eager(q, guess, rtol, persist)
+        return certify_eager(q if flux is None else q.at_fluxes(flux), guess, rtol, persist)
     from ion_ode.dspmde.kernel import climb_film, packed, solve_all  # here: importing Numba takes a second
 
     given = None if guess is None else guess.detach().numpy()
-    threads = torch.get_num_threads()
-    found = solve_all(*packed(q, threads), n_flux, rtol, given, threads, persist)
+    threads, n_flux = torch.get_num_threads(), n_flux if flux is None else flux.shape[1]
+    found = solve_all(*packed(q, threads, flux), n_flux, rtol, given, threads, persist)
     found = Certified(**{k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in found.items()})
     lost = (found.code == FAILED).nonzero()[:, 0]
     if persist and q.film_ratio is not None and lost.numel():  # whether a linear film carries so much back
-        branch = certify_eager(q.take(lost), None, rtol)
-        climb_film(*packed(q.take(lost)), rtol, {k: v.numpy() for k, v in vars(branch).items()})
+        some = q.take(lost) if flux is None else q.take(lost // n_flux).scaled(flux.reshape(-1)[lost])
+        branch = certify_eager(some, None, rtol)
+        climb_film(*packed(some), rtol, {k: v.numpy() for k, v in vars(branch).items()})
         for k, v in vars(branch).items():
             getattr(found, k)[..., lost] = v
     return found

@@ -14,7 +14,7 @@ from .kernel_back import explicit_back, exponential_back, midpoint_back
 from .kernel_march import explicit, exponential, midpoint
 from .kernel_newton import CODE, FAILED, LANES, MESH, MESH_FILM, NO_SOLUTION, REFINED, STEPS, STIFF, curves
 from .kernel_shot import (
-    BEFORE_FILM, DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED,
+    BEFORE_FILM, DAVIES, DAVIES_SOLUTION, ENTRY, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED,
     NERNST_PLANCK_FILM, NO_FILM, NODES, P_PERM, PECLET, PLACE, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, linear_film,
     no_film, shoot, stagnant_film,
 )  # fmt: skip
@@ -61,9 +61,12 @@ def compiled(name: str | int):
     return f
 
 
-def _by_part(work, size: int, threads: int) -> None:
-    "Work on slices of problems that fit a cache, side by side where there are threads."
-    parts = [slice(k, k + 8192) for k in range(0, size, 8192)]
+_PART = 8192  # Problems of a slice that fits a cache
+
+
+def _by_part(work, size: int, threads: int, each: int = _PART) -> None:
+    "Work on slices of problems, side by side where there are threads."
+    parts = [slice(k, k + each) for k in range(0, size, each)]
     if threads > 1 and len(parts) > 1:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, parts))
@@ -72,25 +75,28 @@ def _by_part(work, size: int, threads: int) -> None:
             work(part)
 
 
-def packed(q, threads: int = 1) -> tuple:
-    "Coefficients of a `Transport` as the kernel reads them: charges, by ion, by problem, and what all share."
+def packed(q, threads: int = 1, flux=None) -> tuple:
+    "Coefficients of a `Transport`, of unit flux where `flux` (batch, n_flux) is given, as the kernel reads them."
     array = lambda t: np.asarray(bare(t))
     film_rows = [array(t) for t in (q.film_peclet, q.film_ratio, q.film_diffusion) if t is not None]
     as_they_are = [array(q.peclet), array(q.K_conv), *film_rows]
     present, ln_feed, ln_entry = (array(t) for t in (q.present, q.ln_feed, q.ln_entry))
-    rows, own = np.empty((2 + len(as_they_are), *ln_feed.shape)), np.zeros((2, q.size))
+    J = np.ones((q.size, 1)) if flux is None else array(flux)
+    rows, n_flux = np.empty((2 + len(as_they_are), len(ln_feed), *J.shape)), J.shape[1]
 
     def pack(at):
-        rows[0, :, at] = np.where(present[:, at], ln_feed[:, at], -np.inf)
-        np.exp(ln_entry[:, at], out=rows[1, :, at])
-        for row, t in zip(rows[2:], as_they_are, strict=True):
-            row[:, at] = t[:, at]
+        rows[LN_FEED, :, at] = np.where(present[:, at], ln_feed[:, at], -np.inf)[..., None]
+        rows[ENTRY, :, at] = np.exp(ln_entry[:, at])[..., None]
+        for k, t in enumerate(as_they_are, start=PECLET):
+            some = t[:, at, None]
+            rows[k, :, at] = some * J[at] if flux is not None and k in (PECLET, FILM) else some
 
-    _by_part(pack, q.size, threads)
-    own[0], own[1] = array(q.charge), 0.0 if q.davies is None else array(q.davies)
+    _by_part(pack, q.size, threads, max(1, _PART // n_flux))
     film = (NO_FILM, NERNST_PLANCK_FILM, LINEAR_FILM)[len(film_rows)]
     law = IDEAL if q.davies is None else DAVIES if q.davies_pore else DAVIES_SOLUTION
-    return array(q.z)[:, 0].copy(), rows, own, (law, film, q.nodes or 0)
+    own = np.stack([array(q.charge), np.zeros(q.size) if q.davies is None else array(q.davies)])
+    wide = rows.reshape(*rows.shape[:2], -1), np.repeat(own, n_flux, 1)
+    return array(q.z)[:, 0].copy(), *wide, (law, film, q.nodes or 0)
 
 
 def _marches(form, stiff: bool):

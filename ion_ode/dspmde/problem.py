@@ -12,7 +12,7 @@ from ion_ode.dspmde.notes import SHUT_OUT
 from ion_ode.water.activity import debye_huckel_A
 from ion_ode.water.ions import eps_water, ion_arrays, viscosity_water
 
-__all__ = ["Transport", "transport_problem"]
+__all__ = ["Transport", "transport_problem", "unit_transport"]
 
 
 @dataclass
@@ -73,6 +73,15 @@ def scaled(self: Transport, factor: Tensor) -> "Transport":
 
 
 @patch
+def at_fluxes(self: Transport, flux: Tensor) -> "Transport":
+    "Problems of unit flux, each at its own fluxes (batch, n_flux): batch × n_flux problems."
+    lib = library(flux)
+    wide = lambda t: lib.broadcast_to(t[..., None], (*t.shape[:-1], *flux.shape)).reshape(*t.shape[:-1], -1)
+    each = {k: wide(t) for k, t in zip(self.FIELDS, self.tensors(), strict=True) if t is not None}
+    return replace(self, present=wide(self.present), **each).scaled(flux.reshape(-1))
+
+
+@patch
 def stirred(self: Transport, factor: Tensor) -> "Transport":
     "The same problems with `factor` times the linear film's resistance 1/k (batch,)."
     return replace(self, film_ratio=self.film_ratio * factor)
@@ -126,13 +135,13 @@ def _entry(names, z, r_s, sizes, membrane: Membrane, born: bool, eps_bulk, T) ->
     return lib.where(wider, SHUT_OUT, ln_entry)
 
 
-def _film_rows(names, film: Film | None, J: Tensor, D_bulk: Tensor, wide) -> dict:
-    "Coefficients of a film: Péclet numbers of a stagnant one; ratios and mobilities of a linear one."
+def _film_rows(names, film: Film | None, D_bulk: Tensor) -> dict:
+    "Coefficients of a film at unit flux: Péclet numbers of a stagnant one; ratios and mobilities of a linear one."
     lib, batch = library(D_bulk), D_bulk.shape[1]
     if film is None:
         return {}
     if film.thickness is not None:
-        return {"film_peclet": J * wide(_per(film.thickness, D_bulk, batch) / D_bulk)}
+        return {"film_peclet": _per(film.thickness, D_bulk, batch) / D_bulk}
     if not isinstance(film.k, dict):
         k = lib.broadcast_to(_per(film.k, D_bulk, batch), D_bulk.shape)
     elif missing := [n for n in names if n not in film.k]:
@@ -143,13 +152,12 @@ def _film_rows(names, film: Film | None, J: Tensor, D_bulk: Tensor, wide) -> dic
     else:
         k = lib.stack([_per(film.k[n], D_bulk, batch) for n in names])
     mobility = D_bulk / lib.amax(bare(D_bulk), 0) * (lib.amin(bare(k), 0) / k)
-    return {"film_ratio": J / wide(k), "film_diffusion": wide(mobility)}
+    return {"film_ratio": 1 / k, "film_diffusion": mobility}
 
 
-def transport_problem(
+def unit_transport(
     names: tuple[str, ...],  # Canonical ion names
     c_feed: Tensor,  # (batch, ion) [mol/m³]; an array: the answer is in NumPy
-    flux: Tensor,  # (batch, n_flux) [m/s]
     membrane: Membrane,
     film: Film | None = None,
     activity: str = "ideal",
@@ -159,34 +167,46 @@ def transport_problem(
     nodes: int | None = None,
     eps_bulk=None,
     davies_A: float | None = None,
-) -> tuple[Transport, dict]:  # Coefficients for batch × n_flux problems; hindrance and diffusivities for later use
-    "From membrane, feed and flux to the coefficients of the equations."
-    lib, (batch, n_flux), per = library(c_feed), flux.shape, lambda v: _per(v, c_feed)
+) -> tuple[Transport, dict]:  # Coefficients of a problem a feed at 1 m/s; hindrance and diffusivities for later use
+    "From membrane and feed to the coefficients of the equations, but for the flux."
+    lib, per, shape = library(c_feed), lambda v: _per(v, c_feed), (len(names), len(c_feed))
     ions = ion_arrays(names, device=c_feed.device, lib=lib)
     z, T = ions.z[:, None], per(temperature)
     D_bulk = ions.D_bulk[:, None] * (T / T_REF * viscosity_water(alike(T_REF, T)) / viscosity_water(T))
     eps_bulk = eps_water(T) if eps_bulk is None else per(eps_bulk)
-    present, r_s = (bare(c_feed) > 0).T, lib.broadcast_to(ions.r_stokes[:, None], (len(names), batch))
+    present, r_s = (bare(c_feed) > 0).T, lib.broadcast_to(ions.r_stokes[:, None], shape)
     r_pore, thickness = per(membrane.r_pore), per(membrane.thickness)
     own = r_pore if membrane.neutral_pore is None else r_pore * per(membrane.neutral_pore)
     sizes = _sizes(present, r_s, lib.where(z == 0, own, r_pore))
     K_conv, K_diff = HINDRANCE[hindrance](sizes[0])
     ln_entry = _entry(names, z, r_s, sizes, membrane, born, eps_bulk, T)
     A = debye_huckel_A(T, eps_bulk) if davies_A is None else lib.full_like(T, davies_A)
-    wide = lambda t: lib.broadcast_to(t[..., None], (*t.shape, n_flux)).reshape(*t.shape[:-1], batch * n_flux)
-    J = flux.reshape(-1)
     q = Transport(
         z=z,
-        present=wide(present),
-        ln_feed=wide(lib.where(present, lib.log(lib.where(present, c_feed.T, 1.0)), 0.0)),
-        ln_entry=wide(lib.where(present, ln_entry, 0.0)),
-        peclet=J * wide(thickness / (K_diff * D_bulk)),
-        K_conv=wide(K_conv),
-        charge=wide(charge_of_feed(membrane.charge_density, c_feed, ions.z, names)),
-        davies=None if activity == "ideal" else wide(math.log(10) * A),
+        present=present,
+        ln_feed=lib.where(present, lib.log(lib.where(present, c_feed.T, 1.0)), 0.0),
+        ln_entry=lib.where(present, ln_entry, 0.0),
+        peclet=thickness / (K_diff * D_bulk),
+        K_conv=K_conv,
+        charge=charge_of_feed(membrane.charge_density, c_feed, ions.z, names),
+        davies=None if activity == "ideal" else math.log(10) * A,
         davies_pore=activity == "davies",
         nodes=nodes,
-        **_film_rows(names, film, J, D_bulk, wide),
+        **_film_rows(names, film, D_bulk),
     )
     known = {"D_bulk": D_bulk, "K_diff": K_diff, "eps_bulk": eps_bulk, "T": T, "r_pore": r_pore}
     return q, known | {"thickness": thickness}
+
+
+def transport_problem(
+    names: tuple[str, ...],  # Canonical ion names
+    c_feed: Tensor,  # (batch, ion) [mol/m³]; an array: the answer is in NumPy
+    flux: Tensor,  # (batch, n_flux) [m/s]
+    membrane: Membrane,
+    film: Film | None = None,
+    *options,  # As for `unit_transport`
+    **named,  # The same by name
+) -> tuple[Transport, dict]:  # Coefficients for batch × n_flux problems; hindrance and diffusivities for later use
+    "From membrane, feed and flux to the coefficients of the equations."
+    q, known = unit_transport(names, c_feed, membrane, film, *options, **named)
+    return q.at_fluxes(flux), known

@@ -28,7 +28,7 @@ from .membranes import NF270, Membrane
 from .pressure import at_pressure
 from .notes import failure, linear_film_notes, shuts_out, solution_notes
 from .options import one_batch, read_options
-from .problem import Transport, transport_problem
+from .problem import Transport, transport_problem, unit_transport
 from .residual import shoot
 from ..water.feeds import flux_of, has_flux
 from ..water.ions import viscosity_water
@@ -124,30 +124,33 @@ _AT_ONCE = 131072  # problems in memory at a time
 
 
 def _in_parts(q: Transport, J: Tensor, rtol: float, show_progress: bool) -> Certified:
-    "All problems certified, so many at a time that memory stays bounded."
+    "All problems of unit flux at their fluxes certified, so many at a time that memory stays bounded."
     batch, n_flux = J.shape
     rows = max(1, _AT_ONCE // n_flux) if J.device.type == "cpu" else batch
     parts, found = range(0, batch, rows), []
     for i in progress(parts, "DSPM-DE") if show_progress else parts:
-        some = slice(i * n_flux, min(i + rows, batch) * n_flux)
-        found.append(certify(q.take(some), None, rtol, n_flux=n_flux))
+        some = slice(i, i + rows)
+        found.append(certify(q.take(some), None, rtol, flux=J[some]))
     if len(found) == 1:
         return found[0]
     return Certified(*(torch.cat(f, -1) for f in zip(*(vars(c).values() for c in found), strict=True)))
 
 # %% ../../nbs/00_dspmde.ipynb #154340cc
-def _status(names, q: Transport, found: Certified) -> np.ndarray:
-    "A text for every problem; one that failed says why."
+def _status(names, q: Transport, J: Tensor, found: Certified) -> np.ndarray:
+    "A text for every problem of unit flux at its fluxes; one that failed says why."
     code = found.code.cpu()
     # inside torch.func transforms a tensor gives away single numbers only
     code = np.array([c.item() for c in code]) if torch._C._functorch.is_functorch_wrapped_tensor(code) else code.numpy()
     text = np.array(STATUS, dtype=object)[code]
     for i in np.flatnonzero(code == FAILED):
-        if shuts_out(q.z[:, 0].numpy(), q.ln_entry[:, i].detach().cpu().numpy(), q.present[:, i].cpu().numpy()):
+        k = i // J.shape[1]
+        here = q.present[:, k].cpu().numpy()
+        if shuts_out(q.z[:, 0].numpy(), q.ln_entry[:, k].detach().cpu().numpy(), here):
             text[i] = "no solution: no cation or no anion of this feed fits the pore: only water passes"
             continue
         one = (t[..., int(i)].cpu().numpy() for t in (found.u, found.error, found.n, found.n_film, found.n_steps))
-        text[i] = failure(names, *one, torch.where(q.present, q.peclet, 0.0)[:, int(i)].detach().cpu().numpy())
+        peclet = (J.reshape(-1)[int(i)] * q.peclet[:, k]).detach().cpu().numpy()
+        text[i] = failure(names, *one, np.where(here, peclet, 0.0))
     none = "on so few nodes no positive permeate of some ion solves the equations; leave nodes out or lower the flux"
     none = none if q.nodes else "the linear film cannot carry the rejected salt back at this flux"
     text[code == NO_SOLUTION] += f": {none}"
@@ -167,38 +170,39 @@ def _refuse(status: np.ndarray, J: Tensor) -> None:
     )
 
 # %% ../../nbs/00_dspmde.ipynb #154340c1
-def _differentiable(q: Transport, plain: Transport, found: Certified, solved: Tensor, eager: bool):
-    "Unknowns, wall and permeate potential, with the graph of what asks for gradients."
+def _differentiable(q: Transport | None, found: Certified, solved: Tensor, eager: bool):
+    "Unknowns, wall and permeate potential, with the graph of what asks for gradients; q: None where nothing does."
     # a failed entry gets a harmless state so that nothing downstream meets inf, then NaN on the way out
     if not bool(solved.all()):
         found.u = torch.where(solved, torch.nan_to_num(found.u, nan=0.0, posinf=0.0, neginf=0.0), 0.0)
         found.n, found.n_film = torch.where(solved, found.n, 4), torch.where(solved, found.n_film, 4)
     found.u = found.u.clamp(-700, 700)
-    if any(t is not None and t.requires_grad for t in q.tensors()):
-        return _Implicit.apply(plain, found, eager, *q.tensors())
+    if q is not None and any(t is not None and t.requires_grad for t in q.tensors()):
+        return _Implicit.apply(q.detached(), found, eager, *q.tensors())
     return found.u, found.c_wall, found.p_perm
 
 
-def _solution(names, c_feed, J, membrane, q, aux, found: Certified, state, status, laws) -> Solution:
+def _solution(names, c_feed, J, membrane, q, known, found: Certified, state, status, laws) -> Solution:
     "From the unknowns of all problems to what the caller sees."
-    (u, c_wall, p_perm), d, solved, T = state, len(names), found.code <= REFINED, aux["T"][:, None]
-    activity, pi = laws[0], osmotic_law(laws[1])
+    (u, c_wall, p_perm), d, T = state, len(names), known["T"]
     grid = lambda t: t.reshape(*t.shape[:-1], *J.shape)
-    blank = lambda t: grid(torch.where(solved, t, torch.nan))
-    last = lambda t: blank(torch.where(q.present, t, 0.0)).permute(1, 2, 0)
-    c_perm = last(u[:d].exp())
-    c_wall = last(q.ln_feed.exp() if q.film_peclet is None and q.film_ratio is None else c_wall)
-    osmotic = pi(names, c_wall, aux["T"]) - pi(names, c_perm, aux["T"])
+    solved, present = grid(found.code <= REFINED), q.present[..., None]
+    blank = lambda t: torch.where(solved, grid(t), torch.nan)
+    last = lambda t: torch.where(present & solved, t, torch.where(solved, 0.0, torch.nan)).permute(1, 2, 0)
+    c_perm = last(grid(u[:d].exp()))
+    c_wall = last(q.ln_feed.exp()[..., None] if q.film_peclet is None and q.film_ratio is None else grid(c_wall))
+    activity, pi = laws[0], osmotic_law(laws[1])
+    osmotic = pi(names, c_wall, T) - pi(names, c_perm, T)
     if membrane.permeability is None:
-        resistance = (8 * viscosity_water(aux["T"]) * aux["thickness"] / aux["r_pore"] ** 2)[:, None]
+        resistance = (8 * viscosity_water(T) * known["thickness"] / known["r_pore"] ** 2)[:, None]
     else:
         resistance = 1 / torch.as_tensor(membrane.permeability, dtype=torch.float64, device=J.device).reshape(-1, 1)
+    psi = torch.stack([blank(u[d]), blank(p_perm)], -1) * (R_GAS * T[:, None] / FARADAY)[..., None]
     return Solution(
-        names, J, c_feed, c_perm, c_wall, torch.stack([blank(u[d]),
-            blank(p_perm)], -1) * (R_GAS * T / FARADAY)[..., None],
-        J * resistance + osmotic, osmotic, status.reshape(*J.shape), *map(grid, (found.residual, found.error)),
-        *map(grid, (found.n_steps, found.n)), activity, q.film_ratio is not None, aux["T"],
+        names, J, c_feed, c_perm, c_wall, psi, J * resistance + osmotic, osmotic, status.reshape(*J.shape),
+        *map(grid, (found.residual, found.error, found.n_steps, found.n)), activity, q.film_ratio is not None, T,
     )  # fmt: skip
+
 
 # %% ../../nbs/00_dspmde.ipynb #19757f39
 def simulate(
@@ -242,22 +246,24 @@ def simulate(
         return simulate_pores(
             lambda m, J: simulate(c_feed, J, **(one | {"membrane": m})), membrane, J, pore_spread, film
         )
-    q, aux = transport_problem(
-        names, c_feed, J, membrane, film, "ideal" if activity == "pitzer" else activity, hindrance, born, temperature,
+    q, known = unit_transport(
+        names, c_feed, membrane, film, "ideal" if activity == "pitzer" else activity, hindrance, born, temperature,
         nodes, eps_bulk, davies_A,
     )  # fmt: skip
+    graph = any(t is not None and t.requires_grad for t in (J, *q.tensors()))
+    wide = q.at_fluxes(J) if graph or activity == "pitzer" else None
     with torch.no_grad(), eagerly(backend == "eager"):
-        plain = q.detached()
         if activity == "pitzer":
-            found = certify_pitzer(names, q, film, J, aux["T"], rtol)
+            found = certify_pitzer(names, wide, film, J, known["T"], rtol)
         else:
-            found = _in_parts(plain, J, rtol, show_progress)
-    status = _status(names, q, found)
+            found = _in_parts(q.detached(), J.detach(), rtol, show_progress)
+    status = _status(names, q, J, found)
     solved = found.code <= REFINED
     if throw and not bool(solved.all()):
         _refuse(status, J)
-    u, c_wall, p_perm = _differentiable(q, plain, found, solved, backend == "eager")
-    return _solution(names, c_feed, J, membrane, q, aux, found, (u, c_wall, p_perm), status, (activity, osmotic))
+    state = _differentiable(wide, found, solved, backend == "eager")
+    return _solution(names, c_feed, J, membrane, q, known, found, state, status, (activity, osmotic))
+
 
 # %% ../../nbs/00_dspmde.ipynb #ca6c524e
 def _marched(q: Transport, c: Tensor, source: Tensor, n: int):
