@@ -280,7 +280,7 @@ def certify_eager(
 
 
 def certify(
-    q: Transport,  # Arrays are taken too, behind no linear film
+    q: Transport,  # Arrays are taken too
     guess: Tensor | None = None,  # First guess (unknown, batch)
     rtol: float = 1e-6,  # Relative accuracy of c_p against the continuous model
     persist: bool = True,  # Climb from easier problems where Newton's method fails, on finer meshes if need be
@@ -298,7 +298,8 @@ def certify(
     found = Certified(**{k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in found.items()})
     lost = (found.code == FAILED).nonzero()[:, 0]
     if persist and q.film_ratio is not None and lost.numel():  # whether a linear film carries so much back
-        some = q.take(lost) if flux is None else q.take(lost // n_flux).scaled(flux.reshape(-1)[lost])
+        at = lost if isinstance(q.peclet, Tensor) else lost.numpy()
+        some = (q.take(at) if flux is None else q.take(at // n_flux).scaled(flux.reshape(-1)[at])).in_torch()
         branch = certify_eager(some, None, rtol)
         climb_film(*packed(some), rtol, {k: v.numpy() for k, v in vars(branch).items()})
         for k, v in vars(branch).items():

@@ -10,6 +10,8 @@ __all__ = ['FILM_THICKNESS', 'Film', 'film_wall', 'solve_film']
 # %% ../../nbs/00c_film.ipynb #008d180b
 from dataclasses import dataclass
 
+import numpy as np
+
 from .._torch import Tensor, bare, library, torch
 from ..core import T_REF, InputError, um
 from .membranes import in_unit
@@ -42,6 +44,12 @@ class Film:
                 )
         if isinstance(self.k, dict):
             object.__setattr__(self, "k", {ion_name(i): v for i, v in self.k.items()})
+
+    def repeated(self, times: int) -> "Film":
+        "The same before so many copies of a batch, in NumPy."
+        each = lambda v: np.tile(bare(v), times) if v is not None and bare(v).ndim else v
+        k = {i: each(v) for i, v in self.k.items()} if isinstance(self.k, dict) else each(self.k)
+        return Film(k, each(self.thickness))
 
     def __repr__(self):
         if self.k is None:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 from fastcore.basics import patch
-from ion_ode._torch import Tensor, alike, bare, library
+from ion_ode._torch import Tensor, alike, bare, library, torch
 from ion_ode.core import T_REF, InputError
 from ion_ode.dspmde.entry import HINDRANCE, born_energy, partition_steric
 from ion_ode.dspmde.film import Film
@@ -97,6 +97,14 @@ def without_film(self: Transport) -> "Transport":
 def tensors(self: Transport) -> list:
     "The differentiable coefficients, in the order of FIELDS."
     return [getattr(self, k) for k in self.FIELDS]
+
+
+@patch
+def in_torch(self: Transport) -> "Transport":
+    "The same numbers as tensors."
+    as_t = lambda t: t if t is None or isinstance(t, Tensor) else torch.tensor(t)
+    fields = {k: as_t(getattr(self, k)) for k in ("z", "present", *self.FIELDS)}
+    return replace(self, **fields)
 
 
 @patch

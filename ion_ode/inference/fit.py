@@ -68,6 +68,9 @@ class _Model:
     def __init__(self, m: Measurements, free, scales, start, film, noise, options):
         self.m, self.free, self.start, self.film, self.options = m, tuple(free), start, film, options
         self.observed = np.asarray(m.kind != "intrinsic")  # what is not said counts as observed
+        linear, own = isinstance(film, Film) and film.k is not None, np.isfinite(m.film).any()
+        if linear and (own or not self.observed.all() or "film.thickness" in self.free):
+            raise InputError("Film(k=...) stands before every state; intrinsic ones and own films need a thickness")
         self.scales = [(scales or {}).get(n) or default_scale(n) for n in free]
         self.low = np.array([s.to_x(s.low) for s in self.scales])
         self.high = np.array([s.to_x(s.high) for s in self.scales])
@@ -124,7 +127,9 @@ def _problem(self: _Model, x: np.ndarray) -> Transport:
     value = {k: v.to_value(np.repeat(at, n)) for k, v, at in zip(self.free, self.scales, x.T, strict=True)}
     membrane, film = self.membrane(value)
     thick, own, f = film.thickness if isinstance(film, Film) else film, np.tile(m.film, s), None
-    if (thick is not None or np.isfinite(own).any()) and self.observed.any():
+    if isinstance(film, Film) and film.k is not None:
+        f = film.repeated(s)
+    elif (thick is not None or np.isfinite(own).any()) and self.observed.any():
         t = np.asarray(0.0 if thick is None else thick, float)
         t = np.where(np.isfinite(own), own, np.tile(t, s) if t.ndim == 1 and len(t) == n else t)
         f = Film(thickness=np.where(np.tile(self.observed, s), t, 0.0))
@@ -331,7 +336,7 @@ class MembraneFit:
     rmse: float  # Of the rejections, weighted
     cost: float  # Half the sum of squares, priors included
     n_values: int  # Measured rejections used
-    film: object = None  # Film thickness used for observed rejections [m]
+    film: object = None  # Film used for observed rejections: its thickness [m], or Film(k=...)
     message: str = ""  # What can and cannot be told from these data
     model: object = field(default=None, repr=False)
     x: np.ndarray = field(default=None, repr=False)
@@ -346,15 +351,10 @@ class MembraneFit:
         "Every value it was fitted to: flux_m_s, ion, c_feed_mol_m3, rejection (measured), predicted."
         model, m = self.model, self.model.m
         state, ion, fitted = model.state, model.ion, model.rejections(self.x)[0][0].numpy()
-        return pd.DataFrame(
-            {
-                "flux_m_s": m.flux[state],
-                "ion": np.array(m.ions, dtype=object)[ion],
-                "c_feed_mol_m3": m.c_feed[state, ion],
-                "rejection": model.target,
-                "predicted": fitted[state, ion],
-            }
-        )
+        return pd.DataFrame({
+            "flux_m_s": m.flux[state], "ion": np.array(m.ions, dtype=object)[ion],
+            "c_feed_mol_m3": m.c_feed[state, ion], "rejection": model.target, "predicted": fitted[state, ion],
+        })  # fmt: skip
 
     def plot(self, ax=None, band: float = 0.1):
         "Fitted against measured rejection, with a 1:1 line and a band of ±`band`; returns the axes."
@@ -466,7 +466,8 @@ def fit_membrane(
     *,
     start: Membrane = NF270_WATERTAP,  # Everything that is not free
     scales: dict | None = None,  # {name: Scale}: transforms, bounds, priors that differ from the defaults
-    film=25e-6,  # Nernst–Planck film in front of observed rejections: thickness [m], one a state, or None
+    # Film in front of observed rejections: thickness [m] of a Nernst–Planck film, one a state, Film(k=...), or None
+    film=25e-6,
     noise: float = 0.05,  # Standard deviation of a rejection without one of its own, measurement and model together
     n_starts: int = 6,  # Local searches
     n_sobol: int = 128,  # Points of the Sobol design from which they start (a power of two)
