@@ -25,6 +25,7 @@ from ion_ode.inference.network import (
     look,
     passed,
 )
+from ion_ode.inference.pores import solve
 
 IONS = ("Na+", "Mg+2", "Cl-", "SO4-2")
 Z = np.array([1.0, 2.0, -1.0, -2.0])
@@ -248,6 +249,38 @@ def test_errors_are_one_sentence(model):
         model.predict(feeds(2), 20 * LMH, ions=IONS, solver="fast")
     with pytest.raises(InputError, match="answers at a flux; give flux"):
         model.predict(feeds(2), pressure=5e5, ions=IONS, solver="network")
+
+
+def a_table(n=60, seed=0):
+    "Problems of `pores.solve`: three mixtures, with a film and without, at two temperatures."
+    r = np.random.default_rng(seed)
+    a, b = np.exp(r.uniform(-1, 4, (2, n)))
+    c = np.column_stack([a, b, a + 2 * b, 0 * a])
+    c[::3] = np.column_stack([a, 0 * a, a, 0 * a])[::3]
+    c[1::3] = np.column_stack([2 * a, b, 2 * b, a])[1::3]
+    p = {"c_feed": c, "offset": 0.3 * r.standard_normal((n, 4)), "flux": r.uniform(2, 60, n) * LMH}
+    p |= {"r_pore": r.uniform(0.45e-9, 0.6e-9, n), "thickness": r.uniform(0.4e-6, 2e-6, n)}
+    p |= {"eps_pore": r.uniform(38, 55, n), "charge": 15 * r.standard_normal(n)}
+    return p | {
+        "film": np.where(np.arange(n) % 2, 25e-6, 0.0),
+        "temperature": np.where(np.arange(n) % 4, 298.15, 308.0),
+    }
+
+
+def test_passages_near_those_of_the_solver(monkeypatch):
+    "And the solver's own where the network doubts, or a solute has no charge."
+    p, asked = a_table(), []
+    exact = solve(IONS, p)
+    monkeypatch.setattr(stand_in, "solve", lambda ions, q, rtol: asked.append(len(q["flux"])) or solve(ions, q, rtol))
+    near = stand_in.solve_near(IONS, p)
+    assert np.abs(np.log((near + 0.05) / (exact + 0.05))).max() < 0.01 and sum(asked) < 10
+    monkeypatch.setattr(stand_in, "_NEAR_ENOUGH", -1.0)
+    assert_allclose(stand_in.solve_near(IONS, p), exact, rtol=1e-9)
+    monkeypatch.undo()
+    sweet = p | {"c_feed": np.column_stack([p["c_feed"][:, :3], np.ones(60)])}
+    sweet["c_feed"][:, 2] = sweet["c_feed"][:, 0] + 2 * sweet["c_feed"][:, 1]
+    names = (*IONS[:3], "glucose")
+    assert_allclose(stand_in.solve_near(names, sweet), solve(names, sweet), rtol=1e-9)
 
 
 def test_without_a_compiler_the_plain_path_answers(model, monkeypatch):

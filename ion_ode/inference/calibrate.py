@@ -179,6 +179,7 @@ def calibrate(model, measurements, *, seed: int = 0, method: str = "sampler", **
 def _read(model, states, d, seed: int):
     "In one pass of the network that was taught the pore model."
     from ion_ode.inference.reader import read_values
+    from ion_ode.inference.stand_in import solve_near
 
     r = read_values(model, states, seed)
     lab, own = r.lab[:, None], r.own[:, None]
@@ -187,7 +188,7 @@ def _read(model, states, d, seed: int):
     coupon = np.column_stack([r.lab, r.own])
     left = None
     if len(states.coupons) == 1:  # of several, what is each one's own is averaged over
-        said_now = said_of(states, *forward(states, r.x, lab, own, solve, model.prior, r.laws))
+        said_now = said_of(states, *forward(states, r.x, lab, own, solve_near, model.prior, r.laws))
         left = residuals_of(states, *said_now, _with_errors(model, r.x))
     model = replace(model, x=r.x, coupon=coupon, laws=r.laws)
     return _told(model, states, d, said, outside, int(r.effective), left)

@@ -14,13 +14,13 @@ from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.water.ions import ion_arrays
 
-__all__ = ["passages", "solve", "solve_back"]
+__all__ = ["batches", "passages", "solve", "solve_back"]
 
 _INPUTS = ("r_pore", "thickness", "eps_pore", "charge", "film", "flux")  # Of a problem, beside the offsets of its ions
 _MOVE = 1e-5  # Of a pore radius, for the slopes of what it hinders, relative
 
 
-def _batches(ions, p: dict, flux):
+def batches(ions, p: dict, flux):
     "Places of problems with the same ions, a film or none, and one temperature; columns of their ions; the problems."
     present, (_, warm) = p["c_feed"] > 0, np.unique(np.round(p["temperature"], 6), return_inverse=True)
     (names, c_feed), flux = feed_array(p["c_feed"], ions), flux_array(flux, len(flux))
@@ -50,7 +50,7 @@ def passages(
     "Solve many problems, those with the same ions together."
     through, wall = np.ones((*flux.shape, len(ions))), np.zeros((*flux.shape, len(ions)))
     own = {"c_feed": c_feed, "offset": offset, "film": film, "temperature": temperature}
-    for i, cols, batch in _batches(ions, {k: membrane[k] for k in _INPUTS[:4]} | own, flux):
+    for i, cols, batch in batches(ions, {k: membrane[k] for k in _INPUTS[:4]} | own, flux):
         at = np.ix_(i, range(flux.shape[1]), cols)
         c_perm, wall[at] = permeates(*batch, rtol)
         through[at] = c_perm / batch[1][:, None]
@@ -105,7 +105,7 @@ def solve_back(
 ) -> tuple[np.ndarray, Callable]:  # Passages (n, ion); slopes by these -> those by a problem (n,) and offset (n, ion)
     "Passages of a table of problems, and what carries slopes by them back; 0 where there is no solution."
     through, kept = np.ones(problem["c_feed"].shape), []
-    for i, cols, batch in _batches(ions, problem, problem["flux"][:, None]):
+    for i, cols, batch in batches(ions, problem, problem["flux"][:, None]):
         c_perm, back = permeates_back(*batch, rtol)
         through[np.ix_(i, cols)] = c_perm / batch[1]
         kept.append((i, cols, batch, back))

@@ -14,16 +14,43 @@ from ion_ode.dspmde.conditions import eps_pore_at
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.dspmde.problem import transport_problem
-from ion_ode.inference.network import load_network, passed
+from ion_ode.inference.network import NEAR, load_network, passed
+from ion_ode.inference.pores import batches, solve
 from ion_ode.water.ions import get_ion
 
-__all__ = ["PART", "SOLVERS", "Shortcut", "by_network", "shortcut"]
+__all__ = ["PART", "SOLVERS", "Shortcut", "by_network", "shortcut", "solve_near"]
 
 SOLVERS = ("exact", "network")
 PART = 0.1  # Of the interval that a network may be off
+_NEAR_ENOUGH = 0.01  # Of ln(1.05 - R), where a measurement errs by a tenth
 _MANY = 0.3  # Part of a curve from which the solver walks it whole: its states cost less together
 _SLOW = 1e-5  # Flux at which coefficients are made [m/s]; those that depend on it grow with it
 _CHECKED = 8  # Membranes that the certified solver is asked in every question
+
+
+def _passed(
+    names: tuple[str, ...],
+    c_feed: np.ndarray,  # (row, ion) [mol/m³]
+    flux: np.ndarray,  # (row, flux) [m/s]
+    charge: np.ndarray,  # (row,) [mol/m³]
+    pore: Membrane,  # One number a membrane, as of the next
+    film: Film | None,
+    temperature: float,  # [K]
+    of: np.ndarray | slice = slice(None),  # Which membrane a row has
+) -> tuple[np.ndarray, np.ndarray]:  # As of `by_network`
+    "What the network makes of rows; coefficients are made once a membrane."
+    alone = np.ones((len(pore.r_pore), len(names)))
+    q, _ = transport_problem(names, alone, np.full((len(alone), 1), _SLOW), pore, film, temperature=temperature)
+    planes, faster = np.zeros((5, len(names), *flux.shape), np.float32), flux / _SLOW
+    planes[0] = c_feed.T[..., None]
+    grows = (q.ln_entry, 1), (q.peclet, faster), (q.K_conv, 1), (q.film_peclet, faster)
+    for k, (v, by) in enumerate(grows, 1):
+        if v is not None:
+            np.multiply(v.astype(np.float32)[:, of, None], by, out=planes[k], casting="same_kind")
+    flat = planes.reshape(5, len(names), -1)
+    through, off = passed(load_network()[0], q.z[:, 0], flat, np.repeat(charge, flux.shape[1]))
+    grid = lambda v, absent: np.where(planes[0] > 0, v.reshape(planes[0].shape), absent).transpose(1, 2, 0)
+    return grid(through, 1.0), grid(off, 0.0)
 
 
 def by_network(
@@ -35,23 +62,34 @@ def by_network(
     "Passages of a table of problems by the network that ships."
     of = np.arange(len(flux)) if of is None else of
     _, first, of = np.unique(of, return_index=True, return_inverse=True)
-    c_feed, (all_of_it, membrane, offset, film, T) = problem[0], _taken(problem, first)
+    _, membrane, offset, film, T = _taken(problem, first)
     pore = Membrane(
         *(membrane[k] for k in ("r_pore", "thickness", "charge")),
         eps_pore_at(membrane["eps_pore"], float(T[0])),
         ln_partition={i: offset[:, k] for k, i in enumerate(names)},
     )
-    slow = np.full((len(first), 1), _SLOW)
-    q, _ = transport_problem(names, np.ones_like(all_of_it), slow, pore, Film(thickness=film), temperature=float(T[0]))
-    planes = np.empty((5, len(names), *flux.shape), np.float32)
-    faster = flux / _SLOW
-    planes[0] = c_feed.T[..., None]
-    for k, (v, by) in enumerate(((q.ln_entry, 1), (q.peclet, faster), (q.K_conv, 1), (q.film_peclet, faster)), 1):
-        np.multiply(v.astype(np.float32)[:, of, None], by, out=planes[k], casting="same_kind")
-    charge = np.repeat(problem[1]["charge"], flux.shape[1])
-    through, off = passed(load_network()[0], q.z[:, 0], planes.reshape(5, len(names), -1), charge)
-    grid = lambda v, absent: np.where(planes[0] > 0, v.reshape(planes[0].shape), absent).transpose(1, 2, 0)
-    return grid(through, 1.0), grid(off, 0.0)
+    return _passed(names, problem[0], flux, problem[1]["charge"], pore, Film(thickness=film), float(T[0]), of)
+
+
+def solve_near(
+    ions: tuple[str, ...],
+    problem: dict,  # As of `pores.solve`, one flux each
+    rtol: float = 1e-3,
+) -> np.ndarray:  # Passage (n, ion)
+    "As `pores.solve`, by the network where what it may be off is a tenth of what a measurement is."
+    through, doubt = np.ones(problem["c_feed"].shape), np.zeros(len(problem["flux"]))
+    for i, cols, batch in batches(ions, problem, problem["flux"][:, None]):
+        names, c_feed, flux, pore, film, T = batch
+        if not all(get_ion(k).z for k in names):
+            doubt[i] = np.inf
+            continue
+        found, off = _passed(names, c_feed, flux, pore.charge_density, pore, film, T)
+        through[np.ix_(i, cols)] = found[:, 0]
+        doubt[i] = (off / (found + NEAR)).max((1, 2))
+    more = ~(doubt <= _NEAR_ENOUGH)
+    if more.any():
+        through[more] = solve(ions, {k: v[more] for k, v in problem.items()}, rtol)
+    return through
 
 
 def _taken(problem, at):
