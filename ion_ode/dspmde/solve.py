@@ -187,8 +187,11 @@ def _solution(names, c_feed, J, membrane, q, known, found: Certified, state, sta
     (u, c_wall, p_perm), d, T = state, len(names), known["T"]
     grid = lambda t: t.reshape(*t.shape[:-1], *J.shape)
     solved, present = grid(found.code <= REFINED), q.present[..., None]
-    blank = lambda t: torch.where(solved, grid(t), torch.nan)
-    last = lambda t: torch.where(present & solved, t, torch.where(solved, 0.0, torch.nan)).permute(1, 2, 0)
+    every, shape = bool(solved.all()), (d, *J.shape)
+    blank = lambda t: grid(t) if every else torch.where(solved, grid(t), torch.nan)
+    lack = None if every and bool(present.all()) else torch.where(solved, 0.0, torch.nan)
+    full = lambda t: t.expand(shape).contiguous() if lack is None else torch.where(present & solved, t, lack)
+    last = lambda t: full(t).permute(1, 2, 0)
     c_perm = last(grid(u[:d].exp()))
     c_wall = last(q.ln_feed.exp()[..., None] if q.film_peclet is None and q.film_ratio is None else grid(c_wall))
     activity, pi = laws[0], osmotic_law(laws[1])
