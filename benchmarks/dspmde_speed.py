@@ -167,6 +167,25 @@ def two_threads(curves: int) -> float:
     return wall[0] / wall[1]
 
 
+def nodes_over_continuous(curves: int) -> float:
+    "CPU time of `nodes=1` over that of the continuous pore, on curves that have a solution on so few nodes too."
+    torch.set_num_threads(1)
+    c, m, J = draw(curves)
+    some = torch.from_numpy(simulate_only(c, m, J, nodes=1, throw=False).ok.all(1))
+    data, cpu = (
+        (c[some], Membrane(*(v[some] for v in (m.r_pore, m.thickness, m.charge_density, m.eps_pore))), J[some]),
+        [],
+    )
+    for nodes in (1, None):
+        taken = []
+        for _ in range(6):
+            start = time.process_time()
+            simulate_only(*data, nodes=nodes)
+            taken.append(time.process_time() - start)
+        cpu.append(min(taken))
+    return cpu[0] / cpu[1]
+
+
 def a_million() -> float:
     "Peak memory of a process that solves 1,000,000 problems in one call [MiB]."
     torch.set_num_threads(1)
@@ -195,6 +214,7 @@ def aims(rows, scipy_rate: float, pool) -> list[dict]:
         ("gradients to all membrane parameters, problems/CPU-s", ">= 15,000", rate["no film, gradients"]),
         ("one feed at one flux, CPU ms", "<= 2", pool.submit(of_one_call, 1).result()),
         ("one feed at 32 fluxes, CPU ms", "<= 5", pool.submit(of_one_call, 32).result()),
+        ("nodes=1 over the continuous pore, CPU time", "<= 1.1", pool.submit(nodes_over_continuous, 1024).result()),
         ("1,000,000 problems in one call, peak MiB", "<= 2,048", pool.submit(a_million).result()),
         ("two threads over one", ">= 1.9", pool.submit(two_threads, 4096).result()),
         ("first call of a fresh install, CPU s", "<= 10", first_call()),
