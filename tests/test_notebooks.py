@@ -64,6 +64,7 @@ def test_gpu_cells_keep_their_output(fn):
 
 @EVERY
 def test_no_saved_errors_counts_or_warnings(fn):
+    assert "widgets" not in json.loads(fn.read_text(encoding="utf-8"))["metadata"], "states of widgets are stored"
     for c in code(fn):
         assert c.get("execution_count") is None, "run nbdev-clean"
         for o in c.outputs:
