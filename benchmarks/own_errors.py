@@ -37,7 +37,7 @@ def scored(setting: tuple) -> pd.DataFrame:
     *own, factor = setting
     for name, v in zip(("NOISE", "MODEL", "ALIKE_Q", "ALIKE_SHARES"), own, strict=True):
         setattr(discrepancy, name, v)
-    alike = lambda membranes, flux, share, own: errors_at(membranes, flux, share)
+    alike = lambda membranes, flux, share, own=False: errors_at(membranes, flux, share)
     for module in (answer, discrepancy):
         module.errors_at = alike if None in own else errors_at
     rows, out = answer_rows(), []
