@@ -11,7 +11,7 @@ from ion_ode.inference.laws import GLOBALS, Prior, parameters
 from ion_ode.inference.population import resampled, sample_population, settled
 from ion_ode.inference.pores import solve
 from ion_ode.inference.rows import answer_rows
-from ion_ode.inference.slopes import information, slope_of_target
+from ion_ode.inference.slopes import Place
 from ion_ode.inference.states import (
     LEARNED,
     LOCALS,
@@ -43,7 +43,7 @@ def test_the_slope_is_that_of_the_posterior(rows):
         like = log_likelihood(s, *forward(s, x, lab, coupon, precise, prior)) @ power
         return like - 0.5 * ((x**2).sum(1) + (lab**2).sum((1, 2)) + (coupon**2).sum(1))
 
-    like, slopes = slope_of_target(s, *q, power, prior)
+    like, slopes = Place(s, *q, prior).slope_of_target(power)
     assert_allclose(like @ power, target(*q) + 0.5 * sum((v.reshape(4, -1) ** 2).sum(1) for v in q), rtol=1e-3)
     h = 1e-4
     for part, at in ((0, GLOBALS.index("r_pore")), (0, GLOBALS.index("charge")), (0, GLOBALS.index("ln Mg+2")),
@@ -62,7 +62,7 @@ def test_the_information_is_that_of_the_errors(rows):
     shapes = (len(GLOBALS),), (len(s.laboratories), len(LOCALS)), (len(s.coupons),)
     q = [0.5 * rng.standard_normal(shape) for shape in shapes]
     many = [np.tile(v, (400, *[1] * v.ndim)) for v in q]
-    got = information(s, *many, np.ones(len(s.curve_coupon)), prior, rng)
+    got = Place(s, *many, prior).information(np.ones(len(s.curve_coupon)), rng)
 
     def errors(*q):  # in units of their size
         R, J = forward(s, *(v[None] for v in q), lambda i, p: solve(i, p, 1e-8), prior)

@@ -25,7 +25,7 @@ from ion_ode.inference.states import (
     y_of,
 )
 
-__all__ = ["Place", "information", "slope_of_target"]
+__all__ = ["Place"]
 
 _STEP = 1e-4  # Of a normal number
 _NO_SLOPE = ("law", "noise", "discrepancy trace", "discrepancy major")  # A choice, and what no value teaches
@@ -147,13 +147,3 @@ class Place:
         shared = np.ones((g.shape[1], g.shape[1]))
         shared[x.shape[1] :, x.shape[1] :] = home[:, None] == home  # laboratories share no row
         return g.T @ g / len(x) * shared
-
-
-def slope_of_target(states: States, x, lab, coupon, power, prior) -> tuple:
-    "What `Place.slope_of_target` gives, of one place."
-    return Place(states, x, lab, coupon, prior).slope_of_target(power)
-
-
-def information(states: States, x, lab, coupon, power, prior, rng) -> np.ndarray:
-    "What `Place.information` gives, of one place."
-    return Place(states, x, lab, coupon, prior).information(power, rng)
