@@ -68,8 +68,8 @@ class _Model:
     def __init__(self, m: Measurements, free, scales, start, film, noise, options):
         self.m, self.free, self.start, self.film, self.options = m, tuple(free), start, film, options
         self.observed = np.asarray(m.kind != "intrinsic")  # what is not said counts as observed
-        linear, own = isinstance(film, Film) and film.k is not None, np.isfinite(m.film).any()
-        if linear and (own or not self.observed.all() or "film.thickness" in self.free):
+        self.linear, own = isinstance(film, Film) and film.k is not None, np.isfinite(m.film).any()
+        if self.linear and (own or not self.observed.all() or "film.thickness" in self.free):
             raise InputError("Film(k=...) stands before every state; intrinsic ones and own films need a thickness")
         self.scales = [(scales or {}).get(n) or default_scale(n) for n in free]
         self.low = np.array([s.to_x(s.low) for s in self.scales])
@@ -114,10 +114,7 @@ def membrane(self: _Model, value: dict) -> tuple[Membrane, object]:
         if k.startswith("ln_partition."):
             lnp |= {ion_name(i): v for i in k.split(".", 1)[1].split(",")}
     change["ln_partition"] = lnp or None
-    film = self.film
-    if "film.thickness" in value:
-        film = value["film.thickness"]
-    return replace(base, **change), film
+    return replace(base, **change), value.get("film.thickness", self.film)
 
 # %% ../../nbs/inference/fit.ipynb #65a0e947
 @patch
@@ -127,7 +124,7 @@ def _problem(self: _Model, x: np.ndarray) -> Transport:
     value = {k: v.to_value(np.repeat(at, n)) for k, v, at in zip(self.free, self.scales, x.T, strict=True)}
     membrane, film = self.membrane(value)
     thick, own, f = film.thickness if isinstance(film, Film) else film, np.tile(m.film, s), None
-    if isinstance(film, Film) and film.k is not None:
+    if self.linear:
         f = film.repeated(s)
     elif (thick is not None or np.isfinite(own).any()) and self.observed.any():
         t = np.asarray(0.0 if thick is None else thick, float)
