@@ -31,7 +31,6 @@ from unittest.mock import patch
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import least_squares
 from scipy.special import logsumexp
 
 import ion_ode
@@ -151,11 +150,10 @@ def fitted(
             yield np.nan_to_num(asked(s, answer, ChargeByPH(*law), coupon, np.exp(own), pore, None, more), nan=2.0)
 
     middle = np.concatenate([prior, np.zeros(len(scale) - 5)])
-    bounds = [np.concatenate([v, np.full(len(scale) - 5, e)]) for v, e in ((acidity._LOW, -4.0), (acidity._HIGH, 4.0))]
     off = lambda x: np.concatenate(
         [(x - middle) / scale, *((R - s.rejection) / noise for R, s in zip(misses(x), sources, strict=True))]
     )
-    found = least_squares(off, middle, bounds=bounds, x_scale=scale, diff_step=1e-3, xtol=1e-4, ftol=1e-4)
+    found = acidity._likeliest(off, scale[5:], prior)
     wide = found.jac * scale  # in units of the prior's standard deviations
     evidence = -found.cost - 0.5 * np.linalg.slogdet(wide.T @ wide)[1]
     misfit = [float(np.sqrt(np.mean((R - s.rejection) ** 2))) for R, s in zip(misses(found.x), sources, strict=True)]

@@ -160,14 +160,13 @@ def _misfit(sources: list[OverPH], answer: Answer):
     return off, widths
 
 
-def _likeliest(sources: list[OverPH], answer: Answer):
-    "Least squares within the bounds."
+def _likeliest(off, widths, prior=_PRIOR):
+    "Least squares of residuals `off` of `_misfit` within the bounds."
     from scipy.optimize import least_squares
 
-    off, widths = _misfit(sources, answer)
     more, scale = len(widths), np.concatenate([_WIDTH, widths])
     bounds = [np.concatenate([v, np.full(more, e)]) for v, e in ((_LOW, -4.0), (_HIGH, 4.0))]
-    start = np.concatenate([_PRIOR, np.zeros(more)])
+    start = np.concatenate([prior, np.zeros(more)])
     return least_squares(off, start, bounds=bounds, x_scale=scale, diff_step=1e-3, xtol=1e-4, ftol=1e-4)
 
 
@@ -176,7 +175,7 @@ def fit_charge(
     answer: Answer,  # Of a few membranes
 ) -> tuple[ChargeByPH, ChargeByPH]:  # Likeliest numbers and their standard deviations
     "The law's five numbers from measured rejections and wide priors; beside them three numbers of every coupon."
-    return _law_of(_likeliest(sources, answer))
+    return _law_of(_likeliest(*_misfit(sources, answer)))
 
 
 def _law_of(found) -> tuple[ChargeByPH, ChargeByPH]:
@@ -231,7 +230,7 @@ def draw_charge(
     seed: int = 0,
 ) -> tuple[np.ndarray, float]:  # Laws (_LAWS, 5); how many independent draws the sample is worth
     "Laws from all that the measurements leave open: differential evolution of walkers (ter Braak 2006)."
-    return _drawn(_log_density(sources, answer), _likeliest(sources, answer), sweeps, seed)
+    return _drawn(_log_density(sources, answer), _likeliest(*_misfit(sources, answer)), sweeps, seed)
 
 
 def _drawn(density, found, sweeps: int = _SWEEPS, seed: int = 0) -> tuple[np.ndarray, float]:
@@ -274,7 +273,7 @@ def _cell_acidity(folder, spec, found, tick):
     "The law of the charge, likeliest and drawn; where a source is held out of membranes and law, what `predict` says."
     every, answer, held = {s: measured_over_pH(s) for s in _BOTH}, load_answer(spec["answer"]), spec["held"]
     seen, few = [rows for name, rows in every.items() if name != held], answer.thinned(6 if held else 8)
-    likeliest = _likeliest(seen, few)  # the law, and where its walkers set out
+    likeliest = _likeliest(*_misfit(seen, few))  # the law, and where its walkers set out
     law, sd = _law_of(likeliest)
     laws, n_eff = _drawn(_log_density(seen, few), likeliest)
     facts = {"law": astuple(law), "sd": astuple(sd), "draws worth": n_eff}
