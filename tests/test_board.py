@@ -10,7 +10,8 @@ from ion_ode.inference.score import predicted
 from ion_ode.results import seal
 from ion_ode.results.baselines import predict_constant, predict_nearest
 from ion_ode.results.board import read_board
-from ion_ode.results.protocol import CONSTANT, ENTRANTS, NEAREST, OWN, PER_ION, POSTERIOR, PROTOCOL, fold_rows
+from ion_ode.results.protocol import CONSTANT, ENTRANTS, NEAREST, OWN, PER_ION, POSTERIOR, PROTOCOL, SECOND, fold_rows
+from ion_ode.results.tables import read_draws
 from ion_ode.results.verdicts import against, board_scores, for_my_water, run_error, standing
 from ion_ode.training.rivals import SpieglerKedem
 
@@ -59,6 +60,13 @@ def test_the_sampler_moves_no_verdict_by_more_than_its_error_says(told):
         a, b = (s.loc[(split, m), "mse"] for m in ENTRANTS[:2])
         assert error > 0 and abs(a - b) < 4 * np.sqrt(2) * error
     assert s.mse.min() > 0 and (s.low <= s.mse).all() and (s.mse <= s.high).all()
+
+
+def test_draws_of_the_sampler_stand_beside_the_stored_comparison(told):
+    s = board_scores(told["board"]).groupby(["split", "model"]).mse.mean()
+    for (split, model), runs in read_draws().groupby(["split", "model"]):
+        kept = s[split, SECOND if model == POSTERIOR else model]
+        assert len(runs) == 3 and abs(runs.xs("comparison", level="run").item() - kept) < 1e-4
 
 
 def test_verdicts_follow_their_intervals():

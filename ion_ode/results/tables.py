@@ -136,6 +136,12 @@ def write_tables(
     )
 
 
+def read_draws() -> pd.Series:  # (split, model, run) -> mean squared error over folds
+    "What the likeliest membrane and the mean over membranes are worth, run by run of the sampler."
+    rows = json.loads(asset("likeliest_runs.json").read_text())["rows"]
+    return pd.DataFrame(rows).groupby(["split", "model", "run"]).mse.mean()
+
+
 def with_entrants(
     tables: dict[str, pd.DataFrame],  # From `collect` or `read_tables`
     board: dict[str, pd.DataFrame],  # Of `read_board`
