@@ -88,8 +88,8 @@ reproduce: install ## train, score and draw into OUT; run again, it resumes (PRO
 .PHONY: evidence
 evidence: dev ## ask every model about what it was not shown, then chapter 05 and README.md with what they say
 	$(BIN)/ion-ode reproduce --only board --profile full --store --workers 2 --out $(OUT)
-	for n in nbs/05_results.ipynb nbs/results/networks.ipynb nbs/index.ipynb; do $(BIN)/jupyter nbconvert --to notebook --execute --inplace $$n; done
-	$(BIN)/nbdev-clean && $(BIN)/python tools/readme.py
+	$(BIN)/python tools/execute.py nbs/05_results.ipynb nbs/results/networks.ipynb nbs/index.ipynb
+	$(BIN)/python tools/readme.py
 
 .PHONY: figures
 figures: dev ## every figure of the chapters as PDF and SVG, into figures/

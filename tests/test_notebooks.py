@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import nbformat
 import pytest
 from nbdev.process import NBProcessor
 
@@ -34,6 +35,9 @@ def tool(name):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+UNSHOWN = tool("execute").UNSHOWN
 
 
 def test_there_are_notebooks():
@@ -72,11 +76,21 @@ def test_no_saved_errors_counts_or_warnings(fn):
             text = "".join(o.get("text", ""))
             assert not re.search(r"\w*Warning: ", text), f"{c.id}: a warning is stored as output: {text[:200]}"
             shown = json.dumps(o)
-            assert not re.search(r"\d+%\|", shown), f"{c.id}: a progress bar is stored as output"
-            assert "widget-view" not in shown, f"{c.id}: a widget is stored as output, which no page can show"
+            assert not UNSHOWN.search(shown), f"{c.id}: a progress bar or a widget is stored as output"
             assert not re.search(r"/(work|root|home|tmp|Users)/\w", shown), (
                 f"{c.id}: a path of one machine is stored as output"
             )
+
+
+def test_a_page_that_is_run_keeps_what_a_page_can_show(tmp_path):
+    sources = ["import sys\nprint(' 50%|#####', file=sys.stderr)\n6 * 7",
+               "display({'application/vnd.jupyter.widget-view+json': {}, 'text/plain': 'x'}, raw=True)"]  # fmt: skip
+    cells, page = [nbformat.v4.new_code_cell(s) for s in sources], tmp_path / "a.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {}}), page)
+    assert tool("execute").execute(page) == 2
+    nb = nbformat.read(page, as_version=4)
+    assert [[o.data["text/plain"] for o in c.outputs] for c in nb.cells] == [["42"], []]
+    assert "widgets" not in nb.metadata and not any(c.execution_count for c in nb.cells)
 
 
 @EVERY
