@@ -97,7 +97,7 @@ def drawn(seed: int, model, n: int = 128) -> tuple[np.ndarray, np.ndarray]:
     kind = seed % 10
     q = of_answer(rng, n, n_ions, model) if kind < 6 else invented(rng, n, n_ions, kind == 9)
     z, rows, own, form = packed(q)
-    found = solve_all(z, rows, own, form, POINTS, 1e-6)
+    found = solve_all(z, rows, own, form, np.ones((q.size // POINTS, POINTS)), 1e-6)
     y = np.where(q.present, found["u"][:n_ions] - q.ln_feed, 0.0)
     good = (found["code"] <= REFINED) & (y > np.log(1e-7)).all(0)
     c = np.where(q.present, np.exp(q.ln_feed), 0.0)

@@ -86,18 +86,15 @@ def solve(
     rtol: float = 1e-6,
 ) -> Tensor:  # Permeate over feed, (curve, point, ion); nan where absent or without a certified solution
     "The certified solver's answer to what a network is told."
-    n, points = flux.shape
-    wide = lambda t: t.T.repeat_interleave(points, -1)
-    present, j = wide(c_feed > 0), flux.reshape(-1) / FLUX_TOLD
+    present = (c_feed > 0).T
     q = Transport(
-        told.z[0][:, None], present, torch.where(present, wide(torch.where(c_feed > 0, c_feed, 1.0)).log(), 0.0),
-        torch.where(present, wide(told.ln_mouth), 0.0), wide(told.peclet) * j, wide(told.K_conv),
-        told.charge.repeat_interleave(points), film_peclet=wide(told.film) * j,
+        told.z[0][:, None], present, torch.where(present, c_feed.T.clamp_min(1e-300).log(), 0.0),
+        torch.where(present, told.ln_mouth.T, 0.0), told.peclet.T, told.K_conv.T, told.charge, film_peclet=told.film.T,
     )  # fmt: skip
-    found = certify(q, None, rtol, n_flux=points)
-    through = (found.u[: q.n_ions] - q.ln_feed).exp()
-    good = present & (found.code <= REFINED)
-    return torch.where(good, through, torch.nan).T.reshape(n, points, -1)
+    found = certify(q, None, rtol, flux=flux / FLUX_TOLD)
+    through = (found.u[: q.n_ions].reshape(-1, *flux.shape) - q.ln_feed[..., None]).exp()
+    good = present[..., None] & (found.code <= REFINED).reshape(flux.shape)
+    return torch.where(good, through, torch.nan).permute(1, 2, 0)
 
 
 def _pores(rng, c: np.ndarray, z: np.ndarray, invented: bool) -> tuple[dict[str, np.ndarray], np.ndarray]:

@@ -16,7 +16,7 @@ from ion_ode.dspmde.kernel import compiled, mesh, packed, shots_of, solve_all
 from ion_ode.dspmde.march import layer
 from ion_ode.dspmde.membranes import NF270_WATERTAP, Membrane
 from ion_ode.dspmde.notes import failure
-from ion_ode.dspmde.problem import transport_problem
+from ion_ode.dspmde.problem import transport_problem, unit_transport
 from ion_ode.dspmde.residual import shoot
 from ion_ode.dspmde.solve import simulate
 from ion_ode.water.ions import IONS, ion_arrays
@@ -156,10 +156,8 @@ def test_meshes_are_even_and_turn_exponential():
 
 def test_threads_change_nothing():
     names, c = read_feed(FEEDS * 64)
-    q, _ = transport_problem(
-        names, c, torch.logspace(-6.5, -4.5, 32, dtype=torch.float64).expand(128, -1), NF270_WATERTAP
-    )
-    one, two = (solve_all(*packed(q), 32, threads=t) for t in (1, 2))
+    J, (q, _) = np.tile(np.logspace(-6.5, -4.5, 32), (128, 1)), unit_transport(names, c, NF270_WATERTAP)
+    one, two = (solve_all(*packed(q), J, threads=t) for t in (1, 2))
     for k in one:
         np.testing.assert_array_equal(one[k], two[k])
 
@@ -192,8 +190,8 @@ def test_behind_a_film_no_curve_is_marched_without_end():
     J = torch.linspace(1 / 32, 1, 32, dtype=torch.float64) * (1e-5 + 5e-5 * r(1024, 1))
     hard = [300, 487, 500, 634, 915]  # curves that once went to 131,072 steps
     m = Membrane(*(t[hard] for t in (m.r_pore, m.thickness, m.charge_density, m.eps_pore)))
-    q, _ = transport_problem(IONS, c[hard], J[hard], m, Film(thickness=25e-6))
-    found = certify(q, None, persist=False, n_flux=32)
+    q, _ = unit_transport(IONS, c[hard], m, Film(thickness=25e-6))
+    found = certify(q, None, persist=False, flux=J[hard])
     assert (found.code <= REFINED).all() and found.n.abs().max() <= 1024 and found.n_film.max() <= 1024
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from ion_ode.core import T_REF
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
-from ion_ode.dspmde.problem import transport_problem
+from ion_ode.dspmde.problem import transport_problem, unit_transport
 
 __all__ = ["permeates", "permeates_back"]
 
@@ -35,12 +35,11 @@ def permeates(
     from ion_ode.dspmde.kernel import packed, solve_all  # here: importing Numba takes a while
     from ion_ode.dspmde.kernel_newton import REFINED
 
-    n_flux, parts = flux.shape[1], []
-    z, q, own, form = packed(transport_problem(names, c_feed, flux, membrane, film, temperature=temperature)[0])
-    step = max(1, _AT_ONCE // n_flux) * n_flux
-    for k in range(0, q.shape[-1], step):
-        part = (np.ascontiguousarray(v[..., k : k + step]) for v in (q, own))
-        found = solve_all(z, *part, form, n_flux, rtol, None, _threads())
+    parts, step = [], max(1, _AT_ONCE // flux.shape[1])
+    z, q, own, form = packed(unit_transport(names, c_feed, membrane, film, temperature=temperature)[0])
+    for k in range(0, len(flux), step):
+        some, mine = (np.ascontiguousarray(v[..., k : k + step]) for v in (q, own))
+        found = solve_all(z, some, mine, form, flux[k : k + step], rtol, None, _threads())
         solved = found["code"] <= REFINED
         parts.append([np.where(solved, v, np.nan) for v in (np.exp(found["u"][: len(z)]), found["c_wall"])])
     grid = lambda v: np.concatenate(v, -1).reshape(len(z), *flux.shape).transpose(1, 2, 0)
@@ -62,7 +61,7 @@ def permeates_back(
     from ion_ode.dspmde.pull import Pull
 
     z, q, own, form = packed(transport_problem(names, c_feed, flux, membrane, film, temperature=temperature)[0])
-    found = solve_all(z, q, own, form, 1, rtol, None, _threads())
+    found = solve_all(z, q, own, form, None, rtol, None, _threads())
     solved = found["code"] <= REFINED
     pull = Pull(z, q[..., solved], own[:, solved], form, {k: v[..., solved] for k, v in found.items()})
 

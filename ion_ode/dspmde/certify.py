@@ -1,7 +1,6 @@
 """A root of the discrete equations is held against a finer mesh before it is believed"""
 
 from dataclasses import dataclass, replace
-import numpy as np
 import torch
 from torch import Tensor
 from ion_ode.dspmde.backend import on_kernel
@@ -284,7 +283,6 @@ def certify(
     guess: Tensor | None = None,  # First guess (unknown, batch)
     rtol: float = 1e-6,  # Relative accuracy of c_p against the continuous model
     persist: bool = True,  # Climb from easier problems where Newton's method fails, on finer meshes if need be
-    n_flux: int = 1,  # Problems in a row that differ in their flux only
     flux: Tensor | None = None,  # Of problems of unit flux (batch, n_flux) [m/s]; None: q has its fluxes
 ) -> Certified:
     "Solve a batch of problems; refine each until its discretisation error is below the tolerance."
@@ -292,14 +290,13 @@ def certify(
         return certify_eager(q if flux is None else q.at_fluxes(flux), guess, rtol, persist)
     from ion_ode.dspmde.kernel import climb_film, packed, solve_all  # here: importing Numba takes a second
 
-    given = None if guess is None else guess.detach().numpy()
-    threads, n_flux = torch.get_num_threads(), n_flux if flux is None else flux.shape[1]
-    found = solve_all(*packed(q, threads, flux), n_flux, rtol, given, threads, persist)
-    found = Certified(**{k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in found.items()})
+    given, J = (None if t is None else t.detach().numpy() for t in (guess, flux))
+    found = solve_all(*packed(q), J, rtol, given, torch.get_num_threads(), persist)
+    found = Certified(**{k: torch.from_numpy(v) for k, v in found.items()})
     lost = (found.code == FAILED).nonzero()[:, 0]
     if persist and q.film_ratio is not None and lost.numel():  # whether a linear film carries so much back
         at = lost if isinstance(q.peclet, Tensor) else lost.numpy()
-        some = (q.take(at) if flux is None else q.take(at // n_flux).scaled(flux.reshape(-1)[at])).in_torch()
+        some = (q.take(at) if flux is None else q.take(at // flux.shape[1]).scaled(flux.reshape(-1)[at])).in_torch()
         branch = certify_eager(some, None, rtol)
         climb_film(*packed(some), rtol, {k: v.numpy() for k, v in vars(branch).items()})
         for k, v in vars(branch).items():

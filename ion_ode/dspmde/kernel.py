@@ -14,12 +14,12 @@ from .kernel_back import explicit_back, exponential_back, midpoint_back
 from .kernel_march import explicit, exponential, midpoint
 from .kernel_newton import CODE, FAILED, LANES, MESH, MESH_FILM, NO_SOLUTION, REFINED, STEPS, STIFF, curves
 from .kernel_shot import (
-    BEFORE_FILM, DAVIES, DAVIES_SOLUTION, ENTRY, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED,
+    BEFORE_FILM, DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED,
     NERNST_PLANCK_FILM, NO_FILM, NODES, P_PERM, PECLET, PLACE, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, linear_film,
     no_film, shoot, stagnant_film,
 )  # fmt: skip
 
-_CURVES = types.void(BEFORE_FILM, SHOOT, LAYER, LAYER, _f1, _f3, _f2, _i1, _i2, float64, _f2, _f2, _i2, _f2)
+_CURVES = types.void(BEFORE_FILM, SHOOT, LAYER, LAYER, _f1, _f3, _f2, _i1, _f1, _i2, float64, _f2, _f2, _i2, _f2)
 _BACK = types.void(_f2, _f2, _f2, _f1, types.int64, _f2, _f2, _f2)
 _FUNCTIONS = {
     "shoot": (shoot, SHOOT.signature), "curves": (curves, _CURVES), NO_FILM: (no_film, BEFORE_FILM.signature),
@@ -61,42 +61,16 @@ def compiled(name: str | int):
     return f
 
 
-_PART = 8192  # Problems of a slice that fits a cache
-
-
-def _by_part(work, size: int, threads: int, each: int = _PART) -> None:
-    "Work on slices of problems, side by side where there are threads."
-    parts = [slice(k, k + each) for k in range(0, size, each)]
-    if threads > 1 and len(parts) > 1:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, parts))
-    else:
-        for part in parts:
-            work(part)
-
-
-def packed(q, threads: int = 1, flux=None) -> tuple:
-    "Coefficients of a `Transport`, of unit flux where `flux` (batch, n_flux) is given, as the kernel reads them."
+def packed(q) -> tuple:
+    "Coefficients of a `Transport` as the kernel reads them: charges, (row, ion, problem), (row, problem), what all share."
     array = lambda t: np.asarray(bare(t))
     film_rows = [array(t) for t in (q.film_peclet, q.film_ratio, q.film_diffusion) if t is not None]
-    as_they_are = [array(q.peclet), array(q.K_conv), *film_rows]
-    present, ln_feed, ln_entry = (array(t) for t in (q.present, q.ln_feed, q.ln_entry))
-    J = np.ones((q.size, 1)) if flux is None else array(flux)
-    rows, n_flux = np.empty((2 + len(as_they_are), len(ln_feed), *J.shape)), J.shape[1]
-
-    def pack(at):
-        rows[LN_FEED, :, at] = np.where(present[:, at], ln_feed[:, at], -np.inf)[..., None]
-        rows[ENTRY, :, at] = np.exp(ln_entry[:, at])[..., None]
-        for k, t in enumerate(as_they_are, start=PECLET):
-            some = t[:, at, None]
-            rows[k, :, at] = some * J[at] if flux is not None and k in (PECLET, FILM) else some
-
-    _by_part(pack, q.size, threads, max(1, _PART // n_flux))
+    ln_feed = np.where(array(q.present), array(q.ln_feed), -np.inf)
+    rows = np.stack([ln_feed, np.exp(array(q.ln_entry)), array(q.peclet), array(q.K_conv), *film_rows])
     film = (NO_FILM, NERNST_PLANCK_FILM, LINEAR_FILM)[len(film_rows)]
     law = IDEAL if q.davies is None else DAVIES if q.davies_pore else DAVIES_SOLUTION
     own = np.stack([array(q.charge), np.zeros(q.size) if q.davies is None else array(q.davies)])
-    wide = rows.reshape(*rows.shape[:2], -1), np.repeat(own, n_flux, 1)
-    return array(q.z)[:, 0].copy(), *wide, (law, film, q.nodes or 0)
+    return array(q.z)[:, 0].copy(), np.ascontiguousarray(rows), own, (law, film, q.nodes or 0)
 
 
 def _marches(form, stiff: bool):
@@ -121,63 +95,48 @@ def mesh(top, rtol):
     return np.where(top > STIFF, -power(graded), power(few))
 
 
-def _begun(q, form, rtol, guess, u, count, state, at) -> None:
-    "Meshes, guesses and places along their curves of some problems."
-    some = q[..., at]
-    if guess is not None:
-        u[at] = guess[:, at].T
-    for row, top in zip((MESH, MESH_FILM), rates(some, form), strict=False):
-        count[at, row] = mesh(top, rtol)
-    push = some[PECLET] * some[FILM] if form[FILM_KIND] == LINEAR_FILM else some[PECLET]
-    state[at, PLACE] = np.where(some[LN_FEED] > -np.inf, push, 0.0).max(0)
+def _places(q, form, flux):
+    "Where problems (curve, flux) stand along their curves: the largest Péclet number, times that of a linear film."
+    linear = form[FILM_KIND] == LINEAR_FILM
+    push = np.where(q[LN_FEED] > -np.inf, q[PECLET] * q[FILM] if linear else q[PECLET], 0.0).max(0)
+    return push.reshape(len(flux), -1) * (flux * flux if linear else flux)
 
 
-def _in_order(place, n_flux: int):
+def _in_order(place):
     "Problems (curve, flux): every curve by its flux, curves by their highest place: neighbours share their meshes."
-    order, place = np.arange(len(place)).reshape(-1, n_flux), place.reshape(-1, n_flux)
-    if n_flux > 1 and not (place[:, 1:] > place[:, :-1]).all():
+    order = np.arange(place.size).reshape(place.shape)
+    if not (place[:, 1:] > place[:, :-1]).all():
         order = np.take_along_axis(order, place.argsort(1), 1)
     return order[place.max(1).argsort()]
 
 
-def _solve_packed(z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=None, threads: int = 1) -> dict:
-    "Problems of packed coefficients, curve * n_flux + flux, from a guess or along each curve."
-    _, d, size = q.shape
-    threads = threads if size >= 4096 else 1
-    u = np.empty((size, d + (2 if form[FILM_KIND] == LINEAR_FILM else 1)))
-    c_wall, count, state = np.empty((size, d)), np.ones((size, 4), np.int64), np.empty((size, 5))
-    count[:, STEPS] = guess is None
-    _by_part(lambda at: _begun(q, form, rtol, guess, u, count, state, at), size, threads)
-    order = _in_order(state[:, PLACE], n_flux)
-    state[:, PLACE] = np.log(state[:, PLACE])
-    run, film = compiled("curves"), compiled(int(form[FILM_KIND]))
-    ways = film, compiled("shoot"), *_marches(form, count.min() < 0)
-    work = lambda part: run(*ways, z, q, own, form, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state)
-    if threads > 1:
+def _solve_packed(z, q, own, form, flux, rtol: float = 1e-6, guess=None, threads: int = 1) -> dict:
+    "Problems curve * n_flux + flux, of unit flux one a curve or each its own, from a guess or along each curve."
+    d, size, film = len(z), flux.size, form[FILM_KIND]
+    u = np.empty((d + (2 if film == LINEAR_FILM else 1), size)) if guess is None else np.array(guess, order="C")
+    c_wall, count, state = (
+        np.empty((d, size if film != NO_FILM else 0)),
+        np.ones((4, size), np.int64),
+        np.empty((5, size)),
+    )
+    count[STEPS] = guess is None
+    for row, top in zip((MESH, MESH_FILM), rates(q, form), strict=False):
+        count[row] = mesh(top.reshape(len(flux), -1) * flux, rtol).ravel()
+    place = _places(q, form, flux)
+    order, state[PLACE] = _in_order(place), np.log(place).ravel()
+    run, film = compiled("curves"), compiled(int(film))
+    ways = film, compiled("shoot"), *_marches(form, count[MESH:].min() < 0)
+    J = np.ascontiguousarray(flux).ravel()
+    work = lambda part: run(*ways, z, q, own, form, J, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state)
+    if threads > 1 and size >= 4096:
         few = min(LANES, -(-len(order) // threads))  # blocks as one thread takes them, the long ones first
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, [order[k : k + few] for k in range(0, len(order), few)][::-1]))
     else:
         work(order)
-    return _lying(q, form, u, c_wall, count, state, threads)
-
-
-def _lying(q, form, u, c_wall, count, state, threads) -> dict:
-    "What was found, one row a number."
-    tables = u, c_wall, count, state
-    rows = [np.empty(t.shape[::-1], t.dtype) for t in tables]
-
-    def lay(at):
-        for row, t in zip(rows, tables, strict=True):
-            row[:, at] = t[at].T
-        if form[FILM_KIND] == NO_FILM:
-            np.exp(q[LN_FEED, :, at], out=rows[1][:, at])
-
-    _by_part(lay, len(u), threads)
-    u, c_wall, count, state = rows
-    return {"u": u, "c_wall": c_wall, "code": count[CODE], "n_steps": count[STEPS], "n": count[MESH],
-            "n_film": count[MESH_FILM], "residual": state[RESIDUAL], "error": state[ERROR],
-            "p_perm": state[P_PERM]}  # fmt: skip
+    found = {"u": u, "code": count[CODE], "n_steps": count[STEPS], "n": count[MESH], "n_film": count[MESH_FILM],
+             "residual": state[RESIDUAL], "error": state[ERROR], "p_perm": state[P_PERM]}  # fmt: skip
+    return found | ({"c_wall": c_wall} if c_wall.size else {})
 
 
 def _run_dry(q, u, held, factors):
@@ -190,17 +149,19 @@ def _run_dry(q, u, held, factors):
     return (ways > 1) & (ways < len(factors)) & ((left <= 0) & (q[LN_FEED] > -np.inf)).any(0)
 
 
-def climb(z, q, own, form, rtol, found, lost, rows, factors) -> None:
-    "Problems again along a curve on which some coefficients rise to their value; else u of the last rung held."
-    form = np.array([*form[:3], 2])
+def climb(z, q, own, form, flux, rtol, found, lost, factors, mixing: bool = False) -> None:
+    "Problems again along a curve on which their flux rises to its value, or the resistance of a linear film."
+    form, each = np.array([*form[:3], 2]), flux.size // q.shape[2]
     for at in np.split(lost, range(256, len(lost), 256)) if len(lost) else ():
-        part = np.repeat(q[:, :, at], len(factors), 2)
-        part[rows] *= np.tile(factors, len(at))
-        more = _solve_packed(z, part, np.repeat(own[:, at], len(factors), 1), form, len(factors), rtol)
+        J, some, mine = flux.reshape(-1)[at, None] * factors, q[..., at // each], own[:, at // each]
+        if mixing:
+            J, some, mine = J / factors, *(np.repeat(v, len(factors), -1) for v in (some, mine))
+            some[FILM] *= np.tile(factors, len(at))
+        more = _solve_packed(z, some, mine, form, J, rtol)
         rungs = {k: v.reshape(*v.shape[:-1], len(at), len(factors)) for k, v in more.items()}
         held, every = rungs["code"] < FAILED, np.arange(len(at))
         if form[NODES]:
-            dry = _run_dry(q[..., at], rungs["u"], held, factors)
+            dry = _run_dry(q[..., at // each], rungs["u"], held, factors)
             found["code"][at] = np.where(dry, NO_SOLUTION, found["code"][at])
         for k, v in rungs.items():
             found[k][..., at] = np.where(held[:, -1], v[..., -1], found[k][..., at])
@@ -208,51 +169,40 @@ def climb(z, q, own, form, rtol, found, lost, rows, factors) -> None:
         found["u"][:, at] = np.where(last >= 0, rungs["u"][:, every, last], found["u"][:, at])
 
 
-def _climb_nodes(z, q, own, form, n_flux, rtol, found, rows) -> None:
+def _climb_nodes(z, q, own, form, flux, rtol, found) -> None:
     "The first flux of a curve that has no root; where that has none for good, nor have higher ones; else each of them."
     lost, factors = found["code"] == FAILED, 0.5 ** np.arange(5.0, -0.01, -0.0625)
-    place = np.where(lost, np.where(q[LN_FEED] > -np.inf, q[PECLET], 0.0).max(0), np.inf).reshape(-1, n_flux)
-    first = place.argmin(1) + n_flux * np.arange(len(place))
-    climb(z, q, own, form, rtol, found, first[lost[first]], rows, factors)
-    none = np.repeat(found["code"][first] == NO_SOLUTION, n_flux)
+    place = np.where(lost.reshape(flux.shape), _places(q, form, flux), np.inf)
+    first = place.argmin(1) + flux.shape[1] * np.arange(len(place))
+    climb(z, q, own, form, flux, rtol, found, first[lost[first]], factors)
+    none = np.repeat(found["code"][first] == NO_SOLUTION, flux.shape[1])
     found["code"][lost & none] = NO_SOLUTION
-    climb(z, q, own, form, rtol, found, np.flatnonzero(found["code"] == FAILED), rows, factors)
-
-
-def _even_out(z, q, u, threads: int = 1) -> None:
-    "Both signs of the permeate's charge made equal to the last digit."
-
-    def level(at):
-        some = u[: len(z), at]
-        c = np.where(q[LN_FEED, :, at] > -np.inf, np.exp(some), 0.0)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            tilt = 0.5 * np.log((np.maximum(z, 0) @ c) / (np.maximum(-z, 0) @ c))
-            some -= np.sign(z)[:, None] * tilt * (c > 0)
-
-    _by_part(level, u.shape[1], threads)
+    climb(z, q, own, form, flux, rtol, found, np.flatnonzero(found["code"] == FAILED), factors)
 
 
 def climb_film(z, q, own, form, rtol, found) -> None:
     "Problems behind a linear film again, up a ladder of ever less mixing."
-    lost = np.flatnonzero(found["code"] > REFINED)
-    climb(z, q, own, form, rtol, found, lost, [FILM], 0.5 ** np.arange(5.0, -0.01, -0.03125))
-    _even_out(z, q, found["u"])
+    lost, ones = np.flatnonzero(found["code"] > REFINED), np.ones((q.shape[2], 1))
+    climb(z, q, own, form, ones, rtol, found, lost, 0.5 ** np.arange(5.0, -0.01, -0.03125), mixing=True)
 
 
 def solve_all(
-    z, q, own, form, n_flux: int = 1, rtol: float = 1e-6, guess=None, threads: int = 1, persist: bool = True
+    z, q, own, form, flux=None, rtol: float = 1e-6, guess=None, threads: int = 1, persist: bool = True
 ) -> dict:
-    "The same; where Newton's method stalls, up a ladder of fluxes."
-    form = np.array([*form, 5 if persist and not form[NODES] else 2])
-    found = _solve_packed(z, q, own, form, n_flux, rtol, guess, threads)
-    if persist and form[FILM_KIND] != LINEAR_FILM:
-        rows = [PECLET, FILM] if form[FILM_KIND] == NERNST_PLANCK_FILM else [PECLET]
-        if form[NODES]:
-            _climb_nodes(z, q, own, form, n_flux, rtol, found, rows)
-        else:
-            lost = np.flatnonzero(found["code"] == FAILED)
-            climb(z, q, own, form, rtol, found, lost, rows, 0.5 ** np.arange(11.0, -0.5, -0.5))
-    _even_out(z, q, found["u"], threads)
+    "Problems of unit flux at their fluxes (problem, n_flux), or as they are; up a ladder where Newton's method stalls."
+    flux, form = (
+        np.ones((q.shape[2], 1)) if flux is None else flux,
+        np.array([*form, 5 if persist and not form[NODES] else 2]),
+    )
+    found = _solve_packed(z, q, own, form, flux, rtol, guess, threads)
+    if persist and form[NODES]:
+        _climb_nodes(z, q, own, form, flux, rtol, found)
+    elif persist and form[FILM_KIND] != LINEAR_FILM:
+        lost = np.flatnonzero(found["code"] == FAILED)
+        climb(z, q, own, form, flux, rtol, found, lost, 0.5 ** np.arange(11.0, -0.5, -0.5))
+    if form[FILM_KIND] == NO_FILM:
+        found["c_wall"] = np.empty_like(found["u"][: len(z)])
+        found["c_wall"].reshape(len(z), *flux.shape)[:] = np.exp(q[LN_FEED])[..., None]
     return found
 
 

@@ -6,8 +6,8 @@ from collections import namedtuple
 import numpy as np
 from ion_ode.dspmde.kernel_march import fast, once, part
 from ion_ode.dspmde.kernel_shot import (
-    ALPHA, ATTEMPTS, BEFORE, DAVIES, ERROR, FILM_KIND, LAST, LAW, LN_FEED, NERNST_PLANCK_FILM, NODES, NO_FILM, NORM,
-    P_PERM, PLACE, RESIDUAL, S_PERM,
+    ALPHA, ATTEMPTS, BEFORE, DAVIES, ERROR, FILM, FILM_KIND, LAST, LAW, LN_FEED, NERNST_PLANCK_FILM, NODES, NO_FILM,
+    NORM, P_PERM, PECLET, PLACE, RESIDUAL, S_PERM,
 )  # fmt: skip
 
 CODE, STEPS, MESH, MESH_FILM, STAGE, TRIED, BEGUN, KEPT = range(8)  # whole numbers of a problem
@@ -288,7 +288,7 @@ def begin(b, l):
 
 @once
 def close(b, s, lanes):
-    "Wall and potentials of the solutions themselves; without a film neither asks for a march."
+    "Wall and potentials of the solutions themselves, whose charges are evened out; without a film neither needs a march."
     for l in lanes:
         b.count[TRIED, l], b.count[BEGUN, l] = b.count[MESH, l], b.count[MESH_FILM, l]
         b.count[MESH_FILM, l] = 1
@@ -299,6 +299,10 @@ def close(b, s, lanes):
     _shoot_lanes(b, s, lanes, b.x, False)
     for l in lanes:
         b.count[MESH, l], b.count[MESH_FILM, l] = b.count[TRIED, l], b.count[BEGUN, l]
+        tilt = 0.5 * b.r[len(b.z), l]
+        for i in range(len(b.z)):
+            if b.q[LN_FEED, i, l] > -np.inf:
+                b.u[i, l] -= tilt if b.z[i] > 0 else -tilt if b.z[i] < 0 else 0.0
 
 
 @once
@@ -379,21 +383,24 @@ def remember(b, l, past, x, have):
 
 
 @once
-def _taken_up(b, q, own, u, count, state, lane_of, past, x, have):
-    "Coefficients of the problems `lane_of`, and their guesses: those given, from rest, or the curve so far."
+def _taken_up(b, q, own, flux, u, count, state, lane_of, past, x, have):
+    "Coefficients of the problems `lane_of` at their fluxes; guesses: those given, from rest, or the curve so far."
+    each = len(flux) // q.shape[2]
     for l in range(len(lane_of)):
         g = lane_of[l]
+        at = g // each
         for k in range(q.shape[0]):
+            share = flux[g] if k == PECLET or k == FILM else 1.0
             for i in range(q.shape[1]):
-                b.q[k, i, l] = q[k, i, g]
-        b.own[0, l], b.own[1, l], b.state[PLACE, l] = own[0, g], own[1, g], state[g, PLACE]
-        b.count[BEGUN, l] = 9 if have[l] < 0 else 0 if have[l] or count[g, STEPS] == 0 else 1
-        b.count[MESH, l], b.count[MESH_FILM, l] = count[g, MESH], count[g, MESH_FILM]
+                b.q[k, i, l] = q[k, i, at] * share
+        b.own[0, l], b.own[1, l], b.state[PLACE, l] = own[0, at], own[1, at], state[PLACE, g]
+        b.count[BEGUN, l] = 9 if have[l] < 0 else 0 if have[l] or count[STEPS, g] == 0 else 1
+        b.count[MESH, l], b.count[MESH_FILM, l] = count[MESH, g], count[MESH_FILM, g]
         if have[l] > 0:
             _extrapolated(past, x, have[l], b.state[PLACE, l], b.u, l)
-        elif count[g, STEPS] == 0:
-            for i in range(u.shape[1]):
-                b.u[i, l] = u[g, i]
+        elif count[STEPS, g] == 0:
+            for i in range(len(u)):
+                b.u[i, l] = u[i, g]
 
 
 @once
@@ -401,14 +408,14 @@ def _laid_down(b, u, c_wall, count, state, lane_of, past, x, have):
     "What was found for the problems `lane_of`, and remembered for the next flux."
     for l in range(len(lane_of)):
         g = lane_of[l]
-        for i in range(u.shape[1]):
-            u[g, i] = b.u[i, l]
-        for i in range(c_wall.shape[1]):
-            c_wall[g, i] = b.c_wall[i, l]
-        for i in range(4):
-            count[g, i] = b.count[i, l]
-        for i in range(5):
-            state[g, i] = b.state[i, l]
+        for i in range(len(u)):
+            u[i, g] = b.u[i, l]
+        for i in range(len(c_wall) if c_wall.shape[1] else 0):
+            c_wall[i, g] = b.c_wall[i, l]
+        for i in range(len(count)):
+            count[i, g] = b.count[i, l]
+        for i in range(len(state)):
+            state[i, g] = b.state[i, l]
         if b.count[CODE, l] <= REFINED:
             remember(b, l, past, x, have)
         else:
@@ -418,10 +425,10 @@ def _laid_down(b, u, c_wall, count, state, lane_of, past, x, have):
 
 
 @fast
-def curves(film, shoot, explicit, implicit, z, q, own, form, order, rtol, u, c_wall, count, state):
+def curves(film, shoot, explicit, implicit, z, q, own, form, flux, order, rtol, u, c_wall, count, state):
     "Problems of `order` (flux ascending, curve), blocks of curves side by side, each flux from the last."
     F, S = order.shape
-    rows, d, m = len(q), len(z), u.shape[1]
+    rows, d, m = len(q), len(z), len(u)
     W = min(LANES, S)
     whole, rows_d, rows_m = np.zeros((5, max(m, W)), np.int64), np.zeros((1, d, W)), np.zeros((2, m, W))
     s = Shot(film, shoot, explicit, implicit, np.zeros((rows, d, W)), np.zeros((1, 2, W))[0], rows_m[0],
@@ -435,6 +442,6 @@ def curves(film, shoot, explicit, implicit, z, q, own, form, order, rtol, u, c_w
         past, x, have = np.zeros((4, m, W)), np.zeros((1, 4, W))[0], np.zeros((1, W), np.int64)[0]
         for f in range(F):
             now = order[f, first : first + many]
-            _taken_up(b, q, own, u, count, state, now, past, x, have)
+            _taken_up(b, q, own, flux, u, count, state, now, past, x, have)
             _solve_block(b, s, many, rtol)
             _laid_down(b, u, c_wall, count, state, now, past, x, have)
