@@ -40,9 +40,11 @@ def permeates(
     for k in range(0, len(flux), step):
         some, mine = (np.ascontiguousarray(v[..., k : k + step]) for v in (q, own))
         found = solve_all(z, some, mine, form, flux[k : k + step], rtol, None, _threads())
-        solved = found["code"] <= REFINED
-        parts.append([np.where(solved, v, np.nan) for v in (np.exp(found["u"][: len(z)]), found["c_wall"])])
-    grid = lambda v: np.concatenate(v, -1).reshape(len(z), *flux.shape).transpose(1, 2, 0)
+        shape = len(z), len(some[0, 0]), -1
+        solved = (found["code"] <= REFINED).reshape(shape[1:])
+        each = (v.reshape(shape) for v in (np.exp(found["u"][: len(z)]), found["c_wall"]))
+        parts.append([np.where(solved, v, np.nan) for v in each])
+    grid = lambda v: np.moveaxis(np.concatenate(v, 1), 0, -1)
     return tuple(grid(v) for v in zip(*parts, strict=True))
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
+from ion_ode._torch import alike
 from ion_ode.dspmde.backend import on_kernel
 from ion_ode.dspmde.entry import donnan
 from ion_ode.dspmde.newton import ARRIVED, LEFT, LOST, apply_inverse, damped_newton, follow
@@ -38,7 +39,7 @@ class Certified:
     error: Tensor  # Estimated relative error of c_p (batch,)
     n: Tensor  # Runge–Kutta steps of the finest mesh (batch,)
     n_film: Tensor
-    c_wall: Tensor  # Concentrations at the wall (ion, batch) [mol/m³]
+    c_wall: Tensor  # Concentrations at the wall (ion, batch), of a stirred feed (ion, feed) [mol/m³]
     p_perm: Tensor  # Donnan potential at the permeate (batch,)
 
     def take(self, rows, each: int = 1) -> "Certified":
@@ -293,10 +294,10 @@ def certify(
     given, J = (None if t is None else t.detach().numpy() for t in (guess, flux))
     found = solve_all(*packed(q), J, rtol, given, torch.get_num_threads(), persist)
     found = Certified(**{k: torch.from_numpy(v) for k, v in found.items()})
-    lost = (found.code == FAILED).nonzero()[:, 0]
-    if persist and q.film_ratio is not None and lost.numel():  # whether a linear film carries so much back
-        at = lost if isinstance(q.peclet, Tensor) else lost.numpy()
-        some = (q.take(at) if flux is None else q.take(at // flux.shape[1]).scaled(flux.reshape(-1)[at])).in_torch()
+    if persist and q.film_ratio is not None and len(lost := (found.code == FAILED).nonzero()[:, 0]):
+        at = lost if isinstance(q.peclet, Tensor) else lost.numpy()  # whether a linear film carries so much back
+        J = None if flux is None else alike(flux.reshape(-1)[lost], q.peclet)
+        some = (q.take(at) if J is None else q.take(at // flux.shape[1]).scaled(J)).in_torch()
         branch = certify_eager(some, None, rtol)
         climb_film(*packed(some), rtol, {k: v.numpy() for k, v in vars(branch).items()})
         for k, v in vars(branch).items():

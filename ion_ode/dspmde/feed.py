@@ -200,7 +200,7 @@ def _fluxes(f, check, batch: int):
         f, check = f[None], check[None]
     if f.ndim > 2 or 0 in f.shape or (f.ndim == 2 and f.shape[0] not in (1, batch)):
         raise InputError(f"flux has shape {tuple(f.shape)}, expected one number, (n_flux,) or ({batch}, n_flux)")
-    bad = ~(lib.isfinite(check) & (check > 0))
+    bad = ~(np.isfinite(check) & (check > 0))
     if bool(bad.any()):
         raise InputError(
             f"flux holds {check[bad][0].item():g} m/s, expected positive numbers (at zero flux nothing is rejected: R "
@@ -218,7 +218,7 @@ def read_flux(flux, batch: int, device=None) -> Tensor:
     "Water flux as (batch, n_flux), positive."
     f = flux if isinstance(flux, Tensor) else torch.from_numpy(_numbers(flux))
     f = f.to(dtype=torch.float64, device=device)
-    return _fluxes(f, f.detach(), batch)
+    return _fluxes(f, _values(f), batch)
 
 
 def flux_array(flux, batch: int) -> np.ndarray:

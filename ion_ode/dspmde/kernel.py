@@ -62,7 +62,7 @@ def compiled(name: str | int):
 
 
 def packed(q) -> tuple:
-    "Coefficients of a `Transport` as the kernel reads them: charges, (row, ion, problem), (row, problem), what all share."
+    "Coefficients of a `Transport` as the kernel reads them."
     array = lambda t: np.asarray(bare(t))
     film_rows = [array(t) for t in (q.film_peclet, q.film_ratio, q.film_diffusion) if t is not None]
     ln_feed = np.where(array(q.present), array(q.ln_feed), -np.inf)
@@ -70,7 +70,7 @@ def packed(q) -> tuple:
     film = (NO_FILM, NERNST_PLANCK_FILM, LINEAR_FILM)[len(film_rows)]
     law = IDEAL if q.davies is None else DAVIES if q.davies_pore else DAVIES_SOLUTION
     own = np.stack([array(q.charge), np.zeros(q.size) if q.davies is None else array(q.davies)])
-    return array(q.z)[:, 0].copy(), np.ascontiguousarray(rows), own, (law, film, q.nodes or 0)
+    return array(q.z)[:, 0].copy(), rows, own, (law, film, q.nodes or 0)
 
 
 def _marches(form, stiff: bool):
@@ -89,10 +89,11 @@ def rates(q, form):
 
 def mesh(top, rtol):
     "Steps to begin with: a power of two from the largest rate and the tolerance; negative: exponential steps."
-    few = np.maximum((4 + 2 * np.minimum(top, STIFF)) * (1e-6 / rtol) ** 0.2, 4)
-    graded = np.maximum(2 * np.log(np.maximum(top, 1)) * (1e-6 / rtol) ** 0.25, 32)
-    power = lambda n: 2 ** np.ceil(np.log2(n)).astype(np.int64)
-    return np.where(top > STIFF, -power(graded), power(few))
+    power = lambda n, least: 1 << np.ceil(np.log2(np.maximum(n, least))).astype(np.int64)
+    n, stiff = power((4 + 2 * np.minimum(top, STIFF)) * (1e-6 / rtol) ** 0.2, 4), top > STIFF
+    if stiff.any():
+        n[stiff] = -power(2 * np.log(top[stiff]) * (1e-6 / rtol) ** 0.25, 32)
+    return n
 
 
 def _places(q, form, flux):
@@ -114,24 +115,23 @@ def _solve_packed(z, q, own, form, flux, rtol: float = 1e-6, guess=None, threads
     "Problems curve * n_flux + flux, of unit flux one a curve or each its own, from a guess or along each curve."
     d, size, film = len(z), flux.size, form[FILM_KIND]
     u = np.empty((d + (2 if film == LINEAR_FILM else 1), size)) if guess is None else np.array(guess, order="C")
-    c_wall, count, state = (
-        np.empty((d, size if film != NO_FILM else 0)),
-        np.ones((4, size), np.int64),
-        np.empty((5, size)),
-    )
-    count[STEPS] = guess is None
+    c_wall, state = np.empty((d, size if film != NO_FILM else 0)), np.empty((5, size))
+    count = np.empty((4, size), np.int64)
+    count[STEPS], count[MESH_FILM] = guess is None, 1
     for row, top in zip((MESH, MESH_FILM), rates(q, form), strict=False):
         count[row] = mesh(top.reshape(len(flux), -1) * flux, rtol).ravel()
     place = _places(q, form, flux)
-    order, state[PLACE] = _in_order(place), np.log(place).ravel()
+    order, state[PLACE] = _in_order(place), place.ravel()
     run, film = compiled("curves"), compiled(int(film))
     ways = film, compiled("shoot"), *_marches(form, count[MESH:].min() < 0)
-    J = np.ascontiguousarray(flux).ravel()
+    q, own, J = (np.ascontiguousarray(v) for v in (q, own, flux.ravel()))
     work = lambda part: run(*ways, z, q, own, form, J, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state)
     if threads > 1 and size >= 4096:
         few = min(LANES, -(-len(order) // threads))  # blocks as one thread takes them, the long ones first
+        blocks = [order[k : k + few] for k in range(0, len(order), few)][::-1]
+        last = [part for block in blocks[-threads:] for part in np.array_split(block, 4)]  # so that none waits long
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, [order[k : k + few] for k in range(0, len(order), few)][::-1]))
+            list(pool.map(work, blocks[:-threads] + last))
     else:
         work(order)
     found = {"u": u, "code": count[CODE], "n_steps": count[STEPS], "n": count[MESH], "n_film": count[MESH_FILM],
@@ -201,8 +201,7 @@ def solve_all(
         lost = np.flatnonzero(found["code"] == FAILED)
         climb(z, q, own, form, flux, rtol, found, lost, 0.5 ** np.arange(11.0, -0.5, -0.5))
     if form[FILM_KIND] == NO_FILM:
-        found["c_wall"] = np.empty_like(found["u"][: len(z)])
-        found["c_wall"].reshape(len(z), *flux.shape)[:] = np.exp(q[LN_FEED])[..., None]
+        found["c_wall"] = np.exp(q[LN_FEED])
     return found
 
 

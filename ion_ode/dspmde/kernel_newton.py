@@ -288,7 +288,7 @@ def begin(b, l):
 
 @once
 def close(b, s, lanes):
-    "Wall and potentials of the solutions themselves, whose charges are evened out; without a film neither needs a march."
+    "Wall and potentials of the solutions themselves, whose charges are evened out; without a film there is no march."
     for l in lanes:
         b.count[TRIED, l], b.count[BEGUN, l] = b.count[MESH, l], b.count[MESH_FILM, l]
         b.count[MESH_FILM, l] = 1
@@ -393,7 +393,7 @@ def _taken_up(b, q, own, flux, u, count, state, lane_of, past, x, have):
             share = flux[g] if k == PECLET or k == FILM else 1.0
             for i in range(q.shape[1]):
                 b.q[k, i, l] = q[k, i, at] * share
-        b.own[0, l], b.own[1, l], b.state[PLACE, l] = own[0, at], own[1, at], state[PLACE, g]
+        b.own[0, l], b.own[1, l], b.state[PLACE, l] = own[0, at], own[1, at], math.log(state[PLACE, g])
         b.count[BEGUN, l] = 9 if have[l] < 0 else 0 if have[l] or count[STEPS, g] == 0 else 1
         b.count[MESH, l], b.count[MESH_FILM, l] = count[MESH, g], count[MESH_FILM, g]
         if have[l] > 0:

@@ -39,8 +39,8 @@ def read_options(activity, hindrance, backend, film, membrane, eps_bulk, davies_
         raise InputError(f"rtol is {rtol:g}, expected 1e-10 to 1e-2")
 
 
-def one_batch(c_feed: Tensor, flux, membrane: Membrane, film, temperature, eps_bulk) -> tuple[Tensor, Tensor]:
-    "Feeds (batch, ion) and fluxes (batch, n_flux) of the size that all inputs agree on."
+def one_batch(c_feed: Tensor, flux, membrane: Membrane, film, temperature, eps_bulk) -> tuple[Tensor, Tensor, bool]:
+    "Feeds (batch, ion), fluxes (batch, n_flux) of the size that all inputs agree on, and whether one has a graph."
     sizes = {"feed": c_feed.shape[0]}
     flux_t = flux if isinstance(flux, Tensor) else np.asarray(flux)
     if flux_t.ndim == 2:
@@ -55,4 +55,6 @@ def one_batch(c_feed: Tensor, flux, membrane: Membrane, film, temperature, eps_b
         k, v = next((k, v) for k, v in others.items() if not isinstance(v, Tensor | np.ndarray | float | int | list))
         raise InputError(f"{k} is {v!r}, expected a number, or one a sample") from None
     batch = batch_of(sizes)
-    return c_feed.expand(batch, -1), read_flux(flux, batch, c_feed.device)
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+    graph = any(isinstance(v, Tensor) and (v.requires_grad or wrapped(v)) for v in (c_feed, flux_t, *others.values()))
+    return c_feed.expand(batch, -1), read_flux(flux, batch, c_feed.device), graph

@@ -110,9 +110,7 @@ def in_torch(self: Transport) -> "Transport":
 @patch
 def detached(self: Transport) -> "Transport":
     "The same numbers without a graph."
-    return replace(
-        self, **{k: t if t is None else t.detach() for k, t in zip(self.FIELDS, self.tensors(), strict=True)}
-    )
+    return replace(self, **{k: t if t is None else bare(t) for k, t in zip(self.FIELDS, self.tensors(), strict=True)})
 
 
 def _per(v, like, batch: int | None = None):

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .._torch import alike, library
 from ..core import FARADAY, LMH, R_GAS, T_REF, ConvergenceError, InputError, progress
-from .backend import eagerly
+from .backend import eagerly, on_kernel
 from .concentrated import certify_pitzer
 from .conditions import simulate_pores, temperature_notes
 from .certify import FAILED, NO_SOLUTION, REFINED, STATUS, Certified, certify
@@ -138,18 +139,19 @@ def _in_parts(q: Transport, J: Tensor, rtol: float, show_progress: bool) -> Cert
 # %% ../../nbs/00_dspmde.ipynb #154340cc
 def _status(names, q: Transport, J: Tensor, found: Certified) -> np.ndarray:
     "A text for every problem of unit flux at its fluxes; one that failed says why."
-    code = found.code.cpu()
+    code, array = found.code, lambda t: np.asarray(t.detach().cpu() if isinstance(t, Tensor) else t)
     # inside torch.func transforms a tensor gives away single numbers only
-    code = np.array([c.item() for c in code]) if torch._C._functorch.is_functorch_wrapped_tensor(code) else code.numpy()
+    wrapped = isinstance(code, Tensor) and torch._C._functorch.is_functorch_wrapped_tensor(code)
+    code = np.array([c.item() for c in code]) if wrapped else array(code)
     text = np.array(STATUS, dtype=object)[code]
     for i in np.flatnonzero(code == FAILED):
         k = i // J.shape[1]
-        here = q.present[:, k].cpu().numpy()
-        if shuts_out(q.z[:, 0].numpy(), q.ln_entry[:, k].detach().cpu().numpy(), here):
+        here = array(q.present[:, k])
+        if shuts_out(array(q.z[:, 0]), array(q.ln_entry[:, k]), here):
             text[i] = "no solution: no cation or no anion of this feed fits the pore: only water passes"
             continue
-        one = (t[..., int(i)].cpu().numpy() for t in (found.u, found.error, found.n, found.n_film, found.n_steps))
-        peclet = (J.reshape(-1)[int(i)] * q.peclet[:, k]).detach().cpu().numpy()
+        one = (array(t[..., int(i)]) for t in (found.u, found.error, found.n, found.n_film, found.n_steps))
+        peclet = array(J.reshape(-1)[int(i)]) * array(q.peclet[:, k])
         text[i] = failure(names, *one, np.where(here, peclet, 0.0))
     none = "on so few nodes no positive permeate of some ion solves the equations; leave nodes out or lower the flux"
     none = none if q.nodes else "the linear film cannot carry the rejected salt back at this flux"
@@ -170,40 +172,43 @@ def _refuse(status: np.ndarray, J: Tensor) -> None:
     )
 
 # %% ../../nbs/00_dspmde.ipynb #154340c1
-def _differentiable(q: Transport | None, found: Certified, solved: Tensor, eager: bool):
-    "Unknowns, wall and permeate potential, with the graph of what asks for gradients; q: None where nothing does."
+def _differentiable(q: Transport, found: Certified, solved: Tensor, eager: bool):
+    "Unknowns, wall and permeate potential, with the graph of what asks for gradients."
     # a failed entry gets a harmless state so that nothing downstream meets inf, then NaN on the way out
     if not bool(solved.all()):
         found.u = torch.where(solved, torch.nan_to_num(found.u, nan=0.0, posinf=0.0, neginf=0.0), 0.0)
         found.n, found.n_film = torch.where(solved, found.n, 4), torch.where(solved, found.n_film, 4)
     found.u = found.u.clamp(-700, 700)
-    if q is not None and any(t is not None and t.requires_grad for t in q.tensors()):
+    if any(t is not None and t.requires_grad for t in q.tensors()):
         return _Implicit.apply(q.detached(), found, eager, *q.tensors())
     return found.u, found.c_wall, found.p_perm
 
 
 def _solution(names, c_feed, J, membrane, q, known, found: Certified, state, status, laws) -> Solution:
-    "From the unknowns of all problems to what the caller sees."
-    (u, c_wall, p_perm), d, T = state, len(names), known["T"]
-    grid = lambda t: t.reshape(*t.shape[:-1], *J.shape)
+    "From the unknowns of all problems, tensors or arrays, to what the caller sees."
+    (u, c_wall, p_perm), d, T, lib = state, len(names), known["T"], library(state[0])
+    grid, stirred = lambda t: t.reshape(*t.shape[:-1], *J.shape), q.film_peclet is None and q.film_ratio is None
     solved, present = grid(found.code <= REFINED), q.present[..., None]
-    every, shape = bool(solved.all()), (d, *J.shape)
-    blank = lambda t: grid(t) if every else torch.where(solved, grid(t), torch.nan)
-    lack = None if every and bool(present.all()) else torch.where(solved, 0.0, torch.nan)
-    full = lambda t: t.expand(shape).contiguous() if lack is None else torch.where(present & solved, t, lack)
-    last = lambda t: full(t).permute(1, 2, 0)
-    c_perm = last(grid(u[:d].exp()))
-    c_wall = last(q.ln_feed.exp()[..., None] if q.film_peclet is None and q.film_ratio is None else grid(c_wall))
+    every = bool(solved.all())
+    blank = lambda t: grid(t) if every else lib.where(solved, grid(t), lib.nan)
+    lack = None if every and bool(present.all()) else lib.where(solved, 0.0, lib.nan)
+    last = lambda t: lib.moveaxis(t if lack is None else lib.where(present & solved, t, lack), 0, -1)
+    c_perm = last(grid(np.exp(u[:d], out=u[:d]) if lib is np else u[:d].exp()))  # fresh memory costs more than exp
+    c_wall = last(lib.exp(q.ln_feed)[..., None] if stirred else grid(c_wall))
     activity, pi = laws[0], osmotic_law(laws[1])
     osmotic = pi(names, c_wall, T) - pi(names, c_perm, T)
     if membrane.permeability is None:
         resistance = (8 * viscosity_water(T) * known["thickness"] / known["r_pore"] ** 2)[:, None]
     else:
-        resistance = 1 / torch.as_tensor(membrane.permeability, dtype=torch.float64, device=J.device).reshape(-1, 1)
-    psi = torch.stack([blank(u[d]), blank(p_perm)], -1) * (R_GAS * T[:, None] / FARADAY)[..., None]
+        resistance = 1 / alike(membrane.permeability, u).reshape(-1, 1)
+    psi = lib.concatenate([blank(v)[..., None] for v in (u[d], p_perm)], -1)
+    psi *= (R_GAS * T / FARADAY)[:, None, None]
+    told = found.residual, found.error, found.n_steps, found.n
+    fields = c_perm, c_wall, psi, alike(J, u) * resistance + osmotic, osmotic, *map(grid, told)
+    c_perm, c_wall, psi, pressure, osmotic, *told = map(torch.as_tensor, fields)
     return Solution(
-        names, J, c_feed, c_perm, c_wall, psi, J * resistance + osmotic, osmotic, status.reshape(*J.shape),
-        *map(grid, (found.residual, found.error, found.n_steps, found.n)), activity, q.film_ratio is not None, T,
+        names, J, c_feed, c_perm, c_wall.expand_as(c_perm), psi, pressure, osmotic, status.reshape(*J.shape), *told,
+        activity, q.film_ratio is not None, T if isinstance(T, Tensor) else torch.tensor(T),
     )  # fmt: skip
 
 
@@ -243,28 +248,29 @@ def simulate(
             raise InputError("a flux and a pressure arrived; a pressure drives a flux of its own, so give one of them")
         return at_pressure(lambda J: simulate(c_feed, J, ions=names, throw=False, **options), pressure, throw)
     read_options(activity, hindrance, backend, film, membrane, eps_bulk, davies_A, nodes, rtol)
-    c_feed, J = one_batch(c_feed, flux_of(feed, flux), membrane, film, temperature, eps_bulk)
+    c_feed, J, graph = one_batch(c_feed, flux_of(feed, flux), membrane, film, temperature, eps_bulk)
     if pore_spread:
         one = options | {"pore_spread": 0.0, "ions": names, "throw": throw}
         return simulate_pores(
             lambda m, J: simulate(c_feed, J, **(one | {"membrane": m})), membrane, J, pore_spread, film
         )
+    with eagerly(backend == "eager"):  # arrays where no tensor is asked for: they wake no other thread
+        plain = not graph and "pitzer" not in (activity, osmotic) and on_kernel(c_feed)
     q, known = unit_transport(
-        names, c_feed, membrane, film, "ideal" if activity == "pitzer" else activity, hindrance, born, temperature,
-        nodes, eps_bulk, davies_A,
+        names, c_feed.numpy() if plain else c_feed, membrane, film, "ideal" if activity == "pitzer" else activity,
+        hindrance, born, temperature, nodes, eps_bulk, davies_A,
     )  # fmt: skip
-    graph = any(t is not None and t.requires_grad for t in (J, *q.tensors()))
     wide = q.at_fluxes(J) if graph or activity == "pitzer" else None
     with torch.no_grad(), eagerly(backend == "eager"):
         if activity == "pitzer":
             found = certify_pitzer(names, wide, film, J, known["T"], rtol)
         else:
             found = _in_parts(q.detached(), J.detach(), rtol, show_progress)
-    status = _status(names, q, J, found)
-    solved = found.code <= REFINED
+    found = Certified(**{k: v.numpy() for k, v in vars(found).items()}) if plain else found
+    status, solved = _status(names, q, J, found), found.code <= REFINED
     if throw and not bool(solved.all()):
         _refuse(status, J)
-    state = _differentiable(wide, found, solved, backend == "eager")
+    state = _differentiable(wide, found, solved, backend == "eager") if graph else (found.u, found.c_wall, found.p_perm)
     return _solution(names, c_feed, J, membrane, q, known, found, state, status, (activity, osmotic))
 
 

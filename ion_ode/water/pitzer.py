@@ -12,6 +12,7 @@ Docs: https://ion-ode.github.io/ion_ode/guides/my_water.html.md"""
 import torch
 from torch import Tensor
 
+from ion_ode._torch import alike
 from ion_ode.core import R_GAS, T_REF, InputError
 from ion_ode.water.ions import ion_arrays
 from ion_ode.water.pitzer_set import _rows, _Set, _set
@@ -126,7 +127,7 @@ def without_parameters(names) -> list[str]:
 
 def _ideal(names, c: Tensor, temperature=T_REF) -> Tensor:
     "Van 't Hoff's law."
-    T = torch.as_tensor(temperature, dtype=c.dtype, device=c.device)
+    T = alike(temperature, c)
     return R_GAS * (T.reshape(-1, *[1] * (c.ndim - 2)) if T.ndim else T) * c.sum(-1)
 
 
