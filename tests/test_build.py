@@ -153,28 +153,3 @@ def test_compiled_loops_are_loaded_only_as_they_were_written(tmp_path, monkeypat
     home.chmod(0o777)
     with pytest.warns(UserWarning, match="can be written by another user"):
         assert hits() == 0
-
-
-def _wrong(x):
-    return x.nothing
-
-
-def test_compiling_leaves_the_collector_of_cycles_as_it_was(tmp_path, monkeypatch):
-    import gc
-
-    import numba
-
-    from ion_ode.dspmde.kernel_march import fast
-
-    (tmp_path / "cache").mkdir(mode=0o700)
-    monkeypatch.setenv("ION_ODE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
-    assert gc.isenabled()
-    with pytest.raises(numba.TypingError):
-        fast(_wrong)(1.0)
-    assert fast(_double)(1.0) == 2.0 and gc.isenabled()
-    gc.disable()
-    try:
-        assert fast(_double)(1) == 2 and not gc.isenabled()
-    finally:
-        gc.enable()

@@ -10,19 +10,15 @@ __all__ = ['fast', 'part', 'once', 'clip', 'settle', 'widened', 'narrowed', 'tan
            'exponential_field', 'exponential_steps', 'exponential']
 
 # %% ../../nbs/00k_kernel_march.ipynb #c320740e
-import gc
 import hashlib
 import math
 import pickle
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from types import SimpleNamespace
 
 import numba
 import numpy as np
 from numba.core.caching import IndexDataCacheFile
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler
 from numba.extending import register_jitable
 
 from .kernel_lanes import WIDTH, put, row, spread
@@ -69,46 +65,6 @@ class _Verified(IndexDataCacheFile):
     def _save_data(self, name, data):
         self._write(self._data_path(name), self._dump(data))
 
-# %% ../../nbs/00k_kernel_march.ipynb #b45edf82
-class _Code(JITCodeLibrary):
-    "Machine code that is optimised as a whole, not function by function before."
-
-    def _optimize_functions(self, module):
-        module.data_layout = self._codegen._data_layout
-
-
-class _PartCode(JITCodeLibrary):
-    "Code that what calls it takes in: it gets no address, and is translated there alone."
-
-    codegen = SimpleNamespace(set_env=lambda name, env: None)
-
-    def _finalize_final_module(self):
-        self._finalized = True
-
-    def get_pointer_to_function(self, name):
-        return 0
-
-
-class _Whole(Compiler):
-    "Numba's compiler, without a search for dead cycles among the millions of objects it makes."
-
-    code = _Code
-
-    def compile_extra(self, f):
-        self.state.library = self.code(self.state.targetctx.codegen(), f.__qualname__)
-        self.state.library.enable_object_caching()
-        searched = gc.isenabled()
-        gc.disable()
-        try:
-            return super().compile_extra(f)
-        finally:
-            if searched:
-                gc.enable()
-
-
-class _Part(_Whole):
-    code = _PartCode
-
 # %% ../../nbs/00k_kernel_march.ipynb #b45edf80
 _OPTIONS = {"nogil": True, "error_model": "numpy"}
 _OPTIONS["fastmath"] = {"contract", "reassoc", "arcp", "nsz"}  # numbers may be infinite or no numbers
@@ -117,25 +73,22 @@ _OPTIONS["fastmath"] = {"contract", "reassoc", "arcp", "nsz"}  # numbers may be 
 def fast(f):
     "Compile at the first call; kept in the user's own cache folder, never beside the source or in a shared place."
     before, home = numba.config.CACHE_DIR, cache_folder()
-    whole = partial(numba.njit, pipeline_class=_Whole, **_OPTIONS)
     if not (before or home):
-        return whole(f)
+        return numba.njit(**_OPTIONS)(f)
     numba.config.CACHE_DIR = before or str(home)
     try:
-        kept = whole(f, cache=True)
+        kept = numba.njit(cache=True, **_OPTIONS)(f)
         kept._cache._cache_file.__class__ = _Verified
         return kept
     except (RuntimeError, OSError):  # no folder to write to: as long as the process lasts
-        return whole(f)
+        return numba.njit(**_OPTIONS)(f)
     finally:
         numba.config.CACHE_DIR = before
 
 
 def part(f):
     "Plain Python on its own; where a `fast` function calls it, compiled into that. It makes no arrays."
-    return register_jitable(
-        **_OPTIONS, pipeline_class=_Part, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
-    )(f)
+    return register_jitable(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False)(f)
 
 
 def once(f):
