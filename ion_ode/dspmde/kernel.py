@@ -1,25 +1,30 @@
 """The door of the compiled pore model: coefficients in, certified permeates out"""
 
+import gc
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 
 import numpy as np
-from numba import types
+from numba import config, types
 from numba.core import event
 from numba.types import float64
 
 from .._torch import bare
 from .kernel_back import explicit_back, exponential_back, midpoint_back
 from .kernel_march import explicit, exponential, midpoint
-from .kernel_newton import CODE, FAILED, LANES, MESH, MESH_FILM, NO_SOLUTION, REFINED, STEPS, STIFF, curves
+from .kernel_newton import CODE, FAILED, LANES, MESH, MESH_FILM, NO_SOLUTION, REFINED, STEPS, STIFF, curves, rooms
 from .kernel_shot import (
     BEFORE_FILM, DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED,
     NERNST_PLANCK_FILM, NO_FILM, NODES, P_PERM, PECLET, PLACE, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, linear_film,
     no_film, shoot, stagnant_film,
 )  # fmt: skip
 
-_CURVES = types.void(BEFORE_FILM, SHOOT, LAYER, LAYER, _f1, _f3, _f2, _i1, _f1, _i2, float64, _f2, _f2, _i2, _f2)
+_BLOCK = types.Tuple((_f3, *[_f2] * 5, _f3, _i2, _f2, _f2))
+_SHOT = types.Tuple((_f3, *[_f2] * 4, _f3, _f2))
+_ROOM = types.Tuple((_BLOCK, _SHOT, _f2, _i2, _f3, _f2, _i1))
+_CURVES = types.void(BEFORE_FILM, SHOOT, LAYER, LAYER, _f1, _f3, _f2, _i1, _f1, _i2, float64, _f2, _f2, _i2, _f2, _ROOM)
 _BACK = types.void(_f2, _f2, _f2, _f1, types.int64, _f2, _f2, _f2)
 _FUNCTIONS = {
     "shoot": (shoot, SHOOT.signature), "curves": (curves, _CURVES), NO_FILM: (no_film, BEFORE_FILM.signature),
@@ -48,11 +53,26 @@ class _Words(event.Listener):
         pass
 
 
+@contextmanager
+def _compiling():
+    """No search for dead cycles among the millions of objects that a compiler makes, a tenth of its time; no copies of
+    loops for vectors: lanes are vectors already, and without the copies the kernel is no slower, compiled sooner."""
+    searched, vectors = gc.isenabled(), config.LOOP_VECTORIZE
+    gc.disable()
+    config.LOOP_VECTORIZE = 0
+    try:
+        yield
+    finally:
+        config.LOOP_VECTORIZE = vectors
+        if searched:
+            gc.enable()
+
+
 @lru_cache
 def compiled(name: str | int):
     "A function of the kernel, compiled or from the cache."
     f, signature = _FUNCTIONS[name]
-    with event.install_listener("numba:compile", _Words()):
+    with event.install_listener("numba:compile", _Words()), _compiling():
         f.compile(signature)
     f.disable_compile()
     code = f.get_compile_result(signature)  # asked for at every call that hands f on: looked up once
@@ -122,10 +142,15 @@ def _solve_packed(z, q, own, form, flux, rtol: float = 1e-6, guess=None, threads
         count[row] = mesh(top.reshape(len(flux), -1) * flux, rtol).ravel()
     place = _places(q, form, flux)
     order, state[PLACE] = _in_order(place), place.ravel()
-    run, film = compiled("curves"), compiled(int(film))
-    ways = film, compiled("shoot"), *_marches(form, count[MESH:].min() < 0)
+    with _compiling():
+        run, film = compiled("curves"), compiled(int(film))
+        ways = film, compiled("shoot"), *_marches(form, count[MESH:].min() < 0)
     q, own, J = (np.ascontiguousarray(v) for v in (q, own, flux.ravel()))
-    work = lambda part: run(*ways, z, q, own, form, J, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state)
+
+    def work(part):
+        room = rooms(len(q), d, len(u), min(LANES, len(part)))
+        run(*ways, z, q, own, form, J, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state, room)
+
     if threads > 1 and size >= 4096:
         few = min(LANES, -(-len(order) // threads))  # blocks as one thread takes them, the long ones first
         blocks = [order[k : k + few] for k in range(0, len(order), few)][::-1]

@@ -70,18 +70,18 @@ _OPTIONS = {"nogil": True, "error_model": "numpy"}
 _OPTIONS["fastmath"] = {"contract", "reassoc", "arcp", "nsz"}  # numbers may be infinite or no numbers
 
 
-def fast(f):
+def fast(f, **more):
     "Compile at the first call; kept in the user's own cache folder, never beside the source or in a shared place."
-    before, home = numba.config.CACHE_DIR, cache_folder()
+    before, home, options = numba.config.CACHE_DIR, cache_folder(), _OPTIONS | more
     if not (before or home):
-        return numba.njit(**_OPTIONS)(f)
+        return numba.njit(**options)(f)
     numba.config.CACHE_DIR = before or str(home)
     try:
-        kept = numba.njit(cache=True, **_OPTIONS)(f)
+        kept = numba.njit(cache=True, **options)(f)
         kept._cache._cache_file.__class__ = _Verified
         return kept
     except (RuntimeError, OSError):  # no folder to write to: as long as the process lasts
-        return numba.njit(**_OPTIONS)(f)
+        return numba.njit(**options)(f)
     finally:
         numba.config.CACHE_DIR = before
 

@@ -2,6 +2,7 @@
 
 import math
 from collections import namedtuple
+from functools import partial
 
 import numpy as np
 from ion_ode.dspmde.kernel_march import fast, once, part
@@ -424,23 +425,32 @@ def _laid_down(b, u, c_wall, count, state, lane_of, past, x, have):
                 have[l] = -1
 
 
-@fast
-def curves(film, shoot, explicit, implicit, z, q, own, form, flux, order, rtol, u, c_wall, count, state):
+def rooms(rows: int, d: int, m: int, lanes: int) -> tuple:
+    "Where `curves` works: the arrays of a `Block`, those of a `Shot`, whole numbers, and the curves so far."
+    real = lambda *shape: np.zeros((*shape, lanes))
+    count, inverse = np.zeros((8, lanes), np.int64), np.zeros((lanes, m, m))
+    block = real(rows, d), real(2), *real(4, m), inverse, count, real(9), real(d)
+    shot = real(rows, d), real(2), real(m), real(2), real(m), real(m, m), real(d)
+    whole = np.zeros((5, max(m, lanes)), np.int64)
+    return block, shot, np.zeros((m, m)), whole, real(4, m), real(4), np.zeros(lanes, np.int64)
+
+
+@partial(fast, _nrt=False)  # it makes no arrays: no references are counted
+def curves(film, shoot, explicit, implicit, z, q, own, form, flux, order, rtol, u, c_wall, count, state, room):
     "Problems of `order` (flux ascending, curve), blocks of curves side by side, each flux from the last."
-    F, S = order.shape
-    rows, d, m = len(q), len(z), len(u)
-    W = min(LANES, S)
-    whole, rows_d, rows_m = np.zeros((5, max(m, W)), np.int64), np.zeros((1, d, W)), np.zeros((2, m, W))
-    s = Shot(film, shoot, explicit, implicit, np.zeros((rows, d, W)), np.zeros((1, 2, W))[0], rows_m[0],
-             np.zeros((1, 2, W))[0], rows_m[1], np.zeros((m, m, W)), rows_d[0], whole[0], whole[1], whole[2],
-             whole[3], np.zeros((1, m, m))[0], whole[4])  # fmt: skip
-    for first in range(0, S, W):
-        many = min(W, S - first)
-        way, real = np.zeros((4, m, W)), np.zeros((1, 9, W))
-        b = Block(z, form, np.zeros((rows, d, W)), np.zeros((1, 2, W))[0], way[0], way[1], way[2], way[3],
-                  np.zeros((W, m, m)), np.zeros((8, W), np.int64), real[0], np.zeros((1, d, W))[0])  # fmt: skip
-        past, x, have = np.zeros((4, m, W)), np.zeros((1, 4, W))[0], np.zeros((1, W), np.int64)[0]
-        for f in range(F):
+    block, shot, square, whole, past, x, have = room
+    bq, bown, bu, bx, step, r, inverse, bcount, bstate, bwall = block
+    sq, sown, su, sstate, sr, J, swall = shot
+    b = Block(z, form, bq, bown, bu, bx, step, r, inverse, bcount, bstate, bwall)
+    group, taken, renew, at, swaps = whole[0], whole[1], whole[2], whole[3], whole[4]
+    s = Shot(
+        film, shoot, explicit, implicit, sq, sown, su, sstate, sr, J, swall, group, taken, renew, at, square, swaps
+    )
+    W = len(have)
+    for first in range(0, order.shape[1], W):
+        many = min(W, order.shape[1] - first)
+        have[:] = 0
+        for f in range(len(order)):
             now = order[f, first : first + many]
             _taken_up(b, q, own, flux, u, count, state, now, past, x, have)
             _solve_block(b, s, many, rtol)
