@@ -207,11 +207,13 @@ def test_a_cubic_is_followed_exactly():
 
 
 def test_a_block_takes_up_a_problem_and_lays_its_root_down_there():
-    b, u = a_block(0.0, 1.0), np.array([[4.0], [5.0], [6.0]])
-    own, count, state, at = np.zeros((2, 3)), np.zeros((3, 8), np.int64), np.zeros((3, 9)), np.array([1])
-    memory = np.zeros((4, 1, 1)), np.zeros((4, 1)), np.zeros(1, np.int64)
-    _taken_up.py_func(b, np.empty((0, 0, 3)), own, u, count, state, at, *memory)
-    assert b.u[0, 0] == 5.0
+    b, u = a_block(0.0, 1.0), np.array([[4.0, 5.0, 6.0]])
+    q, own, flux, at = np.array([[[1.0]], [[2.0]], [[3.0]]]), np.zeros((2, 1)), np.array([0.5, 2.0, 4.0]), np.array([1])
+    count, state, memory = np.zeros((8, 3), np.int64), np.ones((9, 3)), (np.zeros((4, 1, 1)), np.zeros((4, 1)))
+    have = np.zeros(1, np.int64)
+    b = b._replace(q=np.empty((3, 1, 1)))
+    _taken_up.py_func(b, q, own, flux, u, count, state, at, *memory, have)
+    assert b.u[0, 0] == 5.0 and b.q.ravel().tolist() == [1.0, 2.0, 6.0]  # the Péclet number alone knows the flux
     b.u[:] = 7.0
-    _laid_down.py_func(b, u, np.empty((3, 0)), count, state, at, *memory)
-    assert (u == [[4.0], [7.0], [6.0]]).all() and memory[2] == 1
+    _laid_down.py_func(b, u, np.empty((1, 0)), count, state, at, *memory, have)
+    assert (u == [[4.0, 7.0, 6.0]]).all() and have == 1
