@@ -177,6 +177,13 @@ def test_flux_ranges():
     ]
 
 
+def test_notes_name_the_feed_of_the_file_also_where_temperatures_are_asked_apart(folder):
+    rows = ["temperature [C],Na+ [mM],Cl- [mM]", "20,10,10", "25,10,10.2", "22,10,9.7"]
+    Path("feeds.csv").write_text("\n".join(rows) + "\n")
+    said = invoke("predict", "--feed", "feeds.csv", "--flux", "20").stderr
+    assert "feed 1: the charge was off" in said and "feed 2: the charge was off" in said and "feed 0:" not in said
+
+
 def test_predict_prints_an_interval_around_each_value():
     r = invoke("predict", *NACL)
     assert r.exit_code == 0, r.stderr
