@@ -160,6 +160,9 @@ def test_threads_change_nothing():
     one, two = (solve_all(*packed(q), J, threads=t) for t in (1, 2))
     for k in one:
         np.testing.assert_array_equal(one[k], two[k])
+    q, J = unit_transport(names, c[:2], NF270_WATERTAP)[0], np.tile(np.logspace(-6.5, -4.5, 2048), (2, 1))
+    one, two = (solve_all(*packed(q), J, threads=t) for t in (1, 2))  # a curve a thread
+    assert_allclose(one["u"], two["u"], rtol=1e-12)
 
 
 def test_a_pore_below_every_cation_passes_no_salt_and_says_so():

@@ -154,7 +154,7 @@ def _solve_packed(z, q, own, form, flux, rtol: float = 1e-6, guess=None, threads
     if threads > 1 and size >= 4096:
         few = min(LANES, -(-len(order) // threads))  # blocks as one thread takes them, the long ones first
         blocks = [order[k : k + few] for k in range(0, len(order), few)][::-1]
-        last = [part for block in blocks[-threads:] for part in np.array_split(block, 4)]  # so that none waits long
+        last = [b[k::4] for b in blocks[-threads:] for k in range(min(4, len(b)))]  # so that none waits long
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, blocks[:-threads] + last))
     else:
@@ -178,10 +178,12 @@ def climb(z, q, own, form, flux, rtol, found, lost, factors, mixing: bool = Fals
     "Problems again along a curve on which their flux rises to its value, or the resistance of a linear film."
     form, each = np.array([*form[:3], 2]), flux.size // q.shape[2]
     for at in np.split(lost, range(256, len(lost), 256)) if len(lost) else ():
-        J, some, mine = flux.reshape(-1)[at, None] * factors, q[..., at // each], own[:, at // each]
+        J, some, mine = flux.reshape(-1)[at, None], q[..., at // each], own[:, at // each]
         if mixing:
-            J, some, mine = J / factors, *(np.repeat(v, len(factors), -1) for v in (some, mine))
+            J, some, mine = (np.repeat(v, len(factors), -1) for v in (J, some, mine))
             some[FILM] *= np.tile(factors, len(at))
+        else:
+            J = J * factors
         more = _solve_packed(z, some, mine, form, J, rtol)
         rungs = {k: v.reshape(*v.shape[:-1], len(at), len(factors)) for k, v in more.items()}
         held, every = rungs["code"] < FAILED, np.arange(len(at))
