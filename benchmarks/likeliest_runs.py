@@ -6,7 +6,8 @@ comparison (chapter 05), and asked the held-out rows: how much of its error is t
 over all membranes of each run.
 
     ion-ode reproduce --only answer --profile full --out results-full    half an hour of two processors
-    python benchmarks/likeliest_runs.py results-full/cells/full [--store]    a minute"""
+    python benchmarks/likeliest_runs.py results-full/cells/full [--store]    a minute; without the folder: the stored
+                                                                             runs beside the comparison of today"""
 
 import argparse
 import json
@@ -38,10 +39,14 @@ def of_runs(folder: str, fold: str) -> list[dict]:
 
 def main():
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    ask.add_argument("cells", help="folder of the cells of ion-ode reproduce --only answer")
+    ask.add_argument("cells", nargs="?", help="folder of the cells of ion-ode reproduce --only answer")
     ask.add_argument("--store", action="store_true")
     a = ask.parse_args()
-    rows = [{"split": s, "fold": f, **r} for s, folds in PROTOCOL.splits for f in folds for r in of_runs(a.cells, f)]
+    if a.cells:
+        folds = ((s, f) for s, folds in PROTOCOL.splits for f in folds)
+        rows = [{"split": s, "fold": f, **r} for s, f in folds for r in of_runs(a.cells, f)]
+    else:
+        rows = [r for r in json.loads(asset("likeliest_runs.json").read_text())["rows"] if r["run"] != "comparison"]
     board = board_scores(read_board()["board"]).query("model in [@LIKELIEST, @SECOND]")
     compared = board.assign(run="comparison", model=board.model.replace(SECOND, POSTERIOR))
     table = pd.concat([pd.DataFrame(rows), compared[["split", "fold", "run", "model", "mse"]]], ignore_index=True)
