@@ -146,14 +146,17 @@ def _solve_packed(z, q, own, form, flux, rtol: float = 1e-6, guess=None, threads
         run, film = compiled("curves"), compiled(int(film))
         ways = film, compiled("shoot"), *_marches(form, count[MESH:].min() < 0)
     q, own, J = (np.ascontiguousarray(v) for v in (q, own, flux.ravel()))
+    threads = threads if size >= 4096 else 1
+    few = min(LANES, -(-len(order) // threads))  # curves of a block, as one thread takes them
+    free = [rooms(len(q), d, len(u), few) for _ in range(threads)]
 
     def work(part):
-        room = rooms(len(q), d, len(u), min(LANES, len(part)))
+        room = free.pop()
         run(*ways, z, q, own, form, J, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state, room)
+        free.append(room)
 
-    if threads > 1 and size >= 4096:
-        few = min(LANES, -(-len(order) // threads))  # blocks as one thread takes them, the long ones first
-        blocks = [order[k : k + few] for k in range(0, len(order), few)][::-1]
+    if threads > 1:
+        blocks = [order[k : k + few] for k in range(0, len(order), few)][::-1]  # the long ones first
         last = [b[k::4] for b in blocks[-threads:] for k in range(min(4, len(b)))]  # so that none waits long
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(work, blocks[:-threads] + last))

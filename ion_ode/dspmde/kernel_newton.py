@@ -396,6 +396,8 @@ def _taken_up(b, q, own, flux, u, count, state, lane_of, past, x, have):
                 b.q[k, i, l] = q[k, i, at] * share
         b.own[0, l], b.own[1, l], b.state[PLACE, l] = own[0, at], own[1, at], math.log(state[PLACE, g])
         b.count[BEGUN, l] = 9 if have[l] < 0 else 0 if have[l] or count[STEPS, g] == 0 else 1
+        if have[l] <= 0:  # what was kept is another curve's
+            b.count[KEPT, l] = 0
         b.count[MESH, l], b.count[MESH_FILM, l] = count[MESH, g], count[MESH_FILM, g]
         if have[l] > 0:
             _extrapolated(past, x, have[l], b.state[PLACE, l], b.u, l)
