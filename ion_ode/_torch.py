@@ -49,7 +49,7 @@ def alike(
     "A value in the library, the precision and the place of another."
     if isinstance(c, Tensor):
         return torch.as_tensor(v, dtype=c.dtype, device=c.device)
-    return np.asarray(v, dtype=c.dtype)
+    return np.asarray(v.detach().to("cpu", torch.float64) if isinstance(v, Tensor) else v, dtype=c.dtype)
 
 
 def bare(

@@ -1,6 +1,7 @@
 """The compiled kernel: its marches, their derivatives, and whole problems against the reference in torch."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,27 @@ def test_an_inverse_that_was_kept_is_not_another_curves():
         alone = solve_all(*packed(q.take(slice(i, i + 1))), J[i : i + 1], guess=u[:, i : i + 1])
         assert alone["n_steps"] == together["n_steps"][i]
         assert_allclose(alone["u"][:, 0], together["u"][:, i], rtol=1e-12)
+
+
+def test_few_nodes_behind_a_linear_film_are_not_called_unsolvable():
+    feed = {"Na+": 10.0, "Mg+2": 2.0, "Cl-": 10.0, "SO4-2": 2.0}
+    options = {"film": Film(k=3e-5), "activity": "davies_solution", "nodes": 5, "throw": False}
+    all_, last = (simulate(feed, J, NF270_WATERTAP, **options) for J in ([1e-5, 3e-5, 1e-4, 4e-4], [4e-4]))
+    assert all_.status[0, 3] == last.status[0, 0] == "converged"
+    assert_allclose(all_.c_perm[0, 3], last.c_perm[0, 0], rtol=1e-6)
+
+
+def test_what_fails_at_once_tells_nothing_of_its_neighbours():
+    feeds = [{"Na+": c, "Cl-": c} for c in [10.0] * 64 + [1e5]]
+    s = simulate(feeds, 1e-5, NF270_WATERTAP, activity="davies", throw=False)
+    assert s.ok[:64].all() and not s.ok[64, 0] and not s.residual[64, 0] < 1
+
+
+def test_fields_of_any_precision_are_taken():
+    m = replace(NF270_WATERTAP, eps_pore=torch.tensor(41.0, dtype=torch.bfloat16))
+    got = simulate({"Na+": 10.0, "Cl-": 10.0}, 1e-5, m)
+    want = simulate({"Na+": 10.0, "Cl-": 10.0}, 1e-5, replace(m, eps_pore=41.0))
+    assert_allclose(got.c_perm, want.c_perm, rtol=1e-12)
 
 
 HARD = {

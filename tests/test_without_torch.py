@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from ion_ode.core import LMH
+from ion_ode.core import LMH, InputError
 from ion_ode.dspmde.arrays import permeates
 from ion_ode.dspmde.conditions import eps_pore_at
 from ion_ode.dspmde.feed import feed_array, read_feed
@@ -79,3 +79,16 @@ def test_a_feed_is_read_alike_in_numpy_and_torch():
             (names, c), (same, t) = feed_array(feed, None, balance), read_feed(feed, None, balance)
             assert names == same and isinstance(c, np.ndarray)
             assert_allclose(c, t, rtol=1e-14)
+
+
+def test_permeates_take_fluxes_of_any_kind_and_refuse_rows_that_do_not_pair():
+    names, c = ("Na+", "Cl-"), np.array([[10.0, 10.0], [5.0, 5.0]])
+    J = np.array([[1e-5, 2e-5], [1e-5, 3e-5]])
+    want, _ = permeates(names, c, J, NF270)
+    fixed = np.broadcast_to(J, J.shape)
+    assert_allclose(permeates(names, c, fixed, NF270)[0], want, rtol=1e-12)
+    assert_allclose(permeates(names, c, J.astype("f4"), NF270)[0], want, rtol=1e-5)
+    assert_allclose(permeates(names, c[:1], J, NF270)[0][0], want[0], rtol=1e-12)
+    assert permeates(names, c, J[:1], NF270)[0].shape == (2, 2, 2)
+    with pytest.raises(InputError, match="2 feeds and 3 rows of fluxes"):
+        permeates(names, c, np.full((3, 1), 1e-5), NF270)

@@ -215,9 +215,9 @@ def _run_answer(model, measurements, pressure, feed, flux, membrane, options, wh
         if table.pH is not None:  # near neutral where neither row nor option says
             at["pH"] = np.where(np.isnan(table.pH), options["pH"] or PH_OF_CHARGES, table.pH)[rows]
         with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
+            warnings.simplefilter("always", UserWarning)
             frame = model.predict(_frame(table).iloc[rows], **options | at | {"temperature": temperature})
-        said = [*(str(w.message) for w in caught), *frame.attrs["notes"]]
+        said = [*(str(w.message) for w in caught if issubclass(w.category, UserWarning)), *frame.attrs["notes"]]
         for sentence in dict.fromkeys(said):  # they count the feeds of this temperature alone
             warnings.warn(re.sub(r"\bfeed (\d+)", lambda m: f"feed {rows[int(m[1])]}", sentence), stacklevel=2)
         return frame.assign(sample=rows[frame["sample"]]).drop(columns=["flux_lower", "flux_upper"], errors="ignore")

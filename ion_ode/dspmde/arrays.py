@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ion_ode.core import T_REF
+from ion_ode.core import T_REF, InputError
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.membranes import Membrane
 from ion_ode.dspmde.problem import transport_problem, unit_transport
@@ -22,6 +22,14 @@ def _threads() -> int:
     return torch.get_num_threads() if torch else int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
 
 
+def _one_each(c_feed: np.ndarray, flux: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    "Feeds (batch, ion) and their fluxes (batch, n_flux), where one of them is one row."
+    batch = max(len(c_feed), len(flux))
+    if {len(c_feed), len(flux)} - {1, batch}:
+        raise InputError(f"{len(c_feed)} feeds and {len(flux)} rows of fluxes arrived; give one row a feed, or one")
+    return tuple(np.broadcast_to(np.asarray(v, float), (batch, np.shape(v)[1])) for v in (c_feed, flux))
+
+
 def permeates(
     names: tuple[str, ...],  # Canonical ion names
     c_feed: np.ndarray,  # Neutral feeds (batch, ion), every ion present [mol/m³]
@@ -35,6 +43,7 @@ def permeates(
     from ion_ode.dspmde.kernel import packed, solve_all  # here: importing Numba takes a while
     from ion_ode.dspmde.kernel_newton import REFINED
 
+    c_feed, flux = _one_each(c_feed, flux)
     parts, step = [], max(1, _AT_ONCE // flux.shape[1])
     z, q, own, form = packed(unit_transport(names, c_feed, membrane, film, temperature=temperature)[0])
     for k in range(0, len(flux), step):

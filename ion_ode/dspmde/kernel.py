@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
@@ -54,7 +55,7 @@ class _Words(event.Listener):
 
 
 @contextmanager
-def _compiling():
+def _undisturbed():
     """No search for dead cycles among the millions of objects that a compiler makes, a tenth of its time; no copies of
     loops for vectors: lanes are vectors already, and without the copies the kernel is no slower, compiled sooner."""
     searched, vectors = gc.isenabled(), config.LOOP_VECTORIZE
@@ -68,17 +69,31 @@ def _compiling():
             gc.enable()
 
 
-@lru_cache
-def compiled(name: str | int):
-    "A function of the kernel, compiled or from the cache."
+_TURN, _READY = threading.RLock(), {}
+
+
+def _made(name: str | int):
     f, signature = _FUNCTIONS[name]
-    with event.install_listener("numba:compile", _Words()), _compiling():
-        f.compile(signature)
+    f.compile(signature)
     f.disable_compile()
     code = f.get_compile_result(signature)  # asked for at every call that hands f on: looked up once
     f.get_compile_result = lambda _: code
     code.library.get_pointer_to_function = lru_cache(code.library.get_pointer_to_function)
     return f
+
+
+def ready(*names: str | int) -> list:
+    "Functions of the kernel, compiled or from the cache, by one thread while others wait."
+    if any(n not in _READY for n in names):
+        with _TURN, event.install_listener("numba:compile", _Words()), _undisturbed():
+            for n in names:
+                _READY[n] = _READY[n] if n in _READY else _made(n)
+    return [_READY[n] for n in names]
+
+
+def compiled(name: str | int):
+    "One of them."
+    return ready(name)[0]
 
 
 def packed(q) -> tuple:
@@ -95,9 +110,7 @@ def packed(q) -> tuple:
 
 def _marches(form, stiff: bool):
     "The two ways through a layer that these problems need."
-    if form[NODES]:
-        return compiled("explicit"), compiled("midpoint")
-    return compiled("explicit"), compiled("exponential" if stiff else "explicit")
+    return "explicit", "midpoint" if form[NODES] else "exponential" if stiff else "explicit"
 
 
 def rates(q, form):
@@ -142,10 +155,8 @@ def _solve_packed(z, q, own, form, flux, rtol: float = 1e-6, guess=None, threads
         count[row] = mesh(top.reshape(len(flux), -1) * flux, rtol).ravel()
     place = _places(q, form, flux)
     order, state[PLACE] = _in_order(place), place.ravel()
-    with _compiling():
-        run, film = compiled("curves"), compiled(int(film))
-        ways = film, compiled("shoot"), *_marches(form, count[MESH:].min() < 0)
-    q, own, J = (np.ascontiguousarray(v) for v in (q, own, flux.ravel()))
+    run, *ways = ready("curves", int(film), "shoot", *_marches(form, count[MESH:].min() < 0))
+    q, own, J = (np.ascontiguousarray(v) for v in (q, own, np.array(flux, float).ravel()))
     threads = threads if size >= 4096 else 1
     few = min(LANES, -(-len(order) // threads))  # curves of a block, as one thread takes them
     free = [rooms(len(q), d, len(u), few) for _ in range(threads)]
@@ -225,11 +236,12 @@ def solve_all(
         np.array([*form, 5 if persist and not form[NODES] else 2]),
     )
     found = _solve_packed(z, q, own, form, flux, rtol, guess, threads)
-    if persist and form[NODES]:
-        _climb_nodes(z, q, own, form, flux, rtol, found)
-    elif persist and form[FILM_KIND] != LINEAR_FILM:
-        lost = np.flatnonzero(found["code"] == FAILED)
-        climb(z, q, own, form, flux, rtol, found, lost, 0.5 ** np.arange(11.0, -0.5, -0.5))
+    if persist and form[FILM_KIND] != LINEAR_FILM:
+        if form[NODES]:
+            _climb_nodes(z, q, own, form, flux, rtol, found)
+        else:
+            lost = np.flatnonzero(found["code"] == FAILED)
+            climb(z, q, own, form, flux, rtol, found, lost, 0.5 ** np.arange(11.0, -0.5, -0.5))
     if form[FILM_KIND] == NO_FILM:
         found["c_wall"] = np.exp(q[LN_FEED])
     return found
@@ -241,9 +253,9 @@ def shots_of(z, q, own, form, u, n: int, n_film: int, jacobian: bool):
     for k in range(0, u.shape[1], 128):
         q_at, own_at, u_at = (np.array(t[..., k : k + 128], order="C") for t in (q, own, u))
         w = u_at.shape[1]
-        film, ways, state = compiled(int(form[FILM_KIND])), _marches(form, min(n, n_film) < 0), np.full((2, w), np.nan)
+        shoot_all, film, *ways = ready("shoot", int(form[FILM_KIND]), *_marches(form, min(n, n_film) < 0))
         r, J, c_wall = np.empty((m, w)), np.empty((m, m, w)), np.empty((len(z), w))
-        problem = (z, q_at, own_at, form, u_at, state)
-        compiled("shoot")(film, *ways, *problem, w, n, n_film, jacobian, r, J, c_wall)
+        problem = (z, q_at, own_at, form, u_at, np.full((2, w), np.nan))
+        shoot_all(film, *ways, *problem, w, n, n_film, jacobian, r, J, c_wall)
         parts.append(J.transpose(2, 0, 1) if jacobian else r)
     return np.concatenate(parts, 0 if jacobian else 1)

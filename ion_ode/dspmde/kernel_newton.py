@@ -283,7 +283,7 @@ def begin(b, l):
         0,
     )
     state[P_PERM, l], state[ALPHA, l] = np.nan, 0.0
-    for row in (NORM, BEFORE, ERROR, LAST):
+    for row in (NORM, BEFORE, ERROR, LAST, RESIDUAL):
         state[row, l] = np.inf
 
 
