@@ -182,6 +182,8 @@ def test_notes_name_the_feed_of_the_file_also_where_temperatures_are_asked_apart
     Path("feeds.csv").write_text("\n".join(rows) + "\n")
     said = invoke("predict", "--feed", "feeds.csv", "--flux", "20").stderr
     assert "feed 2: the charge was off by" in said and "feed 0:" not in said  # the worst of its kind, by its own number
+    Path("feeds.csv").write_text("\n".join([*rows[:2], "25,10,10", "20,10,20"]) + "\n")
+    assert "feed 2 " in invoke("predict", "--feed", "feeds.csv", "--flux", "20").stderr
 
 
 def test_predict_prints_an_interval_around_each_value():

@@ -214,12 +214,17 @@ def _run_answer(model, measurements, pressure, feed, flux, membrane, options, wh
         at = {"pressure": bars} if bars is not None else {"flux": table.flux[rows] if own else table.flux}
         if table.pH is not None:  # near neutral where neither row nor option says
             at["pH"] = np.where(np.isnan(table.pH), options["pH"] or PH_OF_CHARGES, table.pH)[rows]
+        # what is said counts the feeds of this temperature alone
+        named = lambda said: re.sub(r"\bfeed (\d+)", lambda m: f"feed {rows[int(m[1])]}", str(said))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", UserWarning)
-            frame = model.predict(_frame(table).iloc[rows], **options | at | {"temperature": temperature})
-        said = [*(str(w.message) for w in caught if issubclass(w.category, UserWarning)), *frame.attrs["notes"]]
-        for sentence in dict.fromkeys(said):  # they count the feeds of this temperature alone
-            warnings.warn(re.sub(r"\bfeed (\d+)", lambda m: f"feed {rows[int(m[1])]}", sentence), stacklevel=2)
+            try:
+                frame = model.predict(_frame(table).iloc[rows], **options | at | {"temperature": temperature})
+            except InputError as e:
+                raise InputError(named(e)) from None
+        said = [w.message for w in caught if issubclass(w.category, UserWarning)]
+        for sentence in dict.fromkeys(map(named, [*said, *frame.attrs["notes"]])):
+            warnings.warn(sentence, stacklevel=2)
         return frame.assign(sample=rows[frame["sample"]]).drop(columns=["flux_lower", "flux_upper"], errors="ignore")
 
     def ask(table):
