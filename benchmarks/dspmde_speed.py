@@ -195,12 +195,12 @@ def nodes_over_continuous(curves: int) -> float:
         [],
     )
     for nodes in (1, None):
-        taken = []
+        spent = []
         for _ in range(6):
             start = time.process_time()
             simulate_only(*data, nodes=nodes)
-            taken.append(time.process_time() - start)
-        cpu.append(min(taken))
+            spent.append(time.process_time() - start)
+        cpu.append(min(spent))
     return cpu[0] / cpu[1]
 
 
