@@ -9,6 +9,7 @@ from numpy.testing import assert_allclose
 from ion_ode.dspmde.entry import donnan as donnan_reference
 from ion_ode.dspmde.kernel_march import explicit
 from ion_ode.dspmde.kernel_newton import (
+    BELOW,
     CHECKING,
     DONE,
     MESH,
@@ -28,6 +29,7 @@ from ion_ode.dspmde.kernel_newton import (
 )
 from ion_ode.dspmde.kernel_shot import (
     ALPHA,
+    BEFORE,
     ERROR,
     FILM_KIND,
     IDEAL,
@@ -153,7 +155,7 @@ def test_a_jacobian_is_taken_on_half_the_mesh():
 
 def a_block(r, inverse):
     "One problem with one unknown, as the kernel sees it."
-    count, state = np.zeros((8, 1), np.int64), np.full((9, 1), np.inf)
+    count, state = np.zeros((9, 1), np.int64), np.full((9, 1), np.inf)
     count[MESH], state[ALPHA] = 16, 1.0
     empty, one = np.empty((0, 0, 1)), np.zeros((1, 1))
     return Block(np.ones(1), np.zeros(4, np.int64), empty, np.zeros((2, 1)), *np.zeros((3, 1, 1)),
@@ -174,12 +176,12 @@ def test_a_step_that_gains_nothing_renews_the_inverse():
     stepped_ = lambda b, tol: _stepped(b, 0, 1e-2, tol)
     assert not stepped_(b, 1e-6) and b.count[STAGE, 0] == SOLVING
     b.state[LAST] = 1.0
-    assert stepped_(b, 1e-6) and b.count[STAGE, 0] == CHECKING and b.count[MESH, 0] == 32 and b.u[0, 0] == -1e-8
+    assert stepped_(b, 1e-6) and b.count[STAGE, 0] == BELOW and b.count[MESH, 0] == 16 and b.u[0, 0] == -1e-8
 
 
-def check_of(kind, *steps):
+def check_of(kind, *steps, mesh=16, before=np.inf):
     b = a_block(0.0, 1.0)
-    b.form[:] = 0
+    b.form[:], b.count[MESH], b.state[BEFORE] = 0, mesh, before
     b.form[FILM_KIND], b.count[STAGE], b.count[TRIED] = kind, CHECKING, 0
     for s in steps:
         b.r[:] = s
@@ -193,6 +195,14 @@ def test_behind_a_film_a_first_step_is_not_believed():
     assert check_of(NERNST_PLANCK_FILM, 1e-7, 2e-8)[:2] == (DONE, 16)
     assert check_of(NERNST_PLANCK_FILM, 2e-6, 3e-7)[:2] == (CHECKING, 32)  # a good measure: a finer mesh
     assert check_of(NERNST_PLANCK_FILM, 1e-7, 1e-6)[:2] == (SOLVING, 16)  # no gain on this mesh: a new inverse
+
+
+def test_on_fine_meshes_a_correction_is_believed_where_the_one_before_agrees():
+    fine = lambda size, before: check_of(NO_FILM, size, mesh=64, before=before)
+    assert fine(2e-7, 32e-7) == (DONE, 64, 4e-7)  # as the fourth order has it
+    assert fine(2e-7, 9e-6)[:2] == (CHECKING, 128)  # fallen too fast: the error may just have changed its sign
+    assert fine(2e-7, np.inf)[:2] == (CHECKING, 128)  # no march on half the mesh
+    assert fine(2e-6, 3e-6)[:2] == (SOLVING, 64)  # hardly fallen: an inverse of another place
 
 
 def test_a_power_is_a_product():

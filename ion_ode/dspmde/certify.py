@@ -231,6 +231,21 @@ def _corrections(u: Tensor, q: Transport, inverse: Tensor, i: Tensor, n: Tensor,
     return step, size
 
 
+def _below(u: Tensor, q: Transport, inverse: Tensor, i: Tensor, n: Tensor, n_film: Tensor):
+    "How far roots i are from those on half their meshes, where much hangs on the order of the march; inf elsewhere."
+    before, much = torch.full_like(u[0, i], torch.inf), torch.maximum(n[i], n_film[i]) >= 32
+    half = ((t // 2).clamp(min=4) for t in (n, n_film))
+    before[much] = _corrections(u, q, inverse, i[much], *half)[0][: q.n_ions].abs().amax(0)
+    return before
+
+
+def _claimed(q: Transport, step: Tensor, before: Tensor, mesh: Tensor):
+    "Bound of what a step on a mesh leaves; before: the largest correction of ln c_p on the one before."
+    size, top = step.abs().amax(0), step[: q.n_ions].abs().amax(0)
+    least = torch.maximum(top / 2, size if q.davies_pore or q.film_peclet is not None else size / 4)
+    return torch.where(mesh >= 64, torch.maximum(least, torch.maximum(2 * top, before / 8)), least)
+
+
 def certify_eager(
     q: Transport,
     guess: Tensor | None = None,  # First guess (unknown, batch)
@@ -244,24 +259,25 @@ def certify_eager(
     code[beyond] = NO_SOLUTION
     error = torch.full((q.size,), torch.inf, dtype=u.dtype, device=u.device)
     pending = ok.nonzero()[:, 0]
-    before = torch.full_like(error, torch.inf)
-    level, d = 0, q.n_ions
+    before, level = torch.full_like(error, torch.inf), 0
     n, n_film = n.clone(), n_film.clone()
+    before[pending] = _below(u, q, inverse, pending, n, n_film)
     while pending.numel():
         n[pending] *= 2
         n_film[pending] *= 2
         step, worst[pending] = _corrections(u, q, inverse, pending, n, n_film)
-        top = step[:d].abs().amax(0)
+        top, low = step[: q.n_ions].abs().amax(0), before[pending]
         # a mesh far from the last one, or an inverse too old to tell their difference
-        fine = torch.isfinite(top) & (top < 0.05) & (top < 0.3 * before[pending])
-        before[pending] = torch.where(fine, top, torch.inf)
+        falls = (top < 0.3 * low) | (torch.maximum(top, low) < rtol)
+        fine = torch.isfinite(top) & (top < 0.05) & falls
         good = pending[fine]
         u[:, good] += step[:, fine]
-        error[good] = top[fine] / 2
+        error[good] = _claimed(q, step[:, fine], low[fine], torch.maximum(n, n_film)[good])
+        before[good] = top[fine]
         if q.film_peclet is not None:  # whether the inverse is to be trusted: a second step
             second, _ = _corrections(u, q, inverse, good, n, n_film)
             u[:, good] += second
-            error[good] = torch.maximum(step[:, fine].abs().amax(0), 4 * second.abs().amax(0))
+            error[good] = torch.maximum(error[good], 4 * second.abs().amax(0))
         done = error[pending] <= rtol
         code[pending[done & fine]] = CONVERGED if level == 0 else REFINED
         far = pending[~fine]
@@ -270,7 +286,7 @@ def certify_eager(
             start = torch.where(torch.isfinite(u[:, far]), u[:, far], first_guess(p))
             u[:, far], found, more, inverse[far], worst[far] = _newton(p, start, n[far], n_film[far], tol)
             steps[far] += more
-            error[far] = torch.inf
+            error[far], before[far] = torch.inf, _below(u, q, inverse, far, n, n_film)
             n[far[~found]] = _N_MAX
         pending = pending[~(done & fine)]
         pending = pending[n[pending] < _N_MAX]

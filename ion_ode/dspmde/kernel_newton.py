@@ -11,8 +11,8 @@ from ion_ode.dspmde.kernel_shot import (
     NORM, P_PERM, PECLET, PLACE, RESIDUAL, S_PERM,
 )  # fmt: skip
 
-CODE, STEPS, MESH, MESH_FILM, STAGE, TRIED, BEGUN, KEPT = range(8)  # whole numbers of a problem
-SOLVING, CHECKING, DONE = range(3)
+CODE, STEPS, MESH, MESH_FILM, STAGE, TRIED, BEGUN, KEPT, FINER = range(9)  # whole numbers of a problem
+SOLVING, BELOW, CHECKING, DONE = range(4)
 CONVERGED, REFINED, NO_SOLUTION, FAILED = range(4)
 _N_MAX = 65536  # Steps beyond which a problem is given up
 LANES = 64  # Problems side by side: as many as fit the first cache
@@ -120,8 +120,8 @@ def _scattered(b, s, x, size):
 
 
 @part
-def _shoot_lanes(b, s, lanes, x, jac):
-    "Residuals of the given lanes at x, or their inverse Jacobians on half the mesh."
+def _shoot_lanes(b, s, lanes, x, jac, half):
+    "Residuals of the given lanes at x on their meshes or half of them, or their inverse Jacobians."
     shoot = s.shoot
     for l in lanes:
         s.taken[l] = 0
@@ -131,7 +131,7 @@ def _shoot_lanes(b, s, lanes, x, jac):
             break
         _gathered(b, s, x, size)
         n, n_film = b.count[MESH, s.group[0]], b.count[MESH_FILM, s.group[0]]
-        if jac:
+        if half:
             n, n_film = _coarser(n), _coarser(n_film)
         shoot(
             s.film, s.explicit, s.implicit, b.z, s.q, s.own, b.form, s.u, s.state, size, n, n_film, jac, s.r, s.J,
@@ -189,6 +189,7 @@ def judged(b, l):
 @part
 def finer(b, l):
     "Check a solution on meshes twice as fine; a problem beyond the largest ends."
+    b.count[FINER, l] += 1
     b.count[MESH, l] *= 2
     b.count[MESH_FILM, l] *= 2
     b.state[ALPHA, l], b.count[TRIED, l] = 0.0, 0
@@ -205,7 +206,7 @@ def _stepped(b, l, most, tol):
     if size < tol:
         for i in range(len(b.u)):
             b.u[i, l] += b.step[i, l]
-        finer(b, l)
+        b.count[STAGE, l] = BELOW
     elif size > 2.0:
         for i in range(len(b.u)):
             b.step[i, l] *= 2.0 / size
@@ -219,7 +220,9 @@ def _stepped(b, l, most, tol):
 def _claimed(b, l, size, top, before):
     "Bound of what the first step on a mesh leaves, and the same where the inverse at hand is trusted."
     film, mesh, mesh_film = b.form[FILM_KIND] == NERNST_PLANCK_FILM, b.count[MESH, l], b.count[MESH_FILM, l]
-    least = max(size if film or b.form[LAW] == DAVIES else size / 4, 2 * top if max(mesh, mesh_film) >= 64 else top / 2)
+    least = max(size if film or b.form[LAW] == DAVIES else size / 4, top / 2)
+    if max(mesh, mesh_film) >= 64:
+        least = max(least, 2 * top, before / 8)
     if min(mesh, mesh_film) < 0:
         least = max(least, 4 * top, before / 4)
     return 20 * size if film else least, least
@@ -230,14 +233,14 @@ def checked(b, l, rtol):
     "A step on the finer mesh: its size tells the error of the discretisation; a second one, whether to trust it."
     size, top = _newton_step(b, l)
     before, count, state = b.state[BEFORE, l], b.count, b.state
-    again, first = count[TRIED, l] > 0, count[TRIED, l] == 1 or before == np.inf
+    again = count[TRIED, l] > 0
     state[RESIDUAL, l] = 0.0
     for i in range(len(b.u)):
         state[RESIDUAL, l] = max(state[RESIDUAL, l], abs(b.r[i, l]))
     stuck = again and size > 0.25 * state[LAST, l] and 4 * size > rtol  # by an inverse too old to gain on a mesh
     near = top < 0.05 and state[RESIDUAL, l] < 0.1  # a step of no length may also be that of an inverse of huge numbers
     if stuck or not (near and (again or top < 0.3 * before or max(top, before) < rtol)):  # or a mesh far off
-        state[BEFORE, l], state[ERROR, l] = 1e300, np.inf
+        state[BEFORE, l], state[ERROR, l] = np.inf, np.inf
         count[STAGE, l], count[KEPT, l], count[TRIED, l] = SOLVING, 0, 0
         state[NORM, l], state[ALPHA, l] = np.inf, 0.0
         if not top < np.inf:
@@ -251,9 +254,9 @@ def checked(b, l, rtol):
         state[BEFORE, l] = top
         state[ERROR, l], state[LAST, l] = _claimed(b, l, size, top, before)
     if state[ERROR, l] <= rtol:
-        count[CODE, l], count[STAGE, l] = CONVERGED if first else REFINED, DONE
+        count[CODE, l], count[STAGE, l] = CONVERGED if count[FINER, l] == 1 else REFINED, DONE
     elif not again and state[LAST, l] <= rtol:
-        count[TRIED, l] = 1 if first else 2
+        count[TRIED, l] = 1
     else:
         finer(b, l)
 
@@ -282,6 +285,7 @@ def begin(b, l):
         SOLVING if count[BEGUN, l] <= b.form[ATTEMPTS] and abs(count[MESH, l]) <= 1024 else DONE,
         0,
     )
+    count[FINER, l] = 0
     state[P_PERM, l], state[ALPHA, l] = np.nan, 0.0
     for row in (NORM, BEFORE, ERROR, LAST, RESIDUAL):
         state[row, l] = np.inf
@@ -297,7 +301,7 @@ def close(b, s, lanes):
             b.count[MESH, l] = 1
         for i in range(len(b.u)):
             b.x[i, l] = b.u[i, l]
-    _shoot_lanes(b, s, lanes, b.x, False)
+    _shoot_lanes(b, s, lanes, b.x, False, False)
     for l in lanes:
         b.count[MESH, l], b.count[MESH_FILM, l] = b.count[TRIED, l], b.count[BEGUN, l]
         tilt = 0.5 * b.r[len(b.z), l]
@@ -313,7 +317,7 @@ def _stepping(b, s, lanes, rtol, tol):
     for l in lanes:
         for i in range(len(b.u)):
             b.x[i, l] = b.u[i, l] + (b.state[ALPHA, l] * b.step[i, l] if b.state[ALPHA, l] > 0 else 0.0)
-    _shoot_lanes(b, s, lanes, b.x, False)
+    _shoot_lanes(b, s, lanes, b.x, False, False)
     for l in lanes:
         if b.count[STAGE, l] == CHECKING:
             checked(b, l, rtol)
@@ -328,6 +332,26 @@ def _stepping(b, s, lanes, rtol, tol):
 
 
 @once
+def _looked_below(b, s, lanes):
+    "How far the roots are from those on half their meshes, where much hangs on the order of the march; then upwards."
+    many = 0
+    for l in lanes:
+        high, low = max(b.count[MESH, l], b.count[MESH_FILM, l]), min(b.count[MESH, l], b.count[MESH_FILM, l])
+        if b.count[STAGE, l] == BELOW and high >= 32 and low > 0:
+            s.renew[many] = l
+            many += 1
+            for i in range(len(b.u)):
+                b.x[i, l] = b.u[i, l]
+    if many:
+        _shoot_lanes(b, s, s.renew[:many], b.x, False, True)
+        for l in s.renew[:many]:
+            _, b.state[BEFORE, l] = _newton_step(b, l)
+    for l in lanes:
+        if b.count[STAGE, l] == BELOW:
+            finer(b, l)
+
+
+@once
 def _solve_block(b, s, many, rtol):
     "Solve and certify the first lanes of a block, each on its own: what one needs does not change another."
     lanes, renew, w, tol = s.at, s.renew, many, min(1e-6, rtol)
@@ -337,11 +361,12 @@ def _solve_block(b, s, many, rtol):
     while w:
         fresh = _stepping(b, s, lanes[:w], rtol, tol)
         if fresh:
-            _shoot_lanes(b, s, renew[:fresh], b.u, True)
+            _shoot_lanes(b, s, renew[:fresh], b.u, True, True)
             for l in renew[:fresh]:
                 b.count[KEPT, l], b.state[LAST, l] = 0, np.inf
                 if not _stepped(b, l, np.inf, tol):
                     b.state[ALPHA, l] = -1.0  # singular
+        _looked_below(b, s, lanes[:w])
         w = 0
         for l in range(many):
             if b.count[STAGE, l] == SOLVING and (b.state[ALPHA, l] < 0 or b.count[TRIED, l] > 60):
@@ -430,7 +455,7 @@ def _laid_down(b, u, c_wall, count, state, lane_of, past, x, have):
 def rooms(rows: int, d: int, m: int, lanes: int) -> tuple:
     "Where `curves` works: the arrays of a `Block`, those of a `Shot`, whole numbers, and the curves so far."
     real = lambda *shape: np.zeros((*shape, lanes))
-    count, inverse = np.zeros((8, lanes), np.int64), np.zeros((lanes, m, m))
+    count, inverse = np.zeros((9, lanes), np.int64), np.zeros((lanes, m, m))
     block = real(rows, d), real(2), *real(4, m), inverse, count, real(9), real(d)
     shot = real(rows, d), real(2), real(m), real(2), real(m), real(m, m), real(d)
     whole = np.zeros((5, max(m, lanes)), np.int64)
