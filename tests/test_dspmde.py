@@ -656,6 +656,27 @@ def test_a_branch_behind_a_linear_film_is_climbed_where_steps_along_it_lose_the_
     assert_allclose(s.c_wall[0, 0, 1] / ion[1], 857.4, rtol=1e-3)
 
 
+def test_a_branch_behind_a_linear_film_is_followed_round_a_sharp_bend():
+    "An ion all but leaves the wall at J = k, where rungs of two per cent lost it (stress draw 165 of block 87)."
+    feed = {"Na+": 260.4504131130797, "Li+": 0.4977807994333032, "Ca+2": 0.502574389952674, "Cl-": 261.9533426924184}
+    m, k = Membrane(3.117317612143404e-10, 1e-6, -0.16798035608107204, 38.45961962065341), 1.0777019865643932e-06
+    at = lambda J_k: simulate(feed, J_k * k, m, film=Film(k=k), activity="davies_solution", balance="Cl-")
+    near, far = at(1.0), at(1.319882637)
+    assert near.ok.all() and far.ok.all()
+    assert_allclose(far.c_wall[0, 0], [2.8385, 0.048148, 3700.9, 7404.7], rtol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+def test_an_error_that_changes_its_sign_between_two_meshes_is_not_believed(backend):
+    "A trace of lithium: 1.3e-6 off on 128 steps, 1.2e-6 on 256, -3.8e-5 on 64 (stress draw 1562 of block 94, seed 78)."
+    feed = {"Li+": 6.328920931502878e-05, "Ca+2": 298.37076715168644, "SO4-2": 298.37079879629107}
+    m = Membrane(3.6034263333409864e-10, 1e-6, -1.3754528796701657, 70.34318876507015)
+    at = lambda rtol: simulate(feed, 3.583595145647345e-4, m, activity="davies", rtol=rtol, backend=backend)
+    rough, fine = at(1e-6), at(1e-9)
+    assert_allclose(rough.c_perm, fine.c_perm, rtol=1e-6)
+    assert_allclose(rough.c_perm, fine.c_perm, rtol=rough.error.item())
+
+
 def test_notes_say_where_the_ground_is_thin():
     plain = simulate({"Na+": 5, "Cl-": 5}, 1e-5)
     assert plain.notes == [] and "note" not in repr(plain)

@@ -182,32 +182,35 @@ def _run_dry(q, u, held, factors):
     "Whether the last two rungs that held, taken straight on, leave less than nothing of some ion in the permeate."
     ways = held.cumprod(1).sum(1)
     ends, every = np.maximum(ways - 1, 1), np.arange(len(ways))
-    c, x, y = np.exp(u[: q.shape[1]]), factors[ends - 1], factors[ends]
+    c, x, y = np.exp(u[: q.shape[1]]), factors[every, ends - 1], factors[every, ends]
     low, high = c[:, every, ends - 1], c[:, every, ends]
     left = high + (high - low) / (y - x) * (1 - y)
-    return (ways > 1) & (ways < len(factors)) & ((left <= 0) & (q[LN_FEED] > -np.inf)).any(0)
+    return (ways > 1) & (ways < factors.shape[1]) & ((left <= 0) & (q[LN_FEED] > -np.inf)).any(0)
 
 
-def climb(z, q, own, form, flux, rtol, found, lost, factors, mixing: bool = False) -> None:
-    "Problems again along a curve on which their flux rises to its value, or the resistance of a linear film."
-    form, each = np.array([*form[:3], 2]), flux.size // q.shape[2]
-    for at in np.split(lost, range(256, len(lost), 256)) if len(lost) else ():
+def climb(z, q, own, form, flux, rtol, found, lost, factors, mixing: bool = False) -> np.ndarray:
+    "Problems again as their flux rises to its value, or the resistance of a linear film; which (problem, rung) held."
+    form, each, all_held = np.array([*form[:3], 2]), flux.size // q.shape[2], np.zeros(factors.shape, bool)
+    for i in range(0, len(lost), 256):
+        at, rise = lost[i : i + 256], factors[i : i + 256]
         J, some, mine = flux.reshape(-1)[at, None], q[..., at // each], own[:, at // each]
         if mixing:
-            J, some, mine = (np.repeat(v, len(factors), -1) for v in (J, some, mine))
-            some[FILM] *= np.tile(factors, len(at))
+            J, some, mine = (np.repeat(v, rise.shape[1], -1) for v in (J, some, mine))
+            some[FILM] *= rise.ravel()
         else:
-            J = J * factors
+            J = J * rise
         more = _solve_packed(z, some, mine, form, J, rtol)
-        rungs = {k: v.reshape(*v.shape[:-1], len(at), len(factors)) for k, v in more.items()}
+        rungs = {k: v.reshape(*v.shape[:-1], *rise.shape) for k, v in more.items()}
         held, every = rungs["code"] < FAILED, np.arange(len(at))
+        all_held[i : i + 256] = held
         if form[NODES]:
-            dry = _run_dry(q[..., at // each], rungs["u"], held, factors)
+            dry = _run_dry(q[..., at // each], rungs["u"], held, rise)
             found["code"][at] = np.where(dry, NO_SOLUTION, found["code"][at])
         for k, v in rungs.items():
             found[k][..., at] = np.where(held[:, -1], v[..., -1], found[k][..., at])
-        last = np.where(held, np.arange(len(factors)), -1).max(1)
+        last = np.where(held, np.arange(rise.shape[1]), -1).max(1)
         found["u"][:, at] = np.where(last >= 0, rungs["u"][:, every, last], found["u"][:, at])
+    return all_held
 
 
 def _climb_nodes(z, q, own, form, flux, rtol, found) -> None:
@@ -215,16 +218,24 @@ def _climb_nodes(z, q, own, form, flux, rtol, found) -> None:
     lost, factors = found["code"] == FAILED, 0.5 ** np.arange(5.0, -0.01, -0.0625)
     place = np.where(lost.reshape(flux.shape), _places(q, form, flux), np.inf)
     first = place.argmin(1) + flux.shape[1] * np.arange(len(place))
-    climb(z, q, own, form, flux, rtol, found, first[lost[first]], factors)
+    up = lambda at: climb(z, q, own, form, flux, rtol, found, at, np.tile(factors, (len(at), 1)))
+    up(first[lost[first]])
     none = np.repeat(found["code"][first] == NO_SOLUTION, flux.shape[1])
     found["code"][lost & none] = NO_SOLUTION
-    climb(z, q, own, form, flux, rtol, found, np.flatnonzero(found["code"] == FAILED), factors)
+    up(np.flatnonzero(found["code"] == FAILED))
 
 
 def climb_film(z, q, own, form, rtol, found) -> None:
-    "Problems behind a linear film again, up a ladder of ever less mixing."
+    "Problems behind a linear film again, up a ladder of ever less mixing; then with finer rungs before the first lost."
     lost, ones = np.flatnonzero(found["code"] > REFINED), np.ones((q.shape[2], 1))
-    climb(z, q, own, form, ones, rtol, found, lost, 0.5 ** np.arange(5.0, -0.01, -0.03125), mixing=True)
+    factors = np.tile(0.5 ** np.arange(5.0, -0.01, -0.03125), (len(lost), 1))
+    held = climb(z, q, own, form, ones, rtol, found, lost, factors, mixing=True)
+    first = (~held).argmax(1)
+    lost, factors, first = (v[~held[:, -1] & (first > 0)] for v in (lost, factors, first))
+    each = np.arange(len(lost))
+    between = np.geomspace(factors[each, first - 1], factors[each, first], 65)[1:-1].T
+    factors = np.sort(np.concatenate([factors, between], 1), 1)
+    climb(z, q, own, form, ones, rtol, found, lost, factors, mixing=True)
 
 
 def solve_all(
@@ -241,7 +252,8 @@ def solve_all(
             _climb_nodes(z, q, own, form, flux, rtol, found)
         else:
             lost = np.flatnonzero(found["code"] == FAILED)
-            climb(z, q, own, form, flux, rtol, found, lost, 0.5 ** np.arange(11.0, -0.5, -0.5))
+            factors = np.tile(0.5 ** np.arange(11.0, -0.5, -0.5), (len(lost), 1))
+            climb(z, q, own, form, flux, rtol, found, lost, factors)
     if form[FILM_KIND] == NO_FILM:
         found["c_wall"] = np.exp(q[LN_FEED])
     return found
