@@ -13,7 +13,8 @@ from ion_ode.dspmde import kernel_march
 from ion_ode.dspmde.certify import REFINED, certify, certify_eager
 from ion_ode.dspmde.feed import read_feed, read_flux
 from ion_ode.dspmde.film import Film
-from ion_ode.dspmde.kernel import compiled, mesh, packed, shots_of, solve_all
+from ion_ode.dspmde.kernel import compiled, packed, shots_of, solve_all
+from ion_ode.dspmde.kernel_newton import mesh
 from ion_ode.dspmde.march import layer
 from ion_ode.dspmde.membranes import NF270_WATERTAP, Membrane
 from ion_ode.dspmde.notes import failure
@@ -184,7 +185,7 @@ def test_a_failure_says_why():
 
 
 def test_meshes_are_even_and_turn_exponential():
-    n = mesh(np.array([0.1, 5.0, 59.0, 61.0, 1e9]), 1e-6)
+    n = np.array([mesh(top, 1e-6) for top in (0.1, 5.0, 59.0, 61.0, 1e9, np.inf)])
     assert (n[:3] > 0).all() and (n[3:] < 0).all() and (np.diff(np.abs(n[:3])) >= 0).all() and (n % 2 == 0).all()
 
 

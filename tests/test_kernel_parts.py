@@ -13,6 +13,7 @@ from ion_ode.dspmde.kernel_newton import (
     CHECKING,
     DONE,
     MESH,
+    MESH_FILM,
     SOLVING,
     STAGE,
     TRIED,
@@ -40,6 +41,7 @@ from ion_ode.dspmde.kernel_shot import (
     NORM,
     P_PERM,
     PECLET,
+    PLACE,
     _donnan_fill,
     _donnan_start,
     _donnan_step,
@@ -218,12 +220,13 @@ def test_a_cubic_is_followed_exactly():
 
 def test_a_block_takes_up_a_problem_and_lays_its_root_down_there():
     b, u = a_block(0.0, 1.0), np.array([[4.0, 5.0, 6.0]])
-    q, own, flux, at = np.array([[[1.0]], [[2.0]], [[3.0]]]), np.zeros((2, 1)), np.array([0.5, 2.0, 4.0]), np.array([1])
-    count, state, memory = np.zeros((8, 3), np.int64), np.ones((9, 3)), (np.zeros((4, 1, 1)), np.zeros((4, 1)))
+    q, own, flux, at = np.array([[[1.0]], [[2.0]], [[3.0]], [[2.0]]]), np.zeros((2, 1)), np.array([0.5, 2.0, 4]), [1]
+    count, state, memory = np.zeros((9, 3), np.int64), np.ones((9, 3)), (np.zeros((4, 1, 1)), np.zeros((4, 1)))
     have = np.zeros(1, np.int64)
-    b = b._replace(q=np.empty((3, 1, 1)))
-    _taken_up.py_func(b, q, own, flux, u, count, state, at, *memory, have)
-    assert b.u[0, 0] == 5.0 and b.q.ravel().tolist() == [1.0, 2.0, 6.0]  # the Péclet number alone knows the flux
+    b = b._replace(q=np.empty((4, 1, 1)), form=np.array([0, NO_FILM, 0, 2, 1]))
+    _taken_up.py_func(b, q, own, flux, u, at, *memory, have, 1e-6)
+    assert b.u[0, 0] == 5.0 and b.q.ravel().tolist() == [1.0, 2.0, 6.0, 2.0]  # the Péclet number alone knows the flux
+    assert b.count[[MESH, MESH_FILM], 0].tolist() == [32, 1] and b.state[PLACE, 0] == np.log(6.0)
     b.u[:] = 7.0
     _laid_down.py_func(b, u, np.empty((1, 0)), count, state, at, *memory, have)
     assert (u == [[4.0, 7.0, 6.0]]).all() and have == 1

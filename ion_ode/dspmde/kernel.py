@@ -18,7 +18,7 @@ from .kernel_march import explicit, exponential, midpoint
 from .kernel_newton import CODE, FAILED, LANES, MESH, MESH_FILM, NO_SOLUTION, REFINED, STEPS, STIFF, curves, rooms
 from .kernel_shot import (
     BEFORE_FILM, DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED,
-    NERNST_PLANCK_FILM, NO_FILM, NODES, P_PERM, PECLET, PLACE, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, linear_film,
+    NERNST_PLANCK_FILM, NO_FILM, NODES, P_PERM, PECLET, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, linear_film,
     no_film, shoot, stagnant_film,
 )  # fmt: skip
 
@@ -113,49 +113,38 @@ def _marches(form, stiff: bool):
     return "explicit", "midpoint" if form[NODES] else "exponential" if stiff else "explicit"
 
 
-def rates(q, form):
-    "Largest rate through the pore, and through a Nernst–Planck film."
-    there = q[LN_FEED] > -np.inf
-    pore = np.where(there, q[PECLET] * np.maximum(q[K_CONV], 1), 0.0).max(0)
-    return (pore, np.where(there, q[FILM], 0.0).max(0)) if form[FILM_KIND] == NERNST_PLANCK_FILM else (pore,)
+def _largest(q, form) -> tuple:
+    "Of problems: the largest rate through a layer, and what places them along their curves."
+    there, film = q[LN_FEED] > -np.inf, form[FILM_KIND]
+    top = lambda v: np.where(there, v, 0.0).max(0)
+    rate = top(q[PECLET] * np.maximum(q[K_CONV], 1))
+    rate = np.maximum(rate, top(q[FILM])) if film == NERNST_PLANCK_FILM else rate
+    return rate, top(q[PECLET] * q[FILM] if film == LINEAR_FILM else q[PECLET])
 
 
-def mesh(top, rtol):
-    "Steps to begin with: a power of two from the largest rate and the tolerance; negative: exponential steps."
-    power = lambda n, least: 1 << np.ceil(np.log2(np.maximum(n, least))).astype(np.int64)
-    n, stiff = power((4 + 2 * np.minimum(top, STIFF)) * (1e-6 / rtol) ** 0.2, 4), top > STIFF
-    if stiff.any():
-        n[stiff] = -power(2 * np.log(top[stiff]) * (1e-6 / rtol) ** 0.25, 32)
-    return n
-
-
-def _places(q, form, flux):
+def _places(push, form, flux):
     "Where problems (curve, flux) stand along their curves: the largest Péclet number, times that of a linear film."
-    linear = form[FILM_KIND] == LINEAR_FILM
-    push = np.where(q[LN_FEED] > -np.inf, q[PECLET] * q[FILM] if linear else q[PECLET], 0.0).max(0)
-    return push.reshape(len(flux), -1) * (flux * flux if linear else flux)
+    return push.reshape(len(flux), -1) * (flux * flux if form[FILM_KIND] == LINEAR_FILM else flux)
 
 
-def _in_order(place):
+def _in_order(push, form, flux):
     "Problems (curve, flux): every curve by its flux, curves by their highest place: neighbours share their meshes."
-    order = np.arange(place.size).reshape(place.shape)
-    if not (place[:, 1:] > place[:, :-1]).all():
-        order = np.take_along_axis(order, place.argsort(1), 1)
-    return order[place.max(1).argsort()]
+    order = np.arange(flux.size).reshape(flux.shape)
+    along = flux if push.size == len(flux) else _places(push, form, flux)
+    if not (along[:, 1:] > along[:, :-1]).all():
+        order = np.take_along_axis(order, along.argsort(1), 1)
+    return order[_places(push.reshape(len(flux), -1).max(1), form, flux.max(1, keepdims=True))[:, 0].argsort()]
 
 
 def _solve_packed(z, q, own, form, flux, rtol: float = 1e-6, guess=None, threads: int = 1) -> dict:
     "Problems curve * n_flux + flux, of unit flux one a curve or each its own, from a guess or along each curve."
     d, size, film = len(z), flux.size, form[FILM_KIND]
     u = np.empty((d + (2 if film == LINEAR_FILM else 1), size)) if guess is None else np.array(guess, order="C")
-    c_wall, state = np.empty((d, size if film != NO_FILM else 0)), np.empty((5, size))
-    count = np.empty((4, size), np.int64)
-    count[STEPS], count[MESH_FILM] = guess is None, 1
-    for row, top in zip((MESH, MESH_FILM), rates(q, form), strict=False):
-        count[row] = mesh(top.reshape(len(flux), -1) * flux, rtol).ravel()
-    place = _places(q, form, flux)
-    order, state[PLACE] = _in_order(place), place.ravel()
-    run, *ways = ready("curves", int(film), "shoot", *_marches(form, count[MESH:].min() < 0))
+    c_wall, state = np.empty((d, size if film != NO_FILM else 0)), np.empty((4, size))
+    count, form = np.empty((4, size), np.int64), np.append(form, guess is not None)
+    rate, push = _largest(q, form)
+    order, stiff = _in_order(push, form, flux), rate.reshape(len(flux), -1).max(1) * flux.max(1) > STIFF
+    run, *ways = ready("curves", int(film), "shoot", *_marches(form, stiff.any()))
     q, own, J = (np.ascontiguousarray(v) for v in (q, own, np.array(flux, float).ravel()))
     threads = threads if size >= 4096 else 1
     few = min(LANES, -(-len(order) // threads))  # curves of a block, as one thread takes them
@@ -216,7 +205,7 @@ def climb(z, q, own, form, flux, rtol, found, lost, factors, mixing: bool = Fals
 def _climb_nodes(z, q, own, form, flux, rtol, found) -> None:
     "The first flux of a curve that has no root; where that has none for good, nor have higher ones; else each of them."
     lost, factors = found["code"] == FAILED, 0.5 ** np.arange(5.0, -0.01, -0.0625)
-    place = np.where(lost.reshape(flux.shape), _places(q, form, flux), np.inf)
+    place = np.where(lost.reshape(flux.shape), _places(_largest(q, form)[1], form, flux), np.inf)
     first = place.argmin(1) + flux.shape[1] * np.arange(len(place))
     up = lambda at: climb(z, q, own, form, flux, rtol, found, at, np.tile(factors, (len(at), 1)))
     up(first[lost[first]])

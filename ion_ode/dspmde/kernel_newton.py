@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 from ion_ode.dspmde.kernel_march import fast, once, part
 from ion_ode.dspmde.kernel_shot import (
-    ALPHA, ATTEMPTS, BEFORE, DAVIES, ERROR, FILM, FILM_KIND, LAST, LAW, LN_FEED, NERNST_PLANCK_FILM, NODES, NO_FILM,
-    NORM, P_PERM, PECLET, PLACE, RESIDUAL, S_PERM,
+    ALPHA, ATTEMPTS, BEFORE, DAVIES, ERROR, FILM, FILM_KIND, GUESSED, K_CONV, LAST, LAW, LINEAR_FILM, LN_FEED,
+    NERNST_PLANCK_FILM, NODES, NO_FILM, NORM, P_PERM, PECLET, PLACE, RESIDUAL, S_PERM,
 )  # fmt: skip
 
 CODE, STEPS, MESH, MESH_FILM, STAGE, TRIED, BEGUN, KEPT, FINER = range(9)  # whole numbers of a problem
@@ -396,6 +396,35 @@ def _extrapolated(past, x, have, now, u, l):
 
 
 @part
+def mesh(top, rtol):
+    "Steps to begin with: a power of two from the largest rate and the tolerance; negative: exponential steps."
+    n, want = 4, (4 + 2 * top) * (1e-6 / rtol) ** 0.2
+    if top > STIFF:
+        n, want = 32, 2 * math.log(top) * (1e-6 / rtol) ** 0.25
+    while n < want and n < _N_MAX:
+        n *= 2
+    return -n if top > STIFF else n
+
+
+@part
+def _placed(b, l, rtol):
+    "Meshes of a problem, and where it stands along its curve: the largest Péclet number, times that of a linear film."
+    pore = film = place = 0.0
+    for i in range(len(b.z)):
+        if b.q[LN_FEED, i, l] > -np.inf:
+            push = b.q[PECLET, i, l]
+            pore = max(pore, push * max(b.q[K_CONV, i, l], 1.0))
+            if b.form[FILM_KIND] == NERNST_PLANCK_FILM:
+                film = max(film, b.q[FILM, i, l])
+            elif b.form[FILM_KIND] == LINEAR_FILM:
+                push *= b.q[FILM, i, l]
+            place = max(place, push)
+    b.state[PLACE, l] = math.log(place)
+    b.count[MESH, l] = mesh(pore, rtol)
+    b.count[MESH_FILM, l] = mesh(film, rtol) if b.form[FILM_KIND] == NERNST_PLANCK_FILM else 1
+
+
+@part
 def remember(b, l, past, x, have):
     "Keep a solution for those at higher fluxes."
     now = b.state[PLACE, l]
@@ -409,9 +438,9 @@ def remember(b, l, past, x, have):
 
 
 @once
-def _taken_up(b, q, own, flux, u, count, state, lane_of, past, x, have):
+def _taken_up(b, q, own, flux, u, lane_of, past, x, have, rtol):
     "Coefficients of the problems `lane_of` at their fluxes; guesses: those given, from rest, or the curve so far."
-    each = len(flux) // q.shape[2]
+    each, given = len(flux) // q.shape[2], b.form[GUESSED] != 0
     for l in range(len(lane_of)):
         g = lane_of[l]
         at = g // each
@@ -419,14 +448,14 @@ def _taken_up(b, q, own, flux, u, count, state, lane_of, past, x, have):
             share = flux[g] if k == PECLET or k == FILM else 1.0
             for i in range(q.shape[1]):
                 b.q[k, i, l] = q[k, i, at] * share
-        b.own[0, l], b.own[1, l], b.state[PLACE, l] = own[0, at], own[1, at], math.log(state[PLACE, g])
-        b.count[BEGUN, l] = 9 if have[l] < 0 else 0 if have[l] or count[STEPS, g] == 0 else 1
+        b.own[0, l], b.own[1, l] = own[0, at], own[1, at]
+        _placed(b, l, rtol)
+        b.count[BEGUN, l] = 9 if have[l] < 0 else 0 if have[l] or given else 1
         if have[l] <= 0:  # what was kept is another curve's
             b.count[KEPT, l] = 0
-        b.count[MESH, l], b.count[MESH_FILM, l] = count[MESH, g], count[MESH_FILM, g]
         if have[l] > 0:
             _extrapolated(past, x, have[l], b.state[PLACE, l], b.u, l)
-        elif count[STEPS, g] == 0:
+        elif given:
             for i in range(len(u)):
                 b.u[i, l] = u[i, g]
 
@@ -479,6 +508,6 @@ def curves(film, shoot, explicit, implicit, z, q, own, form, flux, order, rtol, 
         have[:] = 0
         for f in range(len(order)):
             now = order[f, first : first + many]
-            _taken_up(b, q, own, flux, u, count, state, now, past, x, have)
+            _taken_up(b, q, own, flux, u, now, past, x, have, rtol)
             _solve_block(b, s, many, rtol)
             _laid_down(b, u, c_wall, count, state, now, past, x, have)
