@@ -128,38 +128,60 @@ def _places(push, form, flux):
 
 
 def _in_order(push, form, flux):
-    "Problems (curve, flux): every curve by its flux, curves by their highest place: neighbours share their meshes."
-    order = np.arange(flux.size).reshape(flux.shape)
+    "Curves from the highest place down: neighbours share their meshes; and the fluxes of all or each (.., n_flux)."
     along = flux if push.size == len(flux) else _places(push, form, flux)
-    if not (along[:, 1:] > along[:, :-1]).all():
-        order = np.take_along_axis(order, along.argsort(1), 1)
-    return order[_places(push.reshape(len(flux), -1).max(1), form, flux.max(1, keepdims=True))[:, 0].argsort()]
+    rising = (along[:, 1:] > along[:, :-1]).all()
+    highest = _places(push.reshape(len(flux), -1).max(1), form, flux.max(1, keepdims=True))[:, 0]
+    return highest.argsort()[::-1].copy(), np.arange(flux.shape[1])[None] if rising else along.argsort(1)
+
+
+def _shares(order, few, threads):
+    "Curves for threads to take: at first a long share each, then blocks, at last quarters, so that none waits long."
+    blocks = [order[k : k + few] for k in range(0, len(order), few)]
+    most = 3 * len(blocks) // (4 * threads) * threads
+    long = [np.concatenate(blocks[k:most:threads]) for k in range(threads if most else 0)]
+    last = blocks[max(most, len(blocks) - threads) :]
+    quarters = (b[k::4].copy() for b in last for k in range(min(4, len(b))))
+    return [*long, *blocks[most : len(blocks) - len(last)], *quarters]
+
+
+_PAGE = 1 << 18  # numbers of a large page of memory
+
+
+def _rows(rows, size):
+    "Rows of numbers not yet written, from where a large page begins: asking for small ones takes threads turns."
+    if rows * size < 4 * _PAGE:
+        return np.empty((rows, size))
+    room = np.empty(rows * size + _PAGE)
+    at = -(room.ctypes.data // 8) % _PAGE
+    return room[at : at + rows * size].reshape(rows, size)
 
 
 def _solve_packed(z, q, own, form, flux, rtol: float = 1e-6, guess=None, threads: int = 1) -> dict:
     "Problems curve * n_flux + flux, of unit flux one a curve or each its own, from a guess or along each curve."
     d, size, film = len(z), flux.size, form[FILM_KIND]
-    u = np.empty((d + (2 if film == LINEAR_FILM else 1), size)) if guess is None else np.array(guess, order="C")
-    c_wall, state = np.empty((d, size if film != NO_FILM else 0)), np.empty((4, size))
-    count, form = np.empty((4, size), np.int64), np.append(form, guess is not None)
+    m, form = d + (2 if film == LINEAR_FILM else 1), np.append(form, guess is not None)
+    told = _rows(m + 8, size)
+    u, state, count = told[:m], told[m : m + 4], told[m + 4 :].view(np.int64)
+    c_wall = np.empty((d, size if film != NO_FILM else 0))
+    if guess is not None:
+        u[:] = guess
     rate, push = _largest(q, form)
-    order, stiff = _in_order(push, form, flux), rate.reshape(len(flux), -1).max(1) * flux.max(1) > STIFF
+    (order, rank), stiff = _in_order(push, form, flux), rate.reshape(len(flux), -1).max(1) * flux.max(1) > STIFF
     run, *ways = ready("curves", int(film), "shoot", *_marches(form, stiff.any()))
-    q, own, J = (np.ascontiguousarray(v) for v in (q, own, np.array(flux, float).ravel()))
+    q, own, J = (np.ascontiguousarray(v, float) for v in (q, own, flux.ravel()))
     threads = threads if size >= 4096 else 1
     few = min(LANES, -(-len(order) // threads))  # curves of a block, as one thread takes them
     free = [rooms(len(q), d, len(u), few) for _ in range(threads)]
 
-    def work(part):
-        room = free.pop()
-        run(*ways, z, q, own, form, J, np.ascontiguousarray(part.T), rtol, u, c_wall, count, state, room)
+    def work(some):
+        room, each = free.pop(), some[:, None] * flux.shape[1] + (rank if len(rank) == 1 else rank[some])
+        run(*ways, z, q, own, form, J, np.ascontiguousarray(each.T), rtol, u, c_wall, count, state, room)
         free.append(room)
 
     if threads > 1:
-        blocks = [order[k : k + few] for k in range(0, len(order), few)][::-1]  # the long ones first
-        last = [b[k::4] for b in blocks[-threads:] for k in range(min(4, len(b)))]  # so that none waits long
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, blocks[:-threads] + last))
+            list(pool.map(work, _shares(order, few, threads)))
     else:
         work(order)
     found = {"u": u, "code": count[CODE], "n_steps": count[STEPS], "n": count[MESH], "n_film": count[MESH_FILM],
