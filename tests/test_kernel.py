@@ -14,7 +14,7 @@ from ion_ode.dspmde.certify import REFINED, certify, certify_eager
 from ion_ode.dspmde.feed import read_feed, read_flux
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.kernel import compiled, packed, shots_of, solve_all
-from ion_ode.dspmde.kernel_newton import mesh
+from ion_ode.dspmde.kernel_curves import mesh
 from ion_ode.dspmde.march import layer
 from ion_ode.dspmde.membranes import NF270_WATERTAP, Membrane
 from ion_ode.dspmde.notes import failure

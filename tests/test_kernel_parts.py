@@ -7,6 +7,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from ion_ode.dspmde.entry import donnan as donnan_reference
+from ion_ode.dspmde.kernel_curves import _extrapolated, _laid_down, _taken_up
 from ion_ode.dspmde.kernel_march import explicit
 from ion_ode.dspmde.kernel_newton import (
     BELOW,
@@ -19,12 +20,9 @@ from ion_ode.dspmde.kernel_newton import (
     TRIED,
     Block,
     _coarser,
-    _extrapolated,
     _invert,
-    _laid_down,
     _newton_step,
     _stepped,
-    _taken_up,
     checked,
     judged,
 )

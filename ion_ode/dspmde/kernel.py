@@ -14,8 +14,9 @@ from numba.types import float64
 
 from .._torch import bare
 from .kernel_back import explicit_back, exponential_back, midpoint_back
+from .kernel_curves import STIFF, curves, rooms
 from .kernel_march import explicit, exponential, midpoint
-from .kernel_newton import CODE, FAILED, LANES, MESH, MESH_FILM, NO_SOLUTION, REFINED, STEPS, STIFF, curves, rooms
+from .kernel_newton import CODE, FAILED, LANES, MESH, MESH_FILM, NO_SOLUTION, REFINED, STEPS
 from .kernel_shot import (
     BEFORE_FILM, DAVIES, DAVIES_SOLUTION, ERROR, FILM, FILM_KIND, IDEAL, K_CONV, LAYER, LINEAR_FILM, LN_FEED,
     NERNST_PLANCK_FILM, NO_FILM, NODES, P_PERM, PECLET, RESIDUAL, SHOOT, _f1, _f2, _f3, _i1, _i2, linear_film,
