@@ -5,6 +5,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from ion_ode.core import InputError
 from ion_ode.dspmde.certify import FAILED, certify, first_guess
 from ion_ode.dspmde.feed import read_feed, read_flux
 from ion_ode.dspmde.film import Film
@@ -108,6 +109,14 @@ def test_backend_names_are_checked():
     with pytest.raises(ValueError, match="backend is 'numba'"):
         simulate(MIX, 1e-5, backend="numba")
     assert np.isfinite(simulate(MIX, 1e-5, backend="eager").c_perm).all()
+
+
+def test_forward_derivatives_are_refused_not_lost():
+    r, m = torch.tensor(4.3e-10, dtype=torch.float64), NF270_WATERTAP
+    f = lambda r: simulate({"Na+": 10.0, "Cl-": 10.0}, 1e-5, m.with_(r_pore=r)).c_perm
+    for way in (torch.func.jacfwd(f), lambda r: torch.func.jvp(f, (r,), (r,))):
+        with pytest.raises(InputError, match="use torch.func.jacrev"):
+            way(r)
 
 
 def test_jacrev_agrees_with_the_batched_jacobian_and_with_differences():

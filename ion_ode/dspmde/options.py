@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.forward_ad import unpack_dual
 
 from ..core import InputError, batch_of
 from .entry import HINDRANCE
@@ -56,5 +57,11 @@ def one_batch(c_feed: Tensor, flux, membrane: Membrane, film, temperature, eps_b
         raise InputError(f"{k} is {v!r}, expected a number, or one a sample") from None
     batch = batch_of(sizes)
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-    graph = any(isinstance(v, Tensor) and (v.requires_grad or wrapped(v)) for v in (c_feed, flux_t, *others.values()))
+    tensors = [v for v in (c_feed, flux_t, *others.values()) if isinstance(v, Tensor)]
+    if any(unpack_dual(v).tangent is not None for v in tensors):
+        raise InputError(
+            "a tangent of forward differentiation arrived (torch.func.jacfwd, jvp), but simulate differentiates "
+            "backwards; use torch.func.jacrev, vjp or backward()"
+        )
+    graph = any(v.requires_grad or wrapped(v) for v in tensors)
     return c_feed.expand(batch, -1), read_flux(flux, batch, c_feed.device), graph
