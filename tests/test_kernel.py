@@ -14,7 +14,8 @@ from ion_ode.dspmde.certify import REFINED, certify, certify_eager
 from ion_ode.dspmde.feed import read_feed, read_flux
 from ion_ode.dspmde.film import Film
 from ion_ode.dspmde.kernel import compiled, packed, shots_of, solve_all
-from ion_ode.dspmde.kernel_curves import mesh
+from ion_ode.dspmde.kernel_curves import STIFF, mesh
+from ion_ode.dspmde.kernel_shot import K_CONV, PECLET
 from ion_ode.dspmde.march import layer
 from ion_ode.dspmde.membranes import NF270_WATERTAP, Membrane
 from ion_ode.dspmde.notes import failure
@@ -189,12 +190,34 @@ def test_meshes_are_even_and_turn_exponential():
     assert (n[:3] > 0).all() and (n[3:] < 0).all() and (np.diff(np.abs(n[:3])) >= 0).all() and (n % 2 == 0).all()
 
 
+def test_fluxes_that_cannot_be_written_to_are_taken():
+    q, _ = unit_transport(*read_feed(FEEDS), NF270_WATERTAP)
+    J = np.broadcast_to(1e-5, (2, 1))
+    assert_allclose(solve_all(*packed(q), J)["u"], solve_all(*packed(q), J.copy())["u"], rtol=1e-15)
+
+
+def test_a_rate_at_the_limit_of_exponential_steps_is_marched_by_what_its_mesh_asks_for():
+    "Products in another order may lie on either side of the limit, by one digit."
+    z, q, own, form = packed(unit_transport(*read_feed({"Na+": 10, "Mg+2": 5, "Cl-": 20}), NF270_WATERTAP)[0])
+    push, K = q[PECLET, :, 0].max(), q[K_CONV, :, 0]
+    for K[:] in np.linspace(1.2, 1.4, 40)[:, None]:
+        for J in np.nextafter(STIFF / (push * K[0]), [0, 1]):
+            found = solve_all(z, q, own, form, np.array([[J]]))
+            assert found["code"] <= REFINED and np.exp(found["u"][0, 0]) < 9
+
+
 def test_threads_change_nothing():
     names, c = read_feed(FEEDS * 64)
     J, (q, _) = np.tile(np.logspace(-6.5, -4.5, 32), (128, 1)), unit_transport(names, c, NF270_WATERTAP)
     one, two = (solve_all(*packed(q), J, threads=t) for t in (1, 2))
     for k in one:
         np.testing.assert_array_equal(one[k], two[k])
+    names, c = read_feed(FEEDS * 320)
+    J, (q, _) = np.logspace(-6.5, -4.5, 8)[None] * np.linspace(0.5, 1, 640)[:, None], unit_transport(names, c, NF270_WATERTAP)
+    one, *more = (solve_all(*packed(q), J, threads=t) for t in (1, 2, 3))  # long shares of curves
+    for k in one:
+        for several in more:
+            np.testing.assert_array_equal(one[k], several[k])
     q, J = unit_transport(names, c[:2], NF270_WATERTAP)[0], np.tile(np.logspace(-6.5, -4.5, 2048), (2, 1))
     one, two = (solve_all(*packed(q), J, threads=t) for t in (1, 2))  # a curve a thread
     assert_allclose(one["u"], two["u"], rtol=1e-12)

@@ -236,7 +236,7 @@ def _below(u: Tensor, q: Transport, inverse: Tensor, i: Tensor, n: Tensor, n_fil
     before, much = torch.full_like(u[0, i], torch.inf), torch.maximum(n[i], n_film[i]) >= 32
     half = ((t // 2).clamp(min=4) for t in (n, n_film))
     before[much] = _corrections(u, q, inverse, i[much], *half)[0][: q.n_ions].abs().amax(0)
-    return before
+    return torch.nan_to_num(before, nan=torch.inf, posinf=torch.inf)  # a march that left the positive numbers
 
 
 def _claimed(q: Transport, step: Tensor, before: Tensor, mesh: Tensor):

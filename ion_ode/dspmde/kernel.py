@@ -133,7 +133,7 @@ def _in_order(push, form, flux):
     along = flux if push.size == len(flux) else _places(push, form, flux)
     rising = (along[:, 1:] > along[:, :-1]).all()
     highest = _places(push.reshape(len(flux), -1).max(1), form, flux.max(1, keepdims=True))[:, 0]
-    return highest.argsort()[::-1].copy(), np.arange(flux.shape[1])[None] if rising else along.argsort(1)
+    return highest.argsort()[::-1], np.arange(flux.shape[1])[None] if rising else along.argsort(1)
 
 
 def _shares(order, few, threads):
@@ -142,7 +142,7 @@ def _shares(order, few, threads):
     most = 3 * len(blocks) // (4 * threads) * threads
     long = [np.concatenate(blocks[k:most:threads]) for k in range(threads if most else 0)]
     last = blocks[max(most, len(blocks) - threads) :]
-    quarters = (b[k::4].copy() for b in last for k in range(min(4, len(b))))
+    quarters = (b[k::4] for b in last for k in range(min(4, len(b))))
     return [*long, *blocks[most : len(blocks) - len(last)], *quarters]
 
 
@@ -168,9 +168,9 @@ def _solve_packed(z, q, own, form, flux, rtol: float = 1e-6, guess=None, threads
     if guess is not None:
         u[:] = guess
     rate, push = _largest(q, form)
-    (order, rank), stiff = _in_order(push, form, flux), rate.reshape(len(flux), -1).max(1) * flux.max(1) > STIFF
-    run, *ways = ready("curves", int(film), "shoot", *_marches(form, stiff.any()))
-    q, own, J = (np.ascontiguousarray(v, float) for v in (q, own, flux.ravel()))
+    (order, rank), fastest = _in_order(push, form, flux), (rate.reshape(len(flux), -1).max(1) * flux.max(1)).max()
+    run, *ways = ready("curves", int(film), "shoot", *_marches(form, fastest > (1 - 1e-9) * STIFF))
+    q, own, J = (np.require(v, float, "CW") for v in (q, own, flux.ravel()))
     threads = threads if size >= 4096 else 1
     few = min(LANES, -(-len(order) // threads))  # curves of a block, as one thread takes them
     free = [rooms(len(q), d, len(u), few) for _ in range(threads)]
@@ -202,7 +202,9 @@ def _run_dry(q, u, held, factors):
 
 def climb(z, q, own, form, flux, rtol, found, lost, factors, mixing: bool = False) -> np.ndarray:
     "Problems again as their flux rises to its value, or the resistance of a linear film; which (problem, rung) held."
-    form, each, all_held = np.array([*form[:3], 2]), flux.size // q.shape[2], np.zeros(factors.shape, bool)
+    form, each, factors = np.array([*form[:3], 2]), flux.size // q.shape[2], np.atleast_2d(factors)
+    factors = np.broadcast_to(factors, (len(lost), factors.shape[1]))  # the same for all, or each its own
+    all_held = np.zeros(factors.shape, bool)
     for i in range(0, len(lost), 256):
         at, rise = lost[i : i + 256], factors[i : i + 256]
         J, some, mine = flux.reshape(-1)[at, None], q[..., at // each], own[:, at // each]
@@ -230,23 +232,21 @@ def _climb_nodes(z, q, own, form, flux, rtol, found) -> None:
     lost, factors = found["code"] == FAILED, 0.5 ** np.arange(5.0, -0.01, -0.0625)
     place = np.where(lost.reshape(flux.shape), _places(_largest(q, form)[1], form, flux), np.inf)
     first = place.argmin(1) + flux.shape[1] * np.arange(len(place))
-    up = lambda at: climb(z, q, own, form, flux, rtol, found, at, np.tile(factors, (len(at), 1)))
-    up(first[lost[first]])
+    climb(z, q, own, form, flux, rtol, found, first[lost[first]], factors)
     none = np.repeat(found["code"][first] == NO_SOLUTION, flux.shape[1])
     found["code"][lost & none] = NO_SOLUTION
-    up(np.flatnonzero(found["code"] == FAILED))
+    climb(z, q, own, form, flux, rtol, found, np.flatnonzero(found["code"] == FAILED), factors)
 
 
 def climb_film(z, q, own, form, rtol, found) -> None:
     "Problems behind a linear film again, up a ladder of ever less mixing; then with finer rungs before the first lost."
     lost, ones = np.flatnonzero(found["code"] > REFINED), np.ones((q.shape[2], 1))
-    factors = np.tile(0.5 ** np.arange(5.0, -0.01, -0.03125), (len(lost), 1))
+    factors = 0.5 ** np.arange(5.0, -0.01, -0.03125)
     held = climb(z, q, own, form, ones, rtol, found, lost, factors, mixing=True)
     first = (~held).argmax(1)
-    lost, factors, first = (v[~held[:, -1] & (first > 0)] for v in (lost, factors, first))
-    each = np.arange(len(lost))
-    between = np.geomspace(factors[each, first - 1], factors[each, first], 65)[1:-1].T
-    factors = np.sort(np.concatenate([factors, between], 1), 1)
+    lost, first = (v[~held[:, -1] & (first > 0)] for v in (lost, first))
+    between = np.geomspace(factors[first - 1], factors[first], 65)[1:-1].T
+    factors = np.sort(np.concatenate([np.tile(factors, (len(lost), 1)), between], 1), 1)
     climb(z, q, own, form, ones, rtol, found, lost, factors, mixing=True)
 
 
@@ -264,8 +264,7 @@ def solve_all(
             _climb_nodes(z, q, own, form, flux, rtol, found)
         else:
             lost = np.flatnonzero(found["code"] == FAILED)
-            factors = np.tile(0.5 ** np.arange(11.0, -0.5, -0.5), (len(lost), 1))
-            climb(z, q, own, form, flux, rtol, found, lost, factors)
+            climb(z, q, own, form, flux, rtol, found, lost, 0.5 ** np.arange(11.0, -0.5, -0.5))
     if form[FILM_KIND] == NO_FILM:
         found["c_wall"] = np.exp(q[LN_FEED])
     return found

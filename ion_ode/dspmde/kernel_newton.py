@@ -235,7 +235,7 @@ def checked(b, l, rtol):
     state[RESIDUAL, l] = 0.0
     for i in range(len(b.u)):
         state[RESIDUAL, l] = max(state[RESIDUAL, l], abs(b.r[i, l]))
-    stuck = again and size > 0.25 * state[LAST, l] and 4 * size > rtol  # by an inverse too old to gain on a mesh
+    stuck = again and 4 * size > rtol  # by an inverse too old to gain on a mesh
     near = top < 0.05 and state[RESIDUAL, l] < 0.1  # a step of no length may also be that of an inverse of huge numbers
     if stuck or not (near and (again or top < 0.3 * before or max(top, before) < rtol)):  # or a mesh far off
         state[BEFORE, l], state[ERROR, l] = np.inf, np.inf
