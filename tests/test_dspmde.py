@@ -666,6 +666,14 @@ def test_a_branch_behind_a_linear_film_is_followed_round_a_sharp_bend():
     assert_allclose(far.c_wall[0, 0], [2.8385, 0.048148, 3700.9, 7404.7], rtol=1e-4)
 
 
+def test_a_branch_behind_a_linear_film_need_not_begin_on_the_first_rung():
+    "A tight pore, in which rest leads nowhere on two thirds of the ladder (draw 234 of 500 of block 47, seed 101)."
+    feed = {"K+": 0.012233926035804013, "Li+": 0.004013607126421535, "Ca+2": 0.011592591597778755, "Cl-": 0.03943271635778307}
+    m, k = Membrane(3.244052933790727e-10, 1e-6, 5.909761132411517, 45.06895494692111), 7.658759582237247e-05
+    far = simulate(feed, 9.665833123994157e-05, m, film=Film(k=k), activity="davies", balance="Cl-")
+    assert_allclose(far.c_wall[0, 0], [0.00384818, 0.0546123, 2384.64, 4769.35], rtol=1e-4)
+
+
 @pytest.mark.parametrize("backend", ["auto", "eager"])
 def test_an_error_that_changes_its_sign_between_two_meshes_is_not_believed(backend):
     "A trace of lithium: 1.3e-6 off on 128 steps, 1.2e-6 on 256, -3.8e-5 on 64 (stress draw 1562 of block 94, seed 78)."

@@ -239,13 +239,13 @@ def _climb_nodes(z, q, own, form, flux, rtol, found) -> None:
 
 
 def climb_film(z, q, own, form, rtol, found) -> None:
-    "Problems behind a linear film again, up a ladder of ever less mixing; then with finer rungs before the first lost."
+    "Problems behind a linear film again, up a ladder of ever less mixing; then with finer rungs behind the last that held."
     lost, ones = np.flatnonzero(found["code"] > REFINED), np.ones((q.shape[2], 1))
     factors = 0.5 ** np.arange(5.0, -0.01, -0.03125)
     held = climb(z, q, own, form, ones, rtol, found, lost, factors, mixing=True)
-    first = (~held).argmax(1)
-    lost, first = (v[~held[:, -1] & (first > 0)] for v in (lost, first))
-    between = np.geomspace(factors[first - 1], factors[first], 65)[1:-1].T
+    last = len(factors) - 1 - held[:, ::-1].argmax(1)
+    lost, last = (v[held.any(1) & ~held[:, -1]] for v in (lost, last))
+    between = np.geomspace(factors[last], factors[last + 1], 65)[1:-1].T
     factors = np.sort(np.concatenate([np.tile(factors, (len(lost), 1)), between], 1), 1)
     climb(z, q, own, form, ones, rtol, found, lost, factors, mixing=True)
 
