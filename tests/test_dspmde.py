@@ -668,7 +668,8 @@ def test_a_branch_behind_a_linear_film_is_followed_round_a_sharp_bend():
 
 def test_a_branch_behind_a_linear_film_need_not_begin_on_the_first_rung():
     "A tight pore, in which rest leads nowhere on two thirds of the ladder (draw 234 of 500 of block 47, seed 101)."
-    feed = {"K+": 0.012233926035804013, "Li+": 0.004013607126421535, "Ca+2": 0.011592591597778755, "Cl-": 0.03943271635778307}
+    feed = {"K+": 0.012233926035804013, "Li+": 0.004013607126421535, "Ca+2": 0.011592591597778755}
+    feed |= {"Cl-": 0.03943271635778307}
     m, k = Membrane(3.244052933790727e-10, 1e-6, 5.909761132411517, 45.06895494692111), 7.658759582237247e-05
     far = simulate(feed, 9.665833123994157e-05, m, film=Film(k=k), activity="davies", balance="Cl-")
     assert_allclose(far.c_wall[0, 0], [0.00384818, 0.0546123, 2384.64, 4769.35], rtol=1e-4)

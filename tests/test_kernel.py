@@ -216,7 +216,8 @@ def test_threads_change_nothing():
     for k in one:
         np.testing.assert_array_equal(one[k], two[k])
     names, c = read_feed(FEEDS * 320)
-    J, (q, _) = np.logspace(-6.5, -4.5, 8)[None] * np.linspace(0.5, 1, 640)[:, None], unit_transport(names, c, NF270_WATERTAP)
+    J = np.logspace(-6.5, -4.5, 8)[None] * np.linspace(0.5, 1, 640)[:, None]
+    q, _ = unit_transport(names, c, NF270_WATERTAP)
     one, *more = (solve_all(*packed(q), J, threads=t) for t in (1, 2, 3))  # long shares of curves
     for k in one:
         for several in more:

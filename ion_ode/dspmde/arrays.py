@@ -47,9 +47,9 @@ def permeates(
     parts, step = [], max(1, _AT_ONCE // flux.shape[1])
     z, q, own, form = packed(unit_transport(names, c_feed, membrane, film, temperature=temperature)[0])
     for k in range(0, len(flux), step):
-        some, mine = (np.ascontiguousarray(v[..., k : k + step]) for v in (q, own))
-        found = solve_all(z, some, mine, form, flux[k : k + step], rtol, None, _threads())
-        shape = len(z), len(some[0, 0]), -1
+        J = flux[k : k + step]
+        found = solve_all(z, q[..., k : k + step], own[:, k : k + step], form, J, rtol, None, _threads())
+        shape = len(z), len(J), -1
         solved = (found["code"] <= REFINED).reshape(shape[1:])
         each = (v.reshape(shape) for v in (np.exp(found["u"][: len(z)]), found["c_wall"]))
         parts.append([np.where(solved, v, np.nan) for v in each])
