@@ -239,7 +239,7 @@ def _climb_nodes(z, q, own, form, flux, rtol, found) -> None:
 
 
 def climb_film(z, q, own, form, rtol, found) -> None:
-    "Problems behind a linear film again, up a ladder of ever less mixing; then in finer rungs behind the last that held."
+    "Problems behind a linear film again, up a ladder of ever less mixing; in finer rungs behind the last that held."
     lost, ones = np.flatnonzero(found["code"] > REFINED), np.ones((q.shape[2], 1))
     factors = 0.5 ** np.arange(5.0, -0.01, -0.03125)
     held = climb(z, q, own, form, ones, rtol, found, lost, factors, mixing=True)
