@@ -167,7 +167,7 @@ def run_block(b: int, size: int, seed: int) -> dict:
         "not checked": int(gap.isnan().sum()), "wrong": torch.arange(size)[ok][gap > RTOL].tolist(),
         "worst": float(torch.nan_to_num(gap).max()), "error beyond estimate": int((gap > error.clamp(min=1e-9)).sum()),
         "bad": bad, "no solution checked": len(doubted), "newton_mean": float(sol.n_steps.double().mean()),
-        "mesh_max": int(sol.n_mesh.abs().max()),
+        "mesh_max": int(sol.n_mesh.abs().max()), "commit": provenance()["commit"],
     }  # fmt: skip
 
 
@@ -220,6 +220,7 @@ def main():
         "no solution checked from random starts": sum(r["no solution checked"] for r in rows),
         "violations": {k: sum(r["bad"][k] for r in rows) for k in rows[0]["bad"]},
         "wrong (block, draw)": [(r["block"], i) for r in rows for i in r["wrong"]][:50],
+        "blocks by commit": Counter(r["commit"] for r in rows),
         "cpu_seconds of the answers": round(sum(r["seconds"] for r in rows), 1),
         "provenance": provenance(seed=a.seed),
     }
