@@ -205,6 +205,12 @@ def test_on_fine_meshes_a_correction_is_believed_where_the_one_before_agrees():
     assert fine(2e-6, 3e-6)[:2] == (SOLVING, 64)  # hardly fallen: an inverse of another place
 
 
+def test_exponential_steps_are_believed_on_two_corrections_also_behind_a_film():
+    steep = lambda before: check_of(NERNST_PLANCK_FILM, 1e-8, mesh=-64, before=before)
+    assert steep(np.inf)[:2] == (CHECKING, -128) and steep(1e-7) == (DONE, -64, 2e-7)
+    assert steep(5e-6)[:2] == (CHECKING, -128)  # fallen too fast
+
+
 def test_a_power_is_a_product():
     assert (_raised(2.0, 3.0), _raised(2.0, -2.0), _raised(2.0, 0.0)) == (8.0, 0.25, 1.0)
 

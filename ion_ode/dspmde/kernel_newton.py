@@ -223,7 +223,7 @@ def _claimed(b, l, size, top, before):
         least = max(least, 2 * top, before / 8)
     if min(mesh, mesh_film) < 0:
         least = max(least, 4 * top, before / 4)
-    return 20 * size if film else least, least
+    return max(20 * size, least) if film else least, least
 
 
 @part
